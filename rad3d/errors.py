@@ -1,0 +1,52 @@
+"""Errors a person may see: each says what is wrong, where, and what to do.
+
+Everything below raises a subclass of :class:`Rad3dError` for conditions that a user can cause.
+The faces (command line, app) show ``str(error)``; any other exception is a defect.
+"""
+
+
+class Rad3dError(Exception):
+    """Base of the errors that are shown to a person.
+
+    Args:
+        problem: what is wrong, in one plain sentence.
+        remedy: what the person can do about it, in one plain sentence.
+        code: a stable short word for tests, logs and the API, such as ``"not_nifti"``.
+    """
+
+    def __init__(self, problem: str, remedy: str = "", code: str = "") -> None:
+        super().__init__(f"{problem} {remedy}".strip())
+        self.problem = problem
+        self.remedy = remedy
+        self.code = code
+
+
+class BadVolume(Rad3dError):
+    """The uploaded file is not a volume that the models can be shown."""
+
+
+class MissingWeights(Rad3dError):
+    """A model was asked for whose weights are not at hand; the remedy is the command that makes them."""
+
+
+class CorruptWeights(Rad3dError):
+    """A weight file does not match the hash recorded when it was made."""
+
+
+class UnknownName(Rad3dError):
+    """A name that is not in a table; the message lists the ones that are."""
+
+    def __init__(self, kind: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
+        super().__init__(
+            f"There is no {kind} called {name!r}.",
+            f"Known: {', '.join(known)}.",
+            code="unknown_name",
+        )
+
+
+class BadRequest(Rad3dError):
+    """An option is out of range or two options contradict each other."""
+
+
+class Cancelled(Rad3dError):
+    """The person stopped the run."""

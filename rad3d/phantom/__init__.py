@@ -1,0 +1,1 @@
+"""Seeded synthetic chest CTs with known truth and a matching report."""
