@@ -96,7 +96,11 @@ SCHEMA: dict[str, Attributes] = {
         sides=SIDES, sites=LOBES, max_sites=2, severities=SEVERITIES, size_mm=(20, 90)
     ),
     "Bronchiectasis": Attributes(
-        sides=SIDES, sites=LOBES, max_sites=2, kinds=("cylindrical", "cystic"), severities=SEVERITIES
+        sides=SIDES,
+        sites=LOBES,
+        max_sites=2,
+        kinds=("cylindrical", "cystic"),
+        severities=SEVERITIES,
     ),
     "Interlobular septal thickening": Attributes(
         sides=SIDES, sites=("upper lobe", "lower lobe"), max_sites=2, severities=SEVERITIES

@@ -1,0 +1,80 @@
+"""What an operator can set: environment variables named RAD3D_<FIELD>, nothing else.
+
+``Settings.from_env()`` is read once by a face and handed down; no module reads the environment
+on its own.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from rad3d.errors import BadRequest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and places.
+
+    Attributes:
+        models_dir: shipped and trained models.
+        runs_dir: training runs, caches and evaluation results.
+        work_dir: private temporary directory of the app (uploads), wiped at start.
+        host, port: where the app listens.
+        max_upload_mb: largest accepted upload.
+        max_voxels: largest accepted volume, in voxels after decompression.
+        feature_cache_mb: memory for features and volumes of the sessions.
+        model_cache_mb: memory for loaded models.
+        session_minutes: how long an idle session is kept.
+        queue_size: how many people may wait.
+        threads: CPU threads for torch; 0 lets torch choose.
+        default_variant: chosen when the app opens.
+    """
+
+    models_dir: Path = ROOT / "assets" / "models"
+    runs_dir: Path = ROOT / "runs"
+    work_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "rad3d")
+    host: str = "127.0.0.1"
+    port: int = 7860
+    max_upload_mb: int = 400
+    max_voxels: int = 512 * 512 * 1200
+    feature_cache_mb: int = 2048
+    model_cache_mb: int = 4096
+    session_minutes: int = 30
+    queue_size: int = 32
+    threads: int = 0
+    default_variant: str = "phantom-l/v3"
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Settings with RAD3D_* variables applied; an unknown one is refused with the list."""
+        env = os.environ if environ is None else environ
+        known = {f"RAD3D_{f.name.upper()}": f for f in fields(cls)}
+        values: dict[str, object] = {}
+        for key, text in env.items():
+            if not key.startswith("RAD3D_") or key == "RAD3D_SHARED":
+                continue
+            if key not in known:
+                raise BadRequest(
+                    f"The environment variable {key} is not a setting.",
+                    f"Known: {', '.join(sorted(known))}.",
+                    code="unknown_setting",
+                )
+            values[known[key].name] = _parse(key, text, str(known[key].type))
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def _parse(key: str, text: str, kind: str) -> object:
+    if kind == "Path":
+        return Path(text).expanduser().resolve()
+    if kind == "int":
+        try:
+            return int(text)
+        except ValueError:
+            raise BadRequest(f"{key} must be a whole number, not {text!r}.") from None
+    return text
