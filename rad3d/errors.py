@@ -26,7 +26,7 @@ class BadVolume(Rad3dError):
 
 
 class MissingWeights(Rad3dError):
-    """A model was asked for whose weights are not at hand; the remedy is the command that makes them."""
+    """A model without weights was asked for; the remedy is the command that makes them."""
 
 
 class CorruptWeights(Rad3dError):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rad3d.errors import UnknownName
 
 FREEZE_FROM_PARAMETERS = 1_000_000_000
-"""The paper's rule: below about 1B parameters fine-tune the language model, from there freeze it."""
+"""The paper's rule: below about 1B parameters fine-tune the LLM, from there freeze it."""
 
 
 @dataclass(frozen=True)

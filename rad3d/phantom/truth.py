@@ -80,7 +80,7 @@ PREVALENCE: dict[str, Prevalence] = {
             "malignancy": 0.16,
             "old age": 0.16,
         },
-        background={name: 0.12 for name in LABELS},
+        background=dict.fromkeys(LABELS, 0.12),
     ),
     "out": Prevalence(
         pictures={
@@ -92,7 +92,7 @@ PREVALENCE: dict[str, Prevalence] = {
             "malignancy": 0.15,
             "old age": 0.1,
         },
-        background={**{name: 0.07 for name in LABELS}, PULMONARY_EMBOLISM: 0.35},
+        background={**dict.fromkeys(LABELS, 0.07), PULMONARY_EMBOLISM: 0.35},
     ),
 }
 
