@@ -1,0 +1,9 @@
+"""Reads findings out of report text by rules: which of the 18 labels, where, how large.
+
+Quick (a few milliseconds per report) and free of heavy dependencies, so that the app, the
+command line and the evaluation share one reader.
+"""
+
+from rad3d.text.labeller.mentions import Mention, find_mentions, findings_in, label_report
+
+__all__ = ["Mention", "find_mentions", "findings_in", "label_report"]

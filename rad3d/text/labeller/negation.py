@@ -1,0 +1,132 @@
+"""Which part of a sentence is denied, and which is only suspected.
+
+A negation cue has a scope, as in NegEx (Chapman et al., J Biomed Inform 2001): forwards from
+"no", "without", ..., backwards from "was not seen", "has resolved", ..., up to the next word that
+ends it, such as "but", or a comma after a finite verb.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SEEN = (
+    r"(?:observed|detected|seen|found|identified|noted|noticed|present|demonstrated|visuali[sz]ed"
+    r"|evident|appreciated|distinguished|encountered|determined|selected|followed|monitored|shown"
+    r"|watched|recogni[sz]ed|depicted|apparent|visible|discern(?:ed|ible)|available|reported"
+    r"|chosen|recorded|revealed|discovered|made out|in evidence|obtained|displayed)"
+)
+_BE = r"(?:is|are|was|were|be|has been|have been|had been|can be|could be|has|have)"
+_ADVERB = r"(?:\s+(?:also|now|currently|clearly|still|again|definitely|been|any|\w+ly))*"
+
+_PSEUDO = re.compile(
+    r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval|marked"
+    r"|relevant|appreciable|substantial|convincing|real|further|show|shown|showing|demonstrate"
+    r"|meaningful|clear|major|important|notable|evidence of|statistically|size|dimensional|other"
+    r"|differ\w*))*\s+(?:changed?|changes|differences?|differ\w*|progression|increased?|decreased?"
+    r"|growth|enlargement of|alteration|regression|variation|interval change|progress\w*)\b"
+    r"(?:\s+(?:or|and)\s+\w+)?"
+    r"|\bnot\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
+    r"|optimal\w*|certain|clear|specific|thought|considered)\b"
+    r"|\b(?:cannot|could not|can not|couldn't|can't|not)\s+(?:be\s+)?(?:\w+ly\s+)?"
+    r"(?:excluded|ruled out|evaluated|assessed|distinguished|separated|differentiated|measured"
+    r"|clearly \w+)\b"
+    r"|\bno doubt\b|\bno longer (?:enlarg|increas)\w*"
+    r"|\b(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
+    r"(?:\w+ed|seen|newly seen|present|new)\s+(?:in|on|at|during)\s+(?:the\s+|his\s+|her\s+|a\s+)?"
+    r"(?:patient's\s+)?(?:previous|prior|old|earlier|last|former|preceding)\b[^,.;)]*"
+)
+_FORWARD = re.compile(
+    r"\b(?:no|without|absence of|free of|free from|negative for|neither|nor|none of|lack of"
+    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|not any|cleared of"
+    r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
+    r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
+    r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
+    r"|instead of|not accompanied by|not due to)\b|^absent\b"
+    r"|(?<!has )(?<!have )(?<!completely )(?<!partially )(?<!been )(?<!now )(?<!partly )"
+    r"\b(?<!incompletely )resolved (?=\w)"
+)
+_BACKWARD = re.compile(
+    r"(?:\b" + _BE + r"(?:\s+\w+ly)?\s+not|\b(?:is|are|was|were|has|have|could|can|do|does)n't"
+    r"|\bcannot|\bcan not|\bcould not|\b(?:does|did|do) not|(?<=[\s,])not)"
+    + _ADVERB
+    + r"(?:\s+be)?(?:\s+(?:been|clearly|to be))*\s+(?:"
+    + _SEEN
+    + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
+    r"|\b(?:is|are|was|were|be)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative|unremarkable"
+    r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
+    r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
+    r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
+    r"|(?<!almost )(?<!nearly )\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
+    r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
+    r"|:\s*(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
+    r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$|\bresolved\s*\.?\s*$"
+)
+_POSITIVE_VERB = (
+    r"\b(?:is|are|was|were|has been|have been)\s+(?:(?:also|again|still|now|\w+ly)\s+)*"
+    r"(?:" + _SEEN + r"|remarkable|normal|preserved|natural|stable|unchanged|unremarkable"
+    r"|patent|open|clear|intact|thickened|increased|enlarged|dilated)|\bthere (?:is|are)\b"
+    r"|\bpresent\b"
+)
+_STOP_FORWARD = re.compile(
+    r"\b(?:but|however|although|though|except|apart from|other than|aside from|besides|yet|while"
+    r"|whereas|despite|nevertheless|only|beyond)\b|[;:]"
+    r"|(?:" + _POSITIVE_VERB + r"|\b" + _SEEN + r"\b)[^,;]{0,80}?"
+    r"(?:,|\band\s+(?=there\b|an?\b|the\b|\w+ (?:is|are|was|were)\b|mild|moderate|severe|minimal"
+    r"|few|multiple|several|small|in\b))"
+    r"|(?:,|\band\b)\s+(?=(?:with\s+|and\s+|there\s+|also\s+)*(?:mild|moderate|severe|minimal|trace"
+    r"|marked|slight|stable|unchanged|few|multiple|several|there (?:is|are)|an?\b|calcific"
+    r"|calcified|large|small|increased|new|known|again|diffuse|scattered|extensive)\b)"
+    r"|\b(?:with|showing|demonstrating)\s+(?=(?:mild|moderate|severe|minimal|an? |stable|small))"
+    r"|\bwhich (?:is|are|was|were) (?!not)"
+)
+_STOP_BACKWARD = re.compile(
+    r"\b(?:but|however|although|though|while|whereas|yet|and there (?:is|are))\b|[;:]"
+    r"|(?:" + _POSITIVE_VERB + r")[^,;.()]{0,80}?(?:,|\band\b)"
+    r"|\bexcept (?:for )?[^,]*,|\b(?:apart|aside) from [^,]*,|\bother than [^,]*,"
+    r"|\b(?:no|without|nor)\b[^,]*,(?! or| and)"
+)
+_HEDGE = re.compile(
+    r"\?|\b(?:possib\w*|probab\w*|likely|suspect\w*|suspicio\w*|may|might|could (?:be|represent)"
+    r"|can be compatible|cannot be (?:excluded|ruled out)|can not be (?:excluded|ruled out)"
+    r"|not (?:be )?(?:excluded|ruled out)|questionabl\w*|question of|concern\w*|suggest\w*"
+    r"|equivocal|uncertain|presumed|presumably|potential\w*|perhaps|favou?r(?:s|ed)|raises?"
+    r"|differential|appears? to|borderline|indeterminate for|query|versus|vs)\b"
+)
+
+
+@dataclass(frozen=True)
+class Polarity:
+    """The denied and the hedged parts of one sentence, as lists of spans within it."""
+
+    denied: tuple[tuple[int, int], ...]
+    hedges: tuple[tuple[int, int], ...]
+
+    def is_denied(self, start: int, end: int) -> bool:
+        """Whether a term at ``[start, end)`` lies in the scope of a negation."""
+        return any(a <= start and end <= b for a, b in self.denied)
+
+    def is_hedged(self, start: int, end: int) -> bool:
+        """Whether a hedge stands within the clause ``[start, end)``."""
+        return any(start <= a < end for a, _ in self.hedges)
+
+
+def blank(pattern: re.Pattern[str], text: str) -> str:
+    """``text`` with every match of ``pattern`` replaced by as many spaces."""
+    return pattern.sub(lambda found: " " * len(found.group()), text)
+
+
+def polarity(sentence: str) -> Polarity:
+    """Reads the negations and hedges of a lower-case sentence."""
+    hedges = tuple(found.span() for found in _HEDGE.finditer(sentence))
+    text = blank(_PSEUDO, sentence)
+    denied: list[tuple[int, int]] = []
+    for cue in _FORWARD.finditer(text):
+        stop = _STOP_FORWARD.search(text, cue.end())
+        denied.append((cue.start(), stop.end() if stop else len(text)))
+    for cue in _BACKWARD.finditer(text):
+        start = 0
+        for stop in _STOP_BACKWARD.finditer(text, 0, cue.start()):
+            start = stop.end()
+        denied.append((start, cue.end()))
+    return Polarity(tuple(denied), hedges)
