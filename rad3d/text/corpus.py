@@ -26,7 +26,7 @@ STAGES: tuple[str, ...] = ("ordered", "varied")
 FIRST_SEED = 10_000_000
 """Truths of the corpus have seeds from here on; paired sets stay below."""
 _STRIDE = 50_000_000
-_SUMMARY_STYLES = ("plain",) * 8 + ("keyed", "short")
+_SUMMARY_STYLES = ("plain",) * 14 + ("terse",) * 4 + ("keyed", "short")
 _ASKED = {**NAMES, "Medical material": "medical material"}
 
 
@@ -178,7 +178,12 @@ def _list(case: Case) -> Example:
 def _plain(case: Case) -> Example:
     if case.varied and case.pen.chance(0.3):
         return Example("", structured_report(case.findings, case.seed, case.skew).text, "plain")
-    return Example("", _chest(case).text, "plain")
+    header = ""
+    if case.varied and case.pen.chance(0.4):
+        indication = case.pen.any_of(organs.INDICATIONS)
+        header = f"Exam: chest CT\nIndication: {indication}.\nTechnique: "
+        header += f"{case.pen.any_of(organs.TECHNIQUES)}.\n"
+    return Example("", header + _chest(case).text, "plain")
 
 
 def _other_organ(case: Case) -> Example:

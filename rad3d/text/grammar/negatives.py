@@ -56,7 +56,7 @@ DENIED_NOUNS: dict[str, tuple[str, ...]] = {
 
 _DENIALS = (
     "no {list}",
-    "there is no {list}",
+    "there {first_is} no {list}",
     "no {list} {is} [seen|identified|present|noted]",
     "no evidence of {list}",
     "negative for {list}",
@@ -139,8 +139,14 @@ def deny(labels: Sequence[str], pen: Pen) -> str:
             for name, noun in zip(labels, nouns, strict=True)
             if name not in ("Pleural effusion", "Pericardial effusion")
         ]
-    words = {"list": joined(nouns, "or"), "is": "are" if nouns[-1] in _PLURALS else "is"}
+    words = {"list": joined(nouns, "or"), **_verbs(nouns)}
     return sentence(pen.write(pen.pick(_DENIALS), words))
+
+
+def _verbs(nouns: Sequence[str]) -> dict[str, str]:
+    """The verb after the list agrees with its last noun, the verb before it with its first."""
+    is_, first_is = ("are" if nouns[i] in _PLURALS else "is" for i in (-1, 0))
+    return {"is": is_, "first_is": first_is}
 
 
 def clear_lungs(pen: Pen) -> str:

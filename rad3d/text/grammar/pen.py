@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ class Pen:
         return self.write(self.pick(usable(templates, tuple(slots))), slots)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _parts(template: str) -> tuple[str | tuple[str, ...], ...]:
     """A template as literal texts and tuples of alternatives."""
     pieces = _ALTERNATIVES.split(template)
@@ -88,7 +88,7 @@ def _parts(template: str) -> tuple[str | tuple[str, ...], ...]:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def usable(templates: tuple[str, ...], available: tuple[str, ...]) -> tuple[str, ...]:
     """The templates that name no slot beyond the available ones.
 

@@ -31,8 +31,7 @@ DEVICE_NOUNS: dict[str, tuple[str, ...]] = {
     ),
     "nasogastric tube": (
         "@nasogastric tube",
-        "@[feeding|gastric] tube (nasogastric)",
-        "@nasogastric [feeding |]tube",
+        "@nasogastric [feeding|drainage] tube",
     ),
     "chest tube": (
         "@{one_side} [|pleural ]chest tube",
@@ -61,6 +60,8 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "{sev} cardiomegaly",
         "{sev} cardiac enlargement",
         "{sev} enlargement of the [heart|cardiac silhouette]",
+        "cardiomegaly of {sev} degree",
+        "{sev} [global|overall] [cardiomegaly|cardiac enlargement]",
         "?cardiomegaly",
     ),
     "Pericardial effusion": (
@@ -70,10 +71,11 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "?@pericardial effusion",
     ),
     "Coronary artery wall calcification": (
-        "{sev} coronary artery calcification of the {sites} {artery}",
+        "{sev} coronary artery calcification [of|in] the {sites} {artery}",
         "{sev} coronary [artery |]wall calcification in the {sites} {artery}",
-        "{sev} coronary calcification [involving|along|in] the {sites} {artery}",
+        "{sev} coronary calcification [involving|along|in|of] the {sites} {artery}",
         "{sev} [calcified|calcific] coronary plaque in the {sites} {artery}",
+        "{sev} atherosclerotic coronary [artery |]calcification [of|in] the {sites} {artery}",
         "?coronary artery calcification",
     ),
     "Hiatal hernia": (
@@ -166,13 +168,15 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "Interlobular septal thickening": (
         "{sev} interlobular septal thickening",
         "{sev} thickening of the interlobular septa",
-        "{sev} [smooth |]interlobular septal thickening",
+        "{sev} [smooth |diffuse ]interlobular septal thickening",
+        "interlobular septal thickening of {sev} degree",
+        "{sev} [smooth |diffuse ]thickening of the interlobular septa",
         "+{adv} thickened interlobular septa",
         "?interlobular septal thickening",
     ),
     PULMONARY_EMBOLISM: (
-        "@{size}{focal} filling defect{in_artery} [consistent with|representing] pulmonary embolism",
-        "+{size}{multifocal} filling defects{in_artery} [consistent with|representing] pulmonary embolism",
+        "@{size}{focal} filling defect{in_artery} [consistent with|representing] {embolism}",
+        "+{size}{multifocal} filling defects{in_artery} [consistent with|representing] {embolism}",
         "{ext} [acute |]pulmonary embolism{in_artery}",
         "+{ext} pulmonary emboli{in_artery}",
         "@{size}{focal} filling defect{in_artery} indicating [acute |]pulmonary embolism",
@@ -241,7 +245,7 @@ OWN_SENTENCES: dict[str, tuple[str, ...]] = {
     ),
     "Pleural effusion": (
         "pleural effusion [is seen |is present |]on the {one_side}, {size} in [size|volume]{meas}",
-        "pleural effusions [are seen |are present |]on both sides, {both_size} in [size|volume]{meas}",
+        "pleural effusions [are seen |are present |]on both sides, {both_size} in size{meas}",
     ),
     "Mosaic attenuation pattern": (
         "both lungs [show|demonstrate] {sev} mosaic attenuation",

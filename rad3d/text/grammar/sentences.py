@@ -55,6 +55,7 @@ def _slots(finding: Finding, pen: Pen) -> dict[str, str]:
         slots["both_size"] = slots["size"]
     if finding.label == PULMONARY_EMBOLISM:
         slots["in_artery"] = _in_artery(finding, pen)
+        slots["embolism"] = "pulmonary embolism"
     return slots
 
 

@@ -90,7 +90,7 @@ def measure(finding: Finding, pen: Pen) -> str:
     if finding.size_mm is None:
         return ""
     if finding.label in _EFFUSIONS:
-        table = _THICKNESS
+        table: tuple[str, ...] = _THICKNESS
     elif finding.label == "Lymphadenopathy":
         table = _SHORT_AXIS
     else:

@@ -10,7 +10,7 @@ from rad3d.labels import PULMONARY_EMBOLISM
 from rad3d.text.grammar.pen import Pen, joined
 from rad3d.text.grammar.report import in_report_order
 
-STYLES: tuple[str, ...] = ("plain", "short", "keyed")
+STYLES: tuple[str, ...] = ("plain", "terse", "keyed", "short")
 ORDERS: tuple[str, ...] = ("fixed", "shuffled")
 NOTHING = "no abnormality"
 
@@ -34,6 +34,33 @@ NAMES: dict[str, str] = {
     "Interlobular septal thickening": "interlobular septal thickening",
     PULMONARY_EMBOLISM: "pulmonary embolism",
 }
+_TERSE_NAMES = {
+    **NAMES,
+    "Arterial wall calcification": "aorta",
+    "Cardiomegaly": "heart",
+    "Pericardial effusion": "pericardium",
+    "Coronary artery wall calcification": "coronary",
+    "Hiatal hernia": "hernia",
+    "Lymphadenopathy": "nodes",
+    "Lung opacity": "opacity",
+    "Pulmonary fibrotic sequela": "sequelae",
+    "Pleural effusion": "effusion",
+    "Mosaic attenuation pattern": "mosaic",
+    "Peribronchial thickening": "peribronchial",
+    "Interlobular septal thickening": "septa",
+}
+_TERSE_SITES = {
+    **{lobe: "".join(word[0] for word in lobe.split()).upper() for lobe in LOBES},
+    "left anterior descending artery": "LAD",
+    "circumflex artery": "LCX",
+    "right coronary artery": "RCA",
+    "aortic arch": "arch",
+    "ascending aorta": "ascending",
+    "descending aorta": "descending",
+    "upper lobe": "upper",
+    "lower lobe": "lower",
+}
+_ALWAYS_BOTH = ("Emphysema", "Mosaic attenuation pattern")
 _SHORT_SITES = {
     "left anterior descending artery": "left anterior descending",
     "circumflex artery": "circumflex",
@@ -53,7 +80,8 @@ def write_summary(
         findings: what is present; none gives ``"no abnormality"``.
         seed: of the order where that is shuffled.
         style: ``"plain"`` (``right pleural effusion, moderate, 32 mm``), ``"keyed"``
-            (``pleural effusion: right, moderate, 32 mm``) or ``"short"`` (side and severity only).
+            (``pleural effusion: right, moderate, 32 mm``), ``"terse"``
+            (``effusion right moderate 32``) or ``"short"`` (name, side and severity only).
         order: ``"fixed"`` as in an ordered report, or ``"shuffled"``.
     """
     if style not in STYLES:
@@ -72,6 +100,8 @@ def summary_item(finding: Finding, style: str = "plain") -> str:
     """One finding of a summary."""
     name = summary_name(finding)
     side = finding.side or ""
+    if style == "terse":
+        return _terse(finding)
     if style == "short":
         return " ".join(word for word in (finding.severity, side, name) if word)
     details = _details(finding)
@@ -80,6 +110,21 @@ def summary_item(finding: Finding, style: str = "plain") -> str:
         return f"{name}: {', '.join(parts)}" if parts else name
     head = name if not side or _side_in_sites(finding) else f"{side} {name}"
     return ", ".join([head, *details])
+
+
+def _terse(finding: Finding) -> str:
+    """All attributes in as few words as possible; the number of lesions stands as ``x3``."""
+    if finding.label == "Medical material":
+        words = [summary_name(finding)]
+    else:
+        words = [_TERSE_NAMES[finding.label], finding.kind or ""]
+    if not _side_in_sites(finding) and finding.label not in _ALWAYS_BOTH:
+        words.append(finding.side or "")
+    words += [_TERSE_SITES.get(site, site) for site in finding.sites]
+    words.append(finding.severity or "")
+    words.append(str(finding.size_mm) if finding.size_mm else "")
+    words.append(f"x{finding.count}" if (finding.count or 1) > 1 else "")
+    return " ".join(word for word in words if word)
 
 
 def summary_name(finding: Finding) -> str:
