@@ -122,7 +122,7 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
         present = not hit.normal and not scope.is_denied(hit.start, hit.end)
-        if (hit.label, present) in seen:
+        if (hit.label, present) in seen or _is_differential(sentence.lower, hit):
             continue
         seen.add((hit.label, present))
         start, end = _window(sentence.lower, hits, i)
@@ -144,6 +144,14 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
             kind=read_kind(schema, clause),
             term=(sentence.start + hit.start, sentence.start + hit.end),
         )
+
+
+def _is_differential(lower: str, hit: _Hit) -> bool:
+    """Whether the term only guesses, in brackets, what another finding is: "(lymph node?)"."""
+    opened = lower.rfind("(", 0, hit.start)
+    if opened < 0 or ")" in lower[opened : hit.start]:
+        return False
+    return lower[hit.end : hit.end + 2].lstrip().startswith("?")
 
 
 def _hits(lower: str) -> Iterator[_Hit]:

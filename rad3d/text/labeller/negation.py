@@ -43,6 +43,8 @@ _FORWARD = re.compile(
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
     r"|instead of|not accompanied by|not due to)\b|^absent\b"
+    r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is|are|was)"
+    r"|an?\b)|\bpreviously (?:observed|described|seen) as\b"
     r"|(?<!has )(?<!have )(?<!completely )(?<!partially )(?<!been )(?<!now )(?<!partly )"
     r"\b(?<!incompletely )resolved (?=\w)"
 )
@@ -55,10 +57,12 @@ _BACKWARD = re.compile(
     + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
     r"|\b(?:is|are|was|were|be)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative|unremarkable"
     r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
+    r"|\b(?:was|were|has been|have been)\s+removed\b"
     r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
     r"|(?<!almost )(?<!nearly )\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
     r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
+    r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
     r"|:\s*(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
     r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$|\bresolved\s*\.?\s*$"
 )

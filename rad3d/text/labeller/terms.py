@@ -59,9 +59,13 @@ _NOT_VASCULAR_CALCIUM = (
     r"\baort\w*[- ]?pulmon\w+|\bpara-?aortic|\binteraort\w*|\bpre-?aortic|\bpara-?caval",
 )
 _ARTERIAL = (
-    r"\b(?:thoracic |abdominal |ascending |descending )?aort\w*|\bsupra-?aortic\w*|\barter(?:y|ies|ial)\b"
-    r"|\bvascular|\bvessels?|\bcarotid|\bsubclavian|\bbrachiocephalic|\biliac|\baortoiliac|\barch\b"
-    r"|\bsplenic|\bceliac"
+    r"\b(?:thoracic |ascending |descending )?aort\w*|\bsupra-?aortic\w*|\barter(?:y|ies|ial)\b"
+    r"|\bvascular|\bvessels?|\bcarotid|\bsubclavian|\bbrachiocephalic|\barch\b|\barcus"
+)
+_NOT_ARTERIAL = (
+    r"\b(?:abdominal|infrarenal|suprarenal) aort\w*(?: wall)?|\biliac\b(?: arter\w+)?",
+    r"\b(?:fusiform|aneurysm\w*|dilat\w*|ectasia|diameters?|calibration)[^,;]{0,40}?"
+    r"\b(?:aort\w*|arter\w*)",
 )
 _OTHER_ORGAN = (
     r"\b(?:thyroid\w*|adrenal\w*|surrenal\w*|liver|hepatic|kidney\w*|renal|spleen|splenic|pancrea\w*"
@@ -70,7 +74,14 @@ _OTHER_ORGAN = (
     r"|parotid|colon|bowel|spine|spinal|schmorl|axilla\w*|heart|cardiac|crus|lymph|thymus|thymic"
     r"|cervical|supraclavicular|corpus|node|nodes|isthmus|esophag\w*|segment \d+[ab]?|segment [ivx]+)\b"
 )
-_LUNG = r"\b(?:lungs?|pulmonary|lobes?|lingula\w*|intraparenchymal|subpleural|fissure|pleura\w*based|rul|rml|rll|lul|lll|hemithora\w*|paren[c]hym\w+|lobe\w*|apical|apex|basal|perifissural)\b"
+_NOT_LUNG_NODULE = (
+    r"\bhypodense(?:[ ,-]+\w+){0,2}?[ ,-]+nodul\w*|\bnodul\w*(?:[ ,]+\w+){0,2}?[ ,]+hypodense",
+    r"\bpleural nodul\w*|\bnodul\w*(?: lesions?)?[^,;]{0,25} (?:in|of|on) the pleura\b",
+)
+_LUNG = (
+    r"\b(?:lungs?|pulmonary|lingula\w*|intraparenchymal|subpleural|fissure|pleura\w* based|rul|rml"
+    r"|rll|lul|lll|perifissural)\b"
+)
 _THICK = r"(?:thick\w*|prominen\w*)"
 
 RULES: tuple[Rule, ...] = (
@@ -129,7 +140,7 @@ RULES: tuple[Rule, ...] = (
         "Arterial wall calcification",
         ("calci", "athero", "plaque", "arterioscl"),
         _re(_CALCIUM),
-        mask=_re(_CORONARY, *_NOT_VASCULAR_CALCIUM),
+        mask=_re(_CORONARY, *_NOT_VASCULAR_CALCIUM, *_NOT_ARTERIAL),
         needs=_re(_ARTERIAL),
     ),
     Rule(
@@ -177,7 +188,7 @@ RULES: tuple[Rule, ...] = (
             r"(?:\W+(?!thickness|effusion|fluid|nodul|calcif|cyst|is\b|are\b|was\b|were\b)\w+){0,5}?"
             r"\W+(?:effusions?|fluid|hematoma|hemorrhage)\b",
             r"\bpericardi\w*\W+(?:(?:is|are|was|were)\s)?[^,;]{0,20}\beffusion",
-            r"\b(?:effusions?|fluid|smear\w*)\b[^,;.]{0,60}?\bpericard\w+",
+            r"\b(?:effusions?|fluid|smear\w*)\b[^,;]{0,90}?\bpericard\w+",
             r"\bhemopericardium\b|\bpneumopericardium\b",
         ),
         mask=_re(r"\bpericardi\w+ (?:fat|recess cyst)\b",
@@ -191,7 +202,6 @@ RULES: tuple[Rule, ...] = (
             r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
             r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,45}?\b(?:in|between|within|into|of|to)\b"
             r"[^,;]{0,25}?\bpleur\w+",
-            r"\b(?:effusions?)\b",
             r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
             r"|\bhydropnomothora\w+",
         ),
@@ -202,6 +212,16 @@ RULES: tuple[Rule, ...] = (
             r"\b(?:effusions?|fluid)\b",
             r"\b(?:effusions?|fluid)\b[^,;]{0,30}?\b(?:abdom\w*|periton\w*|pelvi\w*|perihepatic"
             r"|perisplenic|perinephric|perirenal|fatty tissue)\w*",
+        ),
+    ),
+    Rule(
+        "Pleural effusion",
+        ("effus",),
+        _re(r"\beffusions?\b"),
+        unless=_re(
+            r"\bpericard|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint|\bpelvi|\bsubdural"
+            r"|\bperihepatic|\bperisplenic|\bperi\s?nephric|\bperirenal|\bknee|\bmediastin|\bmastoid"
+            r"|\bfatty"
         ),
     ),
     Rule(
@@ -241,7 +261,7 @@ RULES: tuple[Rule, ...] = (
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
             r"|\bcollaps\w+(?: \w+){0,3}? (?:lung|lobe)"),
-        mask=_re(r"\bfibro-?atele[ck]t\w*(?:[- /]+(?=sequel|chang|dens|band|area))?"),
+        mask=_re(r"\bfibro[- ]?atel\w*(?:[- /]+(?=sequel|chang|dens|band|area))?"),
     ),
     Rule(
         "Lung nodule",
@@ -250,7 +270,8 @@ RULES: tuple[Rule, ...] = (
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
             r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))"),
         mask=_re(r"\b(?:tree|bud)\w*[^,;]{0,20}nodul\w*",
-                 r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodul\w*"),
+                 r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodular\w*(?: densit\w*)?",
+                 *_NOT_LUNG_NODULE),
         unless=_re(_OTHER_ORGAN),
     ),
     Rule(
@@ -260,16 +281,14 @@ RULES: tuple[Rule, ...] = (
             r"|appearances?|structures?|metasta\w+)"),
         mask=_re(r"\b(?:thyroid|adrenal|breast|surrenal|gland|liver|spleen)\w*[^,;]{0,40}?\bnodul\w*",
                  r"\bnodul\w*[^,;]{0,60}?\b(?:thyroid|adrenal|surrenal|gland|liver|spleen|breast)\w*",
-                 r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodul\w*"),
+                 r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodular\w*(?: densit\w*)?",
+                 *_NOT_LUNG_NODULE),
         needs=_re(_LUNG),
     ),
     Rule(
         "Lung nodule",
-        ("mass", "metast"),
-        _re(r"\b(?:lung|pulmonary|lobes?|parenchymal|hemithorax|spiculated)(?: \w+){0,4}? mass(?:es)?\b"
-            r"|\bmass(?:es)?(?: lesions?)?\b(?=[^.;]{0,60}\b(?:lobe|lung|lingul|lungs)\b)"
-            r"|\b(?:lung|pulmonary) metasta\w+|\bmetasta\w+(?=[^,;.]{0,40}\b(?:lungs?|lobes?)\b)"),
-        mask=_re(r"\bmetastatic lung disease\b"),
+        ("metast",),
+        _re(r"\b(?:lung|pulmonary) metasta\w+|\bmetasta\w+(?=[^,;.]{0,40}\b(?:lungs?|lobes?)\b)"),
         unless=_re(r"\b(?:liver|adrenal|kidney|breast|bone|vertebra\w*|mediastinal|pleural)\b"),
     ),
     Rule(
@@ -285,19 +304,37 @@ RULES: tuple[Rule, ...] = (
             r"\bopacities\b|\bopacity\b|\bopacification\b",
             r"\bhaz(?:e|y|iness)\b(?= (?:attenuation|density|increase|area))",
         ),
-        mask=_re(r"\bopaci\w+ (?:of|with) (?:contrast|vessel|vascular)\w*"
-                 r"|\b(?:nodular|rounded|micronodular|linear|band\w*|reticular|reticulonodular)(?: \w+)? opaci\w+"),
+        mask=_re(r"\bground[- ]?glass(?: densit\w+)? (?:\w+ )?nodul\w*|\bnodul\w* of (?:\w+ )?ground[- ]?glass\w*"
+                 r"|\bopaci\w+ (?:of|with) (?:contrast|vessel|vascular)\w*"
+                 r"|\b(?:nodular|rounded|micronodular|band\w*|reticulonodular)(?: \w+)? opaci\w+"),
         unless=_re(r"\b(?:kidney|renal|sinus\w*|mastoid|maxillary)\b"),
+    ),
+    Rule(
+        "Lung opacity",
+        ("densit",),
+        _re(
+            r"\b(?:linear |nodular |alveolar |acinar |dependa?n?t |diffuse |nonspecific )?"
+            r"densit(?:y|ies) (?:area )?increas\w*|\bincreas\w* in (?:\w+ )?density",
+            r"\bincreased (?:\w+ )?density|\b(?:alveolar|acinar|dependa?n?t) densit(?:y|ies)",
+        ),
+        mask=_re(
+            r"\b(?:pleuro-?\s?parenchymal|pleural parenchymal|sequel\w*|fibrotic|reticul\w*|low)\b[^,;]{0,45}?"
+            r"densit\w*(?: increas\w*)?",
+            r"\bincreas\w* in (?:pleuro|sequel|reticul|fibro)\w*(?: \w+){0,2} densit\w*",
+            r"\bdensit\w*(?: increas\w*)?[^.;]{0,80}?\b(?:pleuroparenchymal|consolidation)\b",
+        ),
+        needs=_re(r"\b(?:lungs?|lobes?|lingula\w*)\b"),
+        unless=_re(r"\b(?:liver|bones?|ribs?|fat|fatty|breasts?|muscle|skin|subcutaneous|suture|mediastin\w*"
+                   r"|vertebra\w*|kidneys?|pleural thick\w*)\b"),
     ),
     Rule(
         "Pulmonary fibrotic sequela",
         ("sequel", "fibro", "scar", "fibrot", "cicatr", "honeycomb", "pleuroparenchymal"),
         _re(r"\bsequel\w*|\bfibro-?atele[ck]t\w*|\bfibros[ei]s\b|\bfibrotic\w*|\bfibrous\b|\bfibroic\b"
-            r"|\bscar(?:s|ring|red)?\b|\bcicatri\w*|\bhoney-?comb\w*"
+            r"|\bscar(?:s|ring|red)?\b|\bcicatri\w*|\bfibro[- ]?atel\w*"
             r"|\bpleuro-?parenchymal (?:band\w*|density|densities|linear|retraction\w*|recession\w*)"
-            r"|\b(?:parenchymal|fibrotic) bands?\b"),
-        mask=_re(r"\bpericicatri\w*",
-                 r"\bfibrous tumou?r|\bfibrous dysplas\w*|\bcystic fibrosis\b"),
+            r"|\b(?:parenchymal|fibrotic|subpleural) bands?\b"),
+        mask=_re(r"\bfibrous tumou?r|\bfibrous dysplas\w*|\bcystic fibrosis\b"),
         unless=_re(r"\b(?:fractures?|kidneys?|renal|perirenal|ribs?|liver|spleen|splenic|vertebra\w*"
                    r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdominal|bone|muscle|clavicle"
                    r"|adrenal|mesenter\w*|thyroid\w*|scapula|pericholecyst\w*|sacroiliac|nephr\w*)\b"),
@@ -316,9 +353,9 @@ RULES: tuple[Rule, ...] = (
             r"\bthick\w*[^,;]{0,30}?\b(?:peri-?bronch\w*)",
             r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar|mucosal"
             r"|structures?|tree))*[ -]+(?:(?:is|are|was|were|show|shows|have|has|been|diffusely|mildly"
-            r"|minimal|mild|slightly|moderately|severely)\s+)*(?:thick\w*|cuffing|prominence)",
-            r"\bthick\w*(?: of| in)?(?: the)?(?: \w+){0,3}? bronch(?:ial|us|i)\b(?: walls?)?",
-            r"\bbronch(?:ial|us) wall\w*[^,;]{0,20}?\bthick\w*"),
+            r"|minimal|mild|slightly|moderately|severely|markedly|are|appear)\s+)*(?:thick(?!ness)\w*|cuffing|prominence)",
+            r"\bthick(?!ness)\w*(?: of| in)?(?: the)?(?: \w+){0,3}? bronch(?:ial|us|i)\b(?: walls?)?",
+            r"\bbronch(?:ial|us) wall\w*[^,;]{0,20}?\bthick(?!ness)\w*"),
         mask=_re(r"\b(?:main|lobar|segment|intermediate) bronch\w+(?= (?:are|is) (?:open|patent))",
                  r"\bbronchopneumon\w*"),
     ),
@@ -326,6 +363,7 @@ RULES: tuple[Rule, ...] = (
         "Consolidation",
         ("consol",),
         _re(r"\bconsolid\w*|\bconsolut\w*|\bairspace disease\b"),
+        mask=_re(r"\bground[- ]?glass(?:[- ]like)? consolid\w*"),
     ),
     Rule(
         "Bronchiectasis",
@@ -339,7 +377,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "Interlobular septal thickening",
         ("sept", "kerley", "crazy"),
-        _re(r"\binter-?(?:lob\w+)(?:[ -]+(?!fissure|atelec)\w+){0,3}?[ -]+(?:sept\w*|thick\w*|interstit\w*)",
+        _re(r"\binter-?lob\w+(?:[ -]+(?!fissure|atelec)\w+){0,3}?[ -]+(?:sept\w*|interstit\w*)(?= (?:and \w+ )?"
+            r"(?:\w+ ){0,3}?(?:thick|prominen|clarif|increase|line))",
+            r"\binter-?lob\w+ (?:(?!fissure)\w+ ){0,3}?thick\w*",
+            r"\bprominen\w*(?: of)?(?: the)?(?: bilateral)? inter-?lob\w+ sept\w*",
             r"\bsept(?:al|a|um)\b(?: \w+){0,2} (?:thick\w*|prominen\w*|lines)",
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
             r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b",
