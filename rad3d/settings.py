@@ -16,6 +16,12 @@ from rad3d.errors import BadRequest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+FOR_TESTS = ("RAD3D_SHARED", "RAD3D_TEST_")
+"""Variables that begin so are read by the tests (tests/conftest.py), not by the software."""
+
+HOSTED = {"RAD3D_HOST": "GRADIO_SERVER_NAME", "RAD3D_PORT": "GRADIO_SERVER_PORT"}
+"""What Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* wins over it."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -53,11 +59,14 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Settings with RAD3D_* variables applied; an unknown one is refused with the list."""
-        env = os.environ if environ is None else environ
+        env = dict(os.environ if environ is None else environ)
+        for key, hosted in HOSTED.items():
+            if hosted in env:
+                env.setdefault(key, env[hosted])
         known = {f"RAD3D_{f.name.upper()}": f for f in fields(cls)}
         values: dict[str, object] = {}
         for key, text in env.items():
-            if not key.startswith("RAD3D_") or key == "RAD3D_SHARED":
+            if not key.startswith("RAD3D_") or key.startswith(FOR_TESTS):
                 continue
             if key not in known:
                 raise BadRequest(

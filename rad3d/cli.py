@@ -1,0 +1,94 @@
+"""The command ``rad3d``: machine-readable output on stdout, everything else on stderr.
+
+A command is one row of :data:`COMMANDS` and one module of :mod:`rad3d.commands`, which has
+
+* a docstring: its first line is the summary, the whole is the description,
+* ``EXAMPLE``: command lines worth copying,
+* ``configure(parser)``: its arguments, and ``set_defaults(run=...)``,
+* ``run(args) -> int``: the exit status.
+
+Importing those modules is cheap (no torch, no gradio): they import what they run inside ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from rad3d import __version__
+from rad3d.errors import Rad3dError
+
+COMMANDS: dict[str, str] = {
+    "serve": "rad3d.commands.serve",
+    "report": "rad3d.commands.report",
+    "variants": "rad3d.commands.variants",
+    "doctor": "rad3d.commands.doctor",
+    "phantom": "rad3d.commands.phantom",
+    "label": "rad3d.commands.label",
+}
+"""Name of a command -> its module."""
+
+EPILOG = "Each command has its own help: rad3d report --help"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``rad3d`` with every command of :data:`COMMANDS`."""
+    parser = argparse.ArgumentParser(
+        prog="rad3d",
+        description="See, compare and adapt language models that write reports for 3D chest CTs. "
+        "A research demo, not a medical device.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"rad3d {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, target in COMMANDS.items():
+        module = importlib.import_module(target)
+        description = (module.__doc__ or "").strip()
+        command = commands.add_parser(
+            name,
+            help=description.splitlines()[0],
+            description=description,
+            epilog=f"examples:\n{_indent(module.EXAMPLE)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(command)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when it did what was asked, 1 for bad input (one sentence on stderr, no traceback),
+        2 for a wrong command line (argparse), 130 when the person stopped it.
+    """
+    args = build_parser().parse_args(argv)
+    try:
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except Rad3dError as error:
+        print(f"rad3d: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of the pipe has gone (`rad3d label ... | head`): not an error.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"rad3d: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rad3d: stopped", file=sys.stderr)
+        return 130
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.strip().splitlines())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""Check what this machine has, what is missing, and how to get it.
+
+Exits with 1 where something that the app needs is missing; what only the tests or larger models
+need is listed, but is not a failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+from rad3d.commands import print_json, print_table
+from rad3d.settings import ROOT, Settings
+
+EXAMPLE = """
+rad3d doctor
+rad3d doctor --json
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what was looked at.
+        state: ``"ok"``, ``"missing"`` (the app needs it) or ``"absent"`` (only some uses need it).
+        detail: what was found.
+        remedy: how to get it; empty where all is well.
+    """
+
+    name: str
+    state: str
+    detail: str
+    remedy: str = ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rad3d doctor``."""
+    parser.add_argument("--json", action="store_true", help="a JSON list instead of a table")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print every check; 1 where something is missing."""
+    checks = list(examine(Settings.from_env()))
+    if args.json:
+        print_json([asdict(check) for check in checks])
+    else:
+        rows = [(c.state, c.name, c.detail + (f"; {c.remedy}" if c.remedy else "")) for c in checks]
+        print_table(rows, ("state", "what", "found"))
+    return int(any(check.state == "missing" for check in checks))
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """Every check, cheap ones first."""
+    yield _python()
+    yield from packages(ROOT / "requirements.txt")
+    yield Check("processor", "ok", f"{os.cpu_count()} cores, {_memory_gb():.1f} GB memory")
+    yield _gpu()
+    yield from (_writable(name, getattr(settings, name)) for name in ("work_dir", "runs_dir"))
+    yield _port(settings)
+    yield from _models(settings)
+    yield _chromium()
+
+
+def _python() -> Check:
+    version = platform.python_version()
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return Check("python", "ok", version)
+    return Check("python", "missing", version, "use Python 3.11 or 3.12")
+
+
+def packages(requirements: Path) -> Iterator[Check]:
+    """One check for all pinned packages, and one for each that is absent or another version."""
+    fix = f"pip install -r {requirements.name}"
+    good = 0
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        name, _, wanted = line.partition("#")[0].strip().partition("==")
+        if not wanted:
+            continue
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, "missing", "not installed", fix)
+            continue
+        if found.partition("+")[0] == wanted:
+            good += 1
+        else:
+            yield Check(name, "missing", f"{found}, tested with {wanted}", fix)
+    yield Check("packages", "ok", f"{good} at their pinned versions")
+
+
+def _memory_gb() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+
+
+def _gpu() -> Check:
+    try:
+        import torch
+    except ImportError:
+        return Check("gpu", "absent", "torch is not installed", "pip install -r requirements.txt")
+    if torch.cuda.is_available():
+        return Check("gpu", "ok", torch.cuda.get_device_name(0))
+    remedy = "the shipped models do not need one; published-size models do"
+    return Check("gpu", "absent", "no CUDA device, models run on the processor", remedy)
+
+
+def _writable(name: str, folder: Path) -> Check:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if os.access(place, os.W_OK):
+        free = shutil.disk_usage(place).free / 1e9
+        return Check(name, "ok", f"{folder} ({free:.0f} GB free)")
+    return Check(name, "missing", f"{folder} cannot be written", f"set RAD3D_{name.upper()}")
+
+
+def _port(settings: Settings) -> Check:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            detail = f"{settings.host}:{settings.port}: {error.strerror}"
+            return Check("port", "absent", detail, "set RAD3D_PORT or use rad3d serve --port")
+    return Check("port", "ok", f"{settings.host}:{settings.port} is free")
+
+
+def _models(settings: Settings) -> Iterator[Check]:
+    from rad3d.registry import LANGUAGE_MODELS, split_variant_id
+    from rad3d.service.service import Service
+
+    statuses = Service(settings).variants()
+    shipped = [s for s in statuses if split_variant_id(s.id)[0].shipped]
+    for status in shipped:
+        if not status.ready:
+            yield Check(f"variant {status.id}", "missing", status.reason, status.command)
+    ready = sum(status.ready for status in shipped)
+    detail = f"{ready} of {len(shipped)} are ready in {settings.models_dir}"
+    yield Check("shipped variants", "ok" if ready == len(shipped) else "missing", detail)
+    others = [row.id for row in LANGUAGE_MODELS.values() if not row.shipped]
+    ready = sum(s.ready for s in statuses) - ready
+    if others:
+        detail = f"{ready} ready; LLMs known: {', '.join(others)}"
+        yield Check("other variants", "ok" if ready else "absent", detail, "see rad3d variants")
+
+
+def _chromium() -> Check:
+    path = shutil.which("chromium")
+    if path:
+        return Check("chromium", "ok", path)
+    return Check("chromium", "absent", "browser tests are skipped", "apt-get install chromium")

@@ -1,0 +1,40 @@
+"""Generation options as flags: one for every field of :class:`rad3d.types.GenerationOptions`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from typing import Any, get_args
+
+from rad3d.types import GenerationOptions, Strategy
+
+HELP: dict[str, str] = {
+    "strategy": "how the next word is chosen",
+    "max_new_tokens": "length limit, 1 to 1024",
+    "temperature": "with --strategy sample: above 0; lower is more predictable",
+    "top_p": "with --strategy sample: keep the likeliest words up to this probability",
+    "beams": "with --strategy beam: 2 to 8",
+    "repetition_penalty": "1 (off) to 2",
+    "no_repeat_ngram": "forbid repeating word groups of this many tokens; 0 is off",
+    "seed": "with --strategy sample: the same seed gives the same report",
+}
+
+
+def add_generation_options(parser: argparse.ArgumentParser) -> None:
+    """One flag per field, with the field's default."""
+    group = parser.add_argument_group("how the report is written")
+    for field in fields(GenerationOptions):
+        kind: dict[str, Any] = {"type": type(field.default)}
+        if field.name == "strategy":
+            kind = {"choices": get_args(Strategy)}
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            default=field.default,
+            help=f"{HELP[field.name]} (default: %(default)s)",
+            **kind,
+        )
+
+
+def generation_options(args: argparse.Namespace) -> GenerationOptions:
+    """The options of a command line; raises BadRequest where one is out of range."""
+    return GenerationOptions(**{f.name: getattr(args, f.name) for f in fields(GenerationOptions)})

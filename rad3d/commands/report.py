@@ -1,0 +1,88 @@
+"""Write the report of one scan.
+
+SCAN is a NIfTI file (.nii, .nii.gz) or a zipped DICOM series. The report goes to stdout;
+progress and warnings go to stderr. A file that cannot be read ends with one sentence and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rad3d.commands import say
+from rad3d.commands.options import add_generation_options, generation_options
+from rad3d.errors import BadRequest
+from rad3d.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rad3d.types import Event, Report
+
+EXAMPLE = """
+rad3d report scan.nii.gz
+rad3d report scan.nii.gz --variant phantom-m/v3 --json > report.json
+rad3d report scan.nii.gz --strategy sample --temperature 0.7 --seed 3
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``rad3d report``."""
+    parser.add_argument("scan", metavar="SCAN", type=Path, help="the scan to report on")
+    parser.add_argument(
+        "--variant",
+        metavar="ID",
+        help="LLM/mode as listed by `rad3d variants` (default: the app's default variant)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
+    )
+    add_generation_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open, generate, print."""
+    options = generation_options(args)
+    settings = Settings.from_env()
+    if not args.scan.is_file():
+        raise BadRequest(f"There is no file {args.scan}.", "Check the path.", code="no_file")
+
+    from rad3d.service.export import report_json, report_text
+    from rad3d.service.service import Service
+
+    service = Service(settings)
+    session = service.new_session()
+    cancel = threading.Event()
+    try:
+        volume = service.open_path(session, args.scan, args.scan.name)
+        for note in volume.warnings:
+            say(f"warning: {note.text}")
+        variant = args.variant or settings.default_variant
+        report = _follow(service.generate(session, variant, options, cancel))
+    finally:
+        cancel.set()
+        service.end_session(session)
+    told = {note.text for note in volume.warnings}
+    for note in report.notes:
+        if note.level == "warning" and note.text not in told:
+            say(f"warning: {note.text}")
+    print(report_json(report) if args.json else report_text(report))
+    return 0
+
+
+def _follow(events: Iterator[Event]) -> Report:
+    """Tell the stages on stderr until the report is done."""
+    from rad3d.types import DoneEvent, StageEvent
+
+    report: Report | None = None
+    for event in events:
+        if isinstance(event, StageEvent):
+            say(f"{event.fraction:4.0%} {event.stage}")
+        elif isinstance(event, DoneEvent):
+            report = event.report
+    if report is None:
+        raise BadRequest("The run ended without a report.", "Try again.", code="no_report")
+    return report

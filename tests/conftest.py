@@ -1,0 +1,72 @@
+"""Shared fixtures, and which tests run where.
+
+* ``slow`` tests are skipped unless ``CI`` or ``RAD3D_TEST_SLOW=1`` is set, or ``-m`` names them.
+* ``browser`` tests need Debian's chromium. They are skipped where it is absent; with
+  ``RAD3D_TEST_BROWSER=required`` (as in CI) a skipped browser test is a failure.
+* Tests on shared data (``../shared``, or ``RAD3D_SHARED``) are skipped where it is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+# No test may reach out: whatever would download something fails at once instead.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "").lower() in ("1", "true", "yes", "required")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip slow tests in a quick run."""
+    if _is_on("CI") or _is_on("RAD3D_TEST_SLOW") or "slow" in config.option.markexpr:
+        return
+    quick = pytest.mark.skip(reason="slow: runs in CI and with RAD3D_TEST_SLOW=1")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(quick)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo[None], None]:
+    """Where a browser is required, a browser test that was skipped has failed."""
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    required = _is_on("RAD3D_TEST_BROWSER") and item.get_closest_marker("browser")
+    if required and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"a required browser test was skipped: {report.longrepr}"
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder with real scans and other people's test files; skips where it is absent."""
+    folder = Path(os.environ.get("RAD3D_SHARED", ROOT.parent / "shared")).resolve()
+    if not (folder / "data").is_dir():
+        pytest.skip(f"shared test data is not at {folder} (set RAD3D_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium that Playwright can drive; skips where there is none."""
+    for name in CHROMIUM_NAMES:
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")

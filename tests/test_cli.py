@@ -1,0 +1,276 @@
+"""The command line: what goes to stdout, what to stderr, and the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from rad3d import cli
+from rad3d.commands.doctor import packages
+from rad3d.commands.options import add_generation_options, generation_options
+from rad3d.errors import BadRequest
+from rad3d.labels import LABELS
+from rad3d.settings import Settings
+from rad3d.types import GenerationOptions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_rad3d(*args: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rad3d", *args],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        input=stdin,
+    )
+
+
+def write_csv(path: Path, rows: list[list[str]]) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as target:
+        csv.writer(target).writerows(rows)
+    return path
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+def test_help_loads_neither_torch_nor_gradio() -> None:
+    code = (
+        "import sys\nfrom rad3d.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'gradio', 'numpy.random', 'nibabel'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert "torch" not in done.stdout.splitlines()[-1]
+    assert "gradio" not in done.stdout.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert f"examples:\n  rad3d {name}" in text
+    assert len(text.splitlines()) > 8
+
+
+def test_help_lists_every_command_with_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    text = capsys.readouterr().out
+    assert "not a medical device" in text
+    for name in cli.COMMANDS:
+        assert any(line.split()[:1] == [name] and line.count(" ") > 8 for line in text.splitlines())
+
+
+def test_an_unknown_command_is_refused_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["repot"])
+    assert stop.value.code == 2
+    assert "report" in capsys.readouterr().err
+
+
+# --- generation options -------------------------------------------------------------------------
+
+
+def options_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    add_generation_options(parser)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--strategy", "beam"),
+        ("--max-new-tokens", "12"),
+        ("--temperature", "0.5"),
+        ("--top-p", "0.5"),
+        ("--beams", "3"),
+        ("--repetition-penalty", "1.2"),
+        ("--no-repeat-ngram", "4"),
+        ("--seed", "9"),
+    ],
+)
+def test_every_generation_flag_changes_its_option(flag: str, value: str) -> None:
+    options = generation_options(options_parser().parse_args([flag, value]))
+    name = flag.removeprefix("--").replace("-", "_")
+    assert str(getattr(options, name)) == value
+    assert options != GenerationOptions()
+
+
+def test_every_generation_option_has_a_flag_and_the_same_default() -> None:
+    flags = options_parser()._option_string_actions
+    names = {f"--{field.name.replace('_', '-')}" for field in fields(GenerationOptions)}
+    assert names <= set(flags)
+    assert generation_options(options_parser().parse_args([])) == GenerationOptions()
+
+
+def test_a_generation_option_out_of_range_is_one_sentence(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["report", "scan.nii.gz", "--max-new-tokens", "0"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rad3d: Generation option out of range: max_new_tokens")
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+def test_a_missing_scan_is_one_sentence_and_status_1() -> None:
+    done = run_rad3d("report", "nowhere.nii.gz")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == ["rad3d: There is no file nowhere.nii.gz. Check the path."]
+
+
+def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(BadRequest, match=r"RAD3D_PROT is not a setting.*RAD3D_PORT"):
+        Settings.from_env({"RAD3D_PROT": "1"})
+
+
+def test_settings_come_from_the_environment_and_leave_test_variables_alone() -> None:
+    env = {
+        "RAD3D_PORT": "99",
+        "RAD3D_SHARED": "x",
+        "RAD3D_TEST_BROWSER": "required",
+        "GRADIO_SERVER_PORT": "7",
+        "GRADIO_SERVER_NAME": "0.0.0.0",
+        "HOME": "/",
+    }
+    settings = Settings.from_env(env)
+    assert (settings.port, settings.host) == (99, "0.0.0.0")
+    with pytest.raises(BadRequest, match="RAD3D_PORT must be a whole number"):
+        Settings.from_env({"RAD3D_PORT": "many"})
+
+
+# --- label --------------------------------------------------------------------------------------
+
+REPORTS = [
+    ["name", "report"],
+    ["a", "There is a moderate right pleural effusion. No pericardial effusion."],
+    ["b", "The lungs are clear, with no nodule.\nThe heart is enlarged."],
+]
+
+
+def test_label_gives_the_18_findings_as_csv_on_stdout(tmp_path: Path) -> None:
+    done = run_rad3d("label", str(write_csv(tmp_path / "reports.csv", REPORTS)))
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(rows[0]) == ["name", *LABELS]
+    present = [{label for label in LABELS if row[label] == "1"} for row in rows]
+    assert present == [{"Pleural effusion"}, {"Cardiomegaly"}]
+    assert {row[label] for row in rows for label in LABELS} == {"0", "1"}
+
+
+def test_label_joins_text_columns_and_reads_stdin() -> None:
+    text = 'id,Findings,Impressions\n1,"Emphysema.","Cardiomegaly."\n'
+    done = run_rad3d(
+        "label", "-", "--text-column", "Findings", "--text-column", "Impressions", stdin=text
+    )
+    row = next(csv.DictReader(io.StringIO(done.stdout)))
+    assert {name for name in LABELS if row[name] == "1"} == {"Emphysema", "Cardiomegaly"}
+    assert next(iter(row)) == "id"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"name,text\na,b\n", "no column called 'report'. Known: name, text"),
+        (b"name,report\na\n", "line 2 has not one cell for each column"),
+        (b"name,report\na,b,c\n", "line 2 has not one cell for each column"),
+        (b"report,Emphysema\nx,1\n", "already has label columns: Emphysema"),
+        ("name,report\na,\xe4\n".encode("latin-1"), "not CSV in UTF-8"),
+        (b'name,report\na,"open\n', "not CSV in UTF-8"),
+    ],
+)
+def test_label_refuses_what_is_not_such_a_csv(
+    tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "reports.csv"
+    path.write_bytes(content)
+    assert cli.main(["label", str(path)]) == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_label_of_a_missing_file_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["label", "nowhere.csv"]) == 1
+    assert capsys.readouterr().err == "rad3d: No such file or directory: nowhere.csv\n"
+
+
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
+    rows = [REPORTS[0], *([["a", "Emphysema."]] * 3000)]
+    path = write_csv(tmp_path / "reports.csv", rows)
+    line = f'"{sys.executable}" -m rad3d label "{path}" | head -n 1'
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- phantom ------------------------------------------------------------------------------------
+
+
+def test_phantom_writes_scans_and_truth_and_prints_the_paths(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    done = run_rad3d(
+        "phantom", "--n", "2", "--seed", "5", "--matrix", "64", "--slices", "32", "--out", str(out)
+    )
+    assert done.returncode == 0, done.stderr
+    scans = [out / "in-000005.nii.gz", out / "in-000006.nii.gz"]
+    assert done.stdout.split() == [str(scan) for scan in scans]
+    for scan in scans:
+        assert scan.stat().st_size > 10_000
+        case = json.loads(scan.with_name(scan.name.replace(".nii.gz", ".json")).read_text())
+        assert list(case["labels"]) == list(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--n", "0"], "--n and --jobs must be at least 1"),
+        (["--seed", "-1"], "--seed at least 0"),
+        (["--matrix", "7"], "matrix 7 is outside"),
+    ],
+)
+def test_phantom_refuses_numbers_out_of_range(
+    tmp_path: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["phantom", "--out", str(tmp_path), *flags]) == 1
+    assert said in capsys.readouterr().err
+
+
+# --- doctor -------------------------------------------------------------------------------------
+
+
+def test_doctor_names_a_package_that_is_absent_or_another_version(tmp_path: Path) -> None:
+    listed = tmp_path / "requirements.txt"
+    listed.write_text("# direct\npytest==0.0.1\nno-such-package==1.0\n")
+    checks = {check.name: check for check in packages(listed)}
+    assert checks["pytest"].state == checks["no-such-package"].state == "missing"
+    assert "tested with 0.0.1" in checks["pytest"].detail
+    assert checks["no-such-package"].remedy == "pip install -r requirements.txt"
