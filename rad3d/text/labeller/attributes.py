@@ -8,7 +8,7 @@ from rad3d.findings import LOBES, SCHEMA, Attributes
 
 _NOT_A_SIDE = re.compile(
     r"\b(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart|main coronary"
-    r"|coronary|circumflex|facing|cardiac|aortic arch|main stem coronary)\b"
+    r"|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
     r"|\b(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|\bright away\b"
 )
 _RIGHT = re.compile(
@@ -23,8 +23,13 @@ _BOTH = re.compile(
     r"|\bon both\b|\bof both\b|\bin both\b"
 )
 _PART = r"(?:upper|middle|lower)"
+_ITEM = rf"(?:(?:right and left|left and right|right|left|both|bilateral)\s+)?{_PART}"
 _LOBE = re.compile(
-    rf"\b({_PART}(?:\s*(?:,|and|or|&|/|-|as well as)\s*{_PART})*)(?:\s+lung)?\s+(?:lung\s+)?(?:lobes?|lobar)\b"
+    rf"\b{_ITEM}(?:(?:\s+lobes?)?(?:\s*(?:,|and|or|&|/|-|as well as)\s*)+(?:the\s+)?{_ITEM})*"
+    r"\s+(?:lung\s+)?(?:lobes?|lobar)\b"
+)
+_LOBE_ITEM = re.compile(
+    rf"(?:(right and left|left and right|right|left|both|bilateral)\s+)?\b({_PART})\b"
 )
 _LOBE_SHORT = {
     "rul": LOBES[0],
@@ -47,10 +52,10 @@ _SIZE = re.compile(
 )
 _NOT_SIZE_BEFORE = re.compile(
     r"(?:less than|smaller than|below|under|<|not exceed\w*|previously|formerly|from|was|shorter than"
-    r"|up to (?:the )?)\s*$"
+    r")\s*$"
 )
 _PRIOR_AFTER = re.compile(r"^[^,;)(]{0,12}?\b(?:in the previous|previously|on (?:the )?prior|before)\b")
-_OTHER_MEASURE = re.compile(r"\b(?:slice|aort\w*|trachea|pulmonary (?:trunk|artery|conus))\b")
+_OTHER_MEASURE = re.compile(r"\b(?:slice|aorta|aortic (?!window|station)|trachea|pulmonary (?:trunk|artery|conus)\b)")
 
 _SEVERITY = {
     "mild": r"mild\w*|minimal\w*|slight\w*|small|trace|tiny|minor|thin|subtle|discrete|faint|scant"
@@ -68,6 +73,8 @@ _COUNT = re.compile(
     r"((?:(?!largest|biggest)[\w.-]+(?:,)?\s+){0,7}?)"
     r"(nodules?|(?:lymph )?nodes?|lymphadenopath\w+|lesions?|masse?s?)\b"
 )
+
+_BARE_SINGULAR = re.compile(r"\W*(?:(?!in\b|no\b|of\b)[\w-]+\s+){0,4}(?:nodule|lymph node)\b")
 
 _SITES: dict[str, dict[str, str]] = {
     "Arterial wall calcification": {
@@ -145,21 +152,25 @@ def read_lobes(clause: str) -> tuple[str, ...]:
     for found in _SHORT.finditer(clause):
         found_lobes.add(_LOBE_SHORT.get(found.group(), "left upper lobe"))
     for found in _LOBE.finditer(clause):
-        parts = re.findall(_PART, found.group(1))
-        for side in _sides_of_lobe(clause, found.start(), found.end(), parts):
-            found_lobes.update(f"{side} {part} lobe" for part in parts)
+        found_lobes.update(_named_lobes(clause, found.start(), found.end()))
     return tuple(lobe for lobe in LOBES if lobe in found_lobes)
 
 
-def _sides_of_lobe(clause: str, start: int, end: int, parts: list[str]) -> tuple[str, ...]:
+def _named_lobes(clause: str, start: int, end: int) -> list[str]:
+    """The lobes of one list such as ``right upper and left lower lobes of ...``."""
     after = _SIDE_AFTER.match(clause, end)
-    if after is not None:
-        return (after.group(1),) if after.group(1) else ("left", "right")
-    before = list(_SIDE_BEFORE.finditer(clause, 0, start))
-    if before:
-        word = before[-1].group(1)
-        return (word,) if word in ("left", "right") else ("left", "right")
-    return ("right",) if parts == ["middle"] else ()
+    before = [found.group(1) for found in _SIDE_BEFORE.finditer(clause, 0, start)]
+    side = (after.group(1) or "both") if after else (before[-1] if before else None)
+    lobes: list[str] = []
+    for own, part in _LOBE_ITEM.findall(clause[start:end]):
+        side = own or side
+        if side in ("left", "right"):
+            lobes.append(f"{side} {part} lobe")
+        elif side is not None:
+            lobes += [f"left {part} lobe", f"right {part} lobe"]
+        elif part == "middle":
+            lobes.append("right middle lobe")
+    return lobes
 
 
 def read_sites(label: str, clause: str) -> tuple[str, ...]:
@@ -208,7 +219,7 @@ def read_count(schema: Attributes, clause: str) -> int | None:
         return None
     found = _COUNT.search(clause)
     if found is None:
-        return None
+        return 1 if _BARE_SINGULAR.match(clause) else None
     word, noun = found.group(1), found.group(3)
     if word in ("a", "an", "single", "solitary", "lone"):
         plural = noun.endswith("s") and not noun.endswith("ss")

@@ -121,7 +121,7 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
     scope = polarity(sentence.lower)
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
-        present = not hit.normal and not scope.is_denied(hit.start, hit.end)
+        present = not hit.normal and not scope.is_denied(hit.end)
         if (hit.label, present) in seen or _is_differential(sentence.lower, hit):
             continue
         seen.add((hit.label, present))

@@ -34,7 +34,8 @@ _PSEUDO = re.compile(
     r"|\bno doubt\b|\bno longer (?:enlarg|increas)\w*"
     r"|\b(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
     r"(?:\w+ed|seen|newly seen|present|new)\s+(?:in|on|at|during)\s+(?:the\s+|his\s+|her\s+|a\s+)?"
-    r"(?:patient's\s+)?(?:previous|prior|old|earlier|last|former|preceding)\b[^,.;)]*"
+    r"(?:patient's\s+)?(?:previous|prior|old|earlier|last|former|preceding)\b"
+    r"(?:(?!\b(?:is|are|was|were|has|have|shows?|in the current)\b)[^,;)])*"
 )
 _FORWARD = re.compile(
     r"\b(?:no|without|absence of|free of|free from|negative for|neither|nor|none of|lack of"
@@ -106,9 +107,9 @@ class Polarity:
     denied: tuple[tuple[int, int], ...]
     hedges: tuple[tuple[int, int], ...]
 
-    def is_denied(self, start: int, end: int) -> bool:
-        """Whether a term at ``[start, end)`` lies in the scope of a negation."""
-        return any(a <= start and end <= b for a, b in self.denied)
+    def is_denied(self, end: int) -> bool:
+        """Whether a term that ends at ``end`` does so in the scope of a negation."""
+        return any(a < end <= b for a, b in self.denied)
 
     def is_hedged(self, start: int, end: int) -> bool:
         """Whether a hedge stands within the clause ``[start, end)``."""

@@ -16,11 +16,11 @@ _BREAK = re.compile(
     r"[.!]+(?=[\s\"”“'’)\]]|$)|(?<=[a-z)])\.(?=[A-Z])|\?(?=\s+[\"“•A-Z]|\s*$)"
     r"|[\"“”•·;]|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]\s|[A-Z]))"
 )
-_LIST_NUMBER = re.compile(r"^\s*\d{1,2}$")
+_LIST_NUMBER = re.compile(r"^(?:\s*|.*:\s+)\d{1,2}$")
 _HEADING = re.compile(
     r"(?:\s*(?:[-*#>]+|\d{1,2}[.)])\s+)?"
     r"(?:\s*\**(?:findings?|impressions?|conclusions?|results?|opinion|report|comparison|technique)"
-    r"\**\s*[:\-]\s*)?",
+    r"\**\s*[:\-]\s*)?(?:\d{1,2}[.)]\s+)?",
     re.IGNORECASE,
 )
 

@@ -42,8 +42,8 @@ def _re(*parts: str) -> re.Pattern[str]:
 
 _CORONARY = (
     r"coronar(?:y|ies)(?:\s+(?:arter\w+|vascular|vessels?|walls?|structures?|branches))*"
-    r"|left anterior descending(?: (?:coronary )?artery)?|left main(?: coronary)?(?: artery)?"
-    r"|circumflex(?: (?:coronary )?artery)?|right coronary artery|\blad\b|\blcx\b|\brca\b|\blmca\b"
+    r"|left anterior descending(?: (?:coronary )?arter\w+)?|left main(?: coronary)?(?: artery)?"
+    r"|circumflex(?: (?:coronary )?arter\w+)?|right coronary(?: arter\w+)?|\blad\b|\blcx\b|\brca\b|\blmca\b"
     r"|\bcx\b"
 )
 _CALCIUM = (
@@ -200,7 +200,7 @@ RULES: tuple[Rule, ...] = (
         _re(
             r"\bpleur\w*(?:\W+(?!effusion|fluid|thick|plaque|calcif|nodul|based|mass|is\b|are\b|was\b"
             r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
-            r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,45}?\b(?:in|between|within|into|of|to)\b"
+            r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of|to)\b"
             r"[^,;]{0,25}?\bpleur\w+",
             r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
             r"|\bhydropnomothora\w+",
@@ -221,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         unless=_re(
             r"\bpericard|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint|\bpelvi|\bsubdural"
             r"|\bperihepatic|\bperisplenic|\bperi\s?nephric|\bperirenal|\bknee|\bmediastin|\bmastoid"
-            r"|\bfatty"
+            r"|\bfatty|\bsubcapsular|\bspleen"
         ),
     ),
     Rule(
@@ -266,7 +266,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "Lung nodule",
         ("nodul", "mass", "metast", "micronod", "granulom"),
-        _re(r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*|densit\w*|formations?"
+        _re(r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*|densit\w+(?! increas)|formations?"
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
             r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))"),
         mask=_re(r"\b(?:tree|bud)\w*[^,;]{0,20}nodul\w*",
@@ -277,7 +277,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "Lung nodule",
         ("nodul",),
-        _re(r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*|densit\w*|formations?"
+        _re(r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*|densit\w+(?! increas)|formations?"
             r"|appearances?|structures?|metasta\w+)"),
         mask=_re(r"\b(?:thyroid|adrenal|breast|surrenal|gland|liver|spleen)\w*[^,;]{0,40}?\bnodul\w*",
                  r"\bnodul\w*[^,;]{0,60}?\b(?:thyroid|adrenal|surrenal|gland|liver|spleen|breast)\w*",
@@ -318,10 +318,12 @@ RULES: tuple[Rule, ...] = (
             r"\bincreased (?:\w+ )?density|\b(?:alveolar|acinar|dependa?n?t) densit(?:y|ies)",
         ),
         mask=_re(
-            r"\b(?:pleuro-?\s?parenchymal|pleural parenchymal|sequel\w*|fibrotic|reticul\w*|low)\b[^,;]{0,45}?"
-            r"densit\w*(?: increas\w*)?",
+            r"\b(?:pleuro-?\s?parenchymal|pleural parenchymal|sequel\w*|fibrotic|reticul\w*|low"
+            r"|peribronch\w*)\b[^,;]{0,45}?densit\w*(?: increas\w*)?",
             r"\bincreas\w* in (?:pleuro|sequel|reticul|fibro)\w*(?: \w+){0,2} densit\w*",
-            r"\bdensit\w*(?: increas\w*)?[^.;]{0,80}?\b(?:pleuroparenchymal|consolidation)\b",
+            r"\bdensit\w*(?: increas\w*)?[^;]{0,80}?\b(?:pleuroparenchymal|consolidation)\b",
+            r"(?<!linear )\bdensit\w*(?: area)?(?: increas\w*)?[^;]{0,80}?\b(?:sequel\w*|atelectasis)\b",
+            r"\bincreas\w* (?:in )?densit\w*[^;]{0,80}?\b(?:sequel\w*|atelectasis)\b",
         ),
         needs=_re(r"\b(?:lungs?|lobes?|lingula\w*)\b"),
         unless=_re(r"\b(?:liver|bones?|ribs?|fat|fatty|breasts?|muscle|skin|subcutaneous|suture|mediastin\w*"
@@ -329,7 +331,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Pulmonary fibrotic sequela",
-        ("sequel", "fibro", "scar", "fibrot", "cicatr", "honeycomb", "pleuroparenchymal"),
+        ("sequel", "fibro", "scar", "cicatr", "pleuro", "band"),
         _re(r"\bsequel\w*|\bfibro-?atele[ck]t\w*|\bfibros[ei]s\b|\bfibrotic\w*|\bfibrous\b|\bfibroic\b"
             r"|\bscar(?:s|ring|red)?\b|\bcicatri\w*|\bfibro[- ]?atel\w*"
             r"|\bpleuro-?parenchymal (?:band\w*|density|densities|linear|retraction\w*|recession\w*)"
@@ -380,7 +382,7 @@ RULES: tuple[Rule, ...] = (
         _re(r"\binter-?lob\w+(?:[ -]+(?!fissure|atelec)\w+){0,3}?[ -]+(?:sept\w*|interstit\w*)(?= (?:and \w+ )?"
             r"(?:\w+ ){0,3}?(?:thick|prominen|clarif|increase|line))",
             r"\binter-?lob\w+ (?:(?!fissure)\w+ ){0,3}?thick\w*",
-            r"\bprominen\w*(?: of)?(?: the)?(?: bilateral)? inter-?lob\w+ sept\w*",
+            r"\b(?:prominen\w*|thick\w*)[^,;]{0,50}?\binter-?lob\w+ sept\w*",
             r"\bsept(?:al|a|um)\b(?: \w+){0,2} (?:thick\w*|prominen\w*|lines)",
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
             r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b",
