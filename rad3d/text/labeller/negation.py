@@ -65,7 +65,8 @@ _BACKWARD = re.compile(
     r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
     r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
     r"|:\s*(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
-    r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$|\bresolved\s*\.?\s*$"
+    r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$"
+    r"|(?<!partially )(?<!partly )(?<!nearly )(?<!almost )\bresolved\s*\.?\s*$"
 )
 _POSITIVE_VERB = (
     r"\b(?:is|are|was|were|has been|have been)\s+(?:(?:also|again|still|now|\w+ly)\s+)*"

@@ -177,7 +177,7 @@ RULES: tuple[Rule, ...] = (
             r"|within|has|have)\s+(?:\w+\s+){0,2}?(?:normal|natural|unremarkable|not enlarged)\b"
             r"|\bnormal (?:heart|cardiac) (?:size|silhouette|contour)",
         ),
-        unless=_re(r"\bincreas|\benlarg|\bcardiomeg"),
+        unless=_re(r"\bincreas|(?<!not )\benlarg|\bcardiomeg"),
         normal=True,
     ),
     Rule(
