@@ -88,8 +88,9 @@ NOUNS: dict[str, tuple[str, ...]] = {
         "+{n} enlarged {sites} lymph nodes",
         "{sites} lymphadenopathy with {n} [enlarged |]nodes",
         "+{n} [pathologic|abnormally enlarged|prominent enlarged] {sites} lymph nodes",
-        "@{single} enlarged {sites} lymph node",
-        "{sites} lymphadenopathy",
+        "@[|single ]{single} enlarged {sites} lymph node",
+        "@[single |]{single}[pathologic|abnormally enlarged] {sites} lymph node",
+        "{single} {sites} lymphadenopathy",
         "?lymphadenopathy",
     ),
     "Emphysema": (
@@ -168,9 +169,9 @@ NOUNS: dict[str, tuple[str, ...]] = {
     "Interlobular septal thickening": (
         "{sev} interlobular septal thickening",
         "{sev} thickening of the interlobular septa",
-        "{sev} [smooth |diffuse ]interlobular septal thickening",
-        "interlobular septal thickening of {sev} degree",
-        "{sev} [smooth |diffuse ]thickening of the interlobular septa",
+        "{sev} [smooth |]interlobular septal thickening",
+        "interlobular septal thickening of {sev} [degree|extent]",
+        "{sev} [smooth |uniform ]thickening of the interlobular septa",
         "+{adv} thickened interlobular septa",
         "?interlobular septal thickening",
     ),
@@ -226,21 +227,22 @@ OWN_SENTENCES: dict[str, tuple[str, ...]] = {
         "{sev} atherosclerosis with [wall |]calcification of the {sites}",
     ),
     "Coronary artery wall calcification": (
-        "the coronary arteries are {adv} calcified, involving the {sites} {artery}",
-        "the coronary arteries show {sev} calcification in the {sites} {artery}",
+        "coronary [artery |]calcification is {sev}, involving the {sites} {artery}",
+        "coronary calcification, {sev}, is [seen|noted|present] in the {sites} {artery}",
     ),
     "Hiatal hernia": (
         "{size} herniation of the stomach through the hiatus (hiatal hernia){meas}",
     ),
     "Lymphadenopathy": (
-        "the {sites} lymph nodes are enlarged{meas}",
+        "{n} {sites} lymph nodes are enlarged{meas}",
         "enlargement of {n} {sites} lymph nodes{meas}",
+        "{single} [a|one] {sites} lymph node is enlarged{meas}",
     ),
     "Emphysema": (
         "both lungs [show|demonstrate] {sev} {kind} emphysema",
     ),
     "Lung nodule": (
-        "{a_mm} {kind} [|pulmonary |lung ]nodule{single} [is [seen|noted|present]|]{loc}",
+        "{a_mm} {kind} [|pulmonary |lung ]nodule{single} [is seen|is noted|is present|]{loc}",
         "{n} {kind} nodules{loc}{meas}",
     ),
     "Pleural effusion": (

@@ -81,7 +81,7 @@ def slots_of(finding: Finding, pen: Pen) -> dict[str, str]:
         slots["n"] = NUMBERS[min(finding.count or 1, len(NUMBERS) - 1)]
     if finding.sites:
         slots["sites"] = joined(_site_words(finding))
-        slots["artery"] = "artery" if len(finding.sites) == 1 else "arteries"
+        slots["artery"] = "artery" if len(finding.sites) == 1 else "territories"
     return slots
 
 
