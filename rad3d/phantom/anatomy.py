@@ -59,6 +59,7 @@ _MEDIASTINUM_RIGHT = {
 }
 HEART_ANCHOR = (-4.0, 4.0, -82.0)
 """The point about which hearts of different size are scaled: on the diaphragm."""
+_DEEPER = 1.16
 _HEART_WIDTH = 133.5
 _THORAX_WIDTH = 277.0
 
@@ -180,7 +181,7 @@ def heart(p: Patient, x: Array, y: Array, z: Array, ratio: float | None = None) 
     """Depth inside the heart (epicardial surface), before the diaphragm flattens it."""
     s = heart_scale(p, ratio)
     x = (x - F(HEART_ANCHOR[0] + p.shift_mm)) * F(1 / s) + F(HEART_ANCHOR[0])
-    y = (y - F(HEART_ANCHOR[1])) * F(1 / s) + F(HEART_ANCHOR[1])
+    y = (y - F(HEART_ANCHOR[1])) * F(1 / (s * _DEEPER)) + F(HEART_ANCHOR[1])
     z = (z - F(HEART_ANCHOR[2])) * F(1 / s) + F(HEART_ANCHOR[2])
     dx, dy, dz = x + F(18), y - F(26), z + F(70)
     along = dx * F(_AXIS[0]) + dy * F(_AXIS[1]) + dz * F(_AXIS[2])
@@ -204,7 +205,8 @@ def heart_scale(p: Patient, ratio: float | None = None) -> float:
 def heart_point(p: Patient, point: tuple[float, float, float]) -> tuple[float, float, float]:
     """Where a point of the drawn heart lies in this patient's (scaled, shifted) heart."""
     s = heart_scale(p)
-    out = [a + (c - a) * s for c, a in zip(point, HEART_ANCHOR, strict=True)]
+    stretch = (s, s * _DEEPER, s)
+    out = [a + (c - a) * k for c, a, k in zip(point, HEART_ANCHOR, stretch, strict=True)]
     return out[0] + p.shift_mm, out[1], out[2]
 
 

@@ -11,7 +11,7 @@ from rad3d.phantom.canvas import Array, Canvas, lattice_noise, resample
 from rad3d.phantom.patient import Patient
 
 F = np.float32
-LATTICE_MM = 4.5
+LATTICE_MM = 5.0
 FAT_HU, MUSCLE_HU, SKIN_HU, LIVER_HU, SPLEEN_HU, FLUID_HU = -102.0, 52.0, 20.0, 60.0, 50.0, 9.0
 BLOOD_HU = 42.0
 EFFUSION = "Pleural effusion"
@@ -41,7 +41,7 @@ def draw_soft_tissue(canvas: Canvas, p: Patient, extra: dict[str, Array] | None 
     lattice = Lattice(canvas)
     fields = _coarse_fields(canvas, p, lattice)
     names = list(fields)
-    stack = lattice.refine_z(np.stack([fields[name] for name in names], axis=1))
+    stack = np.stack([fields[name] for name in names], axis=1)
     paint = _slab_painter(canvas, p)
     for i in range(canvas.hu.shape[0]):
         slab = lattice.slab(stack, i)
@@ -69,21 +69,19 @@ class Lattice:
         x, y, z = self.axes
         return x[:, None, None], y[None, :, None], z[None, None, :]
 
-    def refine_z(self, field: Array) -> Array:
-        """Interpolate the last axis to the slices of the canvas."""
-        i, w = self.index[2], self.weight[2]
-        low = np.take(field, i, axis=-1)
-        return low + w * (np.take(field, i + 1, axis=-1) - low)
-
     def slab(self, stack: Array, i: int) -> Array:
-        """Fields (F, Y, Z) at voxel column ``i``, from a stack (Xc, F, Yc, Z)."""
+        """Fields (F, Y, Z) at voxel column ``i``, from a stack of nodes (Xc, F, Yc, Zc)."""
         k, w = int(self.index[0][i]), self.weight[0][i]
         plane = stack[k] + w * (stack[k + 1] - stack[k])
-        j, w_y = self.index[1], self.weight[1][None, :, None]
-        low = np.take(plane, j, axis=1)
-        high = np.take(plane, j + 1, axis=1)
+        plane = self._refine(plane, 2, self.weight[2])
+        return self._refine(plane, 1, self.weight[1][:, None])
+
+    def _refine(self, field: Array, axis: int, weight: Array) -> Array:
+        index = self.index[axis]
+        low = np.take(field, index, axis=axis, mode="clip")
+        high = np.take(field, index + 1, axis=axis, mode="clip")
         high -= low
-        high *= w_y
+        high *= weight
         high += low
         return high
 
@@ -147,7 +145,7 @@ def _muscle(
 
 def _liver(x: Array, y: Array, z: Array, belly: Array) -> Array:
     """Depth inside the liver: the right side below the diaphragm, a thin left lobe in front."""
-    d = np.minimum(belly - F(1), (x + F(52)) * F(0.8))
+    d = np.minimum(belly + F(1.5), (x + F(52)) * F(0.8))
     d = np.minimum(d, (y + F(26) + F(0.85) * x) * F(0.75))
     return smooth_min(d, (y + F(78)) * F(1), 10)
 
@@ -180,7 +178,9 @@ def pleural_fluid(p: Patient, x: Array, y: Array, z: Array, shapes: dict[str, Ar
         low = anatomy.step(z, 25 + 0.9 * depth, -70)
         distance = np.minimum(shapes["wall"], shapes["lung"] + F(30))
         fluid = F(depth) * behind * (F(0.12) + F(0.88) * low) - distance
-        fluid = np.maximum(fluid, F(0.45 * depth) * behind * low - shapes["lung"])
+        # The recess between lung and diaphragm fills from behind.
+        recess = F(0.5 * depth) * anatomy.step(y, 0, -60) * anatomy.step(z, -80, -125)
+        fluid = np.maximum(fluid, recess - shapes["lung"])
         fluid = np.where(behind * low > F(0.02), fluid, F(-50))
         out = np.where(x * F(side) > 0, fluid, out)
     return out
@@ -231,9 +231,9 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
     def cavity(f: dict[str, Array], hu: Array, texture: Array) -> None:
         a = alpha(f["wall"])
         a *= F(1) - alpha(f["spine"])
-        # Under the lung lies the diaphragm muscle, elsewhere mediastinal or abdominal fat.
-        fat = F(MUSCLE_HU) + alpha(np.maximum(-f["lung"] - F(2.2), f["belly"])) * F(-148)
-        blend(hu, a, fat + F(5) * texture)
+        # Between lung and belly lies the diaphragm muscle; the rest is fat.
+        muscle = alpha(f["belly"] + F(2.5)) - alpha(f["belly"])
+        blend(hu, a, F(FAT_HU + 6) + F(145) * muscle + F(5) * texture)
         blend(hu, alpha(f["liver"]), F(LIVER_HU) + organ + F(4) * texture)
         blend(hu, alpha(f["spleen"]), F(SPLEEN_HU) + organ + F(3) * texture)
         stomach = f["stomach"]
@@ -305,8 +305,8 @@ def draw_trees(canvas: Canvas, p: Patient, tree: dict[str, trees.Tree]) -> None:
         canvas.blend(index, canvas.soft(depth) * canvas.lung.reshape(-1)[index], hu, None)
     points, radius = tree["airway"].chain(step_mm)
     world = to_world(points)
-    index, depth = canvas.splat(world, radius + 0.7)
-    canvas.blend(index, canvas.soft(depth) * F(0.8), -150.0, None)
+    index, depth = canvas.splat(world, radius + 0.6)
+    canvas.blend(index, canvas.soft(depth) * F(0.7), -300.0, None)
     wide = radius > 1.2
     index, depth = canvas.splat(world[wide], radius[wide])
     canvas.blend(index, canvas.soft(depth), -965.0, None)

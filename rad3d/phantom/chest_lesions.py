@@ -130,12 +130,12 @@ def coronary_calcification(scene: Scene, finding: Finding) -> None:
     grade = level(finding)
     for site in finding.sites or tuple(_CORONARY)[:1]:
         path = coronary_path(scene, site)
-        wanted = (0.3, 0.5, 0.8)[grade] * len(path)
+        wanted = (0.4, 0.6, 0.85)[grade] * len(path)
         used = np.zeros(len(path), dtype=bool)
         while used.sum() < wanted:
             start = int(rng.integers(0, max(1, int(len(path) * 0.85))))
             used[start : start + int(rng.integers(6, 12 + 5 * grade))] = True
-        radius = (1.7, 2.0, 2.4)[grade] * rng.uniform(0.85, 1.15)
+        radius = (2.1, 2.5, 3.0)[grade] * rng.uniform(0.85, 1.15)
         scene.canvas.tube(path[used], float(radius), float(rng.uniform(750, 1000)), finding.label)
 
 

@@ -96,8 +96,8 @@ def _consolidate(
     box, depth = scene.ball(scene.world(point), (stretch[0], stretch[1], stretch[2]), 12)
     if depth.size == 0:
         return
-    depth = depth + F(0.07 * wide) * scene.noise(finding, 14.0, box)
-    depth = depth + F(2.5) * scene.noise(finding, 8.0, box)
+    depth = depth + F(0.14 * wide) * scene.noise(finding, 19.0, box)
+    depth = depth + F(3.0) * scene.noise(finding, 8.0, box)
     lung = canvas.lung[box] * scene.lobe(box, site)
     halo = np.clip((depth + F(7)) * F(1 / 9), 0, 1) * lung * F(0.35)
     air = np.clip((F(-300) - canvas.hu[box]) * F(1 / 400), 0, 1)
@@ -110,7 +110,7 @@ def _consolidate(
     for _ in range(3 + int(wide / 16)):
         start = point + inward * wide * 0.42 + rng.uniform(-0.12, 0.12, 3) * wide
         end = point - inward * wide * 0.2 + rng.uniform(-0.36, 0.36, 3) * wide
-        radius = float(rng.uniform(1.4, 2.1))
+        radius = float(rng.uniform(1.2, 1.8))
         scene.strand(start, end, radius, -880.0, finding.label, rng.uniform(-3, 3, 3))
 
 
@@ -221,7 +221,7 @@ def _scar(
     for _ in range((6, 9, 13)[grade]):
         tip = point + normal * rng.uniform(0.7, 1.7) * radius + rng.uniform(-0.75, 0.75, 3) * radius
         foot = point - normal * 0.5 * radius + rng.uniform(-0.9, 0.9, 3) * radius * 0.8
-        scene.strand(foot, tip, float(rng.uniform(1.1, 2.0)), 15.0, finding.label,
+        scene.strand(foot, tip, float(rng.uniform(1.3, 2.3)), 30.0, finding.label,
                      rng.uniform(-4, 4, 3))
     specks = point + rng.uniform(-0.6, 0.6, (3 + 2 * grade, 3)) * radius
     canvas.tube(scene.world(specks), 1.6, 420.0, finding.label, within=canvas.lung)

@@ -20,12 +20,13 @@ def draw_table(canvas: Canvas, p: Patient) -> None:
     low = canvas.frame.to_world(np.array([0.0, back, -30.0]))[1]
     x, y, _ = canvas.axes_mm
     u = (x - F(canvas.frame.offset[0])) * F(1 / 240)
-    surface = (F(low) + F(46) * u * u)[:, None]
+    surface = (F(low) + F(22) * u * u)[:, None]
     depth = surface - y[None, :]
     edge = F(1 / canvas.edge_mm)
-    shell = np.clip((F(1.3) - np.abs(depth - F(1.5))) * edge + F(0.5), 0, 1)
-    under = np.clip((F(1.3) - np.abs(depth - F(38) + F(50) * u[:, None] ** 2)) * edge + F(0.5), 0, 1)
-    inside = np.clip(np.minimum(depth, F(38) - depth - F(50) * u[:, None] ** 2) * edge, 0, 1)
+    shell = np.clip((F(1.1) - np.abs(depth - F(1.5))) * edge + F(0.5), 0, 1)
+    floor = depth - F(30) + F(26) * (u * u)[:, None]
+    under = np.clip((F(1.1) - np.abs(floor)) * edge + F(0.5), 0, 1)
+    inside = np.clip(np.minimum(depth, -floor) * edge, 0, 1)
     plane = np.maximum(inside * F(55), np.maximum(shell, under) * F(620))
     rows = np.flatnonzero(plane.any(axis=0))
     if len(rows) == 0:

@@ -94,10 +94,10 @@ def _shoulder(canvas: Canvas, side: int, density: float) -> None:
     _bone(canvas, to_world(resample(clavicle, 2.4)), 5.4, density)
     # The blade follows the back of the chest; arms up turn it outward.
     rows = []
-    for t in np.linspace(0, 1, 30):
+    for t in np.linspace(0, 1, 60):
         z = 96.0 - 130.0 * t
         width = 0.95 * (1 - 0.75 * t)
-        n = max(4, int(26 * width))
+        n = max(4, int(60 * width))
         angle = np.radians(-18 - 14 * t) - width * np.linspace(0, 0.85, n)
         rows.append(wall_points(angle, np.full(n, z), 21.0 - 4 * t, side))
     _bone(canvas, to_world(np.concatenate(rows)), 2.3, density, cortex_mm=3.0)

@@ -132,7 +132,7 @@ def pulmonary_trees(p: Patient, interior: Interior) -> dict[str, Tree]:
         side = 1.0 if name.startswith("right") else -1.0
         chosen = rng.permutation(inside)
         big = name != "right middle lobe"
-        n_air, n_art, n_vein = (20, 80, 55) if big else (12, 44, 32)
+        n_air, n_art, n_vein = (20, 110, 75) if big else (12, 60, 40)
         air = interior.points[chosen[:n_air]]
         # Airways fade before the outer third: their tips are drawn back toward the root.
         air = root[-1] + 0.78 * (air - root[-1])
