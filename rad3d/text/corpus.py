@@ -51,12 +51,6 @@ class Case:
     seed: str
     varied: bool
 
-    @property
-    def skew(self) -> int:
-        """How far the wording of this case strays from the plainest."""
-        if not self.varied:
-            return CANONICAL
-        return MODERATE if self.pen.chance(0.75) else FREE
 
 
 def main_prompt(summary: str) -> str:
@@ -87,9 +81,11 @@ def pretraining_examples(seed: int, n: int, stage: str = "ordered") -> Iterator[
         yield TASKS[task](Case(findings, pen, f"{stage} {number}", stage == "varied"))
 
 
-def _chest(case: Case) -> ReportText:
-    reorder = case.varied and case.pen.chance(0.3)
-    return prose_report(case.findings, case.seed, case.skew, reorder=reorder)
+def _chest(case: Case, free: float = 0.3) -> ReportText:
+    """A chest report; in the varied stage a share ``free`` has any wording and any order."""
+    wanders = case.varied and case.pen.chance(free)
+    plain = MODERATE if case.varied else CANONICAL
+    return prose_report(case.findings, case.seed, FREE if wanders else plain, reorder=wanders)
 
 
 def _summary(case: Case) -> str:
@@ -104,11 +100,11 @@ def _order(case: Case) -> str:
 
 
 def _report(case: Case) -> Example:
-    return Example(main_prompt(_summary(case)), f" {_chest(case).text}", "report")
+    return Example(main_prompt(_summary(case)), f" {_chest(case, free=0.15).text}", "report")
 
 
 def _structured(case: Case) -> Example:
-    report = structured_report(case.findings, case.seed, case.skew)
+    report = structured_report(case.findings, case.seed, MODERATE)
     context = f"Summary: {_summary(case)}\nStructured report:"
     return Example(context, f" {report.text}", "structured")
 
@@ -177,7 +173,7 @@ def _list(case: Case) -> Example:
 
 def _plain(case: Case) -> Example:
     if case.varied and case.pen.chance(0.3):
-        return Example("", structured_report(case.findings, case.seed, case.skew).text, "plain")
+        return Example("", structured_report(case.findings, case.seed, FREE).text, "plain")
     header = ""
     if case.varied and case.pen.chance(0.4):
         indication = case.pen.any_of(organs.INDICATIONS)

@@ -201,7 +201,7 @@ PLACE_FIRST: tuple[str, ...] = (
 """Sentences that begin with the place."""
 
 HEDGES: tuple[str, ...] = (
-    "findings [suggestive of|consistent with|compatible with] {np}{loc}{meas}",
+    "imaging findings [suggestive of|consistent with|compatible with] {np}{loc}{meas}",
     "[appearance|appearances] [suggestive of|in keeping with] {np}{loc}{meas}",
     "there are findings [suggestive of|consistent with] {np}{loc}{meas}",
 )
@@ -254,7 +254,6 @@ OWN_SENTENCES: dict[str, tuple[str, ...]] = {
         "lung attenuation is heterogeneous with a {sev} mosaic attenuation pattern{loc}",
     ),
     "Peribronchial thickening": (
-        "the bronchial walls are {adv} thickened{loc}",
         "the {central} bronchial walls are {adv} thickened{loc}",
     ),
     "Interlobular septal thickening": ("the interlobular septa are {adv} thickened{loc}",),
