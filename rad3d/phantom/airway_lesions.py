@@ -39,7 +39,7 @@ def _cuffs(
 def peribronchial_thickening(scene: Scene, finding: Finding) -> None:
     """Thick bright walls around bronchi: near the hila, or throughout the lower lobes."""
     grade = level(finding)
-    wall = (2.0, 2.6, 3.4)[grade]
+    wall = (2.6, 3.2, 4.0)[grade]
     if "lower lobe" in finding.sites:
         world, radius = _bronchi(scene, lobes_of(finding.side, "lower"), 1.15)
     else:
@@ -48,7 +48,7 @@ def peribronchial_thickening(scene: Scene, finding: Finding) -> None:
         for sign in sides(finding.side):
             far = main[(main[:, 0] * sign > 20) & (main[:, 2] < -8)]
             _cuffs(scene, finding.label, scene.world(far[:, :3]), far[:, 3] - 1.8, wall + 1, 35.0)
-    _cuffs(scene, finding.label, world, np.maximum(radius, 1.7), wall, 25.0)
+    _cuffs(scene, finding.label, world, np.maximum(radius, 1.8), wall, 50.0)
 
 
 def bronchiectasis(scene: Scene, finding: Finding) -> None:
@@ -61,8 +61,8 @@ def bronchiectasis(scene: Scene, finding: Finding) -> None:
             _cysts(scene, finding, rng, site)
             continue
         world, radius = _bronchi(scene, (site,), 1.05)
-        wide = np.maximum(radius * 1.25, (3.1, 3.8, 4.6)[grade])
-        _cuffs(scene, finding.label, world, wide, 1.35, 0.0)
+        wide = np.maximum(radius * 1.3, (3.7, 4.5, 5.5)[grade])
+        _cuffs(scene, finding.label, world, wide, 1.5, 20.0)
 
 
 def _cysts(scene: Scene, finding: Finding, rng: np.random.Generator, site: str) -> None:
@@ -70,10 +70,10 @@ def _cysts(scene: Scene, finding: Finding, rng: np.random.Generator, site: str) 
     canvas = scene.canvas
     grade = level(finding)
     middle = scene.pick(rng, (site,), (2, 2, 3)[grade], 9, 26, 30)
-    n = (7, 10, 13)[grade]
+    n = (9, 12, 15)[grade]
     spread = (15.0, 18.0, 21.0)[grade]
     centres = np.concatenate([m + rng.uniform(-1, 1, (n, 3)) * spread for m in middle])
-    radius = rng.uniform(4.4, (7.0, 8.0, 9.5)[grade], len(centres))
+    radius = rng.uniform(4.8, (7.5, 8.5, 10.0)[grade], len(centres))
     world = scene.world(centres)
     index, depth = canvas.splat(world, radius + 1.5)
     lung = canvas.lung.reshape(-1)[index]

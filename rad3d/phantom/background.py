@@ -282,7 +282,9 @@ def draw_large_tubes(canvas: Canvas, p: Patient) -> None:
         if p.contrast and name in ("inferior vena cava", "azygos vein"):
             hu = 0.35 * hu
         world = to_world(path[:, :3])
-        canvas.tube(world, path[:, 3] + 1.0, 45.0)
+        # The wall shows against fat, not inside the heart.
+        index, depth = canvas.splat(world, path[:, 3] + 1.0)
+        canvas.blend(index, canvas.soft(depth) * (canvas.hu.reshape(-1)[index] < 30), 45.0, None)
         canvas.tube(world, path[:, 3], hu)
     gullet = resample(trees.oesophagus(), 2.5)
     canvas.tube(to_world(gullet[:, :3]), gullet[:, 3], 38.0)
@@ -301,8 +303,12 @@ def draw_trees(canvas: Canvas, p: Patient, tree: dict[str, trees.Tree]) -> None:
     step_mm = 1.3
     for name, hu in (("artery", blood["pulmonary"]), ("vein", blood["vein"])):
         points, radius = tree[name].chain(step_mm)
-        index, depth = canvas.splat(to_world(points), radius)
-        canvas.blend(index, canvas.soft(depth) * canvas.lung.reshape(-1)[index], hu, None)
+        thin = radius < 1.2
+        for part, width in ((thin, 1.9), (~thin, 9.0)):
+            index, depth = canvas.splat(to_world(points[part]), radius[part])
+            # Vessels thinner than a voxel fill it in part.
+            alpha = canvas.soft(depth) * F(min(1.0, width / canvas.edge_mm))
+            canvas.blend(index, alpha * canvas.lung.reshape(-1)[index], hu, None)
     points, radius = tree["airway"].chain(step_mm)
     world = to_world(points)
     index, depth = canvas.splat(world, radius + 0.6)
@@ -312,7 +318,8 @@ def draw_trees(canvas: Canvas, p: Patient, tree: dict[str, trees.Tree]) -> None:
     canvas.blend(index, canvas.soft(depth), -965.0, None)
     points = _fissure_points(p)
     index, depth = canvas.splat(to_world(points), 0.9)
-    canvas.blend(index, canvas.soft(depth) * canvas.lung.reshape(-1)[index], -640.0, None)
+    alpha = canvas.soft(depth) * F(min(1.0, 1.8 / canvas.edge_mm))
+    canvas.blend(index, alpha * canvas.lung.reshape(-1)[index], -640.0, None)
 
 
 def _fissure_points(p: Patient) -> Array:

@@ -208,8 +208,10 @@ def lymphadenopathy(scene: Scene, finding: Finding) -> None:
             box, depth = scene.ball(scene.world(place), radii, 3)
             if depth.size == 0:
                 continue
-            value = 55.0 + (25.0 if scene.patient.contrast else 0.0)
-            canvas.paint(box, canvas.soft(depth), value, finding.label)
+            # A rim of fat keeps a node apart from the vessels beside it.
+            rim = canvas.soft(depth + F(2.8)) * (np.abs(canvas.hu[box] - F(40)) < 120)
+            canvas.paint(box, rim, -80.0, finding.label)
+            canvas.paint(box, canvas.soft(depth), 90.0, finding.label)
 
 
 def pulmonary_embolism(scene: Scene, finding: Finding) -> None:

@@ -38,7 +38,7 @@ def _nodule(
 ) -> None:
     canvas = scene.canvas
     squash = rng.uniform(0.93, 1.05, 3)
-    r = diameter / 2
+    r = 0.53 * diameter
     radii = (r * squash[0], r * squash[1], r * squash[2])
     box, depth = scene.ball(centre, radii, 6)
     if depth.size == 0:
@@ -50,11 +50,11 @@ def _nodule(
     if finding.kind == "calcified":
         canvas.paint(box, alpha, 520.0, finding.label)
     elif finding.kind == "ground-glass":
-        value = F(-520) + F(40) * scene.noise(finding, 8.0, box)
+        value = F(-410) + F(40) * scene.noise(finding, 8.0, box)
         alpha = alpha * (canvas.hu[box] < value)
         canvas.paint(box, alpha, value, finding.label)
     else:
-        canvas.paint(box, alpha, 45.0, finding.label)
+        canvas.paint(box, alpha, 60.0, finding.label)
 
 
 def ground_glass(scene: Scene, finding: Finding) -> None:
@@ -130,7 +130,7 @@ def _plates(scene: Scene, finding: Finding, rng: np.random.Generator, site: str)
     inside = scene.interior.where((site,), 4, 30)
     height = scene.interior.points[inside, 2]
     low = inside[height <= np.sort(height)[len(height) // 2]]
-    for _ in range((2, 3, 5)[grade]):
+    for _ in range((3, 4, 6)[grade]):
         point = scene.interior.points[int(rng.choice(low))]
         length = float(rng.uniform(24, 34)) + 5 * grade
         radii = (length, float(rng.uniform(14, 22)), 40.0)
@@ -236,7 +236,7 @@ def emphysema(scene: Scene, finding: Finding) -> None:
     upper = 0.35 + 0.65 * np.clip((points[:, 2] + 70) / 90, 0, 1)
     if finding.kind == "paraseptal":
         near = np.flatnonzero((scene.interior.depth < 11) & (rng.random(len(points)) < upper))
-        chosen = rng.permutation(near)[: (90, 160, 260)[grade]]
+        chosen = rng.permutation(near)[: (140, 220, 320)[grade]]
         centre = points[chosen]
         radius = rng.uniform((4.5, 5.5, 6.5)[grade], (8.5, 10.5, 13)[grade], len(chosen))
         index, depth = canvas.splat(scene.world(centre), radius)
@@ -246,8 +246,8 @@ def emphysema(scene: Scene, finding: Finding) -> None:
         canvas.blend(index, canvas.soft(depth - F(1.3)) * lung, -992.0, finding.label)
         return
     deep = np.flatnonzero((scene.interior.depth > 4) & (rng.random(len(points)) < upper))
-    chosen = rng.permutation(deep)[: (450, 900, 1500)[grade]]
-    radius = rng.uniform((3.2, 3.8, 4.5)[grade], (5.2, 7.0, 9.0)[grade], len(chosen))
+    chosen = rng.permutation(deep)[: (700, 1200, 1800)[grade]]
+    radius = rng.uniform((3.8, 4.4, 5.0)[grade], (6.0, 7.5, 9.5)[grade], len(chosen))
     index, depth = canvas.splat(scene.world(points[chosen]), radius)
     lung = canvas.lung.reshape(-1)[index] * (canvas.hu.reshape(-1)[index] < -600)
     canvas.blend(index, canvas.soft(depth) * lung, -985.0, finding.label)
@@ -281,7 +281,7 @@ def septal_lines(scene: Scene, finding: Finding) -> None:
         words.append("middle")
     lobes = lobes_of(finding.side, *words)
     near = scene.interior.where(lobes, 1.5, 11)
-    per_lobe = (46, 68, 95)[grade]
+    per_lobe = (64, 90, 125)[grade]
     chosen = rng.permutation(near)[: per_lobe * len(lobes)]
     feet = scene.interior.points[chosen]
     normal = anatomy.pleural_normal(scene.patient, feet)
@@ -292,7 +292,7 @@ def septal_lines(scene: Scene, finding: Finding) -> None:
     v = np.arange(-7.5, 7.6, 1.5)[None, None, :, None]
     sheet = feet[:, None, None] + u * normal[:, None, None] + v * other[:, None, None]
     points = scene.world(sheet.reshape(-1, 3))
-    index, depth = canvas.splat(points, (0.85, 1.0, 1.2)[grade])
+    index, depth = canvas.splat(points, (1.0, 1.15, 1.35)[grade])
     alpha = canvas.soft(depth) * canvas.lung.reshape(-1)[index]
-    alpha = alpha * F(min(1.0, 2.2 / canvas.edge_mm))
-    canvas.blend(index, alpha, -60.0, finding.label)
+    alpha = alpha * F(min(1.0, 2.4 / canvas.edge_mm))
+    canvas.blend(index, alpha, -20.0, finding.label)
