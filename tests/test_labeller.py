@@ -89,6 +89,8 @@ def test_every_finding_is_recognised_and_nothing_else(text: str, expected: set[s
         ("Interval resolution of the left pleural effusion.", "Pleural effusion"),
         ("The previously seen nodule is no longer visible.", "Lung nodule"),
         ("The central venous catheter has been removed.", "Medical material"),
+        ("Interval removal of the right chest tube.", "Medical material"),
+        ("The lungs are clear.", "Consolidation"),
         ("No lymph node was detected in pathological size and appearance.", "Lymphadenopathy"),
         ("The effusion seen in the previous examination is not observed.", "Pleural effusion"),
         ("Neither atelectasis nor consolidation is seen.", "Consolidation"),
@@ -134,6 +136,11 @@ def test_a_negative_word_that_does_not_deny_leaves_the_finding(text: str, label:
         ("Soft tissue mass in the spleen hilum (lymph node?).", "Lymphadenopathy"),
         ("Left inguinal hernia.", "Hiatal hernia"),
         ("Findings may represent pneumonia.", "Lung opacity"),
+        ("Three-vessel coronary calcification.", "Arterial wall calcification"),
+        ("Indication: rule out pulmonary embolism.", PULMONARY_EMBOLISM),
+        ("Evaluation for pulmonary embolism is limited.", PULMONARY_EMBOLISM),
+        ("Atherosclerosis of the coronary arteries.", "Arterial wall calcification"),
+        ("Ground-glass nodule in the left lung.", "Lung opacity"),
         ("Healed rib fracture with sequelae.", "Pulmonary fibrotic sequela"),
     ],
 )
@@ -145,8 +152,10 @@ def test_look_alikes_are_left_out(text: str, label: str) -> None:
     ("text", "hedged"),
     [
         ("Possible small consolidation in the left lower lobe.", True),
-        ("Opacities may represent atelectasis.", True),
-        ("Interlobular septal thickening (edema?).", True),
+        ("May represent atelectasis or scarring.", True),
+        ("Atelectasis is possible.", True),
+        ("Nodule in the left lung, suspicious for malignancy.", False),
+        ("Interlobular septal thickening?", True),
         ("Consolidation cannot be excluded.", True),
         ("Small consolidation in the left lower lobe.", False),
         ("There is atelectasis on the right.", False),
@@ -157,6 +166,15 @@ def test_a_suspected_finding_is_hedged(text: str, hedged: bool) -> None:
     assert found
     assert found[0].hedged is hedged
     assert found[0].present
+
+
+def test_a_hedge_belongs_to_what_it_leads_to() -> None:
+    text = "Bibasilar opacities likely reflecting atelectasis or scarring."
+    assert {m.label: m.hedged for m in find_mentions(text)} == {
+        "Lung opacity": False,
+        "Atelectasis": True,
+        "Pulmonary fibrotic sequela": True,
+    }
 
 
 @pytest.mark.parametrize(

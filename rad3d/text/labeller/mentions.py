@@ -16,7 +16,7 @@ from rad3d.text.labeller.attributes import (
     read_sites,
     read_size_mm,
 )
-from rad3d.text.labeller.negation import blank, polarity
+from rad3d.text.labeller.negation import Polarity, blank, polarity
 from rad3d.text.labeller.sentences import Sentence, split_sentences
 from rad3d.text.labeller.terms import RULES
 
@@ -32,6 +32,14 @@ _JOINED = re.compile(
 _LEADING_PLACE = re.compile(
     r"\s*(?:(?:and|also|again|additionally|furthermore|similarly|likewise)[\s,]+)?"
     r"(?:in|at|within|on|both|throughout|bilaterally|the (?:right|left))\b"
+)
+
+_NO_STATEMENT = re.compile(
+    r"(?:clinical (?:history|information|indication)|indications?|history|reason for (?:exam|study)"
+    r"|technique|comparison|clinical)\s*:"
+)
+_ASKED = re.compile(
+    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*)\s+(?:for|in terms of)\s+(?:\w+\s+){0,3}$"
 )
 
 
@@ -119,10 +127,11 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
     if not hits:
         return
     scope = polarity(sentence.lower)
+    hedged = _hedged(sentence.lower, hits, scope)
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
         present = not hit.normal and not scope.is_denied(hit.end)
-        if (hit.label, present) in seen or _is_differential(sentence.lower, hit):
+        if (hit.label, present) in seen or _is_not_stated(sentence.lower, hit):
             continue
         seen.add((hit.label, present))
         start, end = _window(sentence.lower, hits, i)
@@ -132,10 +141,10 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
         yield Mention(
             label=hit.label,
             present=present,
-            hedged=scope.is_hedged(start, end),
+            hedged=hedged[i],
             side=side,
             sites=sites,
-            size_mm=read_size_mm(hit.label, clause),
+            size_mm=read_size_mm(hit.label, clause) if schema.size_mm else None,
             severity=read_severity(clause, hit.start - start),
             count=read_count(schema, clause),
             sentence=sentence.text,
@@ -146,8 +155,21 @@ def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
         )
 
 
-def _is_differential(lower: str, hit: _Hit) -> bool:
-    """Whether the term only guesses, in brackets, what another finding is: "(lymph node?)"."""
+def _hedged(lower: str, hits: list[_Hit], scope: Polarity) -> list[bool]:
+    """For each hit whether it is left open; a joined hit shares the hedge of the one before."""
+    values: list[bool] = []
+    for i, hit in enumerate(hits):
+        before = hits[i - 1].end if i else 0
+        joined = i > 0 and _JOINED.fullmatch(lower, before, hit.start) is not None
+        own = scope.is_hedged(before, hit.start, _window(lower, hits, i)[1])
+        values.append(own or (joined and values[-1]))
+    return values
+
+
+def _is_not_stated(lower: str, hit: _Hit) -> bool:
+    """Whether the term is only a question: "(lymph node?)" or "evaluation for embolism"."""
+    if _NO_STATEMENT.match(lower) or _ASKED.search(lower, 0, hit.start):
+        return True
     opened = lower.rfind("(", 0, hit.start)
     if opened < 0 or ")" in lower[opened : hit.start]:
         return False

@@ -23,7 +23,8 @@ _PSEUDO = re.compile(
     r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval|marked"
     r"|relevant|appreciable|substantial|convincing|real|further|show|shown|showing|demonstrate"
     r"|meaningful|clear|major|important|notable|evidence of|statistically|size|dimensional|other"
-    r"|differ\w*))*\s+(?:changed?|changes|differences?|differ\w*|progression|increased?|decreased?"
+    r"|differ\w*))*\s+(?:changed?|changes|differences?|differ\w*|progression|increased?(?!\s+in\s+(?:[\w-]+\s+){0,3}?(?:thick|densit|heart|cardi|ctr)\w*)"
+    r"|decreased?"
     r"|growth|enlargement of|alteration|regression|variation|interval change|progress\w*)\b"
     r"(?:\s+(?:or|and)\s+\w+)?"
     r"|\bnot\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
@@ -39,13 +40,15 @@ _PSEUDO = re.compile(
 )
 _FORWARD = re.compile(
     r"\b(?:no|without|absence of|free of|free from|negative for|neither|nor|none of|lack of"
-    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|not any|cleared of"
+    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|removal of|withdrawal of|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
     r"|instead of|not accompanied by|not due to)\b|^absent\b"
     r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is|are|was)"
     r"|an?\b)|\bpreviously (?:observed|described|seen) as\b"
+    r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with|no)\b)[^,;()])*"
+    r"\bin the (?:previous|prior) (?:examination|ct|study|scan)\b)"
     r"|(?<!has )(?<!have )(?<!completely )(?<!partially )(?<!been )(?<!now )(?<!partly )"
     r"\b(?<!incompletely )resolved (?=\w)"
 )
@@ -93,28 +96,41 @@ _STOP_BACKWARD = re.compile(
     r"|\b(?:no|without|nor)\b[^,]*,(?! or| and)"
 )
 _HEDGE = re.compile(
-    r"\?|\b(?:possib\w*|probab\w*|likely|suspect\w*|suspicio\w*|may|might|could (?:be|represent)"
-    r"|can be compatible|cannot be (?:excluded|ruled out)|can not be (?:excluded|ruled out)"
-    r"|not (?:be )?(?:excluded|ruled out)|questionabl\w*|question of|concern\w*|suggest\w*"
-    r"|equivocal|uncertain|presumed|presumably|potential\w*|perhaps|favou?r(?:s|ed)|raises?"
-    r"|differential|appears? to|borderline|indeterminate for|query|versus|vs)\b"
+    r"\b(?:possib\w*|probab\w*|likely|suspect\w*|suspicio\w*|may|might|could (?:be|represent)"
+    r"|can be compatible|questionabl\w*|question of|concern\w*|suggest\w*|equivocal|presumed"
+    r"|presumably|potential\w*|perhaps|favou?r(?:s|ed)|raises?|differential|appears? to|borderline"
+    r"|query|versus|vs)\b"
+)
+_HEDGE_AFTER = re.compile(
+    r"\?|\b(?:cannot|can not|could not|not) (?:be )?(?:fully |entirely )?(?:excluded|ruled out)"
+    r"|\b(?:is|are|was|were) (?:\w+ly )?(?:possible|probable|suspected|questionable|likely|uncertain"
+    r"|presumed|suggested|equivocal|considered)\b|\b(?:possible|probable|suspected)\W*$"
 )
 
 
 @dataclass(frozen=True)
 class Polarity:
-    """The denied and the hedged parts of one sentence, as lists of spans within it."""
+    """The denied spans of one sentence, and where hedges stand that look forwards or backwards."""
 
     denied: tuple[tuple[int, int], ...]
-    hedges: tuple[tuple[int, int], ...]
+    hedges: tuple[int, ...]
+    later_hedges: tuple[int, ...]
 
     def is_denied(self, end: int) -> bool:
         """Whether a term that ends at ``end`` does so in the scope of a negation."""
         return any(a < end <= b for a, b in self.denied)
 
-    def is_hedged(self, start: int, end: int) -> bool:
-        """Whether a hedge stands within the clause ``[start, end)``."""
-        return any(start <= a < end for a, _ in self.hedges)
+    def is_hedged(self, before: int, start: int, end: int) -> bool:
+        """Whether a hedge leads up to a term at ``start``, or follows it within its clause.
+
+        Args:
+            before: end of the term before, which has its own hedges.
+            start: first character of the term.
+            end: end of the clause.
+        """
+        return any(before <= a < start for a in self.hedges) or any(
+            start <= a < end for a in self.later_hedges
+        )
 
 
 def blank(pattern: re.Pattern[str], text: str) -> str:
@@ -124,7 +140,8 @@ def blank(pattern: re.Pattern[str], text: str) -> str:
 
 def polarity(sentence: str) -> Polarity:
     """Reads the negations and hedges of a lower-case sentence."""
-    hedges = tuple(found.span() for found in _HEDGE.finditer(sentence))
+    hedges = tuple(found.start() for found in _HEDGE.finditer(sentence))
+    later = tuple(found.start() for found in _HEDGE_AFTER.finditer(sentence))
     text = blank(_PSEUDO, sentence)
     denied: list[tuple[int, int]] = []
     for cue in _FORWARD.finditer(text):
@@ -135,4 +152,4 @@ def polarity(sentence: str) -> Polarity:
         for stop in _STOP_BACKWARD.finditer(text, 0, cue.start()):
             start = stop.end()
         denied.append((start, cue.end()))
-    return Polarity(tuple(denied), hedges)
+    return Polarity(tuple(denied), hedges, later)

@@ -64,6 +64,8 @@ _ARTERIAL = (
 )
 _NOT_ARTERIAL = (
     r"\b(?:abdominal|infrarenal|suprarenal) aort\w*(?: wall)?|\biliac\b(?: arter\w+)?",
+    r"\b(?:one|two|three|single|multi|triple|[123])[- ]?vessel\w*",
+    r"\bpulmonary (?:arter\w+|trunk|conus|vessel\w*|vascular)",
     r"\b(?:fusiform|aneurysm\w*|dilat\w*|ectasia|diameters?|calibration)[^,;]{0,40}?"
     r"\b(?:aort\w*|arter\w*)",
 )
@@ -90,7 +92,7 @@ RULES: tuple[Rule, ...] = (
         ("cath", "port", "tube", "pace", "icd", "stent", "sutur", "sternot", "wire", "prosth"
          , "clip", "implant", "material", "screw", "hardware", "cannula", "electrode", "lead"
          , "coil", "filter", "plate", "drain", "foreign", "staple", "device", "metal", "fixat"
-         , "defib", "line", "valve", "picc", "fixator", "loop recorder", "instrument"),
+         , "defib", "line", "ett", "valve", "picc", "fixator", "loop recorder", "instrument"),
         _re(
             r"\bcatheters?\b|\bchemoport\w*|\bport-?a-?cath\w*|\bmediport\b|\bports?\b(?! of)"
             r"|\bport (?:chamber|reservoir)",
@@ -116,7 +118,7 @@ RULES: tuple[Rule, ...] = (
             r"|\binstrumentation\b",
             r"\bfiltration filter|\b(?:ivc|caval|vena cava) filter|\b(?:embolization )?coils?\b",
             r"\bdrains?\b(?! (?:into|to))|\bforeign (?:body|bodies|object)|\bstaples?\b|\bstaple line",
-            r"\bpicc\b|\b(?:central venous|subclavian|jugular|central) (?:venous )?(?:line|access)\b",
+            r"\bpicc\b|\bett\b|\b(?:central venous|subclavian|jugular|central|ij) (?:venous )?(?:lines?|access)\b",
             r"\bsupport devices?\b|\bmedical devices?\b|\bmetallic (?:densit\w+|object|artifact)\w*",
         ),
         mask=_re(r"\bperitoneal implants?|\btumou?r\w* implants?|\bmetasta\w+ implants?",
@@ -142,13 +144,6 @@ RULES: tuple[Rule, ...] = (
         _re(_CALCIUM),
         mask=_re(_CORONARY, *_NOT_VASCULAR_CALCIUM, *_NOT_ARTERIAL),
         needs=_re(_ARTERIAL),
-    ),
-    Rule(
-        "Arterial wall calcification",
-        ("atheroscl", "atherom"),
-        _re(r"^\W*(?:\w+\s+){0,3}athero(?:scl|m)\w+(?:\s+(?:\w+\s+)?(?:changes?|plaques?|disease"
-            r"|findings?|calcifications?))?\W*$"),
-        mask=_re(_CORONARY),
     ),
     Rule(
         "Cardiomegaly",
@@ -221,7 +216,7 @@ RULES: tuple[Rule, ...] = (
         unless=_re(
             r"\bpericard|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint|\bpelvi|\bsubdural"
             r"|\bperihepatic|\bperisplenic|\bperi\s?nephric|\bperirenal|\bknee|\bmediastin|\bmastoid"
-            r"|\bfatty|\bsubcapsular|\bspleen"
+            r"|\bfatty|\bkidney|\brenal|\bliver|\bsubcapsular|\bspleen"
         ),
     ),
     Rule(
@@ -257,7 +252,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "Atelectasis",
         ("atel", "collaps", "volume loss"),
-        _re(r"\batele[ck]t\w*|\batelecs\w*"
+        _re(r"\batele\w*"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
             r"|\bcollaps\w+(?: \w+){0,3}? (?:lung|lobe)"),
@@ -304,7 +299,7 @@ RULES: tuple[Rule, ...] = (
             r"\bopacities\b|\bopacity\b|\bopacification\b",
             r"\bhaz(?:e|y|iness)\b(?= (?:attenuation|density|increase|area))",
         ),
-        mask=_re(r"\bground[- ]?glass(?: densit\w+)? (?:\w+ )?nodul\w*|\bnodul\w* of (?:\w+ )?ground[- ]?glass\w*"
+        mask=_re(r"\bground[- ]?glass(?: densit\w+)? (?:\w+ )?nodul\w*"
                  r"|\bopaci\w+ (?:of|with) (?:contrast|vessel|vascular)\w*"
                  r"|\b(?:nodular|rounded|micronodular|band\w*|reticulonodular)(?: \w+)? opaci\w+"),
         unless=_re(r"\b(?:kidney|renal|sinus\w*|mastoid|maxillary)\b"),
@@ -313,9 +308,9 @@ RULES: tuple[Rule, ...] = (
         "Lung opacity",
         ("densit",),
         _re(
-            r"\b(?:linear |nodular |alveolar |acinar |dependa?n?t |diffuse |nonspecific )?"
+            r"\b(?:linear |nodular |alveolar |acinar |dep[ae]nd[ae]nt |diffuse |nonspecific )?"
             r"densit(?:y|ies) (?:area )?increas\w*|\bincreas\w* in (?:\w+ )?density",
-            r"\bincreased (?:\w+ )?density|\b(?:alveolar|acinar|dependa?n?t) densit(?:y|ies)",
+            r"\bincreased (?:\w+ )?density|\b(?:alveolar|acinar|linear|dep[ae]nd[ae]nt) densit(?:y|ies)",
         ),
         mask=_re(
             r"\b(?:pleuro-?\s?parenchymal|pleural parenchymal|sequel\w*|fibrotic|reticul\w*|low"
@@ -341,15 +336,25 @@ RULES: tuple[Rule, ...] = (
                    r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdominal|bone|muscle|clavicle"
                    r"|adrenal|mesenter\w*|thyroid\w*|scapula|pericholecyst\w*|sacroiliac|nephr\w*)\b"),
     ),
+    *(
+        Rule(
+            label,
+            ("clear",),
+            _re(r"\blungs? (?:(?:are|is|appears?|remain|bilaterally|fields?) )*clear\b|\bclear lungs\b"
+                r"|^lungs?: clear\b"),
+            normal=True,
+        )
+        for label in ("Lung opacity", "Consolidation")
+    ),
     Rule(
         "Mosaic attenuation pattern",
-        ("mosaic", "trapping"),
-        _re(r"\bmosaic\w*|\bair[- ]trapping"),
+        ("mosaic",),
+        _re(r"\bmosaic\w*"),
     ),
     Rule(
         "Peribronchial thickening",
         ("bronch",),
-        _re(r"\bperi-?bronch\w*(?:[ -]+(?!is\b|are\b|was\b|were\b|lymph|consolid)\w+){0,3}?[ -]+"
+        _re(r"\bperi-?bronch\w*(?:[ -]+(?!is\b|are\b|was\b|were\b|lymph|consolid)\w+){0,5}?[ -]+"
             + _THICK,
             r"\bperi-?bronch\w*(?: and \w+)?(?: wall)? (?:cuff\w*|thickness|increase)",
             r"\bthick\w*[^,;]{0,30}?\b(?:peri-?bronch\w*)",
