@@ -29,8 +29,8 @@ _THORAX = np.array(
 # The same for the slim body without its fat.
 _BODY = np.array(
     [
-        (160, 92, 62, -48), (130, 122, 70, -48), (105, 162, 82, -46), (85, 179, 92, -42),
-        (60, 181, 101, -35), (25, 170, 109, -25), (-20, 162, 115, -19), (-60, 159, 118, -15),
+        (160, 92, 62, -48), (130, 122, 70, -48), (105, 162, 82, -46), (85, 175, 92, -42),
+        (60, 172, 101, -35), (25, 164, 109, -25), (-20, 161, 115, -19), (-60, 159, 118, -15),
         (-100, 158, 119, -12), (-140, 157, 119, -11), (-200, 153, 117, -10),
     ],
     dtype=np.float64,
@@ -60,6 +60,7 @@ _MEDIASTINUM_RIGHT = {
 HEART_ANCHOR = (-4.0, 4.0, -82.0)
 """The point about which hearts of different size are scaled: on the diaphragm."""
 _DEEPER = 1.16
+THORAX_TAPER = 0.16
 _HEART_WIDTH = 133.5
 _THORAX_WIDTH = 277.0
 
@@ -81,18 +82,22 @@ def _at(name: str, z: Array) -> tuple[Array, Array, Array]:
     return a, b, y0
 
 
-def _superellipse(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array]:
-    """(f, radius): f is 0 in the middle and 1 on the outline, rounder than a rectangle."""
-    u, v = x / a, y / b
+def _superellipse(
+    x: Array, y: Array, a: Array, b: Array, taper: float
+) -> tuple[Array, Array]:
+    """(f, radius): f is 0 in the middle and 1 on the outline, which narrows toward the front."""
+    v = y / b
+    front = np.minimum(np.maximum(v, F(0)), F(1.2))
+    u = x / (a * (F(1) - F(taper) * front * front))
     u, v = u * u, v * v
-    f = F(0.5) * (np.sqrt(u + v) + np.sqrt(np.sqrt(u * u + v * v)))
+    f = F(0.62) * np.sqrt(u + v) + F(0.38) * np.sqrt(np.sqrt(u * u + v * v))
     return f + F(1e-6), np.sqrt(x * x + y * y)
 
 
 def thorax(x: Array, y: Array, z: Array) -> tuple[Array, Array]:
     """Depth below the inner chest wall, and the normalised position f (1 at the wall)."""
     a, b, y0 = _at("thorax", z)
-    f, r = _superellipse(x, y - y0, a, b)
+    f, r = _superellipse(x, y - y0, a, b, THORAX_TAPER)
     return (F(1) - f) * (r / f), f
 
 
@@ -100,7 +105,7 @@ def body(p: Patient, x: Array, y: Array, z: Array) -> Array:
     """Depth below the skin."""
     a, b, y0 = _at("body", z)
     fat = F(p.fat_mm)
-    f, r = _superellipse(x, y - y0, a + fat * F(1.15), b + fat * F(0.75))
+    f, r = _superellipse(x, y - y0, a + fat * F(1.15), b + fat * F(0.75), 0.04)
     d = (F(1) - f) * (r / f)
     # The back is flatter than the front, with a groove over the spinous processes.
     back = y - y0 + b + fat * F(0.75)
@@ -109,6 +114,21 @@ def body(p: Patient, x: Array, y: Array, z: Array) -> Array:
         for side in (-1, 1):
             d = np.maximum(d, breast(p, x, y, z, side))
     return d
+
+
+def wall_points(angle: Array, z: Array, outward_mm: Array | float, side: int) -> Array:
+    """Canonical points (N, 3) at a distance outside the inner chest wall.
+
+    ``angle`` is in radians: -pi/2 behind, 0 lateral, pi/2 in front; ``side`` is -1 for left.
+    """
+    c, s = np.round(np.cos(angle), 6), np.round(np.sin(angle), 6)
+    a, b, y0 = (v.astype(float) for v in _at("thorax", np.asarray(z, dtype=float)))
+    r = np.sqrt(a * b)
+    for _ in range(5):
+        f, _ = _superellipse(r * c, r * s, a, b, THORAX_TAPER)
+        r = r / f
+    r = np.round(r, 3) + outward_mm
+    return np.stack([side * r * c, y0 + r * s, np.broadcast_to(z, c.shape)], axis=1)
 
 
 def breast(p: Patient, x: Array, y: Array, z: Array, side: int) -> Array:

@@ -14,7 +14,7 @@ F = np.float32
 LATTICE_MM = 5.0
 FAT_HU, MUSCLE_HU, SKIN_HU, LIVER_HU, SPLEEN_HU, FLUID_HU = -102.0, 52.0, 20.0, 60.0, 50.0, 9.0
 BLOOD_HU = 42.0
-EFFUSION = "Pleural effusion"
+EFFUSION, PERICARDIUM, CARDIOMEGALY = "Pleural effusion", "Pericardial effusion", "Cardiomegaly"
 
 
 def contrast_hu(p: Patient) -> dict[str, float]:
@@ -117,6 +117,8 @@ def _coarse_fields(canvas: Canvas, p: Patient, lattice: Lattice) -> dict[str, Ar
         fields["gland"] = np.maximum(
             anatomy.breast(p, x, y, z, -1), anatomy.breast(p, x, y, z, 1)
         ) - F(14) + F(9) * (wobble + fine)
+    if p.heart_ratio > p.normal_ratio:
+        fields["usual heart"] = anatomy.heart(p, x, y, z, ratio=p.normal_ratio)
     if max(p.effusion_mm) > 0:
         fields["effusion"] = pleural_fluid(p, x, y, z, shapes)
     return {name: np.broadcast_to(v, shape).astype(F, copy=False) for name, v in fields.items()}
@@ -132,13 +134,16 @@ def _muscle(
     thick = F(12) + F(0.3) * m + behind * (F(20) + m - F(10) * anatomy.step(side, 70, 125))
     pectoral = anatomy.step(y, 25, 60) * anatomy.step(z, -45, 0) * anatomy.bump(side, 70, 62)
     thick = thick + (F(13) + m) * pectoral
-    flank = anatomy.bump(y, -50, 45) * anatomy.step(z, -90, 0) * anatomy.step(side, 70, 120)
-    thick = thick + (F(15) + m) * flank + F(34) * anatomy.step(z, 40, 100)
+    flank = anatomy.bump(y, -42, 55) * anatomy.step(z, -90, 10) * anatomy.step(side, 70, 115)
+    thick = thick + (F(20) + m) * flank + F(34) * anatomy.step(z, 35, 95)
     depth = shapes["wall"] + thick + F(1.6) * wobble
+    for s in (-1, 1):
+        deltoid = anatomy.ellipsoid(x, y, z, (160 * s, -40, 100), (40, 36, 40))
+        depth = np.maximum(depth, deltoid)
     depth = np.minimum(depth, shapes["body"] - F(3 + 0.5 * p.fat_mm))
     # The axilla is fat between the pectoral muscles and the blade.
     for s in (-1, 1):
-        axilla = anatomy.ellipsoid(x, y, z, (131 * s, -8, 52), (27, 27, 46))
+        axilla = anatomy.ellipsoid(x, y, z, (128 * s, 2, 54), (20, 22, 44))
         depth = np.minimum(depth, F(1) - axilla)
     return depth
 
@@ -220,7 +225,7 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
         blend(hu, muscle, F(MUSCLE_HU) + F(9) * texture)
         wall = f["wall"]
         if (wall > -2).any():
-            cavity(f, hu, texture)
+            cavity(i, f, hu, texture)
             lungs(i, f, hu)
         a = alpha(inside)
         hu += F(1000)
@@ -228,7 +233,7 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
         hu -= F(1000)
         canvas.hu[i] = hu
 
-    def cavity(f: dict[str, Array], hu: Array, texture: Array) -> None:
+    def cavity(i: int, f: dict[str, Array], hu: Array, texture: Array) -> None:
         a = alpha(f["wall"])
         a *= F(1) - alpha(f["spine"])
         # Between lung and belly lies the diaphragm muscle; the rest is fat.
@@ -244,8 +249,15 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
         heart = f["heart"]
         if (heart > -40).any():
             if pericardial > 0:
-                blend(hu, alpha(np.minimum(heart + pericardial, heart * 0 + 50)), F(FLUID_HU))
+                # Fluid rests on the diaphragm; it does not reach through it.
+                around = np.minimum(heart + pericardial, F(4) - f["belly"])
+                around = np.minimum(around, f["wall"])
+                blend(hu, alpha(around), F(FLUID_HU))
                 blend(hu, alpha(heart + F(1.2)), F(FAT_HU))
+                canvas.mask(PERICARDIUM)[i] = (around > 0) & (heart < -1)
+            if "usual heart" in f:
+                grown = (heart > 0) & (f["usual heart"] < 0) & (f["wall"] > 0)
+                canvas.mask(CARDIOMEGALY)[i] = grown
             blend(hu, alpha(heart), F(FAT_HU + 10))
             blend(hu, alpha(heart - F(3) + F(2.5) * texture), myocardium + F(2) * texture)
             blend(hu, alpha(f["chamber"]), chamber)

@@ -6,40 +6,11 @@ import numpy as np
 
 from rad3d.findings import Finding
 from rad3d.phantom import anatomy, trees
-from rad3d.phantom.background import FLUID_HU
-from rad3d.phantom.canvas import Array, Box, resample, smooth_path
+from rad3d.phantom.canvas import Array, resample, smooth_path
 from rad3d.phantom.patient import level
 from rad3d.phantom.scene import Scene
 
 F = np.float32
-
-
-def _heart_box(scene: Scene) -> Box:
-    p = scene.patient
-    s = anatomy.heart_scale(p)
-    centre = scene.world(np.array(anatomy.heart_point(p, (-5, 12, -58))))
-    return scene.canvas.box(centre, 82 * s + p.pericardial_mm)
-
-
-def cardiomegaly(scene: Scene, finding: Finding) -> None:
-    """The heart was drawn large; the mask is what lies outside the heart of normal size."""
-    p = scene.patient
-    box = _heart_box(scene)
-    x, y, z = scene.canvas.canonical(box)
-    shapes = anatomy.chest(p, x, y, z)
-    normal = anatomy.heart(p, x, y, z, ratio=p.normal_ratio)
-    grown = (shapes["heart"] > 0) & (normal < 0) & (shapes["wall"] > 0)
-    scene.canvas.mask(finding.label)[box] |= grown
-
-
-def pericardial_effusion(scene: Scene, finding: Finding) -> None:
-    """The fluid was drawn with the heart; the mask is the rim around it."""
-    p = scene.patient
-    box = _heart_box(scene)
-    shapes = anatomy.chest(p, *scene.canvas.canonical(box))
-    rim = (shapes["heart"] < -1) & (shapes["heart"] > -p.pericardial_mm) & (shapes["wall"] > 0)
-    fluid = np.abs(scene.canvas.hu[box] - F(FLUID_HU)) < 25
-    scene.canvas.mask(finding.label)[box] |= rim & fluid
 
 
 def drawn_with_anatomy(scene: Scene, finding: Finding) -> None:

@@ -8,7 +8,6 @@ from rad3d.findings import Finding
 from rad3d.phantom import anatomy, trees
 from rad3d.phantom.canvas import resample, smooth_path
 from rad3d.phantom.scene import Scene
-from rad3d.phantom.skeleton import wall_points
 
 F = np.float32
 METAL_HU = 2800.0
@@ -107,8 +106,8 @@ def _chest_tube(scene: Scene, label: str, sign: int) -> None:
     """A drain through the lateral chest wall, up behind the lung."""
     angle = np.radians([12.0, 2, -12, -30, -46])
     z = np.array([-66.0, -48, -20, 18, 48])
-    inner = wall_points(angle, z, -7.0, sign)
-    outer = wall_points(angle[:1] + 0.1, z[:1] - 22, 42.0, sign)
+    inner = anatomy.wall_points(angle, z, -7.0, sign)
+    outer = anatomy.wall_points(angle[:1] + 0.1, z[:1] - 22, 42.0, sign)
     path = resample(smooth_path([tuple(p) for p in np.concatenate([outer, inner])]), 1.2)
     _line(scene, path, 4.2, 750.0, label)
     _line(scene, path, 2.2, -850.0, label)

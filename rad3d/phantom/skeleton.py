@@ -28,19 +28,6 @@ def draw_bones(canvas: Canvas, p: Patient) -> None:
     _sternum(canvas, density)
 
 
-def wall_points(angle: Array, z: Array, outward_mm: Array | float, side: int) -> Array:
-    """Canonical points (N, 3) at a distance outside the inner chest wall.
-
-    ``angle`` is in radians: -pi/2 behind, 0 lateral, pi/2 in front.
-    """
-    c, s = np.round(np.cos(angle), 6), np.round(np.sin(angle), 6)
-    a, b, y0 = (v.astype(float) for v in anatomy._at("thorax", np.asarray(z, dtype=float)))
-    u, v = (c / a) ** 2, (s / b) ** 2
-    f = 0.5 * (np.sqrt(u + v) + np.sqrt(np.sqrt(u * u + v * v)))
-    r = 1 / f + outward_mm
-    return np.stack([side * r * c, y0 + r * s, np.broadcast_to(z, c.shape)], axis=1)
-
-
 def _bone(
     canvas: Canvas, points: Array, radius: Array | float, density: float, cortex_mm: float = 1.7
 ) -> None:
@@ -60,7 +47,7 @@ def _rib(canvas: Canvas, p: Patient, number: int, side: int, density: float) -> 
     # Cartilages of the lower true ribs climb back to the sternum.
     if 4 <= number <= 9:
         z = z + 34 * np.maximum(u - 0.8, 0) * (number - 3)
-    points = wall_points(angle, z, 5.0, side)
+    points = anatomy.wall_points(angle, z, 5.0, side)
     head = np.array([[side * 18.0, float(anatomy.spine_y(np.array([z[0]]))[0]) - 10, z[0] + 3]])
     points = np.concatenate([head, points])
     bony = 33 if number < 10 else 41
@@ -93,14 +80,14 @@ def _shoulder(canvas: Canvas, side: int, density: float) -> None:
     )
     _bone(canvas, to_world(resample(clavicle, 2.4)), 5.4, density)
     # The blade follows the back of the chest; arms up turn it outward.
-    rows = []
-    for t in np.linspace(0, 1, 60):
-        z = 96.0 - 130.0 * t
-        width = 0.95 * (1 - 0.75 * t)
-        n = max(4, int(60 * width))
-        angle = np.radians(-18 - 14 * t) - width * np.linspace(0, 0.85, n)
-        rows.append(wall_points(angle, np.full(n, z), 21.0 - 4 * t, side))
-    _bone(canvas, to_world(np.concatenate(rows)), 2.3, density, cortex_mm=3.0)
+    rows = np.linspace(0, 1, 50)
+    width = 0.95 * (1 - 0.75 * rows)
+    count = np.maximum(4, (48 * width).astype(int))
+    across = np.concatenate([np.linspace(0, 0.85, n) for n in count])
+    t, width = np.repeat(rows, count), np.repeat(width, count)
+    angle = np.radians(-18 - 14 * t) - width * across
+    blade = anatomy.wall_points(angle, 96.0 - 130.0 * t, 21.0 - 4 * t, side)
+    _bone(canvas, to_world(blade), 2.3, density, cortex_mm=3.0)
     spine = resample(
         np.array([(side * 70, -112, 62), (side * 110, -104, 84), (side * 150, -62, 104)], float), 2.4
     )
