@@ -11,9 +11,9 @@ import pytest
 
 from rad3d.findings import FINDING_NAMES, SCHEMA
 from rad3d.labels import LABELS, N_LABELS, PULMONARY_EMBOLISM
-from rad3d.phantom.truth import draw_truth
 from rad3d.text.grammar import write_report
 from rad3d.text.labeller import Mention, find_mentions, findings_in, label_report
+from rad3d.truth import draw_truth
 
 REAL_REPORTS = (
     Path(os.environ.get("RAD3D_SHARED", "../shared")) / "data" / "ct_rate_text" / "train.csv"
@@ -91,6 +91,7 @@ def test_every_finding_is_recognised_and_nothing_else(text: str, expected: set[s
         ("The central venous catheter has been removed.", "Medical material"),
         ("Interval removal of the right chest tube.", "Medical material"),
         ("The lungs are clear.", "Consolidation"),
+        ("Hilar lymph nodes are not pathologically enlarged.", "Lymphadenopathy"),
         ("No lymph node was detected in pathological size and appearance.", "Lymphadenopathy"),
         ("The effusion seen in the previous examination is not observed.", "Pleural effusion"),
         ("Neither atelectasis nor consolidation is seen.", "Consolidation"),

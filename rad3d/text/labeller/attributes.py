@@ -18,7 +18,8 @@ _LEFT = re.compile(r"\bleft\w*(?:[ -]sided)?\b|\bl(?:ul|ll)\b|\blingula\w*|\blt\
 _BOTH = re.compile(
     r"\bbilateral\w*|\bboth (?:lungs?|sides?|hemithora\w+|pleura\w*|upper|lower|lobes?|hil\w+"
     r"|axill\w+|apic\w+|apex|apices|bases?|basal|costophrenic|main|lower|perihilar)\b"
-    r"|\bbi-?(?:basilar|basal|apical|lobar|hilar|basally|axillary)\b|\b(?:either|each) (?:side|lung)\b"
+    r"|\bbi-?(?:basilar|basal|apical|lobar|hilar|basally|axillary)\b|\b(?:either|each) (?:side"
+    r"|lung)\b"
     r"|\b(?:two|both) lungs\b|\bboth\b(?= (?:\w+ ){0,2}(?:lung|lobe|side|hil|base|apic))"
     r"|\bon both\b|\bof both\b|\bin both\b"
 )
@@ -51,11 +52,16 @@ _SIZE = re.compile(
     r"(mm|cm|millimet\w*|centimet\w*|milimet\w*)\b"
 )
 _NOT_SIZE_BEFORE = re.compile(
-    r"(?:less than|smaller than|below|under|<|not exceed\w*|previously|formerly|from|was|shorter than"
+    r"(?:less than|smaller than|below|under|<|not exceed\w*|previously|formerly|from|was"
+    r"|shorter than"
     r")\s*$"
 )
-_PRIOR_AFTER = re.compile(r"^[^,;)(]{0,12}?\b(?:in the previous|previously|on (?:the )?prior|before)\b")
-_OTHER_MEASURE = re.compile(r"\b(?:slice|aorta|aortic (?!window|station)|trachea|pulmonary (?:trunk|artery|conus)\b)")
+_PRIOR_AFTER = re.compile(
+    r"^[^,;)(]{0,12}?\b(?:in the previous|previously|on (?:the )?prior|before)\b"
+)
+_OTHER_MEASURE = re.compile(
+    r"\b(?:slice|aorta|aortic (?!window|station)|trachea|pulmonary (?:trunk|artery|conus)\b)"
+)
 
 _SEVERITY = {
     "mild": r"mild\w*|minimal\w*|slight\w*|small|trace|tiny|minor|thin|subtle|discrete|faint|scant"
@@ -68,7 +74,8 @@ _SEVERITIES = {name: re.compile(rf"\b(?:{words})\b") for name, words in _SEVERIT
 
 _COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _COUNT = re.compile(
-    r"(?<![\d.,x] )(?<![\w.,-])(one|two|three|four|five|six|seven|eight|nine|ten|\d{1,2}|single|solitary"
+    r"(?<![\d.,x] )(?<![\w.,-])(one|two|three|four|five|six|seven|eight|nine|ten|\d{1,2}|single"
+    r"|solitary"
     r"|a|an|lone|pair of)\s+(?!mm|cm|milli|centi|x\b)(?:of the\s+)?"
     r"((?:(?!largest|biggest)[\w.-]+(?:,)?\s+){0,7}?)"
     r"(nodules?|(?:lymph )?nodes?|lymphadenopath\w+|lesions?|masse?s?)\b"
@@ -101,7 +108,8 @@ _SITES: dict[str, dict[str, str]] = {
     },
     "Interlobular septal thickening": {
         "upper lobe": r"\bupper (?:lung )?(?:lobe|zone)s?|\bupper[- ]lobe|\bapi(?:cal|ces)|\bupper",
-        "lower lobe": r"\blower (?:lung )?(?:lobe|zone)s?|\blower[- ]lobe|\bbas(?:al|es|ilar)|\blower",
+        "lower lobe": r"\blower (?:lung )?(?:lobe|zone)s?|\blower[- ]lobe|\bbas(?:al|es|ilar)"
+        "|\blower",
     },
     "Pulmonary embolism": {
         "main": r"\bmain\b|\bcentral\b|\bsaddle\b",

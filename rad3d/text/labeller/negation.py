@@ -20,10 +20,12 @@ _BE = r"(?:is|are|was|were|be|has been|have been|had been|can be|could be|has|ha
 _ADVERB = r"(?:\s+(?:also|now|currently|clearly|still|again|definitely|been|any|\w+ly))*"
 
 _PSEUDO = re.compile(
-    r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval|marked"
+    r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval"
+    r"|marked"
     r"|relevant|appreciable|substantial|convincing|real|further|show|shown|showing|demonstrate"
     r"|meaningful|clear|major|important|notable|evidence of|statistically|size|dimensional|other"
-    r"|differ\w*))*\s+(?:changed?|changes|differences?|differ\w*|progression|increased?(?!\s+in\s+(?:[\w-]+\s+){0,3}?(?:thick|densit|heart|cardi|ctr)\w*)"
+    r"|differ\w*))*\s+(?:changed?|changes|differences?|differ\w*|progression"
+    r"|increased?(?!\s+in\s+(?:[\w-]+\s+){0,3}?(?:thick|densit|heart|cardi|ctr)\w*)"
     r"|decreased?"
     r"|growth|enlargement of|alteration|regression|variation|interval change|progress\w*)\b"
     r"(?:\s+(?:or|and)\s+\w+)?"
@@ -40,14 +42,17 @@ _PSEUDO = re.compile(
 )
 _FORWARD = re.compile(
     r"\b(?:no|without|absence of|free of|free from|negative for|neither|nor|none of|lack of"
-    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|removal of|withdrawal of|not any|cleared of"
+    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|removal of|withdrawal of"
+    r"|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
     r"|instead of|not accompanied by|not due to)\b|^absent\b"
-    r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is|are|was)"
+    r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is"
+    r"|are|was)"
     r"|an?\b)|\bpreviously (?:observed|described|seen) as\b"
-    r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with|no)\b)[^,;()])*"
+    r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
+    r"|no)\b)[^,;()])*"
     r"\bin the (?:previous|prior) (?:examination|ct|study|scan)\b)"
     r"|(?<!has )(?<!have )(?<!completely )(?<!partially )(?<!been )(?<!now )(?<!partly )"
     r"\b(?<!incompletely )resolved (?=\w)"
@@ -64,7 +69,8 @@ _BACKWARD = re.compile(
     r"|\b(?:was|were|has been|have been)\s+removed\b"
     r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
-    r"|(?<!almost )(?<!nearly )\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
+    r"|(?<!almost )(?<!nearly )\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared"
+    r"|resorbed|cleared)"
     r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
     r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
     r"|:\s*(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
@@ -103,7 +109,8 @@ _HEDGE = re.compile(
 )
 _HEDGE_AFTER = re.compile(
     r"\?|\b(?:cannot|can not|could not|not) (?:be )?(?:fully |entirely )?(?:excluded|ruled out)"
-    r"|\b(?:is|are|was|were) (?:\w+ly )?(?:possible|probable|suspected|questionable|likely|uncertain"
+    r"|\b(?:is|are|was|were) (?:\w+ly )?(?:possible|probable|suspected|questionable|likely"
+    r"|uncertain"
     r"|presumed|suggested|equivocal|considered)\b|\b(?:possible|probable|suspected)\W*$"
 )
 
