@@ -79,6 +79,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             "picc",
             "fixator",
             "loop recorder",
+            "tav",
+            "batter",
             "instrument",
         ),
         any_of(
@@ -90,7 +92,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"(?:drainage )?(?:tubes?|cannula\w*)",
             r"\bcannulas?\b|\bintubat\w+",
             r"\bpace-?makers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*|\bdefibrillators?\b"
-            r"|\baicd\b|\bicd\b|\bcardiac device\w*|\bloop recorder",
+            r"|\baicd\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
+            r"|\bcardiac device\w*|\bloop recorder",
             r"\belectrodes?\b|\bleads?\b(?= (?:in|terminat|end|tip|are|is|of|extend|proje|wire"
             r"|course|with))"
             r"|\b(?:pacer|pacing|ventricular|atrial|icd) leads?\b",
@@ -172,7 +175,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|within|has|have)\s+(?:\w+\s+){0,2}?(?:normal|natural|unremarkable|not enlarged)\b"
             r"|\bnormal (?:heart|cardiac) (?:size|silhouette|contour)",
         ),
-        unless=any_of(r"\bincreas|(?<!not )\benlarg|\bcardiomeg"),
+        unless=any_of(r"\bincreas|(?<!not )\benlarg|\bcardiomeg|\blarger|\babove"),
         normal=True,
     ),
     Rule(
@@ -200,7 +203,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|was\b"
             r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
             r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of|to)\b"
-            r"[^,;]{0,25}?\bpleur\w+",
+            r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+)",
             r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
             r"|\bhydropnomothora\w+",
         ),
@@ -240,7 +243,7 @@ CHEST_RULES: tuple[Rule, ...] = (
         "Lymphadenopathy",
         ("lymph", "lap", "adenopath", "node"),
         any_of(
-            r"\blymphadenopath\w*|\blymph (?:nodes?|glands?)\b|\blymphnodes?\b|\blaps?\b"
+            r"\blymphadeno(?:path|megal)\w*|\blymph (?:nodes?|glands?)\b|\blymphnodes?\b|\blaps?\b"
             r"|\badenopath\w*|\bnodal (?:enlarge\w*|disease|metast\w*|conglomer\w*|mass\w*)"
             r"|\b(?:mediastinal|hilar|axillary|paratracheal|subcarinal|prevascular|enlarged"
             r"|supraclavicular)(?: \w+)? nodes?\b"

@@ -43,7 +43,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\batele\w*"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
-            r"|\bcollaps\w+(?: \w+){0,3}? (?:lung|lobe)"
+            r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)"
         ),
         mask=any_of(r"\bfibro[- ]?atel\w*(?:[- /]+(?=sequel|chang|dens|band|area))?"),
     ),
@@ -52,7 +52,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         ("nodul", "mass", "metast", "micronod", "granulom"),
         any_of(
             r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*"
-            r"|densit\w+(?! increas)|formations?"
+            r"|densit\w+(?! increas)"
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
             r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))"
         ),
@@ -68,7 +68,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         ("nodul",),
         any_of(
             r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*"
-            r"|densit\w+(?! increas)|formations?"
+            r"|densit\w+(?! increas)"
             r"|appearances?|structures?|metasta\w+)"
         ),
         mask=any_of(
@@ -175,9 +175,12 @@ LUNG_RULES: tuple[Rule, ...] = (
         "Peribronchial thickening",
         ("bronch",),
         any_of(
-            r"\bperi-?bronch\w*(?:[ -]+(?!is\b|are\b|was\b|were\b|lymph|consolid)\w+){0,5}?[ -]+"
-            + _THICK,
+            r"\bperi-?bronch\w*(?:[ -]+(?!is\b|are\b|was\b|were\b|lymph|consolid|area|ground"
+            r"|inter-?lob|sept)\w+){0,5}?[ -]+" + _THICK,
             r"\bperi-?bronch\w*(?: and \w+)?(?: wall)? (?:cuff\w*|thickness|increase)",
+            r"\bperi-?bronch\w* (?:walls?|sheaths?|tissues?) (?:is|are|was"
+            r"|were) (?:\w+ly )?thick\w*",
+            r"\bincreas\w*[^,;]{0,40}?\bperi-?bronchovascular (?:sheath|density|interstit\w*)",
             r"\bthick\w*[^,;]{0,30}?\b(?:peri-?bronch\w*)",
             r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar|mucosal"
             r"|structures?|tree))*[ -]+(?:(?:is|are|was|were|show|shows|have|has|been|diffusely"
@@ -215,13 +218,14 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Interlobular septal thickening",
-        ("sept", "kerley", "crazy"),
+        ("sept", "kerley", "lobular"),
         any_of(
             r"\binter-?lob\w+(?:[ -]+(?!fissure|atelec)\w+){0,3}?[ -]+(?:sept\w*"
             r"|interstit\w*)(?= (?:and \w+ )?"
             r"(?:\w+ ){0,3}?(?:thick|prominen|clarif|increase|line))",
             r"\binter-?lob\w+ (?:(?!fissure)\w+ ){0,3}?thick\w*",
-            r"\b(?:prominen\w*|thick\w*)[^,;]{0,50}?\binter-?lob\w+ sept\w*",
+            r"\b(?:prominen\w*|thick\w*)(?: (?!fibrotic"
+            r"|bands?)[\w-]+){0,6}?[ -]\binter-?lob\w+ sept\w*",
             r"\bsept(?:al|a|um)\b(?: \w+){0,2} (?:thick\w*|prominen\w*|lines)",
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
             r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b",
