@@ -82,9 +82,7 @@ def _at(name: str, z: Array) -> tuple[Array, Array, Array]:
     return a, b, y0
 
 
-def _superellipse(
-    x: Array, y: Array, a: Array, b: Array, taper: float
-) -> tuple[Array, Array]:
+def _superellipse(x: Array, y: Array, a: Array, b: Array, taper: float) -> tuple[Array, Array]:
     """(f, radius): f is 0 in the middle and 1 on the outline, which narrows toward the front."""
     v = y / b
     front = np.minimum(np.maximum(v, F(0)), F(1.2))
@@ -199,10 +197,10 @@ _AXIS = (-0.72, 0.43, -0.545)
 
 def heart(p: Patient, x: Array, y: Array, z: Array, ratio: float | None = None) -> Array:
     """Depth inside the heart (epicardial surface), before the diaphragm flattens it."""
-    s = heart_scale(p, ratio)
+    s, s_y, s_z = _stretch(p, ratio)
     x = (x - F(HEART_ANCHOR[0] + p.shift_mm)) * F(1 / s) + F(HEART_ANCHOR[0])
-    y = (y - F(HEART_ANCHOR[1])) * F(1 / (s * _DEEPER)) + F(HEART_ANCHOR[1])
-    z = (z - F(HEART_ANCHOR[2])) * F(1 / s) + F(HEART_ANCHOR[2])
+    y = (y - F(HEART_ANCHOR[1])) * F(1 / s_y) + F(HEART_ANCHOR[1])
+    z = (z - F(HEART_ANCHOR[2])) * F(1 / s_z) + F(HEART_ANCHOR[2])
     dx, dy, dz = x + F(18), y - F(26), z + F(70)
     along = dx * F(_AXIS[0]) + dy * F(_AXIS[1]) + dz * F(_AXIS[2])
     across = dx * dx + dy * dy + dz * dz - along * along
@@ -222,11 +220,21 @@ def heart_scale(p: Patient, ratio: float | None = None) -> float:
     return (p.heart_ratio if ratio is None else ratio) * _THORAX_WIDTH / _HEART_WIDTH
 
 
+def _stretch(p: Patient, ratio: float | None = None) -> tuple[float, float, float]:
+    """Scale of the heart along x, y and z: it grows mostly sideways."""
+    s = heart_scale(p, ratio)
+    return s, _DEEPER * (1 + 0.75 * (s - 1)), 1 + 0.65 * (s - 1)
+
+
+def pericardium(p: Patient, y: Array, z: Array) -> Array:
+    """Thickness of the pericardial fluid: most in front and below, none at the arch."""
+    thin_behind = F(0.4) + F(0.6) * step(y, -45, 5)
+    return F(p.pericardial_mm) * thin_behind * (F(1) - F(0.9) * step(z, -30, 20))
+
+
 def heart_point(p: Patient, point: tuple[float, float, float]) -> tuple[float, float, float]:
     """Where a point of the drawn heart lies in this patient's (scaled, shifted) heart."""
-    s = heart_scale(p)
-    stretch = (s, s * _DEEPER, s)
-    out = [a + (c - a) * k for c, a, k in zip(point, HEART_ANCHOR, stretch, strict=True)]
+    out = [a + (c - a) * k for c, a, k in zip(point, HEART_ANCHOR, _stretch(p), strict=True)]
     return out[0] + p.shift_mm, out[1], out[2]
 
 
@@ -251,7 +259,7 @@ def chest(p: Patient, x: Array, y: Array, z: Array) -> dict[str, Array]:
     """All large shapes at once.
 
     Returns depths in mm: ``body``, ``wall`` (inner chest wall), ``lung``, ``heart`` (flattened
-    by the diaphragm), ``belly`` (below the diaphragm) and ``f``.
+    by the diaphragm), ``sac`` (with pericardial fluid), ``belly`` (below the diaphragm), ``f``.
     """
     wall, f = thorax(x, y, z)
     above = diaphragm(p, x, y, z, f)
@@ -259,12 +267,14 @@ def chest(p: Patient, x: Array, y: Array, z: Array) -> dict[str, Array]:
     lung = np.minimum(wall, above)
     lung = np.minimum(lung, -mediastinum(p, x, y, z) - F(1))
     lung = np.minimum(lung, -spine(x, y, z))
-    lung = np.minimum(lung, -d_heart - F(1 + p.pericardial_mm))
+    sac = d_heart + pericardium(p, y, z) if p.pericardial_mm > 0 else d_heart
+    lung = np.minimum(lung, -sac - F(1))
     return {
         "body": body(p, x, y, z),
         "wall": wall,
         "lung": lung,
         "heart": d_heart,
+        "sac": sac,
         "belly": np.minimum(wall, -above - F(2.5)),
         "f": f,
     }

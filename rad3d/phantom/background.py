@@ -1,4 +1,4 @@
-"""The healthy chest: soft tissue, organs and lungs painted slab by slab, then vessels and airways."""
+"""The healthy chest: soft tissue, organs and lungs slab by slab, then vessels and airways."""
 
 from __future__ import annotations
 
@@ -119,6 +119,8 @@ def _coarse_fields(canvas: Canvas, p: Patient, lattice: Lattice) -> dict[str, Ar
         ) - F(14) + F(9) * (wobble + fine)
     if p.heart_ratio > p.normal_ratio:
         fields["usual heart"] = anatomy.heart(p, x, y, z, ratio=p.normal_ratio)
+    if p.pericardial_mm > 0:
+        fields["sac"] = shapes["sac"]
     if max(p.effusion_mm) > 0:
         fields["effusion"] = pleural_fluid(p, x, y, z, shapes)
     return {name: np.broadcast_to(v, shape).astype(F, copy=False) for name, v in fields.items()}
@@ -127,7 +129,7 @@ def _coarse_fields(canvas: Canvas, p: Patient, lattice: Lattice) -> dict[str, Ar
 def _muscle(
     p: Patient, x: Array, y: Array, z: Array, shapes: dict[str, Array], wobble: Array
 ) -> Array:
-    """Depth inside the muscles around the chest: thick behind, at the shoulders, over the pectorals."""
+    """Depth inside the muscles of the chest: thick behind, at the shoulders and in front."""
     m = F(p.muscle_mm)
     side = np.abs(x)
     behind = anatomy.step(y, -35, -80)
@@ -199,7 +201,6 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
     chamber, organ = F(blood["chamber"]), F(blood["organ"] - BLOOD_HU)
     myocardium = F(50 + (70 if p.contrast else 0))
     lung_hu = F(p.lung_hu)
-    pericardial = F(p.pericardial_mm)
 
     def alpha(depth: Array) -> Array:
         out = depth * inv
@@ -248,9 +249,9 @@ def _slab_painter(canvas: Canvas, p: Patient) -> Callable[[int, dict[str, Array]
             blend(hu, alpha(stomach - F(4)), F(28) - gas * F(1000))
         heart = f["heart"]
         if (heart > -40).any():
-            if pericardial > 0:
+            if "sac" in f:
                 # Fluid rests on the diaphragm; it does not reach through it.
-                around = np.minimum(heart + pericardial, F(4) - f["belly"])
+                around = np.minimum(f["sac"], F(4) - f["belly"])
                 around = np.minimum(around, f["wall"])
                 blend(hu, alpha(around), F(FLUID_HU))
                 blend(hu, alpha(heart + F(1.2)), F(FAT_HU))

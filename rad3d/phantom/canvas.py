@@ -6,6 +6,7 @@ the same bytes on any machine. Work is kept to bounding boxes and to the voxels 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -224,7 +225,7 @@ def resample(points: Array, step: float) -> Array:
     return np.concatenate([out, points[-1:]])
 
 
-def smooth_path(knots: Array | list[tuple[float, ...]], per_segment: int = 8) -> Array:
+def smooth_path(knots: Array | Sequence[Sequence[float]], per_segment: int = 8) -> Array:
     """A Catmull-Rom curve through the knots (N, C), ``per_segment`` points for each piece."""
     k = np.asarray(knots, dtype=np.float64)
     k = np.concatenate([2 * k[:1] - k[1:2], k, 2 * k[-1:] - k[-2:-1]])

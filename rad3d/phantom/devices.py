@@ -28,7 +28,8 @@ def medical_material(scene: Scene, finding: Finding) -> None:
     elif kind == "nasogastric tube":
         path = resample(trees.oesophagus()[:, :3], 1.2)
         stomach = smooth_path([tuple(path[-1]), (-55, 4, -136), (-70, 12, -146)])
-        _line(scene, np.concatenate([path, resample(stomach, 1.2)]), 2.3, CATHETER_HU, finding.label)
+        path = np.concatenate([path, resample(stomach, 1.2)])
+        _line(scene, path, 2.3, CATHETER_HU, finding.label)
     else:
         _chest_tube(scene, finding.label, sign)
 
@@ -66,7 +67,8 @@ def _pacemaker(scene: Scene, label: str, sign: int) -> None:
     x, y, z = canvas.world(box)
     dx, dy, dz = (np.abs(a - F(c)) for a, c in zip((x, y, z), centre, strict=True))
     u, v = dx * F(1 / 24), dz * F(1 / 21)
-    oval = (F(1) - np.sqrt(np.sqrt(u**4 + v**4))) * F(21)
+    u, v = u * u, v * v
+    oval = (F(1) - np.sqrt(np.sqrt(u * u + v * v))) * F(21)
     depth = np.minimum(oval, F(5) - dy)
     canvas.paint(box, canvas.soft(depth), METAL_HU, label)
     tip = anatomy.heart_point(scene.patient, (-42, 34, -92))

@@ -1,4 +1,4 @@
-"""Findings of the lung parenchyma: nodules, opacities, consolidation, collapse, scars, emphysema."""
+"""Findings of the lung itself: nodules, opacities, consolidation, collapse, scars, emphysema."""
 
 from __future__ import annotations
 
@@ -172,7 +172,10 @@ def _lobar_collapse(scene: Scene, finding: Finding, site: str) -> None:
     thick = (14.0, 18.0, 23.0)[grade]
     wedge = np.minimum(F(thick) - along - across * F(0.12), F(reach + 30) - across)
     wedge = wedge + F(1.5) * scene.noise(finding, 26.0, box)
-    inside = canvas.lung[box] * canvas.soft(anatomy.lobe_depth(site, x, y, z) + F(14))
+    # The collapsed lobe may pass its old fissure by a little, never the midline.
+    own_side = x if site.startswith("right") else -x
+    within = np.minimum(anatomy.lobe_depth(site, x, y, z) + F(14), own_side)
+    inside = canvas.lung[box] * canvas.soft(within)
     canvas.paint(box, canvas.soft(wedge) * inside, 62.0, finding.label)
 
 
@@ -211,7 +214,10 @@ def _scar(
     if depth.size == 0:
         return
     # Pleural cap: lung close to the wall turns to scar.
-    pleura = anatomy.chest(scene.patient, *canvas.canonical(box))["lung"]
+    x, y, z = canvas.canonical(box)
+    sign = 1.0 if point[0] > 0 else -1.0
+    pleura = anatomy.chest(scene.patient, x, y, z)["lung"]
+    depth = np.minimum(depth, F(sign) * x)
     cap = F(4 + 2.5 * grade) + F(2.5) * scene.noise(finding, 8.0, box) - pleura
     alpha = canvas.soft(np.minimum(cap, depth)) * canvas.lung[box]
     canvas.paint(box, alpha, 40.0, finding.label)
@@ -221,9 +227,12 @@ def _scar(
     for _ in range((6, 9, 13)[grade]):
         tip = point + normal * rng.uniform(0.7, 1.7) * radius + rng.uniform(-0.75, 0.75, 3) * radius
         foot = point - normal * 0.5 * radius + rng.uniform(-0.9, 0.9, 3) * radius * 0.8
+        for end in (tip, foot):
+            end[0] = sign * max(sign * end[0], 5.0)
         scene.strand(foot, tip, float(rng.uniform(1.3, 2.3)), 30.0, finding.label,
                      rng.uniform(-4, 4, 3))
     specks = point + rng.uniform(-0.6, 0.6, (3 + 2 * grade, 3)) * radius
+    specks[:, 0] = sign * np.maximum(sign * specks[:, 0], 4)
     canvas.tube(scene.world(specks), 1.6, 420.0, finding.label, within=canvas.lung)
 
 

@@ -55,7 +55,9 @@ def _rib(canvas: Canvas, p: Patient, number: int, side: int, density: float) -> 
         if len(part) < 2:
             continue
         path = canvas.frame.to_world(resample(part, 2.4))
-        path = np.concatenate([path + [0, 0, 2.4], path - [0, 0, 2.4]])
+        # Two tubes, one above the other: ribs are taller than thick.
+        up = np.array([0.0, 0.0, 2.4])
+        path = np.concatenate([path + up, path - up])
         if is_bone:
             _bone(canvas, path, 4.2, density)
         else:
@@ -88,10 +90,8 @@ def _shoulder(canvas: Canvas, side: int, density: float) -> None:
     angle = np.radians(-18 - 14 * t) - width * across
     blade = anatomy.wall_points(angle, 96.0 - 130.0 * t, 21.0 - 4 * t, side)
     _bone(canvas, to_world(blade), 2.3, density, cortex_mm=3.0)
-    spine = resample(
-        np.array([(side * 70, -112, 62), (side * 110, -104, 84), (side * 150, -62, 104)], float), 2.4
-    )
-    _bone(canvas, to_world(spine), 4.5, density)
+    knots = [(side * 70.0, -112, 62), (side * 110.0, -104, 84), (side * 150.0, -62, 104)]
+    _bone(canvas, to_world(resample(np.array(knots), 2.4)), 4.5, density)
     _bone(canvas, to_world(np.array([[side * 143.0, -46, 92]])), 14.0, density, 2.2)
     _bone(canvas, to_world(np.array([[side * 166.0, -38, 100]])), 23.0, density, 2.0)
     shaft = np.array([(side * 168, -36, 104), (side * 178, -30, 170)], dtype=float)
