@@ -145,7 +145,7 @@ ENCODERS: dict[str, EncoderRow] = {
         EncoderRow(
             "phantom-cnn",
             "Phantom CNN",
-            "rad3d.model.encoder:ConvEncoder",
+            "rad3d.model.encoder:ShippedEncoder",
             "encoders/phantom-cnn",
             True,
             "synthetic phantoms",

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rad3d"
 
-WORDS = ("types", "labels", "findings", "errors", "settings", "registry")
+WORDS = ("types", "labels", "findings", "errors", "settings", "registry", "truth")
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("volume", "text"),

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.phantom.truth import draw_truth
+from rad3d.truth import draw_truth
 from rad3d.text.corpus import (
     FIRST_SEED,
     MIXTURE,

@@ -10,7 +10,7 @@ import pytest
 from rad3d.errors import UnknownName
 from rad3d.findings import DOMAINS, FINDING_NAMES, LOBES, Finding, Truth
 from rad3d.labels import LABELS, PULMONARY_EMBOLISM
-from rad3d.phantom.truth import draw_truth
+from rad3d.truth import draw_truth
 from rad3d.text.grammar import REPORT_ORDER, write_report, write_summary
 from rad3d.text.grammar.impression import significant
 from rad3d.text.grammar.pen import CANONICAL, FREE, Pen, joined, with_article

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.findings import LOBES, Finding
 from rad3d.labels import LABELS
-from rad3d.phantom.truth import draw_truth
+from rad3d.truth import draw_truth
 from rad3d.text import organs
 from rad3d.text.grammar.pen import CANONICAL, FREE, MODERATE, Pen
 from rad3d.text.grammar.report import in_report_order, prose_report, structured_report

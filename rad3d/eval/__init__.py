@@ -1,0 +1,1 @@
+"""Scores of reports and classifiers: plain arrays in, numbers with intervals out."""

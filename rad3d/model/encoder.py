@@ -1,0 +1,362 @@
+"""The shipped CT encoder: a small 3-D convolutional network with an 18-label head.
+
+It shares its interface (:class:`LoadedEncoder`) with every other encoder row of the registry:
+a volume on the model grid goes in; a pooled embedding, a token grid, a diagnosis and a novelty
+estimate come out.
+
+The network is supervised twice during training: per token (which findings lie in this cell, known
+exactly for phantoms) and per volume (the 18 labels and their attributes, read from the embedding).
+The per-token logits tell the pooling where to look, so the embedding carries place and size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.labels import N_LABELS
+from rad3d.registry import EncoderRow, resolve
+from rad3d.types import Diagnosis, FloatArray, Novelty
+from rad3d.volume.grid import GridSpec
+
+WINDOWS_HU: tuple[tuple[float, float], ...] = ((-1000.0, -400.0), (-150.0, 250.0), (100.0, 1000.0))
+"""(low, high) of the three input channels: lung, soft tissue, calcification and metal."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What an encoder gives for one volume.
+
+    Attributes:
+        pooled: (D,) float32 embedding.
+        tokens: (C, X, Y, Z) float32 token grid.
+        novelty: how unlike the training scans it is, or None where that is not known.
+    """
+
+    pooled: FloatArray
+    tokens: FloatArray
+    novelty: Novelty | None
+
+
+class LoadedEncoder(Protocol):
+    """An encoder with weights and diagnostic head, ready to use on the CPU or a GPU."""
+
+    id: str
+    grid: GridSpec
+    embedding_dim: int
+
+    def encode(self, values: FloatArray) -> Encoding:
+        """Encode one volume: float32 in [-1, 1], laid out as ``grid`` says."""
+
+    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+        """The 18 logits and calibrated probabilities from a (D,) embedding."""
+
+
+@dataclass(frozen=True)
+class ConvEncoderConfig:
+    """Shape of :class:`ConvEncoder`.
+
+    Attributes:
+        channels: width of the three stages; the grid is halved before each of them.
+        local_dim: width of the feature that is pooled for each label.
+        embedding_dim: D, the size of the image embedding.
+        grid: the model grid, (X, Y, Z) RAS+.
+    """
+
+    channels: tuple[int, int, int] = (16, 32, 64)
+    local_dim: int = 32
+    embedding_dim: int = 512
+    grid: GridSpec = field(default_factory=GridSpec)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "channels": list(self.channels),
+            "local_dim": self.local_dim,
+            "embedding_dim": self.embedding_dim,
+            "grid": self.grid.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ConvEncoderConfig:
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            tuple(values["channels"]),
+            values["local_dim"],
+            values["embedding_dim"],
+            GridSpec.from_dict(values["grid"]),
+        )
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False),
+        nn.BatchNorm3d(outputs),
+        nn.ReLU(),
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _conv(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv3d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm3d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.second(self.first(x)))
+
+
+class ConvEncoder(nn.Module):
+    """Three-stage 3-D CNN whose pooling is guided by per-token finding logits.
+
+    Input (B, 1, X, Y, Z) in [-1, 1] (HU / 1000); tokens are (B, C, X/8, Y/8, Z/8);
+    the embedding is (B, D); the head gives (B, 18) logits.
+    """
+
+    def __init__(self, config: ConvEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        first, second, third = config.channels
+        self.stem = _conv(len(WINDOWS_HU), first, 2)
+        self.stage1 = _conv(first, first)
+        self.stage2 = nn.Sequential(_conv(first, second, 2), _Residual(second))
+        self.stage3 = nn.Sequential(_conv(second, third, 2), _Residual(third))
+        self.context = nn.Sequential(_conv(third, third, 2), _Residual(third))
+        self.merge = _conv(2 * third, third)
+        self.dense = nn.Conv3d(third, N_LABELS, 1)
+        self.local = nn.Conv3d(third, config.local_dim, 1)
+        per_label = config.local_dim + 3 + 3
+        self.embed = nn.Sequential(
+            nn.Linear(N_LABELS * per_label + 2 * third, config.embedding_dim),
+            nn.GELU(),
+            nn.Linear(config.embedding_dim, config.embedding_dim),
+            nn.LayerNorm(config.embedding_dim),
+        )
+        self.head = nn.Linear(config.embedding_dim, N_LABELS)
+        self.register_buffer("coordinates", _coordinates(config.grid.shape), persistent=False)
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, 1, X, Y, Z) -> (B, C, X/8, Y/8, Z/8)."""
+        channels = [
+            ((x * 1000.0).clamp(low, high) - low) * (2.0 / (high - low)) - 1.0
+            for low, high in WINDOWS_HU
+        ]
+        x = torch.cat(channels, dim=1).contiguous(memory_format=torch.channels_last_3d)
+        x = self.stage3(self.stage2(self.stage1(self.stem(x))))
+        wide = F.interpolate(self.context(x), size=x.shape[2:], mode="nearest")
+        return self.merge(torch.cat((x, wide), dim=1))
+
+    def pool(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Token grid -> (B, D) embedding and (B, 18, x, y, z) per-token finding logits."""
+        dense = self.dense(tokens).float()
+        flat = dense.flatten(2)
+        attention = torch.softmax(flat, dim=2)
+        local = torch.einsum("bkn,bcn->bkc", attention, self.local(tokens).float().flatten(2))
+        place = torch.einsum("bkn,cn->bkc", attention, self.coordinates)
+        probability = torch.sigmoid(flat)
+        left = self.coordinates[0] < 0
+        mass = torch.stack(
+            (
+                flat.amax(dim=2) / 4,
+                torch.log1p(probability[:, :, left].sum(dim=2)),
+                torch.log1p(probability[:, :, ~left].sum(dim=2)),
+            ),
+            dim=2,
+        )
+        whole = tokens.float().flatten(2)
+        pooled = torch.cat(
+            (
+                torch.cat((local, place, mass), dim=2).flatten(1),
+                whole.mean(dim=2),
+                whole.amax(dim=2),
+            ),
+            dim=1,
+        )
+        return self.embed(pooled), dense
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 1, X, Y, Z) -> embedding (B, D), logits (B, 18), token logits (B, 18, x, y, z)."""
+        embedding, dense = self.pool(self.tokens(x))
+        return embedding, self.head(embedding), dense
+
+
+def _coordinates(shape: tuple[int, ...]) -> Tensor:
+    """(3, N) token centres in [-1, 1] along X, Y, Z; negative x is the patient's left."""
+    axes = [torch.linspace(-1, 1, steps=(n + 7) // 8) for n in shape]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij")).flatten(1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling and thresholds, fitted on a split that is neither training nor test.
+
+    Attributes:
+        slope, offset: (18,) probability = sigmoid(slope * logit + offset).
+        threshold: (18,) calibrated probability from which a label counts as present (best F1).
+        split: name of the split they were fitted on.
+    """
+
+    slope: FloatArray
+    offset: FloatArray
+    threshold: FloatArray
+    split: str
+
+    def probabilities(self, logits: FloatArray) -> FloatArray:
+        """(..., 18) logits -> calibrated probabilities."""
+        return cast(FloatArray, 1 / (1 + np.exp(-(self.slope * logits + self.offset))))
+
+
+@dataclass(frozen=True)
+class NoveltyReference:
+    """Feature statistics of the training domain (Lee et al. 2018, arXiv 1807.03888, one class).
+
+    Attributes:
+        mean: (F,) mean of the per-scan feature vector.
+        whitening: (F, F) matrix W with (v - mean) @ W of unit covariance.
+        quantiles: (101,) distances of held-out training-domain scans, percentiles 0 to 100.
+        limit: distance from which a scan counts as novel.
+    """
+
+    mean: FloatArray
+    whitening: FloatArray
+    quantiles: FloatArray
+    limit: float
+
+    def measure(self, vector: FloatArray) -> Novelty:
+        """Distance of one scan's (F,) feature vector."""
+        distance = float(np.linalg.norm((vector - self.mean) @ self.whitening))
+        percentile = float(np.interp(distance, self.quantiles, np.arange(101)))
+        return Novelty(distance=distance, percentile=percentile, limit=self.limit)
+
+
+def novelty_vector(tokens: FloatArray) -> FloatArray:
+    """(C, X, Y, Z) tokens -> (2C,) mean and spread per channel, what novelty is measured on."""
+    flat = tokens.reshape(tokens.shape[0], -1)
+    return np.concatenate((flat.mean(axis=1), flat.std(axis=1))).astype(np.float64)
+
+
+class ShippedEncoder:
+    """:class:`ConvEncoder` with its calibration and novelty reference, for inference."""
+
+    def __init__(
+        self,
+        encoder_id: str,
+        network: ConvEncoder,
+        calibration: Calibration,
+        reference: NoveltyReference | None,
+    ) -> None:
+        self.id = encoder_id
+        self.network = network.eval().requires_grad_(False)
+        self.grid = network.config.grid
+        self.embedding_dim = network.config.embedding_dim
+        self.calibration = calibration
+        self.reference = reference
+
+    @torch.inference_mode()
+    def encode(self, values: FloatArray) -> Encoding:
+        """(X, Y, Z) float32 in [-1, 1] -> embedding, tokens and novelty."""
+        device = next(self.network.parameters()).device
+        x = torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+        tokens = self.network.tokens(x[None, None])
+        pooled, _ = self.network.pool(tokens)
+        grid = tokens[0].cpu().numpy()
+        novelty = self.reference.measure(novelty_vector(grid)) if self.reference else None
+        return Encoding(pooled[0].cpu().numpy(), grid, novelty)
+
+    @torch.inference_mode()
+    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+        """(D,) embedding -> diagnosis."""
+        head = self.network.head
+        x = torch.as_tensor(pooled, dtype=torch.float32, device=head.weight.device)
+        logits = head(x).cpu().numpy().astype(np.float64)
+        return Diagnosis(
+            logits=logits,
+            probabilities=self.calibration.probabilities(logits),
+            thresholds=self.calibration.threshold.astype(np.float64),
+            source=self.id,
+        )
+
+    def save_pretrained(self, directory: Path, facts: dict[str, Any] | None = None) -> None:
+        """Write ``config.json`` and ``model.safetensors`` (float32), with the file's hash."""
+        directory.mkdir(parents=True, exist_ok=True)
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        arrays = {
+            "calibration.slope": self.calibration.slope,
+            "calibration.offset": self.calibration.offset,
+            "calibration.threshold": self.calibration.threshold,
+        }
+        if self.reference:
+            arrays |= {
+                "novelty.mean": self.reference.mean,
+                "novelty.whitening": self.reference.whitening,
+                "novelty.quantiles": self.reference.quantiles,
+            }
+        tensors |= {k: torch.as_tensor(v, dtype=torch.float32) for k, v in arrays.items()}
+        weights = directory / "model.safetensors"
+        save_file({k: v.contiguous() for k, v in tensors.items()}, weights)
+        config = {
+            "encoder": self.id,
+            "class": "rad3d.model.encoder:ConvEncoder",
+            "network": self.network.config.to_dict(),
+            "calibration_split": self.calibration.split,
+            "novelty_limit": self.reference.limit if self.reference else None,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+            "facts": facts or {},
+        }
+        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, directory: Path) -> ShippedEncoder:
+        """Read what :meth:`save_pretrained` wrote.
+
+        Raises:
+            MissingWeights: a file is absent.
+            CorruptWeights: the weights do not match the recorded hash.
+        """
+        config_path, weights = directory / "config.json", directory / "model.safetensors"
+        if not (config_path.is_file() and weights.is_file()):
+            raise MissingWeights(
+                f"The encoder in {directory.name} has no trained weights.",
+                "Train it with: rad3d demo build",
+                code="missing_weights",
+            )
+        config = json.loads(config_path.read_text())
+        if hashlib.sha256(weights.read_bytes()).hexdigest() != config["sha256"]:
+            raise CorruptWeights(
+                f"{weights.parent.name}/{weights.name} does not match its recorded hash.",
+                "Restore the file from the repository or train it again with: rad3d demo build",
+                code="corrupt_weights",
+            )
+        tensors = load_file(weights)
+        network = ConvEncoder(ConvEncoderConfig.from_dict(config["network"]))
+        network.load_state_dict(_below(tensors, "network."), strict=True)
+        calibration = {k: v.double().numpy() for k, v in _below(tensors, "calibration.").items()}
+        novelty = {k: v.double().numpy() for k, v in _below(tensors, "novelty.").items()}
+        return cls(
+            config["encoder"],
+            network,
+            Calibration(**calibration, split=config["calibration_split"]),
+            NoveltyReference(**novelty, limit=config["novelty_limit"]) if novelty else None,
+        )
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def load_encoder(row: EncoderRow, models_dir: Path) -> LoadedEncoder:
+    """The encoder of a registry row, with weights from below ``models_dir``."""
+    loader = resolve(row.target)
+    return cast(LoadedEncoder, loader.from_pretrained(models_dir / row.source))

@@ -1,0 +1,267 @@
+"""``rad3d demo build``: everything that ships, from seeds alone, resumable at every stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rad3d.model.encoder import ConvEncoder, ShippedEncoder
+from rad3d.model.language import load_language_model
+from rad3d.model.variant import VariantConfig, variant_directory
+from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
+from rad3d.text.grammar import write_report
+from rad3d.train.encoder import classifier_auroc, encode_arrays, finish_encoder, train_encoder
+from rad3d.train.loop import Progress
+from rad3d.train.phantoms import PhantomArrays, Split, build_split
+from rad3d.train.plan import FULL, QUICK, DemoPlan
+from rad3d.train.pretrain import build_tokenizer, pretrain
+from rad3d.train.variants import PairedFeatures, train_variant
+
+WORDINGS = 3
+"""Reports written about each paired scan; the variants see one of them at a time."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One resumable step of the build: ``done`` looks for its output, ``run`` makes it."""
+
+    name: str
+    done: Callable[[], bool]
+    run: Callable[[], None]
+
+
+class DemoBuild:
+    """The stages of a plan and where their files go.
+
+    Args:
+        plan: what to make.
+        models_dir: receives encoder, language models and variants.
+        runs_dir: receives phantoms, features, checkpoints and logs.
+        jobs: worker processes for phantoms.
+        progress: receives a line at every step worth seeing.
+    """
+
+    def __init__(
+        self, plan: DemoPlan, models_dir: Path, runs_dir: Path, jobs: int, progress: Progress
+    ) -> None:
+        self.plan = plan
+        self.models_dir = models_dir
+        self.run_dir = runs_dir / plan.name
+        self.jobs = jobs
+        self.progress = progress
+
+    @cached_property
+    def encoder_dir(self) -> Path:
+        """Where the shipped encoder lies."""
+        return self.models_dir / ENCODERS[SHIPPED_ENCODER].source
+
+    def stages(self) -> Iterator[Stage]:
+        """All stages in order."""
+        for split in self.plan.splits:
+            state = self.run_dir / "phantoms" / f"{split.name}.json"
+            yield Stage(
+                f"phantoms:{split.name}",
+                lambda state=state, split=split: _count_done(state) == split.n,
+                lambda split=split: self._phantoms(split),
+            )
+        yield Stage("encoder", self._network_file.is_file, self._train_encoder)
+        for split in self.plan.splits:
+            file = self._features_file(split)
+            yield Stage(
+                f"features:{split.name}",
+                file.is_file,
+                lambda split=split: self._features(split),
+            )
+        yield Stage("calibration", (self.encoder_dir / "config.json").is_file, self._calibrate)
+        tokenizer = self.run_dir / "tokenizer"
+        yield Stage(
+            "tokenizer",
+            (tokenizer / "tokenizer.json").is_file,
+            lambda: build_tokenizer(tokenizer),
+        )
+        for llm in self.plan.language_models:
+            yield Stage(
+                f"llm:{llm}",
+                (self._llm_dir(llm) / "training.json").is_file,
+                lambda llm=llm: self._pretrain(llm),
+            )
+        for llm in self.plan.variants:
+            for mode in MODES:
+                directory = variant_directory(self.models_dir, variant_id(llm, mode))
+                yield Stage(
+                    f"variant:{variant_id(llm, mode)}",
+                    (directory / "variant.json").is_file,
+                    lambda llm=llm, mode=mode: self._train_variant(llm, mode),
+                )
+
+    def run(self, only: str | None = None) -> None:
+        """Run the stages that are not done, or only those whose name starts with ``only``."""
+        wanted = [s for s in self.stages() if only is None or s.name.startswith(only)]
+        for i, stage in enumerate(wanted):
+            if stage.done():
+                self.progress(f"{stage.name}: already there", (i + 1) / len(wanted))
+                continue
+            began = time.perf_counter()
+            stage.run()
+            spent = time.perf_counter() - began
+            self.progress(f"{stage.name}: done in {spent:.0f} s", (i + 1) / len(wanted))
+
+    # Phantoms and encoder
+
+    def _phantoms(self, split: Split) -> PhantomArrays:
+        return build_split(
+            split, self.plan.encoder.grid, self.run_dir / "phantoms", self.jobs, self.progress
+        )
+
+    @property
+    def _network_file(self) -> Path:
+        return self.run_dir / "encoder" / "network.pt"
+
+    def _train_encoder(self) -> None:
+        network, facts = train_encoder(
+            self._phantoms(self.plan.encoder_split),
+            self.plan.encoder,
+            self.plan.encoder_training,
+            self.run_dir / "encoder",
+            self.progress,
+        )
+        torch.save({"network": network.state_dict(), "facts": facts}, self._network_file)
+
+    def _network(self) -> tuple[ConvEncoder, dict[str, Any]]:
+        saved = torch.load(self._network_file, weights_only=True)
+        network = ConvEncoder(self.plan.encoder)
+        network.load_state_dict(saved["network"])
+        return network.eval(), saved["facts"]
+
+    def _features_file(self, split: Split) -> Path:
+        return self.run_dir / "features" / f"{split.name}.npz"
+
+    def _features(self, split: Split) -> None:
+        views = max(t.views for t in self.plan.variants.values())
+        paired = split == self.plan.paired_split
+        features = encode_arrays(
+            self._network()[0],
+            self._phantoms(split),
+            views if paired else 1,
+            self.plan.encoder_training if paired else None,
+            self.progress,
+        )
+        path = self._features_file(split)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **features)
+
+    def features(self, split: Split) -> dict[str, Any]:
+        """The features of a split, made by its stage."""
+        with np.load(self._features_file(split)) as file:
+            return {name: file[name] for name in file.files}
+
+    def _calibrate(self) -> None:
+        network, facts = self._network()
+        split = self.plan.calibration_split
+        encoder = finish_encoder(
+            SHIPPED_ENCODER,
+            network,
+            self.features(self.plan.paired_split),
+            self.features(split),
+            split.labels.astype(np.float64),
+            split.name,
+        )
+        scores = {
+            f"{s.name}_macro_auroc": round(classifier_auroc(self.features(s), s.labels), 4)
+            for s in self.plan.test_splits
+        }
+        encoder.save_pretrained(self.encoder_dir, facts | scores)
+
+    # Language models and variants
+
+    def _llm_dir(self, llm: str) -> Path:
+        return self.models_dir / LANGUAGE_MODELS[llm].source
+
+    def _pretrain(self, llm: str) -> None:
+        from transformers import AutoTokenizer
+
+        pretrain(
+            self.plan.language_models[llm],
+            AutoTokenizer.from_pretrained(self.run_dir / "tokenizer"),
+            self.run_dir / "llms" / llm,
+            self._llm_dir(llm),
+            llm,
+            self.progress,
+        )
+
+    def _train_variant(self, llm: str, mode: str) -> None:
+        training = self.plan.variants[llm]
+        language = load_language_model(LANGUAGE_MODELS[llm].source, models_dir=self.models_dir)
+        encoder = ShippedEncoder.from_pretrained(self.encoder_dir)
+        config = VariantConfig(
+            llm=llm,
+            mode=mode,
+            llm_source=LANGUAGE_MODELS[llm].source,
+            llm_sha256="" if MODES[mode].trains_llm else language.sha256,
+            encoder=encoder.id,
+            preprocessing=encoder.grid.id,
+            projector=MODES[mode].projector,
+            latent_dim=encoder.embedding_dim,
+            layers=training.layers,
+            standardised=True,
+            licence=LANGUAGE_MODELS[llm].licence,
+        )
+        train_variant(
+            config,
+            language,
+            self._paired(),
+            training,
+            self.run_dir / "variants" / f"{llm}-{mode}",
+            variant_directory(self.models_dir, config.id),
+            self.progress,
+        )
+
+    def _paired(self) -> PairedFeatures:
+        features = self.features(self.plan.paired_split)
+        reports = [
+            [write_report(truth, seed=truth.seed + 1_000_003 * k).text for k in range(WORDINGS)]
+            for truth in self.plan.paired_split.truths
+        ]
+        return PairedFeatures(features["pooled"], features["logits"], reports)
+
+
+def _count_done(state: Path) -> int:
+    return int(json.loads(state.read_text())["done"]) if state.is_file() else 0
+
+
+def build_demo(
+    models_dir: Path,
+    runs_dir: Path,
+    *,
+    quick: bool = False,
+    only: str | None = None,
+    jobs: int | None = None,
+    threads: int = 0,
+    progress: Progress,
+) -> DemoBuild:
+    """Train everything that ships, or go on where an earlier run stopped.
+
+    Args:
+        models_dir: receives the models.
+        runs_dir: receives phantoms, features and checkpoints; about 7 GB for the full build.
+        quick: tiny schedules that prove the path; the models are not worth using.
+        only: a stage name or its beginning, such as ``"llm:"``.
+        jobs: worker processes; default: the number of cores.
+        threads: torch threads; 0 leaves torch's choice.
+        progress: receives lines.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    plan = QUICK if quick else FULL
+    build = DemoBuild(plan, models_dir, runs_dir, jobs or os.cpu_count() or 1, progress)
+    build.run(only)
+    return build

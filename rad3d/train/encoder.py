@@ -1,0 +1,262 @@
+"""Training of the shipped encoder, its head, calibration and novelty reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rad3d.eval.clinical import macro_auroc
+from rad3d.model.encoder import (
+    Calibration,
+    ConvEncoder,
+    ConvEncoderConfig,
+    NoveltyReference,
+    ShippedEncoder,
+    novelty_vector,
+)
+from rad3d.train.attributes import attribute_names, attribute_targets
+from rad3d.train.loop import LoopConfig, Progress, fit
+from rad3d.train.phantoms import PhantomArrays
+
+Float = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class EncoderTraining:
+    """How the encoder is trained.
+
+    Attributes:
+        loop: schedule.
+        batch_size: phantoms per step.
+        dense_weight: weight of the per-token loss.
+        attribute_weight: weight of the attribute loss.
+        shift: largest random shift in voxels.
+        noise_hu: largest added noise (standard deviation).
+    """
+
+    loop: LoopConfig
+    batch_size: int = 8
+    dense_weight: float = 4.0
+    attribute_weight: float = 0.5
+    shift: int = 3
+    noise_hu: float = 40.0
+
+
+class _Supervised(nn.Module):
+    """The network with the attribute head that only training uses."""
+
+    def __init__(self, network: ConvEncoder) -> None:
+        super().__init__()
+        self.network = network
+        self.attributes = nn.Linear(network.config.embedding_dim, len(attribute_names()))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        embedding, logits, dense = self.network(x)
+        return logits, dense, self.attributes(embedding)
+
+
+def _loss(config: EncoderTraining) -> Callable[[nn.Module, Any], dict[str, Tensor]]:
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits, dense, attributes = model(batch["x"])
+        label = F.binary_cross_entropy_with_logits(logits.float(), batch["labels"])
+        cell = F.binary_cross_entropy_with_logits(
+            dense.float(), batch["cells"], pos_weight=torch.tensor(4.0)
+        )
+        bits = F.binary_cross_entropy_with_logits(
+            attributes.float(), batch["target"], weight=batch["known"], reduction="sum"
+        ) / batch["known"].sum().clamp(min=1)
+        total = label + config.dense_weight * cell + config.attribute_weight * bits
+        return {"loss": total, "label": label, "cell": cell, "attribute": bits}
+
+    return loss
+
+
+def augment(hu: Float, cells: Float, rng: np.random.Generator, config: EncoderTraining) -> Float:
+    """A shifted, slightly rescaled and noisier copy of (X, Y, Z) HU, as values in [-1, 1].
+
+    ``cells`` are left alone: a shift of up to 3 voxels stays within a token's neighbourhood.
+    """
+    shift = rng.integers(-config.shift, config.shift + 1, 3)
+    values = np.full(hu.shape, -1000, dtype=np.float32)
+    source = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, hu.shape, strict=True))
+    target = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, hu.shape, strict=True))
+    values[target] = hu[source]
+    values *= rng.uniform(0.97, 1.03)
+    values += rng.normal(0, 8)
+    values += rng.standard_normal(hu.shape, dtype=np.float32) * rng.uniform(0, config.noise_hu)
+    return np.clip(values, -1000, 1000) / 1000
+
+
+def train_encoder(
+    arrays: PhantomArrays,
+    config: ConvEncoderConfig,
+    training: EncoderTraining,
+    run: Path,
+    progress: Progress | None = None,
+) -> tuple[ConvEncoder, dict[str, Any]]:
+    """Train on a split; returns the network and the training facts."""
+    torch.manual_seed(training.loop.seed)
+    model = _Supervised(ConvEncoder(config)).to(memory_format=torch.channels_last_3d)
+    labels = arrays.split.labels.astype(np.float32)
+    targets, known = (
+        np.stack(a) for a in zip(*(attribute_targets(t) for t in arrays.split.truths), strict=True)
+    )
+
+    def batch(step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([training.loop.seed, step])
+        epoch, position = divmod(step * training.batch_size, arrays.split.n)
+        order = np.random.default_rng([training.loop.seed, epoch, 1]).permutation(arrays.split.n)
+        rows = np.take(order, range(position, position + training.batch_size), mode="wrap")
+        x = np.stack([augment(arrays.hu[i], arrays.cells[i], rng, training) for i in rows])
+        return {
+            "x": torch.from_numpy(x)[:, None],
+            "cells": torch.from_numpy(arrays.cells[rows].astype(np.float32)),
+            "labels": torch.from_numpy(labels[rows]),
+            "target": torch.from_numpy(targets[rows]),
+            "known": torch.from_numpy(known[rows]),
+        }
+
+    facts = fit(
+        model,
+        batch,
+        _loss(training),
+        training.loop,
+        run,
+        name="encoder",
+        facts={"network": config.to_dict(), "training": asdict(training), "n": arrays.split.n},
+        progress=progress,
+    )
+    model.network.eval()
+    return model.network, facts | {"n_training_phantoms": arrays.split.n}
+
+
+@torch.inference_mode()
+def encode_arrays(
+    network: ConvEncoder,
+    arrays: PhantomArrays,
+    views: int = 1,
+    training: EncoderTraining | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Float]:
+    """Embeddings, logits and novelty vectors of a split.
+
+    Args:
+        network: trained, in evaluation mode.
+        arrays: N phantoms on the model grid.
+        views: the first view is the scan as it is; further ones are augmented copies.
+        training: the augmentation for further views.
+        progress: receives a line now and then.
+
+    Returns:
+        ``pooled`` (N, V, D), ``logits`` (N, V, 18) and ``novelty`` (N, 2C) of the first view.
+    """
+    pooled, logits, novelty = [], [], []
+    for i in range(arrays.split.n):
+        rng = np.random.default_rng([arrays.split.first + i, 3])
+        copies = [arrays.hu[i].astype(np.float32) / 1000]
+        if training is not None:
+            copies += [
+                augment(arrays.hu[i], arrays.cells[i], rng, training) for _ in range(views - 1)
+            ]
+        tokens = network.tokens(torch.from_numpy(np.stack(copies))[:, None])
+        z, _ = network.pool(tokens)
+        pooled.append(z.numpy())
+        logits.append(network.head(z).numpy())
+        novelty.append(novelty_vector(tokens[0].numpy()))
+        if progress is not None and (i + 1) % 100 == 0:
+            progress(
+                f"features {arrays.split.name}: {i + 1}/{arrays.split.n}", (i + 1) / arrays.split.n
+            )
+    return {
+        "pooled": np.stack(pooled),
+        "logits": np.stack(logits),
+        "novelty": np.stack(novelty),
+    }
+
+
+def calibrate(logits: Float, labels: Float, split: str) -> Calibration:
+    """Platt scaling per label, and the threshold of best F1, from (N, 18) logits and labels."""
+    slope, offset, threshold = np.ones(18), np.zeros(18), np.full(18, 0.5)
+    for j in range(logits.shape[1]):
+        slope[j], offset[j] = _platt(logits[:, j], labels[:, j])
+        probability = 1 / (1 + np.exp(-(slope[j] * logits[:, j] + offset[j])))
+        threshold[j] = _best_threshold(probability, labels[:, j])
+    return Calibration(slope, offset, threshold, split)
+
+
+def _platt(logit: Float, label: Float) -> tuple[float, float]:
+    """Slope and offset by Newton's method with Platt's target smoothing (Platt 1999)."""
+    positive, negative = label.sum(), (1 - label).sum()
+    target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
+    weights = np.zeros(2)
+    x = np.stack((logit, np.ones_like(logit)), axis=1).astype(np.float64)
+    weights[0] = 1.0
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        gradient = x.T @ (p - target)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        weights -= np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-8:
+            break
+    return max(float(weights[0]), 0.05), float(weights[1])
+
+
+def _best_threshold(probability: Float, label: Float) -> float:
+    """The middle of the gap below the cut with the best F1."""
+    order = np.argsort(-probability)
+    hits = np.cumsum(label[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + label.sum())
+    best = int(f1.argmax())
+    here = probability[order[best]]
+    below = probability[order[best + 1]] if best + 1 < len(order) else 0.0
+    return float((here + below) / 2)
+
+
+def novelty_reference(training: Float, held_out: Float) -> NoveltyReference:
+    """Mahalanobis statistics from (N, F) training vectors, calibrated on held-out ones.
+
+    The limit is 1.5 times the largest held-out distance's 99th percentile.
+    """
+    mean = training.mean(axis=0)
+    covariance = np.cov(training - mean, rowvar=False)
+    values, vectors = np.linalg.eigh(covariance)
+    floor = 1e-3 * values.max()
+    whitening = vectors / np.sqrt(np.maximum(values, floor))
+    distances = np.linalg.norm((held_out - mean) @ whitening, axis=1)
+    return NoveltyReference(
+        mean=mean,
+        whitening=whitening,
+        quantiles=np.percentile(distances, np.arange(101)),
+        limit=float(1.5 * np.percentile(distances, 99)),
+    )
+
+
+def finish_encoder(
+    encoder_id: str,
+    network: ConvEncoder,
+    training: dict[str, Float],
+    calibration: dict[str, Float],
+    labels: Float,
+    split: str,
+) -> ShippedEncoder:
+    """Calibrate on the features of a held-out split and put the shipped encoder together."""
+    return ShippedEncoder(
+        encoder_id,
+        network,
+        calibrate(calibration["logits"][:, 0], labels, split),
+        novelty_reference(training["novelty"], calibration["novelty"]),
+    )
+
+
+def classifier_auroc(features: dict[str, Float], labels: npt.NDArray[np.int64]) -> float:
+    """Macro AUROC of the first view's logits."""
+    return macro_auroc(labels, features["logits"][:, 0])
