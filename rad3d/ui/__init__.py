@@ -1,0 +1,10 @@
+"""The app: layout, events and the browser side. No maths and no torch here.
+
+``serve(settings)`` is what ``app.py`` and ``rad3d serve`` call; ``build_ui`` and
+``launch_options`` are its two halves.
+"""
+
+from rad3d.ui.page import build_ui
+from rad3d.ui.serving import launch_options, serve
+
+__all__ = ["build_ui", "launch_options", "serve"]

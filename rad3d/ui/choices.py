@@ -1,0 +1,99 @@
+"""What can be chosen: language models and adaptation modes, from the registry's statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from rad3d.registry import (
+    FREEZE_FROM_PARAMETERS,
+    LANGUAGE_MODELS,
+    MODES,
+    split_variant_id,
+    variant_id,
+)
+
+if TYPE_CHECKING:
+    from rad3d.model.store import VariantStatus
+
+Choices = list[tuple[str, str]]
+
+
+def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
+    """(shown, id) of every language model with at least one ready mode, in registry order."""
+    sizes = {split_variant_id(s.id)[0].id: s.parameters for s in statuses if s.ready}
+    return [
+        (f"{row.name} · {size(sizes[row.id])}" if sizes[row.id] else row.name, row.id)
+        for row in LANGUAGE_MODELS.values()
+        if row.id in sizes
+    ]
+
+
+def mode_choices(statuses: Sequence[VariantStatus], llm: str | None) -> Choices:
+    """(shown, id) of the modes that are ready for a language model."""
+    ready = {s.id for s in statuses if s.ready}
+    return [
+        (mode.name, mode.id) for mode in MODES.values() if llm and variant_id(llm, mode.id) in ready
+    ]
+
+
+def first_choice(
+    statuses: Sequence[VariantStatus], default_variant: str
+) -> tuple[str | None, str | None]:
+    """The (language model, mode) that is chosen when the app opens."""
+    ready = [s.id for s in statuses if s.ready]
+    if not ready:
+        return None, None
+    llm, mode = split_variant_id(default_variant if default_variant in ready else ready[-1])
+    return llm.id, mode.id
+
+
+def size(parameters: int) -> str:
+    """``5242880 -> "5.2M"``."""
+    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if parameters >= factor:
+            return f"{parameters / factor:.3g}{unit}"
+    return str(parameters)
+
+
+def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> str:
+    """The paper's rule for this size, and what was measured for this variant."""
+    if not llm or not mode:
+        return (
+            '<p class="r3-guidance">No model is ready here. Train the small ones with '
+            "<code>rad3d demo build</code>.</p>"
+        )
+    status = next((s for s in statuses if s.id == variant_id(llm, mode)), None)
+    parameters = status.parameters if status else 0
+    small = (parameters or LANGUAGE_MODELS[llm].parameters) < FREEZE_FROM_PARAMETERS
+    advice = (
+        "fine-tune the language model (V-1)" if small else "freeze the language model (V-2, V-3)"
+    )
+    follows = MODES[mode].trains_llm == small
+    return (
+        f'<p class="r3-guidance"><span>{escape(MODES[mode].summary)}</span> '
+        f"<span><strong>Paper’s guidance:</strong> below about 1B parameters fine-tune, from there "
+        f"freeze. {escape(LANGUAGE_MODELS[llm].name)} is "
+        f"{'below' if small else 'above'} that, so: {advice}. "
+        f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span></p>"
+    )
+
+
+def not_ready(statuses: Sequence[VariantStatus]) -> str:
+    """What cannot be run here, why, and the command that changes it; empty if there is nothing."""
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for status in statuses:
+        if not status.ready:
+            llm, mode = split_variant_id(status.id)
+            rows.setdefault((llm.name, status.reason, status.command), []).append(mode.name)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(llm)}<span>{escape(', '.join(modes))}</span></th>"
+        f"<td>{escape(reason)}{_command(command)}</td></tr>"
+        for (llm, reason, command), modes in rows.items()
+    )
+    return f'<table class="r3-needs"><tbody>{body}</tbody></table>' if body else ""
+
+
+def _command(command: str) -> str:
+    return f"<code>{escape(command)}</code>" if command else ""

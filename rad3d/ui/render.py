@@ -1,0 +1,242 @@
+"""The page's own HTML: notes, progress, report, verdicts. Every text from outside is escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from rad3d.text.sections import split_report
+from rad3d.types import Diagnosis, Note, Novelty, Report, Volume
+
+if TYPE_CHECKING:
+    from rad3d.service.crosscheck import Contradiction
+
+DISCLAIMER = "Research demo, not a medical device. Models trained on synthetic phantoms."
+
+_FINISHED = {
+    "end": "finished",
+    "length": "stopped at the length limit",
+    "cancelled": "cancelled: this text is incomplete",
+}
+_HEADINGS = ("Findings", "Impression")
+
+
+def notice(text: str, level: str = "error") -> str:
+    """One sentence for the person; empty for none."""
+    if not text:
+        return ""
+    role = "alert" if level == "error" else "status"
+    return f'<div class="r3-notice {level}" role="{role}">{escape(text)}</div>'
+
+
+def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
+    """What was read from the file and what was done to it, warnings first.
+
+    Args:
+        volume: the open volume, or None.
+        done: what the model grid added (resampling, crop, padding).
+    """
+    if volume is None:
+        return ""
+    facts = {
+        "Scan": volume.name,
+        "Voxels": " × ".join(str(n) for n in volume.shape),
+        "Spacing": " × ".join(f"{s:.2f}" for s in volume.spacing_mm) + " mm",
+        "Extent": " × ".join(f"{s / 10:.1f}" for s in volume.extent_mm) + " cm",
+    }
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in facts.items()
+    )
+    return (
+        '<section class="r3-card r3-read"><h2>What was read and done</h2>'
+        f"<dl>{rows}</dl>{note_list((*volume.notes, *done))}</section>"
+    )
+
+
+def note_list(notes: Iterable[Note]) -> str:
+    """Notes as a list without repetitions, warnings first."""
+    unique = list(dict.fromkeys(notes))
+    unique.sort(key=lambda note: note.level != "warning")
+    items = "".join(
+        f'<li class="{escape(note.level)}" data-code="{escape(note.code)}">{escape(note.text)}</li>'
+        for note in unique
+    )
+    return f'<ul class="r3-notes">{items}</ul>' if items else ""
+
+
+def folded_truth(truth: str) -> str:
+    """The known findings of a sample, folded away until asked for; empty for other scans."""
+    if not truth:
+        return ""
+    return (
+        '<details class="r3-truth"><summary>Show what is in this sample</summary>'
+        f"<p>{_lines(truth)}</p></details>"
+    )
+
+
+def progress(stage: str, fraction: float | None = None) -> str:
+    """The running stage with a bar; empty stage for none."""
+    if not stage:
+        return ""
+    share = "" if fraction is None else f' value="{min(max(fraction, 0.0), 1.0):.3f}"'
+    return (
+        f'<div class="r3-progress" role="status"><span>{escape(stage)}</span>'
+        f'<progress max="1"{share} aria-label="{escape(stage)}"></progress></div>'
+    )
+
+
+def report_panel(
+    text: str,
+    status: str = "",
+    contradictions: Sequence[Contradiction] = (),
+    writing: bool = False,
+) -> str:
+    """Findings and impression with contradicted passages marked."""
+    if not text and not writing:
+        return (
+            '<section class="r3-card r3-report empty"><h2>Report</h2>'
+            "<p>Open a scan, choose a model and press Generate. The report is written here, "
+            "beside what the classifier sees.</p></section>"
+        )
+    parts = split_report(text)
+    bodies = (parts.findings, parts.impression)
+    sections = "".join(
+        f"<h3>{name}</h3><p>{_marked(text, body, contradictions)}"
+        f"{_caret(writing and body == _last(bodies))}</p>"
+        for name, body in zip(_HEADINGS, bodies, strict=True)
+        if body or (writing and name == "Findings")
+    )
+    buttons = "" if writing else _report_buttons()
+    return (
+        f'<section class="r3-card r3-report" aria-busy="{str(writing).lower()}">'
+        f'<header><h2>Report</h2><span class="r3-status">{escape(status)}</span>{buttons}</header>'
+        f'<div class="r3-text">{sections}</div>'
+        '<p class="r3-fine">Written by a language model. Measurements are generated, '
+        "not measured.</p></section>"
+    )
+
+
+def report_status(report: Report) -> str:
+    """Variant, tokens, time and how it ended, in one line."""
+    seconds = report.timings_s.get("total", sum(report.timings_s.values()))
+    return (
+        f"{report.variant_id} · {report.n_tokens} tokens · {seconds:.1f} s · "
+        f"{_FINISHED[report.finish_reason]}"
+    )
+
+
+def _report_buttons() -> str:
+    names = (("copy", "Copy"), ("txt", "Text"), ("json", "JSON"))
+    return (
+        '<span class="r3-actions">'
+        + "".join(
+            f'<button type="button" data-report="{kind}"'
+            f"{'' if kind == 'copy' else f' title={chr(34)}Download as {name}{chr(34)}'}>{name}</button>"
+            for kind, name in names
+        )
+        + "</span>"
+    )
+
+
+def _last(bodies: Sequence[str]) -> str:
+    return next((body for body in reversed(bodies) if body), "")
+
+
+def _caret(shown: bool) -> str:
+    return '<span class="r3-caret" aria-hidden="true"></span>' if shown else ""
+
+
+def _marked(text: str, body: str, contradictions: Sequence[Contradiction]) -> str:
+    """The body, escaped, with the spans of contradictions (offsets in the whole text) marked."""
+    offset = text.find(body)
+    pieces: list[str] = []
+    at = 0
+    for item in sorted(contradictions, key=lambda c: c.start):
+        start, end = item.start - offset, item.end - offset
+        if start < at or end > len(body):
+            continue
+        hint = escape(contradiction_sentence(item), quote=True)
+        pieces.append(_lines(body[at:start]))
+        pieces.append(
+            f'<mark class="{escape(item.kind)}" tabindex="0" title="{hint}">'
+            f'{_lines(body[start:end])}<span class="r3-sr"> ({hint})</span></mark>'
+        )
+        at = end
+    pieces.append(_lines(body[at:]))
+    return "".join(pieces)
+
+
+def _lines(text: str) -> str:
+    return re.sub(r"\n+", "<br>", escape(text))
+
+
+def contradiction_sentence(item: Contradiction) -> str:
+    """What stands against what."""
+    verb = "asserts" if item.kind.startswith("asserted") else "denies"
+    return (
+        f"The report {verb} {item.label.lower()}; "
+        f"the classifier gives it {100 * item.probability:.0f} %."
+    )
+
+
+def verdicts(
+    novelty: Novelty | None,
+    trained_on: str,
+    contradictions: Sequence[Contradiction] = (),
+    notes: Sequence[Note] = (),
+    checked: bool = False,
+) -> str:
+    """How far the scan lies from the training scans, and where report and diagnosis disagree."""
+    blocks = [_novelty(novelty, trained_on)]
+    seen = dict.fromkeys(contradiction_sentence(item) for item in contradictions)
+    if seen:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in seen)
+        blocks.append(
+            '<div class="r3-notice conflict" role="status"><strong>Report and diagnosis '
+            f"disagree</strong><ul>{items}</ul></div>"
+        )
+    elif checked:
+        blocks.append(
+            '<div class="r3-notice agree" role="status">The report asserts and denies nothing that '
+            "contradicts the diagnosis.</div>"
+        )
+    warnings = note_list(note for note in notes if note.level == "warning")
+    return "".join(blocks) + warnings
+
+
+def _novelty(novelty: Novelty | None, trained_on: str) -> str:
+    if novelty is None:
+        return ""
+    if novelty.is_novel:
+        return (
+            '<div class="r3-notice novel" role="alert"><strong>Unlike the training scans.</strong> '
+            f"These models know only {escape(trained_on)}. This scan lies farther from them "
+            f"(distance {novelty.distance:.1f}, limit {novelty.limit:.1f}) than "
+            f"{novelty.percentile:.0f} % of held-out ones: do not believe the report.</div>"
+        )
+    return (
+        '<div class="r3-notice known" role="status">Within the range of the training scans '
+        f"({escape(trained_on)}): {novelty.percentile:.0f} % of held-out ones lie nearer "
+        f"(distance {novelty.distance:.1f}, limit {novelty.limit:.1f}).</div>"
+    )
+
+
+def diagnosis_table(diagnosis: Diagnosis) -> str:
+    """The same 18 numbers as a table, for screen readers and for copying."""
+    rows = "".join(
+        f"<tr><th scope='row'>{escape(row['label'])}</th><td>{row['probability']:.3f}</td>"
+        f"<td>{row['threshold']:.3f}</td><td>{row['logit']:+.2f}</td>"
+        f"<td>{'yes' if row['present'] else 'no'}</td></tr>"
+        for row in sorted(diagnosis.to_rows(), key=lambda row: -row["probability"])
+    )
+    head = "".join(
+        f"<th scope='col'>{name}</th>"
+        for name in ("Finding", "Probability", "Threshold", "Logit", "Present")
+    )
+    return (
+        '<details class="r3-table"><summary>As a table</summary><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
+    )

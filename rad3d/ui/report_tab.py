@@ -1,0 +1,220 @@
+"""The report tab: a scan on the left, its report on the right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rad3d.types import GenerationOptions
+from rad3d.ui import choices
+from rad3d.ui.components import ReportPanel, ScanSource, VolumeViewer, markup
+from rad3d.ui.handlers import Handlers
+from rad3d.ui.views import NO_RUN
+
+if TYPE_CHECKING:
+    from rad3d.service.service import Service
+    from rad3d.settings import Settings
+
+STRATEGIES = (("Greedy", "greedy"), ("Sampling", "sample"), ("Beam search", "beam"))
+
+
+@dataclass(frozen=True)
+class ScanColumn:
+    """Components of the left column."""
+
+    source: ScanSource
+    notice: gr.HTML
+    viewer: VolumeViewer
+    notes: gr.HTML
+    truth: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """In the order of :class:`rad3d.ui.views.ScanView`."""
+        return [self.viewer, self.notice, self.notes, self.truth]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The pickers and the two buttons."""
+
+    llm: gr.Radio
+    mode: gr.Radio
+    guidance: gr.HTML
+    options: gr.State
+    generate: gr.Button
+    cancel: gr.Button
+
+
+@dataclass(frozen=True)
+class ReportColumn:
+    """Components that a run writes to."""
+
+    progress: gr.HTML
+    report: ReportPanel
+    verdicts: gr.HTML
+    chart: gr.Plot
+    table: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """In the order of :class:`rad3d.ui.views.RunView`, without notice and buttons."""
+        return [self.progress, self.report, self.verdicts, self.chart, self.table]
+
+
+def report_tab(service: Service, settings: Settings, handlers: Handlers) -> VolumeViewer:
+    """Lay the tab out and connect it; returns the viewer, which a new tab has to be told of."""
+    with gr.Row(elem_classes="r3-columns"):
+        with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
+            scan = _scan_column(service, settings)
+        with gr.Column(scale=13, min_width=320, elem_classes="r3-right"):
+            choice = _choice(service, settings)
+            run = _report_column()
+    _connect(service, handlers, scan, choice, run)
+    return scan.viewer
+
+
+def _scan_column(service: Service, settings: Settings) -> ScanColumn:
+    source = ScanSource(service.samples(), settings)
+    notice = markup("", "notice")
+    viewer = VolumeViewer()
+    notes = markup("", "notes")
+    truth = markup("", "truth")
+    return ScanColumn(source, notice, viewer, notes, truth)
+
+
+def _choice(service: Service, settings: Settings) -> Choice:
+    statuses = service.variants()
+    llm_id, mode_id = choices.first_choice(statuses, settings.default_variant)
+    with gr.Column(elem_classes="r3-card r3-choice"):
+        llm = gr.Radio(
+            choices.llm_choices(statuses),
+            value=llm_id,
+            label="Language model",
+            elem_id="llm",
+        )
+        mode = gr.Radio(
+            choices.mode_choices(statuses, llm_id),
+            value=mode_id,
+            label="Adaptation mode",
+            elem_id="mode",
+        )
+        guidance = markup(choices.guidance(statuses, llm_id, mode_id), "guidance")
+        needs = choices.not_ready(statuses)
+        if needs:
+            with gr.Accordion("Other models, and what they need", open=False):
+                markup(needs, "needs")
+        options = _options()
+        with gr.Row(elem_classes="r3-run"):
+            generate = gr.Button(
+                "Generate report", variant="primary", elem_id="generate", interactive=bool(llm_id)
+            )
+            cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
+    return Choice(llm, mode, guidance, options, generate, cancel)
+
+
+def _options() -> gr.State:
+    """Generation options as a dict of :class:`GenerationOptions` fields."""
+    d = GenerationOptions()
+    with gr.Accordion("Generation options", open=False, elem_id="options"):
+        fields = {
+            "strategy": gr.Radio(list(STRATEGIES), value=d.strategy, label="Strategy"),
+            "temperature": gr.Slider(
+                0.05, 2, d.temperature, step=0.05, label="Temperature", visible=False
+            ),
+            "top_p": gr.Slider(0.05, 1, d.top_p, step=0.05, label="Top p", visible=False),
+            "seed": gr.Number(d.seed, precision=0, minimum=0, label="Seed", visible=False),
+            "beams": gr.Slider(2, 8, d.beams, step=1, label="Beams", visible=False),
+            "max_new_tokens": gr.Slider(
+                16, 1024, d.max_new_tokens, step=16, label="Longest report, in tokens"
+            ),
+            "repetition_penalty": gr.Slider(
+                1, 2, d.repetition_penalty, step=0.05, label="Repetition penalty (1 is off)"
+            ),
+            "no_repeat_ngram": gr.Slider(
+                0, 20, d.no_repeat_ngram, step=1, label="Never repeat n words (0 is off)"
+            ),
+        }
+    state = gr.State({})
+    names = list(fields)
+    for field in fields.values():
+        field.change(
+            lambda *values: dict(zip(names, values, strict=True)),
+            list(fields.values()),
+            state,
+            queue=False,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+    sampling = [fields[name] for name in ("temperature", "top_p", "seed")]
+    fields["strategy"].change(
+        lambda strategy: (
+            *(gr.update(visible=strategy == "sample") for _ in sampling),
+            gr.update(visible=strategy == "beam"),
+        ),
+        fields["strategy"],
+        [*sampling, fields["beams"]],
+        queue=False,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    return state
+
+
+def _report_column() -> ReportColumn:
+    progress = markup("", "progress")
+    with gr.Row(elem_classes="r3-result"):
+        with gr.Column(scale=11, min_width=320):
+            report = ReportPanel(NO_RUN.report)
+            verdicts = markup("", "verdicts")
+        with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
+            markup(
+                "<h2>Diagnosis</h2><p>What the classifier sees: calibrated probability of each "
+                "finding; the red mark is its threshold.</p>"
+            )
+            chart = gr.Plot(show_label=False, visible=False, elem_id="chart")
+            table = markup("", "table")
+    return ReportColumn(progress, report, verdicts, chart, table)
+
+
+def _connect(
+    service: Service, handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn
+) -> None:
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    run_outputs = [*run.outputs, scan.notice, choice.generate, choice.cancel]
+    opened = [*scan.outputs, *run_outputs]
+    reading: dict[str, Any] = {**quiet, "concurrency_id": "reading", "concurrency_limit": 2}
+    scan.source.upload(handlers.open_upload, scan.source, opened, **reading).then(
+        handlers.describe, None, scan.notes, **reading
+    )
+    scan.source.select(handlers.open_sample, None, opened, **reading).then(
+        handlers.describe, None, scan.notes, **reading
+    )
+    choice.generate.click(handlers.begin, None, run_outputs, queue=False, **quiet).then(
+        handlers.generate,
+        [choice.llm, choice.mode, choice.options],
+        run_outputs,
+        concurrency_id="model",
+        concurrency_limit=2,
+        **quiet,
+    )
+    choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **quiet)
+    _connect_pickers(service, choice, quiet)
+
+
+def _connect_pickers(service: Service, choice: Choice, quiet: dict[str, Any]) -> None:
+    def llm_chosen(llm: str, mode: str | None) -> tuple[Any, str]:
+        statuses = service.variants()
+        modes = choices.mode_choices(statuses, llm)
+        ids = [mode_id for _, mode_id in modes]
+        kept = mode if mode in ids else (ids[-1] if ids else None)
+        return gr.update(choices=modes, value=kept), choices.guidance(statuses, llm, kept)
+
+    def mode_chosen(llm: str, mode: str | None) -> str:
+        return choices.guidance(service.variants(), llm, mode)
+
+    pair = [choice.llm, choice.mode]
+    choice.llm.input(llm_chosen, pair, [choice.mode, choice.guidance], queue=False, **quiet)
+    choice.mode.input(mode_chosen, pair, choice.guidance, queue=False, **quiet)

@@ -1,0 +1,132 @@
+"""HTTP routes of the viewer: its scripts and stylesheet, a session's volume, and rendered slices.
+
+A volume is handed out only to the browser that holds its session's key, which travels as a
+request header, so that no URL (history, log, referrer) opens a scan.
+"""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rad3d.errors import BadRequest, Rad3dError
+from rad3d.types import Volume
+from rad3d.ui.theme import STATIC
+from rad3d.volume.load import read_volume
+from rad3d.volume.slices import encode_jpeg, render_slice
+
+if TYPE_CHECKING:
+    from rad3d.service.service import Service
+
+KEY_HEADER = "X-Rad3d-Key"
+_MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
+_FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
+_PRIVATE = {"Cache-Control": "no-store"}
+_THUMBNAIL_WINDOW = (-300.0, 1600.0)
+
+
+def viewer_routes(service: Service) -> list[Route]:
+    """Routes to be served beside Gradio's own."""
+    thumbnails = Thumbnails(service)
+    return [
+        Route("/rad3d/static/{name}", _static),
+        Route("/rad3d/volume", _guarded(service, _volume)),
+        Route("/rad3d/geometry", _guarded(service, _geometry)),
+        Route("/rad3d/slice", _guarded(service, _slice)),
+        Route("/rad3d/thumbnail/{sample}", thumbnails.respond),
+    ]
+
+
+def _static(request: Request) -> Response:
+    path = _FILES.get(request.path_params["name"])
+    if path is None:
+        return PlainTextResponse("There is no such file.", status_code=404)
+    headers = {"Cache-Control": "no-cache"}  # revalidated, so that an update is never half loaded
+    return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+
+
+def _guarded(
+    service: Service, answer: Callable[[Volume, Request], Response]
+) -> Callable[[Request], Response]:
+    """The answer for the volume of the session whose key the request carries."""
+
+    def respond(request: Request) -> Response:
+        try:
+            volume = _requested(service, request)
+            return answer(volume, request)
+        except Rad3dError as error:
+            return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
+
+    return respond
+
+
+def _requested(service: Service, request: Request) -> Volume:
+    key = request.headers.get(KEY_HEADER, "")
+    view = request.query_params.get("view", "scan")
+    volume = service.volume(key) if key else None
+    if volume is None:
+        raise BadRequest("There is no open scan.", "Open it again.", code="no_volume")
+    return service.model_view(key) if view == "model" else volume
+
+
+def _volume(volume: Volume, _request: Request) -> Response:
+    image = nib.Nifti1Image(np.ascontiguousarray(volume.hu), volume.affine)
+    image.header.set_slope_inter(1, 0)
+    headers = {**_PRIVATE, "Content-Encoding": "gzip"}
+    body = gzip.compress(image.to_bytes(), compresslevel=1)
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+def _geometry(volume: Volume, _request: Request) -> Response:
+    return JSONResponse(
+        {
+            "dims": volume.shape,
+            "spacing": volume.spacing_mm,
+            "affine": volume.affine.tolist(),
+        },
+        headers=_PRIVATE,
+    )
+
+
+def _slice(volume: Volume, request: Request) -> Response:
+    query = request.query_params
+    try:
+        index = int(query.get("index", "0"))
+        level, width = float(query.get("level", "-600")), float(query.get("width", "1500"))
+    except ValueError:
+        raise BadRequest("A slice needs numbers for index, level and width.") from None
+    pixels = render_slice(volume, query.get("plane", "axial"), index, width, level)
+    return Response(encode_jpeg(pixels), media_type="image/jpeg", headers=_PRIVATE)
+
+
+class Thumbnails:
+    """A small coronal picture of each sample, rendered once."""
+
+    def __init__(self, service: Service) -> None:
+        self._paths = {card.id: card.path for card in service.samples()}
+        self._pictures: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    def respond(self, request: Request) -> Response:
+        """The picture of ``/rad3d/thumbnail/{sample}``."""
+        sample = request.path_params["sample"]
+        if sample not in self._paths:
+            return PlainTextResponse("There is no such sample.", status_code=404)
+        with self._lock:
+            if sample not in self._pictures:
+                self._pictures[sample] = self._render(sample)
+        headers = {"Cache-Control": "max-age=3600"}
+        return Response(self._pictures[sample], media_type="image/jpeg", headers=headers)
+
+    def _render(self, sample: str) -> bytes:
+        volume = read_volume(self._paths[sample])
+        level, width = _THUMBNAIL_WINDOW
+        return encode_jpeg(render_slice(volume, "coronal", volume.shape[1] // 2, width, level))

@@ -1,0 +1,66 @@
+"""Which browser tab owns which service session, and how its run is stopped.
+
+Gradio names every tab by a ``session_hash``; the service knows only unguessable tokens. Nothing
+is kept outside this object, and a closed tab's entry goes at once.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from rad3d.errors import BadRequest
+
+if TYPE_CHECKING:
+    from rad3d.service.service import Service
+
+
+class Sessions:
+    """Maps tabs to service tokens and to the stop signal of their latest run."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._tokens: dict[str, str] = {}
+        self._stops: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def token(self, request: gr.Request) -> str:
+        """The tab's service token, made on first use; raises :class:`BadRequest` without a tab."""
+        tab = request.session_hash
+        if not tab:
+            raise BadRequest("This request belongs to no session.", "Reload the page.")
+        with self._lock:
+            if tab not in self._tokens:
+                self._tokens[tab] = self._service.new_session()
+            return self._tokens[tab]
+
+    def arm(self, token: str) -> threading.Event:
+        """A fresh stop signal for the run that begins now; an earlier run is stopped."""
+        with self._lock:
+            if token in self._stops:
+                self._stops[token].set()
+            self._stops[token] = threading.Event()
+            return self._stops[token]
+
+    def armed(self, token: str) -> threading.Event:
+        """The stop signal of the latest run, or a fresh one."""
+        with self._lock:
+            return self._stops.setdefault(token, threading.Event())
+
+    def stop(self, token: str) -> None:
+        """Stop the latest run, also one that still waits for its turn."""
+        with self._lock:
+            if token in self._stops:
+                self._stops[token].set()
+
+    def close(self, request: gr.Request) -> None:
+        """The tab was closed: stop its run and free everything that it holds."""
+        with self._lock:
+            token = self._tokens.pop(request.session_hash or "", None)
+            stop = self._stops.pop(token, None) if token else None
+        if stop:
+            stop.set()
+        if token:
+            self._service.end_session(token)

@@ -1,0 +1,38 @@
+// Copy and download of the report, in the browser: no report is written to the server's disk.
+
+function save(name, type, text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const area = document.createElement("textarea");
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const copied = document.execCommand("copy"); // where the page has no secure context
+    area.remove();
+    return copied;
+  }
+}
+
+export function mount(element, props) {
+  element.addEventListener("click", async ({ target }) => {
+    const button = target.closest("[data-report]");
+    const report = props.value;
+    if (!button || !report?.text) return;
+    if (button.dataset.report === "txt") save(`${report.name}.txt`, "text/plain", report.text);
+    if (button.dataset.report === "json") save(`${report.name}.json`, "application/json", report.json);
+    if (button.dataset.report !== "copy") return;
+    const done = await copy(report.text);
+    button.textContent = done ? "Copied" : "Copy failed";
+    setTimeout(() => (button.textContent = "Copy"), 1600);
+  });
+}

@@ -1,0 +1,148 @@
+// Where a scan comes from: a file of the person, or one of the samples.
+// The file is shown by the viewer at once and uploaded beside it, with progress.
+
+const MARKUP = `
+<label class="r3-drop">
+  <input type="file" accept=".nii,.gz,.zip" aria-describedby="r3-drop-hint">
+  <span class="r3-drop-icon" aria-hidden="true">↑</span>
+  <span class="r3-drop-text"><strong>Upload a chest CT</strong>
+    <span id="r3-drop-hint"></span></span>
+  <progress max="1" value="0" hidden aria-label="Upload"></progress>
+</label>
+<p class="r3-source-error" role="alert" hidden></p>
+<div class="r3-samples" role="list" aria-label="Sample scans"></div>`;
+
+const viewer = () => document.querySelector(".r3-viewer")?.viewer;
+
+class Source {
+  #running = null;
+
+  constructor(host, { props, trigger, root }) {
+    Object.assign(this, { host, props, trigger, root });
+    host.innerHTML = MARKUP;
+    this.input = host.querySelector("input");
+    this.drop = host.querySelector(".r3-drop");
+    this.progress = host.querySelector("progress");
+    host.querySelector("#r3-drop-hint").textContent =
+      `NIfTI (.nii, .nii.gz) or a zipped DICOM series, up to ${props.max_mb} MB`;
+    this.input.addEventListener("change", () => {
+      const [file] = this.input.files;
+      this.input.value = ""; // so that the same file can be chosen again
+      if (file) this.open(file);
+    });
+    this.#acceptDrops(this.drop);
+    this.#addSamples(props.samples);
+  }
+
+  #acceptDrops(target) {
+    const hold = (event, over) => {
+      event.preventDefault();
+      this.drop.classList.toggle("over", over);
+    };
+    target.addEventListener("dragover", (event) => hold(event, true));
+    target.addEventListener("dragleave", (event) => hold(event, false));
+    target.addEventListener("drop", (event) => {
+      hold(event, false);
+      const [file] = event.dataTransfer.files;
+      if (file) this.open(file);
+    });
+  }
+
+  #addSamples(samples) {
+    const list = this.host.querySelector(".r3-samples");
+    for (const sample of samples) {
+      const card = document.createElement("button");
+      card.type = "button";
+      card.className = "r3-sample";
+      card.dataset.sample = sample.id;
+      const picture = document.createElement("img");
+      Object.assign(picture, { alt: "", loading: "lazy", width: 72, height: 72 });
+      picture.src = new URL(`rad3d/thumbnail/${encodeURIComponent(sample.id)}`, this.root).href;
+      picture.addEventListener("error", () => picture.remove());
+      const words = document.createElement("span");
+      const title = document.createElement("strong");
+      const line = document.createElement("span");
+      title.textContent = sample.title;
+      line.textContent = sample.description;
+      words.append(title, line);
+      card.append(picture, words);
+      card.addEventListener("click", () => this.#choose(sample));
+      const item = document.createElement("div");
+      item.setAttribute("role", "listitem");
+      item.append(card);
+      list.append(item);
+    }
+    list.hidden = samples.length === 0;
+  }
+
+  #choose(sample) {
+    this.#running?.abort();
+    this.say("");
+    viewer()?.expect(`Opening ${sample.title}`);
+    this.trigger("select", { id: sample.id });
+  }
+
+  /** Previews and uploads a file; the page's handler then judges it. */
+  open(file) {
+    this.#running?.abort();
+    this.say("");
+    if (file.size > this.props.max_mb * 2 ** 20) {
+      const size = Math.ceil(file.size / 2 ** 20);
+      this.say(
+        `${file.name} has ${size} MB; this app accepts up to ${this.props.max_mb} MB. ` +
+          "Crop or resample the scan, or compress it as .nii.gz.",
+      );
+      return;
+    }
+    viewer()?.showLocal(file);
+    this.#upload(file);
+  }
+
+  #upload(file) {
+    const request = new XMLHttpRequest();
+    this.#running = request;
+    const failed = (text) => {
+      this.#uploading(null);
+      viewer()?.abandonLocal();
+      this.say(text);
+    };
+    request.open("POST", new URL("gradio_api/upload", this.root));
+    request.upload.onprogress = (event) => this.#uploading(event.loaded / event.total);
+    request.onload = () => {
+      if (request.status === 413) failed(`${file.name} is larger than the ${this.props.max_mb} MB that this app accepts.`);
+      else if (request.status !== 200) failed("The upload was refused. Try again.");
+      else this.#uploaded(file, JSON.parse(request.responseText)[0]);
+    };
+    request.onerror = () => failed("The upload was interrupted. Check the connection and try again.");
+    request.onabort = () => this.#uploading(null);
+    const form = new FormData();
+    form.append("files", file, file.name);
+    request.send(form);
+    this.#uploading(0);
+  }
+
+  #uploaded(file, path) {
+    this.#uploading(null);
+    this.props.value = {
+      path, orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" },
+    };
+    this.trigger("upload");
+  }
+
+  #uploading(share) {
+    this.progress.hidden = share === null;
+    this.progress.value = share ?? 0;
+  }
+
+  /** One sentence about the chosen file, "" for none. */
+  say(text) {
+    const line = this.host.querySelector(".r3-source-error");
+    line.hidden = !text;
+    line.textContent = text;
+  }
+}
+
+export function mount(element, props, trigger, root) {
+  const host = element.querySelector(".r3-source");
+  host.source = new Source(host, { props, trigger, root });
+}

@@ -1,0 +1,384 @@
+// The volume viewer: three synced planes of the scan, or of what the model saw of it.
+//
+// What the page sends (props.value): {serial, key, id, name, shape, spacing_mm, affine, opened}
+//   key    this browser's key to its own volume on the server (a request header, never in a URL)
+//   id     content hash of the open volume, "" while there is none
+//   opened false where the last file was refused and the earlier volume stays
+
+import { apply, locate } from "./orient.js";
+import { Pane, paneMarkup } from "./pane.js";
+import { windowForOther } from "./planes.js";
+import { ServerSource, VolumeLoader } from "./sources.js";
+
+const PLANE_NAMES = ["axial", "coronal", "sagittal"];
+
+const MARKUP = `
+<div class="r3-bar" role="toolbar" aria-label="Viewer">
+  <div class="r3-group r3-presets" role="group" aria-label="Window"></div>
+  <div class="r3-group" role="group" aria-label="Drag with">
+    <button type="button" data-tool="point" aria-pressed="true" title="Drag moves the crosshair">Crosshair</button>
+    <button type="button" data-tool="window" aria-pressed="false" title="Drag changes the window (also: right mouse button, or Shift)">Window</button>
+  </div>
+  <div class="r3-group r3-views" role="group" aria-label="Show">
+    <button type="button" data-view="scan" aria-pressed="true">Scan</button>
+    <button type="button" data-view="model" aria-pressed="false" title="The scan resampled and clipped as the encoder gets it">Model’s view</button>
+  </div>
+</div>
+<div class="r3-note" role="status" hidden></div>
+<div class="r3-panes" data-main="axial">${PLANE_NAMES.map(paneMarkup).join("")}
+  <div class="r3-empty"><strong>No scan open</strong><span>Upload a chest CT or choose a sample.</span></div>
+  <div class="r3-busy" hidden><span class="r3-spinner"></span><span class="r3-busy-text"></span></div>
+</div>
+<div class="r3-foot">
+  <label class="r3-slide"><span class="r3-slide-name">Axial</span>
+    <input type="range" min="0" max="0" value="0" step="1" disabled></label>
+  <div class="r3-numbers">
+    <label>W <input type="number" class="r3-width" min="1" step="10" aria-label="Window width in HU"></label>
+    <label>L <input type="number" class="r3-level" step="10" aria-label="Window level in HU"></label>
+    <output class="r3-hu" aria-label="Value at the cursor"></output>
+    <output class="r3-mm" aria-label="Position"></output>
+  </div>
+</div>`;
+
+export class Viewer {
+  /**
+   * @param {HTMLElement} element filled with the viewer
+   * @param {{presets: {name: string, level: number, width: number}[], root: URL}} options
+   */
+  constructor(element, { presets, root }) {
+    this.element = element;
+    this.presets = presets;
+    this.root = root;
+    this.loader = new VolumeLoader();
+    this.sources = { scan: null, model: null };
+    this.view = "scan";
+    this.position = [0, 0, 0];
+    this.window = { ...presets[0] };
+    this.ownWindow = false; // true while the window was fitted to values that are not HU
+    this.tool = "point";
+    this.state = { id: "", key: "" };
+    this.preview = null; // {kept, view}: what was open before a file that is still being judged
+    element.innerHTML = MARKUP;
+    this.panes = [...element.querySelectorAll(".r3-pane")].map((pane) => new Pane(pane, this));
+    this.#wire();
+    this.redraw();
+  }
+
+  get source() {
+    return this.sources[this.view];
+  }
+
+  get main() {
+    return this.#find(".r3-panes").dataset.main;
+  }
+
+  #find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  // -- what the page and the upload tell ---------------------------------------------------
+
+  /** Shows a local file at once, while it is still being uploaded and checked. */
+  async showLocal(file) {
+    const kept = this.preview?.kept ?? { sources: this.sources, position: this.position, view: this.view, window: this.window };
+    this.preview = { kept, file };
+    const preview = this.preview;
+    this.#busy(`Reading ${file.name}`);
+    try {
+      const source = await this.loader.open({ blob: file });
+      if (this.preview !== preview) return;
+      this.#show("scan", source);
+      this.sources.model = null;
+    } catch {
+      // Not every readable file can be previewed (a DICOM zip); the server's verdict follows.
+    }
+    if (this.preview === preview) this.#busy("Checking the scan");
+  }
+
+  /** A sample was chosen: the server is reading it. */
+  expect(text) {
+    this.#busy(text);
+  }
+
+  /** The upload itself failed: back to what was open before. */
+  abandonLocal() {
+    this.loader.abandon();
+    this.#restore();
+    this.#busy("");
+  }
+
+  /** The server's verdict: which volume is open now. */
+  async update(state) {
+    const before = this.state;
+    this.state = state;
+    this.#busy("");
+    if (!state.opened) {
+      this.loader.abandon();
+      this.#restore();
+      return;
+    }
+    const previewed = this.preview && this.sources.scan !== this.preview.kept.sources.scan;
+    this.preview = null;
+    if (previewed && this.#matches(this.sources.scan, state)) return;
+    if (state.id === before.id && this.sources.scan) return;
+    this.sources = { scan: null, model: null };
+    this.#setView("scan");
+    if (state.id) await this.#load("scan");
+    else this.redraw();
+  }
+
+  #matches(source, { shape, spacing_mm: spacing }) {
+    const close = (a, b) => Math.abs(a - b) <= 0.01 * Math.max(Math.abs(b), 1e-6);
+    return source.dims.every((n, i) => n === shape[i] && close(source.spacing[i], spacing[i]));
+  }
+
+  #restore() {
+    if (!this.preview) return;
+    const { kept } = this.preview;
+    this.preview = null;
+    this.sources = kept.sources;
+    this.window = kept.window;
+    this.#setView(kept.view);
+    this.position = kept.position;
+    this.redraw();
+  }
+
+  // -- loading -----------------------------------------------------------------------------
+
+  async #load(view) {
+    const { id, key } = this.state;
+    const current = () => this.state.id === id;
+    this.#busy(view === "scan" ? "Loading the scan" : "Preparing what the model sees");
+    try {
+      const url = new URL(`rad3d/volume?view=${view}`, this.root).href;
+      const source = await this.loader.open({ url, headers: { "X-Rad3d-Key": key } });
+      if (!current()) return;
+      this.#show(view, source);
+      this.#note("");
+    } catch (error) {
+      if (current()) await this.#fallBack(view, error);
+    }
+    if (current()) this.#busy("");
+  }
+
+  async #fallBack(view, error) {
+    try {
+      const geometry = await (await this.#ask(`rad3d/geometry?view=${view}`)).json();
+      const slice = async ({ plane, index, level, width }) => {
+        const query = new URLSearchParams({ view, plane, index, level, width });
+        return (await this.#ask(`rad3d/slice?${query}`)).blob();
+      };
+      const source = new ServerSource(
+        geometry, slice, () => this.redraw(), (problem) => this.#note(problem.message, true),
+      );
+      this.#note(`This browser cannot show the volume itself (${error.message}) Slices come from the server.`);
+      this.#show(view, source);
+    } catch (problem) {
+      this.#note(problem.message, true);
+      this.#setView("scan");
+    }
+  }
+
+  async #ask(path) {
+    const response = await fetch(new URL(path, this.root), {
+      headers: { "X-Rad3d-Key": this.state.key }, cache: "no-store",
+    });
+    if (!response.ok) throw new Error(await response.text());
+    return response;
+  }
+
+  #show(view, source) {
+    const earlier = this.source;
+    const mm = earlier && view === "model" ? apply(earlier.affine, this.position) : null;
+    this.sources = { ...this.sources, [view]: source };
+    this.#setView(view);
+    this.position = mm ? this.#clamped(locate(source.affine, mm)) : source.dims.map((n) => n >> 1);
+    this.panes.forEach((pane) => pane.resetZoom());
+    const other = source.volume && view === "scan" ? windowForOther(source.volume) : null;
+    if (other) this.setWindow(other);
+    else if (this.ownWindow) this.setWindow(this.presets[0]);
+    this.ownWindow = Boolean(other);
+    this.redraw();
+  }
+
+  // -- interaction -------------------------------------------------------------------------
+
+  #wire() {
+    const holder = this.#find(".r3-presets");
+    this.presets.forEach((preset, i) => {
+      const button = Object.assign(document.createElement("button"), { type: "button" });
+      button.textContent = preset.name;
+      button.title = `W ${preset.width} L ${preset.level} (key ${i + 1})`;
+      button.addEventListener("click", () => this.setWindow(preset));
+      holder.append(button);
+    });
+    this.element.querySelectorAll("[data-tool]").forEach((button) =>
+      button.addEventListener("click", () => this.#setTool(button.dataset.tool)));
+    this.element.querySelectorAll("[data-view]").forEach((button) =>
+      button.addEventListener("click", () => this.#chooseView(button.dataset.view)));
+    this.element.querySelectorAll(".r3-enlarge").forEach((button) =>
+      button.addEventListener("click", () => this.#enlarge(button.parentElement.dataset.plane)));
+    this.#find("input[type=range]").addEventListener("input", ({ target }) => {
+      const pane = this.#mainPane();
+      this.scroll(pane.plane, Number(target.value) - pane.index);
+    });
+    const typed = () => this.setWindow({
+      level: Number(this.#find(".r3-level").value), width: Number(this.#find(".r3-width").value),
+    });
+    this.#find(".r3-level").addEventListener("change", typed);
+    this.#find(".r3-width").addEventListener("change", typed);
+    new ResizeObserver(() => this.redraw()).observe(this.#find(".r3-panes"));
+  }
+
+  #mainPane() {
+    return this.panes.find((pane) => pane.plane === this.main);
+  }
+
+  #enlarge(plane) {
+    this.#find(".r3-panes").dataset.main = plane;
+    this.redraw();
+  }
+
+  /** Keys shared by all planes; true where the key meant something. */
+  onShortcut(key) {
+    const preset = this.presets[Number(key) - 1];
+    if (preset) this.setWindow(preset);
+    else if (key === "w") this.#setTool(this.tool === "window" ? "point" : "window");
+    else if (key === "r") this.panes.forEach((pane) => pane.resetZoom());
+    else return false;
+    this.redraw();
+    return true;
+  }
+
+  /** Moves the crosshair to a canonical voxel. */
+  moveTo(voxel) {
+    this.position = this.#clamped(voxel);
+    this.redraw();
+  }
+
+  /** Moves a plane by some slices (positive: towards head, anterior, right). */
+  scroll(plane, steps) {
+    const axis = { axial: 2, coronal: 1, sagittal: 0 }[plane];
+    const voxel = [...this.position];
+    voxel[axis] += steps;
+    this.moveTo(voxel);
+  }
+
+  #clamped(voxel) {
+    return voxel.map((v, i) => Math.min(this.source.dims[i] - 1, Math.max(0, Math.round(v))));
+  }
+
+  /** @param {{level: number, width: number}} window in HU */
+  setWindow({ level, width }) {
+    if (!Number.isFinite(level) || !Number.isFinite(width)) return;
+    this.window = { level, width: Math.max(width, 1e-3) };
+    this.redraw();
+  }
+
+  #isWindow({ level, width }) {
+    return this.window.level === level && this.window.width === width;
+  }
+
+  #setTool(tool) {
+    this.tool = tool;
+    this.element.querySelectorAll("[data-tool]").forEach((button) =>
+      button.setAttribute("aria-pressed", String(button.dataset.tool === tool)));
+    this.#find(".r3-panes").dataset.tool = tool;
+  }
+
+  async #chooseView(view) {
+    if (view === this.view || !this.state.id || this.preview) return;
+    if (!this.sources[view]) {
+      await this.#load(view);
+      return;
+    }
+    const mm = apply(this.source.affine, this.position);
+    this.#setView(view);
+    this.moveTo(locate(this.source.affine, mm));
+  }
+
+  #setView(view) {
+    this.view = view;
+    this.element.querySelectorAll("[data-view]").forEach((button) =>
+      button.setAttribute("aria-pressed", String(button.dataset.view === view)));
+  }
+
+  /** The voxel under the mouse, or null. */
+  hover(voxel) {
+    this.hovered = voxel;
+    this.#readout();
+  }
+
+  // -- drawing -----------------------------------------------------------------------------
+
+  /** Draws all planes in the next frame, however often it is asked for before. */
+  redraw() {
+    if (this.pending) return;
+    this.pending = requestAnimationFrame(() => {
+      this.pending = 0;
+      this.panes.forEach((pane) => pane.draw());
+      this.#find(".r3-empty").hidden = Boolean(this.source) || !this.#find(".r3-busy").hidden;
+      this.#controls();
+      this.#readout();
+    });
+  }
+
+  #controls() {
+    [...this.#find(".r3-presets").children].forEach((button, i) =>
+      button.setAttribute("aria-pressed", String(this.#isWindow(this.presets[i]))));
+    const pane = this.#mainPane();
+    const range = this.#find("input[type=range]");
+    range.disabled = !this.source;
+    range.max = String(pane.count - 1);
+    range.value = String(pane.index);
+    range.setAttribute("aria-label", `${pane.plane} slice`);
+    this.#find(".r3-slide-name").textContent = `${pane.plane[0].toUpperCase()}${pane.plane.slice(1)}`;
+    const digits = this.window.width < 10 ? 3 : 0;
+    for (const [name, value] of [["level", this.window.level], ["width", this.window.width]]) {
+      const input = this.#find(`.r3-${name}`);
+      if (document.activeElement !== input) input.value = Number(value.toFixed(digits));
+    }
+  }
+
+  #readout() {
+    const voxel = this.hovered ?? this.position;
+    const value = this.source?.valueAt(voxel) ?? NaN;
+    const rounded = Math.abs(value) < 10 && !Number.isInteger(value) ? value.toFixed(2) : Math.round(value);
+    this.#find(".r3-hu").textContent = Number.isFinite(value) ? `${rounded} HU` : "– HU";
+    const mm = this.source ? apply(this.source.affine, voxel) : null;
+    const letter = (v, [plus, minus]) => `${v >= 0 ? plus : minus} ${Math.abs(v).toFixed(0)}`;
+    this.#find(".r3-mm").textContent = mm
+      ? `${letter(mm[0], "RL")} · ${letter(mm[1], "AP")} · ${letter(mm[2], "HF")} mm`
+      : "";
+  }
+
+  #busy(text) {
+    this.#find(".r3-busy").hidden = !text;
+    this.#find(".r3-busy-text").textContent = text;
+    this.element.setAttribute("aria-busy", String(Boolean(text)));
+    this.redraw();
+  }
+
+  #note(text, isError = false) {
+    const note = this.#find(".r3-note");
+    note.hidden = !text;
+    note.textContent = text;
+    note.classList.toggle("error", isError);
+  }
+}
+
+/** Starts the viewer inside its component; other scripts find it as element.viewer. */
+export function mount(element, props, watch, root) {
+  const host = element.querySelector(".r3-viewer");
+  const viewer = new Viewer(host, { presets: props.presets, root });
+  host.viewer = viewer;
+  let serial = -1;
+  const follow = () => {
+    const state = props.value;
+    if (!state || typeof state !== "object" || state.serial === serial) return;
+    serial = state.serial;
+    viewer.update(state);
+  };
+  watch("value", follow);
+  follow();
+}

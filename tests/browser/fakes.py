@@ -1,0 +1,204 @@
+"""A stand-in for :class:`rad3d.service.service.Service` with the same interface and no models.
+
+It opens real files through the real loader, and writes a fixed report word by word, so that the
+page can be tested before and without any weights.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from rad3d.errors import BadRequest
+from rad3d.labels import LABEL_INDEX, N_LABELS
+from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.types import (
+    Diagnosis,
+    DiagnosisEvent,
+    DoneEvent,
+    Event,
+    FinishReason,
+    GenerationOptions,
+    Note,
+    Novelty,
+    Report,
+    StageEvent,
+    TextEvent,
+    Volume,
+)
+from rad3d.volume.load import read_volume
+
+FAKE_TEXT = (
+    "Findings: The lungs are well inflated. A solid nodule of 9 mm lies in the right upper lobe. "
+    "There is a small left pleural effusion. The heart is not enlarged. No pericardial effusion. "
+    "No enlarged lymph nodes are seen in the mediastinum.\n"
+    "Impression: 1. Solid nodule in the right upper lobe, 9 mm. 2. Small left pleural effusion."
+)
+
+
+@dataclass(frozen=True)
+class FakeCard:
+    """As ``rad3d.service.samples.SampleCard``."""
+
+    id: str
+    title: str
+    description: str
+    path: Path
+    domain: str = "in"
+    truth_text: str = ""
+
+
+@dataclass(frozen=True)
+class FakeStatus:
+    """As ``rad3d.model.store.VariantStatus``."""
+
+    id: str
+    ready: bool
+    reason: str = ""
+    command: str = ""
+    parameters: int = 0
+    scores: dict[str, object] = field(default_factory=dict)
+
+
+def fake_diagnosis() -> Diagnosis:
+    """A nodule, likely cardiomegaly that the report denies, an effusion that it only asserts."""
+    logits = np.linspace(-4.0, -1.5, N_LABELS)
+    logits[LABEL_INDEX["Lung nodule"]] = 3.1
+    logits[LABEL_INDEX["Cardiomegaly"]] = 1.9
+    logits[LABEL_INDEX["Pleural effusion"]] = -3.0
+    return Diagnosis(
+        logits=logits,
+        probabilities=1 / (1 + np.exp(-logits)),
+        thresholds=np.full(N_LABELS, 0.4),
+        source="fake",
+    )
+
+
+class FakeService:
+    """See the module's docstring.
+
+    Args:
+        cards: the sample gallery.
+        seconds_per_word: how slowly the report is written.
+    """
+
+    def __init__(
+        self,
+        cards: tuple[FakeCard, ...] = (),
+        seconds_per_word: float = 0.04,
+        novelty: Novelty | None = None,
+    ) -> None:
+        self._cards = {card.id: card for card in cards}
+        self._volumes: dict[str, Volume | None] = {}
+        self._reports: dict[str, Report] = {}
+        self._pause = seconds_per_word
+        self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
+
+    def new_session(self) -> str:
+        """An unguessable token."""
+        token = secrets.token_urlsafe(24)
+        self._volumes[token] = None
+        return token
+
+    def end_session(self, session: str) -> None:
+        """Forget everything of the session."""
+        self._volumes.pop(session, None)
+        self._reports.pop(session, None)
+
+    @property
+    def open_sessions(self) -> tuple[str, ...]:
+        """Tokens that are alive."""
+        return tuple(self._volumes)
+
+    def open_path(self, session: str, path: Path, name: str) -> Volume:
+        """Read a file; the earlier volume stays where it is refused."""
+        volume = read_volume(path, name)
+        self._volumes[session] = volume
+        return volume
+
+    def samples(self) -> tuple[FakeCard, ...]:
+        """The gallery."""
+        return tuple(self._cards.values())
+
+    def open_sample(self, session: str, sample_id: str) -> Volume:
+        """Open a card's file."""
+        card = self._cards[sample_id]
+        return self.open_path(session, card.path, card.title)
+
+    def volume(self, session: str) -> Volume | None:
+        """The open volume; an unknown session has none."""
+        return self._volumes.get(session)
+
+    def model_view(self, session: str) -> Volume:
+        """Every second voxel."""
+        volume = self._volumes[session]
+        if volume is None:
+            raise BadRequest("There is no open scan.")
+        affine = volume.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+        note = Note("info", "resampled", "Resampled to every second voxel.")
+        clipped = np.clip(volume.hu[::2, ::2, ::2], -1000, 1000)
+        return Volume.from_array(clipped, affine, volume.name, (note,))
+
+    def variants(self) -> tuple[FakeStatus, ...]:
+        """The shipped models ready, the published ones not."""
+        sizes = {"phantom-s": 540_000, "phantom-m": 2_100_000, "phantom-l": 5_600_000}
+        return tuple(
+            FakeStatus(variant_id(llm, mode), True, parameters=sizes[llm])
+            if llm in sizes
+            else FakeStatus(
+                variant_id(llm, mode),
+                False,
+                "No projector has been trained for it.",
+                f"rad3d train {variant_id(llm, mode)}",
+                row.parameters,
+            )
+            for llm, row in LANGUAGE_MODELS.items()
+            for mode in MODES
+        )
+
+    def generate(
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Event]:
+        """Stages, diagnosis, words, report."""
+        start = time.monotonic()
+        diagnosis = fake_diagnosis()
+        for stage, fraction in (("Reading the scan", 0.1), ("Encoding the scan", 0.4)):
+            yield StageEvent(stage, fraction)
+            cancel.wait(4 * self._pause)
+        yield DiagnosisEvent(diagnosis, self._novelty)
+        yield StageEvent("Writing the report", 0.7)
+        words = FAKE_TEXT.split(" ")[: options.max_new_tokens]
+        reason: FinishReason = "end" if len(words) == len(FAKE_TEXT.split(" ")) else "length"
+        written = 0
+        for written in range(1, len(words) + 1):
+            if cancel.wait(self._pause):
+                reason = "cancelled"
+                break
+            yield TextEvent(" ".join(words[:written]), written)
+        report = Report(
+            text=" ".join(words[:written]),
+            variant_id=variant_id,
+            diagnosis=diagnosis,
+            options=options,
+            finish_reason=reason,
+            n_tokens=written,
+            timings_s={"total": time.monotonic() - start},
+            novelty=self._novelty,
+            provenance={"volume": "0" * 64},
+        )
+        self._reports[session] = report
+        yield DoneEvent(report)
+
+    def last_report(self, session: str) -> Report | None:
+        """The latest finished report."""
+        return self._reports.get(session)
