@@ -284,12 +284,14 @@ def draw_large_tubes(canvas: Canvas, p: Patient) -> None:
     """Great vessels, oesophagus and central airways."""
     blood = contrast_hu(p)
     group = {
-        "aorta": "aorta", "brachiocephalic artery": "aorta", "left carotid artery": "aorta",
+        "brachiocephalic artery": "aorta", "left carotid artery": "aorta",
         "left subclavian artery": "aorta", "pulmonary trunk": "pulmonary",
         "left pulmonary artery": "pulmonary", "right pulmonary artery": "pulmonary",
     }  # fmt: skip
     to_world = canvas.frame.to_world
     for name, tube in trees.large_vessels(p).items():
+        if name == "aorta":
+            continue
         path = resample(tube, 2.5)
         hu = blood[group.get(name, "vein")]
         if p.contrast and name in ("inferior vena cava", "azygos vein"):
@@ -307,6 +309,15 @@ def draw_large_tubes(canvas: Canvas, p: Patient) -> None:
     world = to_world(airway[:, :3])
     canvas.tube(world, airway[:, 3], 20.0)
     canvas.tube(world, airway[:, 3] - 1.8, -990.0)
+
+
+def draw_aorta(canvas: Canvas, p: Patient) -> None:
+    """The aorta; painted after the bronchi, which it may touch but never lets through."""
+    path = resample(trees.large_vessels(p)["aorta"], 2.5)
+    world = canvas.frame.to_world(path[:, :3])
+    index, depth = canvas.splat(world, path[:, 3] + 1.0)
+    canvas.blend(index, canvas.soft(depth) * (canvas.hu.reshape(-1)[index] < 30), 45.0, None)
+    canvas.tube(world, path[:, 3], contrast_hu(p)["aorta"])
 
 
 def draw_trees(canvas: Canvas, p: Patient, tree: dict[str, trees.Tree]) -> None:
@@ -337,8 +348,8 @@ def draw_trees(canvas: Canvas, p: Patient, tree: dict[str, trees.Tree]) -> None:
 
 def _fissure_points(p: Patient) -> Array:
     """Points on the fissures inside the lungs, about 2 mm apart."""
-    x = np.concatenate([np.arange(-136.0, -20, 2.2), np.arange(20.0, 137, 2.2)])
-    y = np.arange(-100.0, 92, 2.2)
+    x = np.concatenate([np.arange(-136.0, -20, 1.7), np.arange(20.0, 137, 1.7)])
+    y = np.arange(-100.0, 92, 1.7)
     gx, gy = (g.reshape(-1) for g in np.meshgrid(x, y, indexing="ij"))
     t = gx / 130
     oblique = np.stack([gx, gy, 42 - 1.2 * (gy + 84) + 22 * t * t - 8], axis=1)
@@ -347,6 +358,6 @@ def _fissure_points(p: Patient) -> Array:
     right = level[:, 0] > 0
     in_front = anatomy.oblique_fissure(*(level[:, i] for i in range(3))) > 0
     # Lines are thinned over z: the oblique fissure is steep, so points are doubled along it.
-    half = np.array([0.0, 1.1, -1.32])
+    half = np.array([0.0, 0.85, -1.02])
     points = np.concatenate([oblique, oblique + half, level[right & in_front]])
     return points[anatomy.at_points(p, points)["lung"] > 0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from rad3d.findings import Truth
 from rad3d.phantom.acquisition import Acquisition, draw_acquisition
-from rad3d.phantom.background import draw_large_tubes, draw_soft_tissue, draw_trees
+from rad3d.phantom.background import draw_aorta, draw_large_tubes, draw_soft_tissue, draw_trees
 from rad3d.phantom.canvas import Array, Canvas
 from rad3d.phantom.lesions import Scene, draw_findings
 from rad3d.phantom.patient import draw_patient
@@ -51,6 +51,7 @@ def render(truth: Truth, acquisition: Acquisition | None = None) -> RenderedPhan
     interior = draw_interior(patient)
     tree = pulmonary_trees(patient, interior)
     draw_trees(canvas, patient, tree)
+    draw_aorta(canvas, patient)
     draw_findings(Scene(canvas, patient, interior, tree), truth)
     draw_table(canvas, patient)
     hu = scan(canvas, truth.seed)
