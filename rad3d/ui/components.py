@@ -1,20 +1,24 @@
 """Gradio components with a browser side of their own (see ``static/``).
 
 Each is a ``gr.HTML`` whose template never mentions a changing property; its script is an ES module
-that this server hands out. ``**block`` takes what Gradio passes when it copies a component.
+that this server hands out. They are made by functions: Gradio writes a stub file into the source
+tree for every subclass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import gradio as gr
 from gradio.data_classes import FileData
 
 from rad3d.settings import Settings
 from rad3d.ui.windows import WINDOWS
+
+if TYPE_CHECKING:
+    from rad3d.service.samples import SampleCard
 
 _START = """
 (async () => {
@@ -31,72 +35,55 @@ _START = """
 
 
 def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
-    """Own HTML without Gradio's typography; ``value`` is already escaped."""
+    """Own HTML without Gradio's typography; ``value`` is already escaped. Output only."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None)
 
 
-class VolumeViewer(gr.HTML):
+def volume_viewer() -> gr.HTML:
     """Three synced planes of the session's volume.
 
-    Value (output only): the dict of :func:`rad3d.ui.handlers.viewer_state`.
+    Value (output only): the dict of ``rad3d.ui.handlers.Handlers.start``.
     """
-
-    def __init__(self, **block: Any) -> None:
-        super().__init__(
-            html_template='<div class="r3-viewer"></div>',
-            js_on_load=_START % {"module": "viewer.js", "arguments": "props, watch, root"},
-            presets=[asdict(window) for window in WINDOWS],
-            apply_default_css=False,
-            elem_id="viewer",
-            **block,
-        )
+    return gr.HTML(
+        html_template='<div class="r3-viewer"></div>',
+        js_on_load=_START % {"module": "viewer.js", "arguments": "props, watch, root"},
+        presets=[asdict(window) for window in WINDOWS],
+        apply_default_css=False,
+        elem_id="viewer",
+    )
 
 
-class ScanSource(gr.HTML):
+def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
     """Upload and sample gallery.
 
-    Value (input only): the uploaded file. As the data model is ``FileData``, Gradio refuses any
-    path that is not an upload. Events: ``upload``; ``select`` with the sample's ``id``.
+    Value (input only): the uploaded file. Events: ``upload``; ``select`` with the sample's ``id``.
     """
-
-    data_model = FileData
-
-    def __init__(self, samples: Sequence[Any], settings: Settings, **block: Any) -> None:
-        cards = [
-            {"id": card.id, "title": card.title, "description": card.description}
-            for card in samples
-        ]
-        super().__init__(
-            html_template='<div class="r3-source"></div>',
-            js_on_load=_START % {"module": "source.js", "arguments": "props, trigger, root"},
-            samples=cards,
-            max_mb=settings.max_upload_mb,
-            apply_default_css=False,
-            elem_id="source",
-            **block,
-        )
-
-    def preprocess(self, payload: FileData | None) -> FileData | None:  # type: ignore[override]
-        """The uploaded file: ``path`` on this machine and ``orig_name``."""
-        return payload
-
-    def api_info(self) -> dict[str, Any]:
-        """A file, for API clients."""
-        return FileData.model_json_schema()
+    cards = [
+        {"id": card.id, "title": card.title, "description": card.description} for card in samples
+    ]
+    source = gr.HTML(
+        html_template='<div class="r3-source"></div>',
+        js_on_load=_START % {"module": "source.js", "arguments": "props, trigger, root"},
+        samples=cards,
+        max_mb=settings.max_upload_mb,
+        apply_default_css=False,
+        elem_id="source",
+    )
+    # Without a data model the value is whatever a browser sends, /etc/passwd included; with this
+    # one Gradio refuses every path that is not an upload of its own (tests/test_app_client.py).
+    source.data_model = FileData
+    return source
 
 
-class ReportPanel(gr.HTML):
+def report_sheet(value: dict[str, str]) -> gr.HTML:
     """The report as it is written; copy and download run in the browser.
 
     Value (output only): ``{"html", "text", "json", "name"}``; ``html`` is already escaped.
     """
-
-    def __init__(self, value: dict[str, str] | None = None, **block: Any) -> None:
-        super().__init__(
-            value=value,
-            html_template="${value ? value.html : ''}",
-            js_on_load=_START % {"module": "report.js", "arguments": "props"},
-            apply_default_css=False,
-            elem_id="report",
-            **block,
-        )
+    return gr.HTML(
+        value=value,
+        html_template="${value ? value.html : ''}",
+        js_on_load=_START % {"module": "report.js", "arguments": "props"},
+        apply_default_css=False,
+        elem_id="report",
+    )

@@ -65,7 +65,7 @@ class Handlers:
 
     # -- scans -----------------------------------------------------------------------------
 
-    def start(self, request: gr.Request) -> tuple[Any, ...]:
+    def start(self, request: gr.Request) -> dict[str, Any]:
         """A new tab: an empty viewer that knows its key."""
         return self._viewer(self._sessions.token(request), opened=True)
 

@@ -129,15 +129,11 @@ def report_status(report: Report) -> str:
 
 
 def _report_buttons() -> str:
-    names = (("copy", "Copy"), ("txt", "Text"), ("json", "JSON"))
     return (
-        '<span class="r3-actions">'
-        + "".join(
-            f'<button type="button" data-report="{kind}"'
-            f"{'' if kind == 'copy' else f' title={chr(34)}Download as {name}{chr(34)}'}>{name}</button>"
-            for kind, name in names
-        )
-        + "</span>"
+        '<span class="r3-actions"><button type="button" data-report="copy">Copy</button>'
+        '<button type="button" data-report="txt" title="Download as text">Text</button>'
+        '<button type="button" data-report="json" title="Download as JSON, with provenance">JSON'
+        "</button></span>"
     )
 
 

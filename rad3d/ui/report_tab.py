@@ -9,7 +9,7 @@ import gradio as gr
 
 from rad3d.types import GenerationOptions
 from rad3d.ui import choices
-from rad3d.ui.components import ReportPanel, ScanSource, VolumeViewer, markup
+from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
 from rad3d.ui.handlers import Handlers
 from rad3d.ui.views import NO_RUN
 
@@ -24,9 +24,9 @@ STRATEGIES = (("Greedy", "greedy"), ("Sampling", "sample"), ("Beam search", "bea
 class ScanColumn:
     """Components of the left column."""
 
-    source: ScanSource
+    source: gr.HTML
     notice: gr.HTML
-    viewer: VolumeViewer
+    viewer: gr.HTML
     notes: gr.HTML
     truth: gr.HTML
 
@@ -53,7 +53,7 @@ class ReportColumn:
     """Components that a run writes to."""
 
     progress: gr.HTML
-    report: ReportPanel
+    report: gr.HTML
     verdicts: gr.HTML
     chart: gr.Plot
     table: gr.HTML
@@ -64,7 +64,7 @@ class ReportColumn:
         return [self.progress, self.report, self.verdicts, self.chart, self.table]
 
 
-def report_tab(service: Service, settings: Settings, handlers: Handlers) -> VolumeViewer:
+def report_tab(service: Service, settings: Settings, handlers: Handlers) -> gr.HTML:
     """Lay the tab out and connect it; returns the viewer, which a new tab has to be told of."""
     with gr.Row(elem_classes="r3-columns"):
         with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
@@ -77,9 +77,9 @@ def report_tab(service: Service, settings: Settings, handlers: Handlers) -> Volu
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
-    source = ScanSource(service.samples(), settings)
+    source = scan_source(service.samples(), settings)
     notice = markup("", "notice")
-    viewer = VolumeViewer()
+    viewer = volume_viewer()
     notes = markup("", "notes")
     truth = markup("", "truth")
     return ScanColumn(source, notice, viewer, notes, truth)
@@ -119,7 +119,7 @@ def _options() -> gr.State:
     """Generation options as a dict of :class:`GenerationOptions` fields."""
     d = GenerationOptions()
     with gr.Accordion("Generation options", open=False, elem_id="options"):
-        fields = {
+        fields: dict[str, Any] = {
             "strategy": gr.Radio(list(STRATEGIES), value=d.strategy, label="Strategy"),
             "temperature": gr.Slider(
                 0.05, 2, d.temperature, step=0.05, label="Temperature", visible=False
@@ -167,7 +167,7 @@ def _report_column() -> ReportColumn:
     progress = markup("", "progress")
     with gr.Row(elem_classes="r3-result"):
         with gr.Column(scale=11, min_width=320):
-            report = ReportPanel(NO_RUN.report)
+            report = report_sheet(NO_RUN.report)
             verdicts = markup("", "verdicts")
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
