@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "variants": "rad3d.commands.variants",
     "doctor": "rad3d.commands.doctor",
     "phantom": "rad3d.commands.phantom",
+    "demo": "rad3d.commands.demo",
+    "train": "rad3d.commands.train",
     "label": "rad3d.commands.label",
 }
 """Name of a command -> its module."""
