@@ -5,12 +5,15 @@ Everything here takes arrays of labels; who made the reports does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from rad3d.findings import Finding, Truth
+from rad3d.labels import LABEL_INDEX
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -53,6 +56,40 @@ def label_f1(truth: IntArray, predicted: IntArray) -> LabelScores:
     macro = float(per_label[occurs].mean()) if occurs.any() else float("nan")
     micro = float(2 * hits.sum() / max(total.sum(), 1))
     return LabelScores(macro=macro, micro=micro, per_label=per_label)
+
+
+@dataclass(frozen=True)
+class SideScores:
+    """Agreement on the side of findings that have one.
+
+    Attributes:
+        right, stated, total: (N,) per report: findings whose side is right, findings that the
+            report asserts, and findings that have a side in truth.
+    """
+
+    right: IntArray
+    stated: IntArray
+    total: IntArray
+
+    def accuracy(self, rows: npt.NDArray[np.intp]) -> float:
+        """Share of right sides among the asserted findings of these reports."""
+        return float(self.right[rows].sum() / max(self.stated[rows].sum(), 1))
+
+    def strict(self, rows: npt.NDArray[np.intp]) -> float:
+        """The same with findings that the report does not mention counted as wrong."""
+        return float(self.right[rows].sum() / max(self.total[rows].sum(), 1))
+
+
+def side_scores(truths: Sequence[Truth], reports: Sequence[Sequence[Finding]]) -> SideScores:
+    """Compare the side of every finding of ``truths`` with what the reports assert."""
+    counts = []
+    for truth, findings in zip(truths, reports, strict=True):
+        said = {finding.label: finding.side for finding in findings}
+        sided = [f for f in truth.findings if f.side is not None and f.label in LABEL_INDEX]
+        stated = [f for f in sided if f.label in said]
+        right = sum(said[f.label] == f.side for f in stated)
+        counts.append((right, len(stated), len(sided)))
+    return SideScores(*np.array(counts, dtype=np.int64).reshape(-1, 3).T)
 
 
 def auroc(truth: IntArray, score: npt.NDArray[np.floating[Any]]) -> float:

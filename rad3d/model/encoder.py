@@ -145,6 +145,7 @@ class ConvEncoder(nn.Module):
             nn.LayerNorm(config.embedding_dim),
         )
         self.head = nn.Linear(config.embedding_dim, N_LABELS)
+        self.coordinates: Tensor
         self.register_buffer("coordinates", _coordinates(config.grid.shape), persistent=False)
 
     def tokens(self, x: Tensor) -> Tensor:

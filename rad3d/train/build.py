@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Stage:
 
     name: str
     done: Callable[[], bool]
-    run: Callable[[], None]
+    run: Callable[[], object]
 
 
 class DemoBuild:
@@ -70,38 +71,36 @@ class DemoBuild:
             state = self.run_dir / "phantoms" / f"{split.name}.json"
             yield Stage(
                 f"phantoms:{split.name}",
-                lambda state=state, split=split: _count_done(state) == split.n,
-                lambda split=split: self._phantoms(split),
+                partial(_is_complete, state, split.n),
+                partial(self._phantoms, split),
             )
         yield Stage("encoder", self._network_file.is_file, self._train_encoder)
         for split in self.plan.splits:
-            file = self._features_file(split)
             yield Stage(
                 f"features:{split.name}",
-                file.is_file,
-                lambda split=split: self._features(split),
+                self._features_file(split).is_file,
+                partial(self._features, split),
             )
         yield Stage("calibration", (self.encoder_dir / "config.json").is_file, self._calibrate)
         tokenizer = self.run_dir / "tokenizer"
         yield Stage(
             "tokenizer",
             (tokenizer / "tokenizer.json").is_file,
-            lambda: build_tokenizer(tokenizer),
+            partial(build_tokenizer, tokenizer),
         )
         for llm in self.plan.language_models:
             yield Stage(
                 f"llm:{llm}",
                 (self._llm_dir(llm) / "training.json").is_file,
-                lambda llm=llm: self._pretrain(llm),
+                partial(self._pretrain, llm),
             )
-        for llm in self.plan.variants:
-            for mode in MODES:
-                directory = variant_directory(self.models_dir, variant_id(llm, mode))
-                yield Stage(
-                    f"variant:{variant_id(llm, mode)}",
-                    (directory / "variant.json").is_file,
-                    lambda llm=llm, mode=mode: self._train_variant(llm, mode),
-                )
+        for llm, mode in itertools.product(self.plan.variants, MODES):
+            directory = variant_directory(self.models_dir, variant_id(llm, mode))
+            yield Stage(
+                f"variant:{variant_id(llm, mode)}",
+                (directory / "variant.json").is_file,
+                partial(self._train_variant, llm, mode),
+            )
 
     def run(self, only: str | None = None) -> None:
         """Run the stages that are not done, or only those whose name starts with ``only``."""
@@ -157,7 +156,7 @@ class DemoBuild:
         )
         path = self._features_file(split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **features)
+        np.savez(path, **features)  # type: ignore[arg-type]
 
     def features(self, split: Split) -> dict[str, Any]:
         """The features of a split, made by its stage."""
@@ -234,8 +233,8 @@ class DemoBuild:
         return PairedFeatures(features["pooled"], features["logits"], reports)
 
 
-def _count_done(state: Path) -> int:
-    return int(json.loads(state.read_text())["done"]) if state.is_file() else 0
+def _is_complete(state: Path, n: int) -> bool:
+    return state.is_file() and json.loads(state.read_text())["done"] == n
 
 
 def build_demo(

@@ -104,7 +104,8 @@ def train_encoder(
 ) -> tuple[ConvEncoder, dict[str, Any]]:
     """Train on a split; returns the network and the training facts."""
     torch.manual_seed(training.loop.seed)
-    model = _Supervised(ConvEncoder(config)).to(memory_format=torch.channels_last_3d)
+    model = _Supervised(ConvEncoder(config))
+    model.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     labels = arrays.split.labels.astype(np.float32)
     targets, known = (
         np.stack(a) for a in zip(*(attribute_targets(t) for t in arrays.split.truths), strict=True)
