@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
@@ -95,6 +96,7 @@ def fit(
         BadRequest: the directory holds a run with another configuration.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    AcceleratorState._reset_state()  # one process may train in bf16 and then in float32
     accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
     set_seed(config.seed)
     resolved = {"loop": asdict(config), "facts": dict(facts or {})}
