@@ -17,12 +17,20 @@ EXAMPLE = """
 rad3d demo build --list
 rad3d demo build --quick
 rad3d demo build --stage variant:phantom-m
+rad3d demo evaluate --variant phantom-l/v3
 """
 
 BUILD = """Train everything that ships, or go on where an earlier run stopped.
 
 Stages run in order: phantoms, encoder, features, calibration, tokenizer, llm, variant. --quick
 proves the whole path with smaller models, beside the shipped ones and not worth using.
+"""
+
+
+EVALUATE = """Print what the shipped models reach on held-out phantoms, with n and 95% intervals.
+
+Needs the phantoms and features that "rad3d demo build" leaves in the runs directory. The scores are
+also written into each variant's variant.json.
 """
 
 
@@ -49,6 +57,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "with --quick runs/demo-quick/models)",
     )
     build.set_defaults(run=run_build)
+    evaluate = parts.add_parser(
+        "evaluate",
+        help=EVALUATE.splitlines()[0],
+        description=EVALUATE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.add_argument("--quick", action="store_true", help="the models of build --quick")
+    evaluate.add_argument("--variant", metavar="ID", help="only this one, such as phantom-l/v3")
+    evaluate.add_argument(
+        "--cases", type=int, default=0, metavar="N", help="at most N of each split (default: all)"
+    )
+    evaluate.set_defaults(run=run_evaluate)
 
 
 def run_build(args: argparse.Namespace) -> int:
@@ -77,6 +97,41 @@ def run_build(args: argparse.Namespace) -> int:
         threads=settings.threads,
         progress=tell,
     )
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Score the variants and print one line for each and split."""
+    settings = Settings.from_env()
+
+    from rad3d.train.build import DemoBuild
+    from rad3d.train.evaluate import DemoEvaluation, classifier_auroc, prevalence
+    from rad3d.train.plan import FULL, QUICK
+
+    plan = QUICK if args.quick else FULL
+    models = settings.runs_dir / plan.name / "models" if args.quick else settings.models_dir
+    build = DemoBuild(plan, models, settings.runs_dir, 1, tell)
+    evaluation = DemoEvaluation(build, args.cases)
+    variants = evaluation.variants()
+    if args.variant is not None:
+        if args.variant not in variants:
+            raise UnknownName("trained variant", args.variant, variants)
+        variants = [args.variant]
+    for split in evaluation.splits:
+        auroc = classifier_auroc(split, build.features(split))
+        print(f"{split.name}: n {split.n}, classifier macro AUROC {auroc}, "
+              f"label prevalence {prevalence(split):.3f}")  # fmt: skip
+    rows = [
+        (variant, name, str(s.macro_f1), str(s.micro_f1), str(s.side), str(s.side_strict),
+         str(s.shuffled_f1), f"{s.finished:.2f}", f"{s.words:.0f}")
+        for variant in variants
+        for name, s in evaluation.run(variant).items()
+    ]  # fmt: skip
+    print_table(
+        rows,
+        ("variant", "split", "macro F1", "micro F1", "side", "side strict", "shuffled F1",
+         "ended", "words"),
+    )  # fmt: skip
     return 0
 
 
