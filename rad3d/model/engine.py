@@ -1,0 +1,349 @@
+"""The one engine: scan -> model grid -> features -> diagnosis -> prefix -> tokens.
+
+The app, the command line and the evaluation all run through it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from rad3d import __version__
+from rad3d.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.model.cache import ByteCache
+from rad3d.model.decoding import Written, decode, decode_batch
+from rad3d.model.encoder import LoadedEncoder
+from rad3d.model.store import ModelStore
+from rad3d.model.variant import PrefixReporter
+from rad3d.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.types import (
+    Diagnosis,
+    DiagnosisEvent,
+    DoneEvent,
+    Event,
+    Features,
+    FinishReason,
+    FloatArray,
+    GenerationOptions,
+    Note,
+    Novelty,
+    Report,
+    StageEvent,
+    TextEvent,
+    Volume,
+)
+from rad3d.volume.grid import ModelGrid, to_grid
+
+_LOG = logging.getLogger(__name__)
+
+BATCH_ROWS = 16
+"""Texts written at the same time by :meth:`Engine.generate_batch`."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a report is written from, without its scan.
+
+    Attributes:
+        latent: (D,) image embedding.
+        logits: (18,) diagnostic logits; variants that do not use them ignore them.
+    """
+
+    latent: FloatArray
+    logits: FloatArray | None = None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A text of :meth:`Engine.generate_batch`."""
+
+    text: str
+    n_tokens: int
+    finish_reason: FinishReason
+
+
+class Engine:
+    """Writes reports with the models of a store.
+
+    Args:
+        store: loaded models.
+        cache: keeps model grids and features by content hash; 256 MB of its own by default.
+    """
+
+    def __init__(self, store: ModelStore, cache: ByteCache | None = None) -> None:
+        self.store = store
+        self.cache = cache if cache is not None else ByteCache(256 * 2**20)
+
+    def grid(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> ModelGrid:
+        """The volume as the encoder sees it; kept."""
+        spec = self.store.encoder(encoder_id).grid
+        with _plain_errors("put the scan onto the model grid"):
+            return self.cache.get(
+                (volume.sha256, "grid", spec.id),
+                lambda: to_grid(volume, spec),
+                lambda grid: grid.values.nbytes,
+            )
+
+    def features(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> Features:
+        """What the encoder sees in the volume, computed once per content, encoder and grid."""
+        encoder = self.store.encoder(encoder_id)
+        return self.cache.get(
+            (volume.sha256, "features", encoder_id, encoder.grid.id),
+            lambda: self._encode(volume, encoder, encoder_id),
+            lambda f: f.pooled.nbytes + (f.tokens.nbytes if f.tokens is not None else 0),
+        )
+
+    def _encode(self, volume: Volume, encoder: LoadedEncoder, encoder_id: str) -> Features:
+        grid = self.grid(volume, encoder_id)
+        with _plain_errors("encode the scan"):
+            seen = encoder.encode(grid.values)
+        return Features(
+            pooled=seen.pooled,
+            volume_sha256=volume.sha256,
+            encoder_id=encoder_id,
+            preprocessing=grid.spec.id,
+            tokens=seen.tokens,
+            novelty=seen.novelty,
+        )
+
+    def diagnose(self, features: Features) -> Diagnosis:
+        """The 18 logits and probabilities."""
+        with _plain_errors("run the classifier"):
+            return self.store.encoder(features.encoder_id).diagnose(features.pooled)
+
+    def forget(self, volume_sha256: str) -> None:
+        """Free everything computed from a volume."""
+        self.cache.drop(lambda key: isinstance(key, tuple) and key[0] == volume_sha256)
+
+    def stream(
+        self,
+        volume: Volume,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[Event]:
+        """Write one report: stages, then the diagnosis, then text after every token, then the end.
+
+        Setting ``cancel`` or closing the iterator stops the model before its next token.
+
+        Raises:
+            Cancelled: ``cancel`` was set before the first token.
+            Rad3dError: any other condition a person can do something about.
+        """
+        cancel = cancel or threading.Event()
+        clock = _Clock()
+        yield StageEvent("Loading the model", 0.02)
+        _check(cancel)
+        with _plain_errors("load the model"):
+            reporter = self.store.variant(variant_id)
+            encoder_id = reporter.config.encoder or SHIPPED_ENCODER
+            _same_grid(reporter, self.store.encoder(encoder_id))
+        clock.lap("load")
+        yield StageEvent("Putting the scan onto the model grid", 0.1)
+        _check(cancel)
+        grid = self.grid(volume, encoder_id)
+        clock.lap("grid")
+        yield StageEvent("Encoding the scan", 0.25)
+        _check(cancel)
+        features = self.features(volume, encoder_id)
+        clock.lap("encoder")
+        diagnosis = self.diagnose(features)
+        clock.lap("diagnosis")
+        notes = (*volume.notes, *grid.notes, *novelty_notes(features.novelty, encoder_id))
+        yield DiagnosisEvent(diagnosis, features.novelty, notes)
+        yield StageEvent("Writing the report", 0.5)
+        _check(cancel)
+        written = Written((), "cancelled")
+        text = ""
+        for written in self._write(reporter, features, diagnosis, options, cancel):
+            if "first_token" not in clock.laps:
+                clock.laps["first_token"] = clock.elapsed
+            text = _streamable(reporter.language.decode(list(written.ids)))
+            if written.finish is None:
+                yield TextEvent(text, len(written.ids))
+        text = reporter.language.decode(list(written.ids))
+        clock.lap("writing")
+        yield TextEvent(text, len(written.ids))
+        yield DoneEvent(
+            Report(
+                text=text,
+                variant_id=variant_id,
+                diagnosis=diagnosis,
+                options=options,
+                finish_reason=written.finish or "cancelled",
+                n_tokens=len(written.ids),
+                timings_s=clock.laps | {"total": clock.elapsed},
+                notes=notes,
+                novelty=features.novelty,
+                provenance=provenance(reporter, features),
+            )
+        )
+
+    def _write(
+        self,
+        reporter: PrefixReporter,
+        features: Features,
+        diagnosis: Diagnosis,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Written]:
+        with _plain_errors("make the prefix"):
+            embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
+        steps = decode(reporter.language, embeds, options, cancel)
+        while True:
+            with _plain_errors("write the report"):
+                written = next(steps, None)
+            if written is None:
+                return
+            yield written
+
+    def generate_batch(
+        self,
+        conditions: Sequence[Condition],
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event | None = None,
+    ) -> list[Generated]:
+        """Write a text from each condition, several at a time; the texts of one at a time.
+
+        Raises:
+            Cancelled: ``cancel`` was set.
+        """
+        reporter = self.store.variant(variant_id)
+        texts: list[Generated] = []
+        for first in range(0, len(conditions), BATCH_ROWS):
+            with _plain_errors("write the reports"):
+                embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
+                rows = decode_batch(reporter.language, embeds, options, cancel)
+            if cancel is not None:
+                _check(cancel)
+            texts += [
+                Generated(
+                    reporter.language.decode(list(row.ids)), len(row.ids), row.finish or "length"
+                )
+                for row in rows
+            ]
+        return texts
+
+
+class _Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self.laps: dict[str, float] = {}
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._start
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = now - self._last
+        self._last = now
+
+
+def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:
+    """A warning where the scan lies outside what the models were trained on."""
+    if novelty is None or not novelty.is_novel:
+        return ()
+    row = ENCODERS.get(encoder_id)
+    return (
+        Note(
+            "warning",
+            "unlike_training",
+            f"These models know only {row.trained_on if row else 'their training scans'}, and this "
+            f"scan is unlike them (distance {novelty.distance:.1f}, limit {novelty.limit:.1f}): "
+            "the report shows how the software works, not what is in the scan.",
+        ),
+    )
+
+
+def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
+    """Hashes and versions of everything that a report depends on."""
+    config = reporter.config
+    return {
+        "volume_sha256": features.volume_sha256,
+        "encoder": features.encoder_id,
+        "preprocessing": features.preprocessing,
+        "variant": config.id,
+        "variant_files": dict(config.files),
+        "llm": config.llm_source,
+        "llm_revision": config.llm_revision,
+        "llm_sha256": config.llm_sha256 or reporter.language.sha256,
+        "precision": str(reporter.language.dtype).removeprefix("torch."),
+        "device": str(reporter.language.device),
+        "rad3d": __version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+@torch.inference_mode()
+def _conditioning(reporter: PrefixReporter, conditions: Sequence[Condition]) -> Tensor:
+    """(B, N, H) embeddings in front of the reports."""
+    latent = torch.from_numpy(np.stack([c.latent for c in conditions])).float()
+    logits = None
+    if reporter.config.logits_dim:
+        given = [c.logits for c in conditions if c.logits is not None]
+        if len(given) < len(conditions):
+            raise BadRequest(f"{reporter.config.id} makes its prefix from the logits as well.")
+        logits = torch.from_numpy(np.stack(given)).float()
+    return reporter.conditioning(reporter.prefix(latent, logits))
+
+
+def _same_grid(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
+    expected = reporter.config.preprocessing
+    if expected and expected != encoder.grid.id:
+        raise BadRequest(
+            f"{reporter.config.id} was trained on another model grid ({expected}) than the one of "
+            f"this encoder ({encoder.grid.id}).",
+            "Train the variant again, or restore the encoder it belongs to.",
+            code="grid_mismatch",
+        )
+
+
+def _streamable(text: str) -> str:
+    """Text without a character of which only the first bytes have been written."""
+    return text.rstrip("\ufffd")
+
+
+def _check(cancel: threading.Event) -> None:
+    if cancel.is_set():
+        raise Cancelled("The run was cancelled.", code="cancelled")
+
+
+@contextmanager
+def _plain_errors(doing: str) -> Iterator[None]:
+    """Turn what torch raises into a sentence; its text goes to the log."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _out_of_memory(doing) from error
+    except RuntimeError as error:
+        if "allocate memory" in str(error) or "out of memory" in str(error).lower():
+            raise _out_of_memory(doing) from error
+        _LOG.exception("Could not %s", doing)
+        raise Rad3dError(
+            f"The models could not {doing}.",
+            "Try again or choose another model; the log says more.",
+            code="model_failed",
+        ) from error
+
+
+def _out_of_memory(doing: str) -> Rad3dError:
+    return Rad3dError(
+        f"There is not enough memory to {doing}.",
+        "Choose a smaller model, fewer beams or a shorter report.",
+        code="out_of_memory",
+    )

@@ -1,0 +1,84 @@
+"""A report as text and as JSON with its provenance.
+
+Neither holds the name of an uploaded file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from rad3d.service.crosscheck import cross_check
+from rad3d.text.sections import split_report
+from rad3d.types import Report
+
+SCHEMA = "rad3d-report/1"
+DISCLAIMER = "Research demo, not a medical device. Written by a language model; do not rely on it."
+
+_UNFINISHED = {
+    "length": "The text stops at the length limit.",
+    "cancelled": "The text is incomplete: its generation was cancelled.",
+}
+
+
+def report_text(report: Report) -> str:
+    """Findings and impression with their headings, warnings, and where the text comes from."""
+    parts = split_report(report.text)
+    blocks = [
+        f"{name}:\n{body}"
+        for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
+        if body
+    ]
+    remarks = [f"Warning: {text}" for text in _warnings(report)]
+    if report.finish_reason in _UNFINISHED:
+        remarks.append(_UNFINISHED[report.finish_reason])
+    source = f"Variant {report.variant_id}, volume {_short(report)}. {DISCLAIMER}"
+    return "\n\n".join([*blocks, "\n".join([*remarks, source])]) + "\n"
+
+
+def report_json(report: Report) -> str:
+    """Everything about a report as indented JSON; see :func:`report_dict`."""
+    return json.dumps(report_dict(report), indent=2, ensure_ascii=False) + "\n"
+
+
+def report_dict(report: Report) -> dict[str, Any]:
+    """Text, diagnosis, contradictions between them, options, timings, notes and provenance."""
+    parts = split_report(report.text)
+    return {
+        "schema": SCHEMA,
+        "disclaimer": DISCLAIMER,
+        "report": {
+            "text": report.text,
+            "findings": parts.findings,
+            "impression": parts.impression,
+            "finish_reason": report.finish_reason,
+            "n_tokens": report.n_tokens,
+        },
+        "variant": report.variant_id,
+        "options": asdict(report.options),
+        "diagnosis": {
+            "source": report.diagnosis.source,
+            "edited": sorted(report.diagnosis.edited),
+            "labels": report.diagnosis.to_rows(),
+        },
+        "contradictions": [asdict(c) for c in cross_check(report.text, report.diagnosis)],
+        "novelty": _novelty(report),
+        "notes": [asdict(note) for note in report.notes],
+        "timings_s": {stage: round(s, 4) for stage, s in report.timings_s.items()},
+        "provenance": dict(report.provenance),
+    }
+
+
+def _novelty(report: Report) -> dict[str, Any] | None:
+    if report.novelty is None:
+        return None
+    return {**asdict(report.novelty), "is_novel": report.novelty.is_novel}
+
+
+def _warnings(report: Report) -> list[str]:
+    return list(dict.fromkeys(note.text for note in report.notes if note.level == "warning"))
+
+
+def _short(report: Report) -> str:
+    return str(report.provenance.get("volume_sha256", ""))[:12] or "unknown"

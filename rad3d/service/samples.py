@@ -1,0 +1,76 @@
+"""The gallery of sample scans: ``<id>.nii.gz`` beside ``<id>.json``.
+
+The JSON is a phantom case's (see :mod:`rad3d.phantom.cohort`); ``title`` and ``description`` may be
+added to it by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rad3d.errors import BadRequest
+from rad3d.settings import ROOT
+from rad3d.text.sections import ReportText
+
+SAMPLES_DIR = ROOT / "assets" / "samples"
+
+DOMAINS = {"in": "like the training phantoms", "out": "unlike the training phantoms"}
+
+
+@dataclass(frozen=True)
+class SampleCard:
+    """One sample scan.
+
+    Attributes:
+        id: name of its files.
+        title: a few words that give nothing away.
+        description: one line that gives nothing away.
+        path: of the scan.
+        domain: ``"in"`` or ``"out"``.
+        truth_text: the report that is true of it.
+    """
+
+    id: str
+    title: str
+    description: str
+    path: Path
+    domain: str
+    truth_text: str
+
+
+def read_samples(directory: Path) -> tuple[SampleCard, ...]:
+    """Every scan of the directory that has its JSON, sorted by id; none where it is absent.
+
+    Raises:
+        BadRequest: a JSON is not a case's.
+    """
+    return tuple(
+        _read_card(path, scan)
+        for path in sorted(directory.glob("*.json"))
+        if (scan := path.with_suffix(".nii.gz")).is_file()
+    )
+
+
+def _read_card(path: Path, scan: Path) -> SampleCard:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        domain = values["domain"]
+        truth = ReportText(**values["report"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest(
+            f"{path.name} does not describe a sample scan.",
+            "Write it with rad3d phantom, or remove it.",
+            code="bad_sample",
+        ) from error
+    default = f"Synthetic chest CT, {DOMAINS.get(domain, domain)}"
+    return SampleCard(
+        id=path.stem,
+        title=values.get("title", path.stem),
+        description=values.get("description", default),
+        path=scan,
+        domain=domain,
+        truth_text=truth.text,
+    )

@@ -1,0 +1,138 @@
+"""What the faces ask for: sessions, scans, variants and reports. No Gradio, no printing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from rad3d.model.cache import ByteCache
+from rad3d.model.engine import Engine
+from rad3d.model.store import ModelStore, VariantStatus
+from rad3d.registry import SHIPPED_ENCODER, lookup
+from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
+from rad3d.service.sessions import SessionStore
+from rad3d.settings import Settings
+from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
+from rad3d.volume.load import Limits, read_volume
+
+
+class Service:
+    """One per process; the memory of all sessions is bounded by ``settings.feature_cache_mb``.
+
+    Three quarters of that bound are for open scans, one quarter for what is computed from them.
+
+    Args:
+        settings: limits and places.
+        store: loaded models; one of its own by default.
+        samples_dir: the gallery.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: ModelStore | None = None,
+        samples_dir: Path = SAMPLES_DIR,
+    ) -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self._settings = settings
+        self._store = store or ModelStore(settings)
+        quarter = settings.feature_cache_mb * 2**20 // 4
+        self.engine = Engine(self._store, ByteCache(quarter))
+        self._sessions = SessionStore(
+            settings.session_minutes * 60.0, 3 * quarter, self.engine.forget
+        )
+        self._samples = {card.id: card for card in read_samples(samples_dir)}
+
+    def new_session(self) -> str:
+        """A token that cannot be guessed; it ends after ``session_minutes`` without use."""
+        return self._sessions.new()
+
+    def end_session(self, session: str) -> None:
+        """Free everything of it; a token that has ended is fine."""
+        self._sessions.end(session)
+
+    def open_path(self, session: str, path: Path, name: str) -> Volume:
+        """Read a scan and make it the session's open one.
+
+        Args:
+            session: token.
+            path: of the file.
+            name: shown to the person.
+
+        Raises:
+            BadVolume: the file cannot be used; the scan that was open stays open.
+            BadRequest: the session has ended.
+        """
+        self._sessions.get(session)
+        limits = Limits(
+            max_bytes=self._settings.max_upload_mb * 2**20, max_voxels=self._settings.max_voxels
+        )
+        return self._sessions.open(session, read_volume(path, name, limits))
+
+    def samples(self) -> tuple[SampleCard, ...]:
+        """The gallery."""
+        return tuple(self._samples.values())
+
+    def open_sample(self, session: str, sample_id: str) -> Volume:
+        """Open a sample scan; raises UnknownName."""
+        card = lookup("sample", self._samples, sample_id)
+        return self.open_path(session, card.path, card.title)
+
+    def volume(self, session: str) -> Volume | None:
+        """The open scan; None where there is none or the session has ended."""
+        found = self._sessions.find(session)
+        return found.volume if found else None
+
+    def model_view(self, session: str) -> Volume:
+        """What the encoder sees, as a volume in HU; its notes say what was done to the scan.
+
+        Raises:
+            BadRequest: there is no open scan, or the session has ended.
+            MissingWeights: the encoder, whose grid it is, is not here.
+        """
+        volume = self._sessions.begin(session)
+        try:
+            grid = self.engine.grid(volume, SHIPPED_ENCODER)
+            return self.engine.cache.get(
+                (volume.sha256, "view", grid.spec.id),
+                lambda: grid.to_volume(),
+                lambda view: view.hu.nbytes,
+            )
+        finally:
+            self._sessions.finish(session, volume, None)
+
+    def variants(self) -> tuple[VariantStatus, ...]:
+        """Every language model in every mode: ready, or with the reason and the command."""
+        return self._store.statuses()
+
+    def generate(
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Event]:
+        """Write a report on the session's open scan; see :meth:`rad3d.model.engine.Engine.stream`.
+
+        Closing the iterator stops the model. A finished report is kept for :meth:`last_report`
+        as long as its scan stays open.
+        """
+        volume = self._sessions.begin(session)
+        report: Report | None = None
+        events = self.engine.stream(volume, variant_id, options, cancel)
+        try:
+            for event in events:
+                if isinstance(event, DoneEvent):
+                    report = event.report
+                yield event
+        finally:
+            self._sessions.finish(session, volume, report)
+
+    def last_report(self, session: str) -> Report | None:
+        """The last report on the open scan."""
+        found = self._sessions.find(session)
+        return found.report if found else None
