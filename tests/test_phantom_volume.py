@@ -43,9 +43,7 @@ ONE_OF_EACH = [
     Finding("Lymphadenopathy", side="right", sites=("hilar",), size_mm=18, count=2),
     Finding("Emphysema", side="bilateral", kind="centrilobular", severity="mild"),
     Finding("Emphysema", side="bilateral", kind="paraseptal", severity="mild"),
-    Finding(
-        "Atelectasis", side="left", sites=("left lower lobe",), kind="lobar", severity="mild"
-    ),
+    Finding("Atelectasis", side="left", sites=("left lower lobe",), kind="lobar", severity="mild"),
     Finding(
         "Atelectasis", side="right", sites=("right lower lobe",), kind="linear", severity="mild"
     ),

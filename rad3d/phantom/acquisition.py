@@ -82,8 +82,7 @@ def draw_acquisition(
     # The patient frame has its origin at the carina; the scan covers apices to upper abdomen.
     middle = (centre[0], centre[1] - 20, centre[2] / 3 - 32)
     origin = tuple(
-        round(float(m) - (k - 1) / 2 * s, 4)
-        for m, k, s in zip(middle, shape, spacing, strict=True)
+        round(float(m) - (k - 1) / 2 * s, 4) for m, k, s in zip(middle, shape, spacing, strict=True)
     )
     return Acquisition(
         shape_xyz=shape,

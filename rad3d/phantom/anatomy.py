@@ -76,7 +76,8 @@ def _profile(name: str) -> tuple[Array, Array]:
     return z, columns
 
 
-def _at(name: str, z: Array) -> tuple[Array, Array, Array]:
+def profile_at(name: str, z: Array) -> tuple[Array, Array, Array]:
+    """Half width, half depth and centre y of the ``"thorax"`` or slim ``"body"`` at heights z."""
     grid, columns = _profile(name)
     a, b, y0 = (np.interp(z, grid, column).astype(F) for column in columns)
     return a, b, y0
@@ -94,14 +95,14 @@ def _superellipse(x: Array, y: Array, a: Array, b: Array, taper: float) -> tuple
 
 def thorax(x: Array, y: Array, z: Array) -> tuple[Array, Array]:
     """Depth below the inner chest wall, and the normalised position f (1 at the wall)."""
-    a, b, y0 = _at("thorax", z)
+    a, b, y0 = profile_at("thorax", z)
     f, r = _superellipse(x, y - y0, a, b, THORAX_TAPER)
     return (F(1) - f) * (r / f), f
 
 
 def body(p: Patient, x: Array, y: Array, z: Array) -> Array:
     """Depth below the skin."""
-    a, b, y0 = _at("body", z)
+    a, b, y0 = profile_at("body", z)
     fat = F(p.fat_mm)
     f, r = _superellipse(x, y - y0, a + fat * F(1.15), b + fat * F(0.75), 0.04)
     d = (F(1) - f) * (r / f)
@@ -120,7 +121,7 @@ def wall_points(angle: Array, z: Array, outward_mm: Array | float, side: int) ->
     ``angle`` is in radians: -pi/2 behind, 0 lateral, pi/2 in front; ``side`` is -1 for left.
     """
     c, s = np.round(np.cos(angle), 6), np.round(np.sin(angle), 6)
-    a, b, y0 = (v.astype(float) for v in _at("thorax", np.asarray(z, dtype=float)))
+    a, b, y0 = (v.astype(float) for v in profile_at("thorax", np.asarray(z, dtype=float)))
     r = np.sqrt(a * b)
     for _ in range(5):
         f, _ = _superellipse(r * c, r * s, a, b, THORAX_TAPER)
@@ -328,8 +329,6 @@ def pleural_normal(p: Patient, points: Array) -> Array:
     for axis in range(3):
         offset = np.zeros(3)
         offset[axis] = 2.0
-        out[:, axis] = (
-            at_points(p, points + offset)["lung"] - at_points(p, points - offset)["lung"]
-        )
+        out[:, axis] = at_points(p, points + offset)["lung"] - at_points(p, points - offset)["lung"]
     norm = np.sqrt((out * out).sum(axis=1, keepdims=True))
     return out / np.maximum(norm, 1e-3)

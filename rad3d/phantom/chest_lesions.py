@@ -61,8 +61,9 @@ def _plaque(
     ring = np.round(np.cos(angle), 6)[:, None] * start + np.round(np.sin(angle), 6)[:, None] * other
     points = rows[:, None, :3] + ring[None] * (rows[:, None, 3:4] - 0.2)
     radius = float(rng.uniform(1.3, 1.7 + 0.25 * grade))
-    scene.canvas.tube(scene.world(points.reshape(-1, 3)), radius, float(rng.uniform(620, 950)),
-                      finding.label)
+    scene.canvas.tube(
+        scene.world(points.reshape(-1, 3)), radius, float(rng.uniform(620, 950)), finding.label
+    )
 
 
 _CORONARY = {
@@ -149,9 +150,11 @@ def _node_places(finding: Finding, site: str, rng: np.random.Generator) -> Array
         return right
     if finding.side == "left":
         return left
-    return np.stack([left, right], axis=1).reshape(-1, 3) if rng.random() < 0.5 else np.stack(
-        [right, left], axis=1
-    ).reshape(-1, 3)
+    return (
+        np.stack([left, right], axis=1).reshape(-1, 3)
+        if rng.random() < 0.5
+        else np.stack([right, left], axis=1).reshape(-1, 3)
+    )
 
 
 def lymphadenopathy(scene: Scene, finding: Finding) -> None:
@@ -199,8 +202,9 @@ def pulmonary_embolism(scene: Scene, finding: Finding) -> None:
         if site in ("main", "lobar"):
             low = 0.15 if site == "main" else 0.55
             part = path[int(low * len(path)) : int((low + 0.3 + 0.1 * grade) * len(path))]
-            canvas.tube(scene.world(part[:, :3]), part[:, 3] * (0.5 + 0.08 * grade), 45.0,
-                        finding.label)
+            canvas.tube(
+                scene.world(part[:, :3]), part[:, 3] * (0.5 + 0.08 * grade), 45.0, finding.label
+            )
         tree = scene.tree["artery"]
         sign = 1 if side == "right" else -1
         wide = (1.9, 4.6) if site != "segmental" else (1.4, 3.2)

@@ -93,7 +93,7 @@ def _port(scene: Scene, label: str, sign: int) -> None:
 
 def _wires(scene: Scene, label: str) -> None:
     """Six loops around the sternum."""
-    _, b, y0 = anatomy._at("thorax", np.arange(45.0, -76.0, -22.0))
+    _, b, y0 = anatomy.profile_at("thorax", np.arange(45.0, -76.0, -22.0))
     angle = np.linspace(0, 2 * np.pi, 44)
     c, s = np.round(np.cos(angle), 6), np.round(np.sin(angle), 6)
     for k, z in enumerate(np.arange(45.0, -76.0, -22.0)):

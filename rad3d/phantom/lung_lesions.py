@@ -222,15 +222,17 @@ def _scar(
     alpha = canvas.soft(np.minimum(cap, depth)) * canvas.lung[box]
     canvas.paint(box, alpha, 40.0, finding.label)
     net = np.abs(scene.noise(finding, 9.0, box)) < F(0.16)
-    canvas.paint(box, net * canvas.soft(depth * F(0.4)) * canvas.lung[box] * F(0.6), -250.0,
-                 finding.label)
+    canvas.paint(
+        box, net * canvas.soft(depth * F(0.4)) * canvas.lung[box] * F(0.6), -250.0, finding.label
+    )
     for _ in range((6, 9, 13)[grade]):
         tip = point + normal * rng.uniform(0.7, 1.7) * radius + rng.uniform(-0.75, 0.75, 3) * radius
         foot = point - normal * 0.5 * radius + rng.uniform(-0.9, 0.9, 3) * radius * 0.8
         for end in (tip, foot):
             end[0] = sign * max(sign * end[0], 5.0)
-        scene.strand(foot, tip, float(rng.uniform(1.3, 2.3)), 30.0, finding.label,
-                     rng.uniform(-4, 4, 3))
+        scene.strand(
+            foot, tip, float(rng.uniform(1.3, 2.3)), 30.0, finding.label, rng.uniform(-4, 4, 3)
+        )
     specks = point + rng.uniform(-0.6, 0.6, (3 + 2 * grade, 3)) * radius
     specks[:, 0] = sign * np.maximum(sign * specks[:, 0], 4)
     canvas.tube(scene.world(specks), 1.6, 420.0, finding.label, within=canvas.lung)

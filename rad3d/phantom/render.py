@@ -10,13 +10,14 @@ import numpy as np
 
 from rad3d.findings import Truth
 from rad3d.phantom.acquisition import Acquisition, draw_acquisition
-from rad3d.phantom.background import draw_aorta, draw_large_tubes, draw_soft_tissue, draw_trees
+from rad3d.phantom.background import draw_soft_tissue
 from rad3d.phantom.canvas import Array, Canvas
 from rad3d.phantom.lesions import Scene, draw_findings
 from rad3d.phantom.patient import draw_patient
 from rad3d.phantom.scanner import draw_table, scan
 from rad3d.phantom.skeleton import draw_bones
 from rad3d.phantom.trees import draw_interior, pulmonary_trees
+from rad3d.phantom.vessels import draw_aorta, draw_large_tubes, draw_trees
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rad3d.phantom.anatomy import _at
+from rad3d.phantom.anatomy import profile_at
 from rad3d.phantom.canvas import Array, Canvas
 from rad3d.phantom.patient import Patient
 
@@ -15,7 +15,7 @@ def draw_table(canvas: Canvas, p: Patient) -> None:
     """A curved couch behind the back, where the acquisition has one."""
     if not canvas.acquisition.table:
         return
-    _, b, y0 = _at("body", np.array([-60.0]))
+    _, b, y0 = profile_at("body", np.array([-60.0]))
     back = float(y0[0] - b[0]) - 0.75 * p.fat_mm - 8
     low = canvas.frame.to_world(np.array([0.0, back, -30.0]))[1]
     x, y, _ = canvas.axes_mm

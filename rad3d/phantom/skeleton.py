@@ -66,7 +66,7 @@ def _rib(canvas: Canvas, p: Patient, number: int, side: int, density: float) -> 
 
 def _sternum(canvas: Canvas, density: float) -> None:
     z = np.arange(62.0, -92.0, -3.0)
-    _, b, y0 = (v.astype(float) for v in anatomy._at("thorax", z))
+    _, b, y0 = (v.astype(float) for v in anatomy.profile_at("thorax", z))
     front = y0 + b + 7
     half = np.interp(z, [-92, -80, -40, 10, 22, 30, 50, 62], [5, 12, 17, 13, 12, 20, 26, 24])
     lines = []

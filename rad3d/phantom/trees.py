@@ -38,9 +38,7 @@ class Interior:
     depth: Array
     lobe: Array
 
-    def where(
-        self, lobes: tuple[str, ...], low: float = 0, high: float = 1e3
-    ) -> Array:
+    def where(self, lobes: tuple[str, ...], low: float = 0, high: float = 1e3) -> Array:
         """Indices of points in any of the lobes whose depth lies in [low, high]."""
         wanted = np.isin(self.lobe, [LOBES.index(name) for name in lobes])
         return np.flatnonzero(wanted & (self.depth >= low) & (self.depth <= high))
@@ -116,8 +114,12 @@ def grow(root: Array, targets: Array, root_radius: float, least: float, lobe: in
 
 def join(trees: list[Tree]) -> Tree:
     """Several trees as one."""
-    return Tree(*(np.concatenate([getattr(t, f) for t in trees]) for f in
-                  ("start", "end", "radius", "lobe")))
+    return Tree(
+        *(
+            np.concatenate([getattr(t, f) for t in trees])
+            for f in ("start", "end", "radius", "lobe")
+        )
+    )
 
 
 def pulmonary_trees(p: Patient, interior: Interior) -> dict[str, Tree]:
@@ -151,47 +153,84 @@ def pulmonary_trees(p: Patient, interior: Interior) -> dict[str, Tree]:
 def large_vessels(p: Patient) -> dict[str, Array]:
     """Named tubes: (N, 4) of canonical x, y, z and radius in mm."""
     g = p.aorta
-    hx, hy, hz = (c - d for c, d in zip(anatomy.heart_point(p, (0, 20, -34)), (0, 20, -34),
-                                        strict=True))
+    hx, hy, hz = (
+        c - d for c, d in zip(anatomy.heart_point(p, (0, 20, -34)), (0, 20, -34), strict=True)
+    )
 
     def root(x: float, y: float, z: float, r: float) -> tuple[float, float, float, float]:
         return x + 0.6 * hx, y + 0.6 * hy, z + 0.4 * hz, r
 
     knots: dict[str, list[tuple[float, float, float, float]]] = {
         "aorta": [
-            root(2, 16, -42, 15 * g), root(10, 24, -22, 16 * g), (15, 23, 2, 15.5 * g),
-            (11, 13, 24, 14.5 * g), (-2, -2, 33, 13.5 * g), (-17, -22, 30, 13 * g),
-            (-26, -42, 14, 12.5 * g), (-28, -50, -15, 12.3 * g), (-27, -53, -50, 12 * g),
-            (-22, -54, -95, 11.5 * g), (-12, -48, -135, 11 * g), (-6, -42, -215, 10 * g),
+            root(2, 16, -42, 15 * g),
+            root(10, 24, -22, 16 * g),
+            (15, 23, 2, 15.5 * g),
+            (11, 13, 24, 14.5 * g),
+            (-2, -2, 33, 13.5 * g),
+            (-17, -22, 30, 13 * g),
+            (-26, -42, 14, 12.5 * g),
+            (-28, -50, -15, 12.3 * g),
+            (-27, -53, -50, 12 * g),
+            (-22, -54, -95, 11.5 * g),
+            (-12, -48, -135, 11 * g),
+            (-6, -42, -215, 10 * g),
         ],
         "pulmonary trunk": [
-            root(-14, 42, -36, 13), root(-20, 36, -16, 14), (-20, 18, -5, 13.5), (-24, 2, -1, 12),
+            root(-14, 42, -36, 13),
+            root(-20, 36, -16, 14),
+            (-20, 18, -5, 13.5),
+            (-24, 2, -1, 12),
         ],
         "left pulmonary artery": [
-            (-22, 6, -2, 11.5), (-34, -8, 2, 11), (-46, -20, -4, 9.5), (-50, -30, -18, 7.5),
+            (-22, 6, -2, 11.5),
+            (-34, -8, 2, 11),
+            (-46, -20, -4, 9.5),
+            (-50, -30, -18, 7.5),
             (-52, -36, -34, 6),
         ],
         "right pulmonary artery": [
-            (-18, 14, -7, 11), (2, 2, -12, 11), (24, -4, -15, 10.5), (40, -8, -18, 9.5),
-            (50, -18, -26, 7.5), (52, -26, -40, 6),
+            (-18, 14, -7, 11),
+            (2, 2, -12, 11),
+            (24, -4, -15, 10.5),
+            (40, -8, -18, 9.5),
+            (50, -18, -26, 7.5),
+            (52, -26, -40, 6),
         ],
         "superior vena cava": [
-            root(26, 14, -42, 10), (26, 15, -5, 9.5), (25, 14, 25, 9), (24, 14, 48, 8.5),
-            (30, 10, 72, 7), (52, 4, 92, 6), (92, -4, 100, 5.5),
+            root(26, 14, -42, 10),
+            (26, 15, -5, 9.5),
+            (25, 14, 25, 9),
+            (24, 14, 48, 8.5),
+            (30, 10, 72, 7),
+            (52, 4, 92, 6),
+            (92, -4, 100, 5.5),
         ],
         "left brachiocephalic vein": [
-            (22, 16, 44, 7), (4, 28, 50, 6.5), (-20, 26, 60, 6.5), (-34, 14, 76, 6),
-            (-58, 4, 92, 6), (-96, -4, 100, 5.5),
+            (22, 16, 44, 7),
+            (4, 28, 50, 6.5),
+            (-20, 26, 60, 6.5),
+            (-34, 14, 76, 6),
+            (-58, 4, 92, 6),
+            (-96, -4, 100, 5.5),
         ],
         "brachiocephalic artery": [
-            (8, 10, 30, 6.5), (12, 8, 52, 6), (20, 2, 78, 5.5), (24, 0, 130, 4.5),
+            (8, 10, 30, 6.5),
+            (12, 8, 52, 6),
+            (20, 2, 78, 5.5),
+            (24, 0, 130, 4.5),
         ],
         "left carotid artery": [(-4, -2, 38, 4.5), (-12, -2, 70, 4.2), (-22, -2, 130, 4)],
         "left subclavian artery": [
-            (-14, -16, 36, 5), (-24, -18, 70, 4.8), (-44, -16, 94, 4.5), (-90, -12, 102, 4),
+            (-14, -16, 36, 5),
+            (-24, -18, 70, 4.8),
+            (-44, -16, 94, 4.5),
+            (-90, -12, 102, 4),
         ],
         "inferior vena cava": [
-            root(24, 4, -72, 11.5), (24, -6, -100, 11.5), (24, -12, -140, 11), (20, -20, -215, 10),
+            root(24, 4, -72, 11.5),
+            (24, -6, -100, 11.5),
+            (24, -12, -140, 11),
+            (20, -20, -215, 10),
         ],
         "azygos vein": [(6, -42, -120, 3), (8, -44, -20, 3.6), (12, -40, 10, 4), (22, -8, 18, 4)],
     }
@@ -202,7 +241,10 @@ def central_airways() -> Array:
     """Trachea and main bronchi, (N, 4) with the outer radius."""
     trachea = smooth_path(
         [
-            (0, -12, 150, 9.5), (1, -14, 110, 10), (2, -18, 60, 10), (3, -23, 14, 10),
+            (0, -12, 150, 9.5),
+            (1, -14, 110, 10),
+            (2, -18, 60, 10),
+            (3, -23, 14, 10),
             (3, -24, 3, 9.5),
         ]
     )
@@ -219,7 +261,13 @@ def oesophagus() -> Array:
     """(N, 4) of canonical x, y, z and outer radius."""
     return smooth_path(
         [
-            (-2, -28, 150, 6), (-5, -32, 90, 6.5), (-7, -36, 40, 7), (-5, -40, 0, 7),
-            (-4, -41, -50, 7), (-10, -36, -95, 7.5), (-22, -24, -122, 8), (-38, -10, -132, 9),
+            (-2, -28, 150, 6),
+            (-5, -32, 90, 6.5),
+            (-7, -36, 40, 7),
+            (-5, -40, 0, 7),
+            (-4, -41, -50, 7),
+            (-10, -36, -95, 7.5),
+            (-22, -24, -122, 8),
+            (-38, -10, -132, 9),
         ]
     )
