@@ -19,6 +19,8 @@ from gradio.data_classes import FileData
 
 from rad3d.errors import Cancelled, Rad3dError
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
+from rad3d.service.crosscheck import cross_check
+from rad3d.service.export import report_json, report_text
 from rad3d.types import (
     DiagnosisEvent,
     DoneEvent,
@@ -207,9 +209,6 @@ class Handlers:
         return self._finished(event)
 
     def _finished(self, event: DoneEvent) -> RunView:
-        from rad3d.service.crosscheck import cross_check
-        from rad3d.service.export import report_json, report_text
-
         report = event.report
         found = cross_check(report.text, report.diagnosis)
         html = render.report_panel(report.text, render.report_status(report), found)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 
 from rad3d.ui.about_tab import about_tab
+from rad3d.ui.api import add_endpoints
 from rad3d.ui.handlers import Handlers
 from rad3d.ui.render import DISCLAIMER
 from rad3d.ui.report_tab import report_tab
@@ -45,6 +46,7 @@ def build_ui(service: Service, settings: Settings) -> gr.Blocks:
                 viewer = report_tab(service, settings, handlers)
             with gr.Tab("About"):
                 about_tab(service)
+        add_endpoints(service, sessions, settings.default_variant)
         demo.load(handlers.start, None, viewer, show_progress="hidden", api_visibility="private")
         demo.unload(handlers.end)
     demo.queue(max_size=settings.queue_size, default_concurrency_limit=2)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 KEY_HEADER = "X-Rad3d-Key"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
+_AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _PRIVATE = {"Cache-Control": "no-store"}
 _THUMBNAIL_WINDOW = (-300.0, 1600.0)
 
@@ -103,7 +104,11 @@ def _slice(volume: Volume, request: Request) -> Response:
         level, width = float(query.get("level", "-600")), float(query.get("width", "1500"))
     except ValueError:
         raise BadRequest("A slice needs numbers for index, level and width.") from None
-    pixels = render_slice(volume, query.get("plane", "axial"), index, width, level)
+    plane = query.get("plane", "axial")
+    axis = _AXES.get(plane)
+    if axis is None or not 0 <= index < volume.shape[axis] or not width > 0:
+        raise BadRequest(f"There is no {plane} slice {index} with a window of {width:g} HU.")
+    pixels = render_slice(volume, plane, index, width, level)
     return Response(encode_jpeg(pixels), media_type="image/jpeg", headers=_PRIVATE)
 
 
@@ -120,11 +125,18 @@ class Thumbnails:
         sample = request.path_params["sample"]
         if sample not in self._paths:
             return PlainTextResponse("There is no such sample.", status_code=404)
+        try:
+            picture = self._picture(sample)
+        except Rad3dError as error:
+            return PlainTextResponse(str(error), status_code=404)
+        headers = {"Cache-Control": "max-age=3600"}
+        return Response(picture, media_type="image/jpeg", headers=headers)
+
+    def _picture(self, sample: str) -> bytes:
         with self._lock:
             if sample not in self._pictures:
                 self._pictures[sample] = self._render(sample)
-        headers = {"Cache-Control": "max-age=3600"}
-        return Response(self._pictures[sample], media_type="image/jpeg", headers=headers)
+            return self._pictures[sample]
 
     def _render(self, sample: str) -> bytes:
         volume = read_volume(self._paths[sample])

@@ -170,6 +170,8 @@ class FakeService:
         cancel: threading.Event,
     ) -> Iterator[Event]:
         """Stages, diagnosis, words, report."""
+        if self._volumes.get(session) is None:
+            raise BadRequest("There is no open scan.", "Open one first.", code="no_volume")
         start = time.monotonic()
         diagnosis = fake_diagnosis()
         for stage, fraction in (("Reading the scan", 0.1), ("Encoding the scan", 0.4)):

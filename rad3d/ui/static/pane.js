@@ -3,7 +3,7 @@
 import { PLANES, edgeMarks } from "./orient.js";
 import { displayAt, planeSize, voxelAt } from "./planes.js";
 
-const CROSSHAIR = "rgba(96, 201, 255, 0.75)";
+const CROSSHAIR = ["rgba(0, 0, 0, 0.45)", "rgba(96, 201, 255, 0.85)"]; // a dark edge, then the line
 const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
 
 /** Markup of one pane; all text is set later through textContent. */
@@ -100,8 +100,6 @@ export class Pane {
     const [x, y] = [frame.x + u * frame.width, frame.y + v * frame.height];
     const gap = 9 * ratio;
     const { width, height } = this.canvas;
-    context.strokeStyle = CROSSHAIR;
-    context.lineWidth = ratio;
     context.beginPath();
     for (const [x1, y1, x2, y2] of [
       [0, y, x - gap, y], [x + gap, y, width, y], [x, 0, x, y - gap], [x, y + gap, x, height],
@@ -109,7 +107,11 @@ export class Pane {
       context.moveTo(x1, y1);
       context.lineTo(x2, y2);
     }
-    context.stroke();
+    CROSSHAIR.forEach((color, i) => {
+      context.strokeStyle = color;
+      context.lineWidth = ratio * (i === 0 ? 3 : 1);
+      context.stroke();
+    });
   }
 
   #label() {

@@ -1,0 +1,71 @@
+"""Runs the app inside a test: a small chest to open, a free port, a private upload folder."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from rad3d.settings import Settings
+from rad3d.ui import build_ui, launch_options
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextlib.contextmanager
+def running_app(service: Any, tmp_path: Path, **settings: Any) -> Iterator[str]:
+    """The address of a real app around ``service``, which may be a fake."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+        own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
+        demo = build_ui(service, own)
+        try:
+            _, url, _ = demo.launch(prevent_thread_lock=True, **launch_options(service, own))
+            yield url.rstrip("/")
+        finally:
+            demo.close(verbose=False)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def small_chest(path: Path, shift: float = 0.0) -> Path:
+    """A body with two lungs, heart and spine: 96 x 96 x 60 voxels of 3.6 x 3.6 x 5 mm, stored LPS.
+
+    The right lung is the larger one, so that mirroring shows.
+    """
+    shape = (96, 96, 60)
+    grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
+    x, y, z = grid
+    hu = np.full(shape, -1000.0)
+    hu[(x / 0.9) ** 2 + (y / 0.62) ** 2 < 1] = 35.0 + shift
+    for centre, width in ((0.42, 0.33), (-0.42, 0.27)):
+        lung = ((x - centre) / width) ** 2 + (y / 0.46) ** 2 + (z / 0.85) ** 2 < 1
+        hu[lung] = -860.0
+    hu[((x + 0.08) / 0.25) ** 2 + ((y - 0.12) / 0.25) ** 2 + ((z + 0.2) / 0.4) ** 2 < 1] = 45.0
+    hu[(x / 0.09) ** 2 + ((y + 0.42) / 0.1) ** 2 < 1] = 350.0
+    hu += np.random.default_rng(0).normal(0, 12, shape)
+    affine = np.diag([3.6, 3.6, 5.0, 1.0])
+    affine[:3, 3] = (-171.0, -171.0, -147.5)
+    image = nib.Nifti1Image(hu.astype(np.int16), affine)
+    lps = nib.orientations.axcodes2ornt(("L", "P", "S"))
+    image.as_reoriented(lps).to_filename(path)
+    return path

@@ -1,0 +1,177 @@
+"""The app through ``gradio_client``: open a scan, stream a report, refuse, keep sessions apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from browser.fakes import FAKE_TEXT, FakeCard, FakeService
+from browser.launch import running_app, small_chest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from rad3d.labels import LABELS
+
+KEY = "X-Rad3d-Key"
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def service(chest: Path) -> FakeService:
+    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
+
+
+@pytest.fixture(scope="module")
+def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=2) as url:
+        yield url
+
+
+@pytest.fixture
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+def test_a_scan_is_opened_and_its_report_streams(client: Client, chest: Path) -> None:
+    facts = client.predict(handle_file(chest), api_name="/open_scan")
+    assert facts["shape"] == [96, 96, 60]
+    job = client.submit("phantom-l/v3", {}, api_name="/write_report")
+    job.result(timeout=60)
+    events = job.outputs()
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "stage"
+    assert kinds[-1] == "done"
+    assert kinds.count("text") > 20, "the report comes in pieces"
+    diagnosis = next(event for event in events if event["event"] == "diagnosis")
+    assert [row["label"] for row in diagnosis["diagnosis"]] == list(LABELS)
+    assert events[-1]["report"]["text"] == FAKE_TEXT
+
+
+def test_generation_options_reach_the_engine(client: Client, chest: Path) -> None:
+    client.predict(handle_file(chest), api_name="/open_scan")
+    job = client.submit("phantom-l/v3", {"max_new_tokens": 5}, api_name="/write_report")
+    job.result(timeout=60)
+    assert job.outputs()[-1]["report"]["n_tokens"] == 5
+    with pytest.raises(AppError, match="max_new_tokens must lie between"):
+        client.predict("phantom-l/v3", {"max_new_tokens": 0}, api_name="/write_report")
+
+
+def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
+    client: Client, service: FakeService, chest: Path, tmp_path: Path
+) -> None:
+    facts = client.predict(handle_file(chest), api_name="/open_scan")
+    bad = tmp_path / "notes.nii.gz"
+    bad.write_text("this is not a scan")
+    with pytest.raises(AppError) as refused:
+        client.predict(handle_file(bad), api_name="/open_scan")
+    assert "Traceback" not in str(refused.value)
+    assert str(refused.value).strip().endswith(".")
+    kept = [service.volume(token) for token in service.open_sessions]
+    assert any(volume is not None and volume.sha256 == facts["sha256"] for volume in kept)
+
+
+def test_two_clients_do_not_see_each_others_scans(
+    address: str, service: FakeService, chest: Path, tmp_path: Path
+) -> None:
+    one, two = Client(address, verbose=False), Client(address, verbose=False)
+    first = one.predict(handle_file(chest), api_name="/open_scan")
+    other = small_chest(tmp_path / "other.nii.gz", shift=15.0)
+    second = two.predict(handle_file(other), api_name="/open_scan")
+    assert first["sha256"] != second["sha256"]
+    open_hashes = [v.sha256 for t in service.open_sessions if (v := service.volume(t))]
+    assert {first["sha256"], second["sha256"]} <= set(open_hashes)
+
+
+def test_a_report_without_a_scan_is_refused(address: str) -> None:
+    fresh = Client(address, verbose=False)
+    with pytest.raises(AppError, match="scan"):
+        fresh.predict("phantom-l/v3", {}, api_name="/write_report")
+
+
+def test_a_volume_is_handed_out_only_with_its_sessions_key(
+    address: str, service: FakeService, client: Client, chest: Path
+) -> None:
+    client.predict(handle_file(chest), api_name="/open_scan")
+    token = service.open_sessions[-1]
+    for headers in ({}, {KEY: "guess"}, {KEY: ""}):
+        assert httpx.get(f"{address}/rad3d/volume", headers=headers).status_code == 404
+    assert httpx.get(f"{address}/rad3d/volume?key={token}").status_code == 404, "not by URL"
+    answer = httpx.get(f"{address}/rad3d/volume", headers={KEY: token})
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.content[344:347] == b"n+1"
+
+
+def test_slices_are_rendered_for_the_fallback(
+    address: str, service: FakeService, client: Client, chest: Path
+) -> None:
+    client.predict(handle_file(chest), api_name="/open_scan")
+    token = service.open_sessions[-1]
+    for plane in ("axial", "coronal", "sagittal"):
+        query = {"plane": plane, "index": "30", "level": "-600", "width": "1500"}
+        answer = httpx.get(f"{address}/rad3d/slice", params=query, headers={KEY: token})
+        assert answer.status_code == 200
+        assert answer.content[:3] == b"\xff\xd8\xff"
+    bad = {"plane": "axial", "index": "9999", "level": "0", "width": "100"}
+    assert httpx.get(f"{address}/rad3d/slice", params=bad, headers={KEY: token}).status_code == 404
+    words = {"plane": "axial", "index": "three"}
+    assert (
+        httpx.get(f"{address}/rad3d/slice", params=words, headers={KEY: token}).status_code == 404
+    )
+
+
+def test_only_the_viewers_own_files_are_served(address: str) -> None:
+    assert httpx.get(f"{address}/rad3d/static/viewer.js").status_code == 200
+    for name in ("package.json", "..%2Fserving.py", "nothing.js", "%2Fetc%2Fpasswd"):
+        assert httpx.get(f"{address}/rad3d/static/{name}").status_code == 404
+
+
+def test_a_path_that_is_no_upload_is_refused(address: str) -> None:
+    """The upload event's value comes from the browser; it must not open files of the server."""
+    config = httpx.get(f"{address}/config").json()
+    source = next(c for c in config["components"] if c["props"].get("elem_id") == "source")
+    event = next(d for d in config["dependencies"] if d["inputs"] == [source["id"]])
+    payload = {
+        "fn_index": event["id"],
+        "session_hash": "intruder",
+        "data": [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}],
+    }
+    httpx.post(f"{address}/gradio_api/queue/join", json=payload)
+    with httpx.stream(
+        "GET", f"{address}/gradio_api/queue/data", params={"session_hash": "intruder"}, timeout=20
+    ) as stream:
+        answer = ""
+        for line in stream.iter_lines():
+            answer += line
+            if "process_completed" in line:
+                break
+    assert '"success":false' in answer.replace(" ", "")
+    assert "root:" not in answer
+
+
+def test_an_upload_over_the_limit_is_refused(address: str, tmp_path: Path) -> None:
+    large = tmp_path / "large.nii"
+    large.write_bytes(b"\0" * (3 * 2**20))
+    answer = httpx.post(f"{address}/gradio_api/upload", files={"files": large.open("rb")})
+    assert answer.status_code == 413
+
+
+def test_a_closed_client_leaves_nothing_behind(
+    address: str, service: FakeService, chest: Path
+) -> None:
+    before = set(service.open_sessions)
+    closing = Client(address, verbose=False)
+    closing.predict(handle_file(chest), api_name="/open_scan")
+    assert set(service.open_sessions) - before
+    closing.close()
+    for _ in range(100):
+        if set(service.open_sessions) <= before:
+            return
+        httpx.get(f"{address}/config")  # a moment for the server to notice
+    pytest.fail("the session is still there")
