@@ -1,0 +1,216 @@
+"""A quick look at what part of the body a CT shows, on a coarse grid (about 4 mm, under 0.15 s).
+
+Lungs are low-density regions that are not the air around the patient. That air touches the sides of
+the image and is as thin as air; lung that touches the sides because the field of view was cropped
+is denser. Bowel gas is as thin as air, so it does not count as lung either.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from rad3d.types import FloatArray, Note
+
+BoolArray = npt.NDArray[np.bool_]
+
+COARSE_MM = 4.0
+LOW_DENSITY_HU = -450.0
+TISSUE_HU = -350.0
+LUNG_MEDIAN_HU = (-960.0, -450.0)
+AROUND_PATIENT_HU = -930.0
+LEAST_LUNG_ML = 20.0
+LUNG_RADIUS_MM = 12.0
+NOT_CHEST_SHARE = 0.06
+"""Lung share of the body below which there is no chest; chest scans have 0.12 to 0.45."""
+BEYOND_CHEST_SLICES = 0.40
+"""Share of the slices with lung below which much more than the chest was scanned."""
+CROPPED_CM2 = 40.0
+END_AREA = 0.5
+BODY_WIDTH_MM = (190.0, 620.0)
+"""Widest slice of an adult body, arms included; a small child may be narrower."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a coarse look found.
+
+    Attributes:
+        lung_ml: volume of the lungs.
+        lung_share: lung volume / volume of the body with its lungs.
+        slices_with_lung: share of the axial slices that show lung.
+        cut_cm2: side -> lung area on that face of the image.
+        end_area: (feet end, head end) lung area in the end slice / in the largest slice.
+        width_mm: left-right width of the body, None where it touches a side of the image.
+    """
+
+    lung_ml: float
+    lung_share: float
+    slices_with_lung: float
+    cut_cm2: dict[str, float]
+    end_area: tuple[float, float]
+    width_mm: float | None
+
+
+def anatomy_notes(hu: npt.NDArray[Any], affine: FloatArray) -> tuple[Note, ...]:
+    """Warnings about a body part, a field of view or a size that is not a whole chest's."""
+    return notes_of(look_at(hu, affine))
+
+
+def look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
+    """Find body and lungs in (X, Y, Z) RAS+ HU on a coarse grid."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # Smaller than COARSE_MM where the scan is small in mm, so that a wrong header changes little.
+    extent = spacing * np.array(hu.shape)
+    wanted = min(COARSE_MM, float(extent[:2].max()) / 70)
+    step = [
+        max(1, round(wanted / s)) if n >= 32 else 1 for s, n in zip(spacing, hu.shape, strict=True)
+    ]
+    coarse = hu[:: step[0], :: step[1], :: step[2]].astype(np.float32)
+    pitch = spacing * step
+    smooth = ndimage.uniform_filter(coarse, 3 if pitch.max() < 6 else (3, 3, 1))
+    body = _body(smooth)
+    lung = _lungs(smooth, body, pitch)
+    voxel_ml = float(np.prod(pitch)) / 1000
+    lung_ml = float(lung.sum()) * voxel_ml
+    whole = float((body | lung).sum()) * voxel_ml
+    areas = lung.sum(axis=(0, 1)) * float(pitch[0] * pitch[1]) / 100
+    largest = float(areas.max()) or 1.0
+    return Anatomy(
+        lung_ml=lung_ml,
+        lung_share=lung_ml / whole if whole else 0.0,
+        slices_with_lung=float((areas > 0.12 * largest).mean()) if lung_ml else 0.0,
+        cut_cm2={
+            "left": _face(lung[0], pitch[1] * pitch[2]),
+            "right": _face(lung[-1], pitch[1] * pitch[2]),
+            "back": _face(lung[:, 0], pitch[0] * pitch[2]),
+            "front": _face(lung[:, -1], pitch[0] * pitch[2]),
+        },
+        end_area=(float(areas[:2].mean()) / largest, float(areas[-2:].mean()) / largest),
+        width_mm=_width(body, float(pitch[0])),
+    )
+
+
+def notes_of(found: Anatomy) -> tuple[Note, ...]:
+    """The warnings that follow from an :class:`Anatomy`."""
+    notes: list[Note] = []
+    if found.lung_share < NOT_CHEST_SHARE:
+        text = (
+            "This does not look like a chest: hardly any lung was found "
+            f"({found.lung_ml:.0f} ml, {found.lung_share:.0%} of the body). "
+            "A report about it means nothing."
+        )
+        notes.append(Note("warning", "not_chest", text))
+        return (*notes, *_size_notes(found))
+    if found.slices_with_lung < BEYOND_CHEST_SLICES:
+        text = (
+            f"Only {found.slices_with_lung:.0%} of the slices show lung: the scan covers much more "
+            "than the chest, and the report may miss parts of it."
+        )
+        notes.append(Note("warning", "beyond_chest", text))
+    cut = [side for side, area in found.cut_cm2.items() if area > CROPPED_CM2]
+    ends = [
+        name
+        for name, share in zip(("feet", "head"), found.end_area, strict=True)
+        if share > END_AREA
+    ]
+    if cut or ends:
+        where = [f"on the {s}" if s in ("left", "right") else f"at the {s}" for s in cut]
+        where += [f"at the {e} end" for e in ends]
+        text = (
+            f"The field of view is cropped: lung is cut off {', '.join(where)}, and the report "
+            "cannot know what lies there."
+        )
+        notes.append(Note("warning", "cropped_fov", text))
+    return (*notes, *_size_notes(found))
+
+
+def _size_notes(found: Anatomy) -> list[Note]:
+    if found.width_mm is None or BODY_WIDTH_MM[0] <= found.width_mm <= BODY_WIDTH_MM[1]:
+        return []
+    text = (
+        f"The body would be {found.width_mm / 10:.0f} cm wide: the voxel size in the header is "
+        "probably wrong (or the patient is a small child), and every size in the report with it."
+    )
+    return [Note("warning", "implausible_body", text)]
+
+
+def _body(smooth: npt.NDArray[np.float32]) -> BoolArray:
+    """Largest connected piece of tissue without the couch, holes not filled."""
+    tissue = ndimage.binary_opening(smooth > TISSUE_HU, iterations=1)
+    pieces, n = ndimage.label(tissue)
+    if not n:
+        return np.zeros(smooth.shape, bool)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray(pieces == sizes.argmax())
+
+
+def _lungs(smooth: npt.NDArray[np.float32], body: BoolArray, pitch: FloatArray) -> BoolArray:
+    """Large low-density regions inside the body, cropped ones included."""
+    low = smooth < LOW_DENSITY_HU
+    low &= ~_outside(smooth, low)
+    # Between front and back of the body, or against a side of the image: not foam of the couch.
+    behind = np.logical_or.accumulate(body, axis=1)
+    before = np.logical_or.accumulate(body[:, ::-1], axis=1)[:, ::-1]
+    low &= (behind & before) | _shadow_of_border(low, behind, before)
+    pieces, n = ndimage.label(low)
+    lung = np.zeros(smooth.shape, bool)
+    if not n:
+        return lung
+    voxel_ml = float(np.prod(pitch)) / 1000
+    sizes = np.bincount(pieces.ravel()) * voxel_ml
+    for index in np.flatnonzero(sizes >= LEAST_LUNG_ML):
+        if index == 0:
+            continue
+        region = pieces == index
+        median = float(np.median(smooth[region]))
+        if not LUNG_MEDIAN_HU[0] <= median <= LUNG_MEDIAN_HU[1]:
+            continue
+        depth = ndimage.distance_transform_edt(_crop(region), sampling=pitch)
+        if depth.max() >= LUNG_RADIUS_MM:
+            lung |= region
+    return lung
+
+
+def _outside(smooth: npt.NDArray[np.float32], low: BoolArray) -> BoolArray:
+    """Air around the patient: low-density voxels grown from true air at the image's four sides."""
+    air = smooth < AROUND_PATIENT_HU
+    pieces, n = ndimage.label(air)
+    if not n:
+        return np.zeros(low.shape, bool)
+    sides = np.concatenate(
+        [pieces[0].ravel(), pieces[-1].ravel(), pieces[:, 0].ravel(), pieces[:, -1].ravel()]
+    )
+    counts = np.bincount(sides, minlength=n + 1)
+    counts[0] = 0
+    outside = np.isin(pieces, np.flatnonzero(counts > 8))
+    # The blurred rim between air and skin belongs to the outside as well.
+    return np.asarray(ndimage.binary_dilation(outside, iterations=2) & low)
+
+
+def _shadow_of_border(low: BoolArray, behind: BoolArray, before: BoolArray) -> BoolArray:
+    """Low-density columns that reach the front or back face of the image, body on the other side."""
+    at_back = np.logical_and.accumulate(low, axis=1)
+    at_front = np.logical_and.accumulate(low[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray((at_back & before) | (at_front & behind) | (at_back & at_front))
+
+
+def _crop(region: BoolArray) -> BoolArray:
+    box = ndimage.find_objects(region.astype(np.uint8))[0]
+    return np.pad(region[box], 1, mode="edge")
+
+
+def _face(area: BoolArray, pixel_mm2: float) -> float:
+    return float(area.sum()) * float(pixel_mm2) / 100
+
+
+def _width(body: BoolArray, pitch_mm: float) -> float | None:
+    columns = np.flatnonzero(body.sum(axis=(1, 2)) > 0.02 * max(1, body.sum(axis=(1, 2)).max()))
+    if not len(columns) or columns[0] <= 1 or columns[-1] >= body.shape[0] - 2:
+        return None
+    return float(columns[-1] - columns[0] + 1) * pitch_mm

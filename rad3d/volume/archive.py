@@ -1,0 +1,124 @@
+"""Zip files: unpacked into a private temporary folder under neutral names, and removed again.
+
+Names inside the zip are never used as paths, sizes it claims are checked before and while
+unpacking, and zips inside the zip are ignored.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from rad3d.errors import BadVolume
+from rad3d.types import Note
+from rad3d.volume.decoded import Decoded, Limits
+from rad3d.volume.dicom import decode_dicom, is_dicom
+
+MOST_MEMBERS = 20_000
+PIECE_BYTES = 2**20
+ENCRYPTED = 0x1
+JUNK_NAMES = ("dicomdir", "thumbs.db", "version", "lockfile")
+JUNK_ENDINGS = (
+    ".zip", ".txt", ".json", ".xml", ".html", ".htm", ".pdf", ".png", ".jpg", ".jpeg", ".csv",
+    ".exe", ".inf", ".ini", ".dll", ".js", ".css",
+)  # fmt: skip
+
+
+def read_zip(
+    path: Path, limits: Limits, decode_files: Callable[[Sequence[Path]], Decoded]
+) -> Decoded:
+    """Read the one scan in a zip: a DICOM series, a NIfTI file, or a ``.hdr``/``.img`` pair.
+
+    Args:
+        path: the zip.
+        limits: for everything that is unpacked.
+        decode_files: reads one NIfTI file or the two files of a pair.
+
+    Raises:
+        BadVolume: where it holds no scan or several, or is over a limit.
+        zipfile.BadZipFile: and other errors of the archive itself; the caller words them.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="rad3d-") as folder,
+        zipfile.ZipFile(path) as archive,
+    ):
+        files = _unpack(archive, _members(archive, limits), Path(folder), limits)
+        images = [f for f in files if f.name.endswith((".nii", ".hdr", ".img"))]
+        slices = [f for f in files if f not in images and is_dicom(f)]
+        if slices:
+            return decode_dicom(slices, limits)
+        chosen = _one_image(images)
+        decoded = decode_files(chosen)
+        note = Note("info", "zip", "Unpacked from a zip file.")
+        return replace(decoded, notes=(note, *decoded.notes))
+
+
+def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
+    everything = archive.infolist()
+    if len(everything) > MOST_MEMBERS:
+        raise BadVolume(
+            f"The zip holds {len(everything):,} files; the limit is {MOST_MEMBERS:,}.",
+            "Make a zip with the files of one series only.",
+            code="too_large",
+        )
+    kept = [m for m in everything if not m.is_dir() and m.file_size and not _is_junk(m.filename)]
+    if any(member.flag_bits & ENCRYPTED for member in kept):
+        raise BadVolume(
+            "The zip is protected by a password.",
+            "Make the zip again, without a password.",
+            code="bad_zip",
+        )
+    limits.check_bytes(sum(member.file_size for member in kept), "The zip, unpacked,")
+    return kept
+
+
+def _is_junk(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/").lower())
+    hidden = any(part.startswith(".") or part == "__macosx" for part in path.parts)
+    return hidden or path.name in JUNK_NAMES or path.name.endswith(JUNK_ENDINGS)
+
+
+def _unpack(
+    archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder: Path, limits: Limits
+) -> list[Path]:
+    """Write the members as 00000.nii, 00001.dcm, ...; the ending only says what to try first."""
+    total, files = 0, []
+    for i, member in enumerate(members):
+        target = folder / f"{i:05d}{_ending(member.filename)}"
+        with archive.open(member) as source, target.open("wb") as out:
+            while piece := source.read(PIECE_BYTES):
+                total += len(piece)
+                limits.check_bytes(total, "The zip, unpacked,")
+                out.write(piece)
+        files.append(target)
+    return files
+
+
+def _ending(name: str) -> str:
+    plain = name.lower().removesuffix(".gz")
+    return next((e for e in (".nii", ".hdr", ".img") if plain.endswith(e)), ".dcm")
+
+
+def _one_image(images: list[Path]) -> list[Path]:
+    niftis = [f for f in images if f.suffix == ".nii"]
+    halves = [f for f in images if f.suffix != ".nii"]
+    if len(niftis) == 1 and not halves:
+        return niftis
+    if not niftis and len(halves) == 2 and {f.suffix for f in halves} == {".hdr", ".img"}:
+        return sorted(halves)
+    if not niftis and len(halves) == 1:
+        return halves
+    if not images:
+        raise BadVolume(
+            "The zip holds no scan: neither DICOM nor NIfTI files.",
+            "Make a zip with the DICOM files of one series, or give a .nii.gz file.",
+            code="empty_zip",
+        )
+    raise BadVolume(
+        f"The zip holds {len(images)} image files.",
+        "Give one scan at a time.",
+        code="several_volumes",
+    )

@@ -1,0 +1,141 @@
+"""From a file to a checked :class:`~rad3d.types.Volume`, or to one sentence why not.
+
+:func:`read_volume` reads ``.nii`` and ``.nii.gz`` (NIfTI-1 and -2, either byte order), ``.hdr`` and
+``.img`` pairs, zipped pairs, zipped NIfTI and zipped DICOM series. What a file is, its first bytes
+say, never its name. Nothing that identifies a person is kept from a header.
+
+Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
+
+* unreadable: ``not_found empty_file lfs_pointer html_page single_dicom wrong_format not_gzip
+  corrupt_gzip corrupt_header truncated size_mismatch half_pair not_nifti bad_zip empty_zip
+  several_volumes bad_dicom multiframe_dicom``
+* not one three-dimensional volume: ``not_3d``; not one number per voxel: ``not_scalar``
+* not Hounsfield units: ``constant label_map too_many_invalid no_intercept rescaled_twice noise
+  not_hu not_ct``
+* geometry: ``too_few_voxels bad_affine sheared no_orientation implausible_size irregular_slices``
+* over a limit: ``too_large``
+
+A volume that is read may carry warning notes: ``not_chest beyond_chest cropped_fov
+implausible_body invalid_voxels spacing_unit``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rad3d.errors import BadVolume
+from rad3d.types import Note, Volume
+from rad3d.volume.archive import read_zip
+from rad3d.volume.checks import check_voxels
+from rad3d.volume.decoded import Decoded, Limits
+from rad3d.volume.nifti import decode_nifti, sniff
+
+__all__ = ["Decoded", "Limits", "decode", "read_volume"]
+
+NAME_LENGTH = 120
+
+
+def read_volume(
+    path: Path | str | Sequence[Path | str], name: str | None = None, limits: Limits = Limits()
+) -> Volume:
+    """Read and check a CT scan.
+
+    Args:
+        path: a file, or the two files of a ``.hdr``/``.img`` pair in any order.
+        name: shown to the person; the file's name unless given.
+        limits: how much may be unpacked and read.
+
+    Returns:
+        A volume in HU with RAS+ axes; its notes say what was read and what was done.
+
+    Raises:
+        BadVolume: with a code from the list above.
+    """
+    paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+    decoded = decode(paths, limits, name or paths[0].name)
+    notes = check_voxels(decoded)
+    shown = "".join(c for c in (name or paths[0].name) if c.isprintable())[-NAME_LENGTH:] or "scan"
+    return Volume.from_array(decoded.values, decoded.affine, shown, (*decoded.notes, *notes))
+
+
+def decode(paths: Sequence[Path], limits: Limits = Limits(), name: str | None = None) -> Decoded:
+    """Voxels, affine and notes of a file or pair, before any look at what the values mean."""
+    for path in paths:
+        _check_file(path, limits)
+    if len(paths) == 1:
+        name = name or paths[0].name
+        kind = sniff(paths[0], name)
+        if kind == "zip":
+            return _decode_zip(paths[0], limits)
+        if kind in ("hdr", "img"):
+            paths = [paths[0], _other_half(paths[0], kind, name)]
+    if len(paths) == 2:
+        header, image = _pair(paths)
+        return decode_nifti(header, image, limits)
+    if len(paths) != 1:
+        raise BadVolume(
+            f"{len(paths)} files were given.",
+            "Give one scan: one NIfTI file, one .hdr/.img pair, or one zip.",
+            code="several_volumes",
+        )
+    return decode_nifti(paths[0], None, limits, named_gz=(name or "").lower().endswith(".gz"))
+
+
+def _check_file(path: Path, limits: Limits) -> None:
+    if not path.is_file():
+        raise BadVolume("There is no such file.", "Check the path.", code="not_found")
+    size = path.stat().st_size
+    if size == 0:
+        raise BadVolume(
+            "The file is empty (0 bytes).",
+            "Download or export it again; the copy was probably interrupted.",
+            code="empty_file",
+        )
+    limits.check_bytes(size, "The file")
+
+
+def _decode_zip(path: Path, limits: Limits) -> Decoded:
+    try:
+        return read_zip(path, limits, lambda files: decode(files, limits))
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+        raise BadVolume(
+            "The zip file is damaged or uses an unknown compression.",
+            "Make the zip again, without a password.",
+            code="bad_zip",
+        ) from error
+
+
+def _other_half(path: Path, kind: str, name: str) -> Path:
+    """The sibling of a ``.hdr`` or ``.img`` on disk; refuses where it is missing."""
+    missing = ".img" if kind == "hdr" else ".hdr"
+    for suffix in (missing, missing.upper(), f"{missing}.gz"):
+        stem = path.name[:-3] if path.suffix.lower() == ".gz" else path.name
+        other = path.with_name(Path(stem).stem + suffix)
+        if other.is_file() and other != path and other.stat().st_size:
+            return other
+    raise BadVolume(
+        f"This is only one half of a pair: the {missing} file that belongs to it is missing.",
+        "Put the .hdr and the .img file into one zip and give that.",
+        code="half_pair",
+    )
+
+
+def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:
+    """(header file, voxel file) of two files in any order."""
+    kinds = [sniff(p, p.name) for p in paths]
+    for i in (0, 1):
+        if kinds[i] == "hdr" and kinds[1 - i] not in ("hdr", "zip", "nifti"):
+            return paths[i], paths[1 - i]
+    raise BadVolume(
+        "The two files are not the .hdr and the .img of one image.",
+        "Give one NIfTI file, or the two files of one pair.",
+        code="half_pair",
+    )
+
+
+def summary(notes: Sequence[Note]) -> str:
+    """The notes as plain lines, warnings first."""
+    ordered = sorted(notes, key=lambda note: note.level != "warning")
+    return "\n".join(f"{note.level}: {note.text}" for note in ordered)

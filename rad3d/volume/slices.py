@@ -1,0 +1,146 @@
+"""Slices of a volume as pictures, as radiologists hang them.
+
+Axial: the patient's right on the left of the screen, front on top. Coronal: right on the left,
+head on top. Sagittal: front on the left, head on top. The browser draws slices itself where it
+can; this is the fallback, and it shows what the model sees.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rad3d.errors import BadRequest, UnknownName
+from rad3d.types import Volume
+
+Plane = Literal["axial", "coronal", "sagittal"]
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which HU become black and white.
+
+    Attributes:
+        name: shown to people.
+        width, level: HU; black is ``level - width / 2``, white ``level + width / 2``.
+    """
+
+    name: str
+    width: float
+    level: float
+
+
+WINDOWS: dict[str, Window] = {
+    "lung": Window("Lung", 1500, -600),
+    "mediastinum": Window("Mediastinum", 400, 40),
+    "bone": Window("Bone", 1800, 400),
+}
+
+
+@dataclass(frozen=True)
+class View:
+    """How a plane lies in a RAS+ volume.
+
+    Attributes:
+        normal: array axis that the slice number counts along.
+        across, down: array axes that become columns and rows.
+        marks: letters at the left, right, top and bottom of the picture.
+    """
+
+    normal: int
+    across: int
+    down: int
+    marks: tuple[str, str, str, str]
+
+
+VIEWS: dict[str, View] = {
+    "axial": View(2, 0, 1, ("R", "L", "A", "P")),
+    "coronal": View(1, 0, 2, ("R", "L", "H", "F")),
+    "sagittal": View(0, 1, 2, ("A", "P", "H", "F")),
+}
+"""Across and down always run against the RAS+ axes: from R, A or S to the other end."""
+
+LONGEST_SIDE = 1024
+
+
+def slice_count(volume: Volume, plane: str) -> int:
+    """How many slices a plane has."""
+    return volume.shape[_view(plane).normal]
+
+
+def render_slice(
+    volume: Volume,
+    plane: str,
+    index: int,
+    window: float = WINDOWS["lung"].width,
+    level: float = WINDOWS["lung"].level,
+) -> Picture:
+    """One slice as grey values with square pixels.
+
+    Args:
+        volume: RAS+ volume in HU.
+        plane: a key of :data:`VIEWS`.
+        index: slice number along the plane's axis, from 0 at the left, back or feet end.
+        window: width in HU, above 0.
+        level: centre in HU.
+
+    Returns:
+        (rows, columns) uint8; the finer of the two spacings sets the pixel size.
+    """
+    view = _view(plane)
+    count = volume.shape[view.normal]
+    if not 0 <= index < count:
+        raise BadRequest(
+            f"There is no {plane} slice {index}.",
+            f"This scan has slices 0 to {count - 1}.",
+            code="bad_slice",
+        )
+    if not window > 0:
+        raise BadRequest("The window width must lie above 0 HU.", code="bad_window")
+    plate = np.take(volume.hu, index, axis=view.normal)
+    if view.across < view.down:
+        plate = plate.T
+    plate = plate[::-1, ::-1].astype(np.float32)
+    grey = (plate - np.float32(level - window / 2)) * np.float32(255 / window)
+    picture = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    return _square_pixels(picture, volume.spacing_mm[view.across], volume.spacing_mm[view.down])
+
+
+def _square_pixels(picture: Picture, across_mm: float, down_mm: float) -> Picture:
+    pixel = min(across_mm, down_mm)
+    rows, columns = picture.shape
+    size = (columns * across_mm / pixel, rows * down_mm / pixel)
+    shrink = min(1.0, LONGEST_SIDE / max(size))
+    width, height = (max(1, round(n * shrink)) for n in size)
+    if (width, height) == (columns, rows):
+        return picture
+    image = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _view(plane: str) -> View:
+    if plane not in VIEWS:
+        raise UnknownName("plane", plane, tuple(VIEWS))
+    return VIEWS[plane]
+
+
+def encode_jpeg(picture: Picture, quality: int = 85) -> bytes:
+    """A grey picture as JPEG, for moving through slices quickly."""
+    return _encode(picture, format="JPEG", quality=quality)
+
+
+def encode_png(picture: Picture) -> bytes:
+    """A grey picture as PNG, without loss."""
+    return _encode(picture, format="PNG", compress_level=3)
+
+
+def _encode(picture: Picture, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, **options)  # type: ignore[arg-type]
+    return buffer.getvalue()
