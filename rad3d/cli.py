@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from rad3d import __version__
+from rad3d.commands import add_command
 from rad3d.errors import Rad3dError
 
 COMMANDS: dict[str, str] = {
@@ -48,15 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, target in COMMANDS.items():
         module = importlib.import_module(target)
-        description = (module.__doc__ or "").strip()
-        command = commands.add_parser(
-            name,
-            help=description.splitlines()[0],
-            description=description,
-            epilog=f"examples:\n{_indent(module.EXAMPLE)}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.configure(command)
+        module.configure(add_command(commands, name, module.__doc__ or "", module.EXAMPLE))
     return parser
 
 
@@ -86,10 +79,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rad3d: stopped", file=sys.stderr)
         return 130
-
-
-def _indent(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.strip().splitlines())
 
 
 if __name__ == "__main__":

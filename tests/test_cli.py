@@ -8,9 +8,12 @@ import io
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rad3d import cli
@@ -18,8 +21,18 @@ from rad3d.commands.doctor import packages
 from rad3d.commands.options import add_generation_options, generation_options
 from rad3d.errors import BadRequest
 from rad3d.labels import LABELS
+from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
 from rad3d.settings import Settings
-from rad3d.types import GenerationOptions
+from rad3d.types import (
+    Diagnosis,
+    DoneEvent,
+    Event,
+    GenerationOptions,
+    Note,
+    Report,
+    StageEvent,
+    Volume,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -131,6 +144,109 @@ def test_a_generation_option_out_of_range_is_one_sentence(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("rad3d: Generation option out of range: max_new_tokens")
+
+
+# --- report -------------------------------------------------------------------------------------
+
+
+class OneReport:
+    """Stands in for the service: any file is a scan with a warning, any variant writes the same."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.ended: list[str] = []
+
+    def new_session(self) -> str:
+        return "session"
+
+    def end_session(self, session: str) -> None:
+        self.ended.append(session)
+
+    def open_path(self, session: str, path: Path, name: str) -> Volume:
+        note = Note("warning", "cropped_fov", "The scan is cropped.")
+        return Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4), name, (note,))
+
+    def generate(
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Event]:
+        yield StageEvent("reading the scan", 0.1)
+        notes = tuple(Note("warning", code, f"It is {code}.") for code in ("novel", "novel"))
+        third = np.full(18, 1 / 3)
+        diagnosis = Diagnosis(np.zeros(18), third, third.copy())
+        text = "Findings: Clear lungs.\nImpression: Normal."
+        yield DoneEvent(Report(text, variant_id, diagnosis, options, "end", 9, {}, notes))
+
+
+@pytest.fixture
+def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("rad3d.service.service.Service", OneReport)
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(b"any")
+    return str(path)
+
+
+def test_the_report_goes_to_stdout_and_the_rest_to_stderr(
+    scan: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["report", scan]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("Findings:\nClear lungs.\n\nImpression:\nNormal.")
+    assert "medical device" in out
+    assert out.endswith("\n")
+    assert not out.endswith("\n\n")
+    assert err.splitlines() == [
+        "warning: The scan is cropped.",
+        " 10% reading the scan",
+        "warning: It is novel.",
+    ]
+
+
+def test_the_json_report_is_all_of_stdout_and_names_variant_and_options(
+    scan: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--json", "--variant", "phantom-s/v1", "--strategy", "beam", "--beams", "3"]
+    assert cli.main(["report", scan, *flags]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["variant"] == "phantom-s/v1"
+    assert report["options"]["beams"] == 3
+    assert [row["label"] for row in report["diagnosis"]["labels"]] == list(LABELS)
+
+
+def test_the_default_variant_is_the_apps(scan: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", scan, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["variant"] == Settings().default_variant
+
+
+def test_an_interrupt_stops_the_model_and_ends_the_session(
+    scan: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    services: list[OneReport] = []
+    cancels: list[threading.Event] = []
+
+    class Interrupted(OneReport):
+        def __init__(self, settings: Settings) -> None:
+            super().__init__(settings)
+            services.append(self)
+
+        def generate(
+            self,
+            session: str,
+            variant_id: str,
+            options: GenerationOptions,
+            cancel: threading.Event,
+        ) -> Iterator[Event]:
+            cancels.append(cancel)
+            yield StageEvent("encoding", 0.3)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("rad3d.service.service.Service", Interrupted)
+    assert cli.main(["report", scan]) == 130
+    assert cancels[0].is_set()
+    assert services[0].ended == ["session"]
+    assert capsys.readouterr().out == ""
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -274,3 +390,43 @@ def test_doctor_names_a_package_that_is_absent_or_another_version(tmp_path: Path
     assert checks["pytest"].state == checks["no-such-package"].state == "missing"
     assert "tested with 0.0.1" in checks["pytest"].detail
     assert checks["no-such-package"].remedy == "pip install -r requirements.txt"
+
+
+def test_doctor_fails_where_the_shipped_models_are_missing_and_says_how_to_make_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(tmp_path))
+    assert cli.main(["doctor", "--json"]) == 1
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert checks["shipped variants"]["state"] == "missing"
+    assert "rad3d demo build" in checks["variant phantom-m/v3"]["remedy"]
+    assert checks["packages"]["state"] == "ok"
+
+
+# --- variants -----------------------------------------------------------------------------------
+
+
+def test_variants_lists_every_model_in_every_mode_with_what_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(tmp_path))
+    assert cli.main(["variants", "--json"]) == 0
+    statuses = json.loads(capsys.readouterr().out)
+    ids = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
+    assert [status["id"] for status in statuses] == ids
+    assert all(status["reason"] and status["command"] for status in statuses)
+    assert cli.main(["variants"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert len(table) == 1 + len(ids)
+    assert table[0].split()[:2] == ["variant", "ready"]
+
+
+def test_the_command_that_a_variant_needs_is_one_that_parses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(tmp_path))
+    cli.main(["variants", "--json"])
+    for row in json.loads(capsys.readouterr().out):
+        words = row["command"].split()
+        assert words[0] == "rad3d"
+        assert callable(cli.build_parser().parse_args(words[1:]).run)

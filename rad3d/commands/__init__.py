@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+Commands = argparse._SubParsersAction  # what ``add_subparsers`` gives; argparse has no public name
+
+
+def add_command(
+    commands: Commands[argparse.ArgumentParser], name: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """A parser whose help is worth reading.
+
+    Args:
+        commands: what ``add_subparsers`` gave.
+        name: of the command.
+        description: its first line is the summary in the list of commands.
+        example: command lines worth copying.
+    """
+    description = description.strip()
+    examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
+    return commands.add_parser(
+        name,
+        help=description.splitlines()[0].replace("%", "%%"),  # argparse formats this one
+        description=description,
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def say(text: str) -> None:

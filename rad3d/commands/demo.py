@@ -1,7 +1,7 @@
 """Make everything that ships, from seeds alone, and measure it.
 
 "build" trains the encoder, the language models and their variants. It goes on where it was
-interrupted; a stage whose output is there is skipped.
+interrupted; a stage whose output is there is skipped. "evaluate" scores them on held-out phantoms.
 """
 
 from __future__ import annotations
@@ -9,23 +9,28 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rad3d.commands import print_table, say
+from rad3d.commands import add_command, print_table, say
 from rad3d.errors import UnknownName
 from rad3d.settings import Settings
 
-EXAMPLE = """
+BUILD_EXAMPLE = """
 rad3d demo build --list
 rad3d demo build --quick
 rad3d demo build --stage variant:phantom-m
-rad3d demo evaluate --variant phantom-l/v3
 """
+
+EVALUATE_EXAMPLE = """
+rad3d demo evaluate
+rad3d demo evaluate --variant phantom-l/v3 --cases 50
+"""
+
+EXAMPLE = BUILD_EXAMPLE + EVALUATE_EXAMPLE.lstrip()
 
 BUILD = """Train everything that ships, or go on where an earlier run stopped.
 
 Stages run in order: phantoms, encoder, features, calibration, tokenizer, llm, variant. --quick
 proves the whole path with smaller models, beside the shipped ones and not worth using.
 """
-
 
 EVALUATE = """Print what the shipped models reach on held-out phantoms, with n and 95% intervals.
 
@@ -35,15 +40,9 @@ also written into each variant's variant.json.
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Arguments of ``rad3d demo build``."""
+    """Arguments of ``rad3d demo build`` and ``rad3d demo evaluate``."""
     parts = parser.add_subparsers(metavar="PART", required=True)
-    build = parts.add_parser(
-        "build",
-        help=BUILD.splitlines()[0],
-        description=BUILD,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in EXAMPLE.strip().splitlines()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    build = add_command(parts, "build", BUILD, BUILD_EXAMPLE)
     add = build.add_argument
     add("--quick", action="store_true", help="small schedules, under 20 minutes on two cores")
     add("--stage", metavar="NAME", help="only the stages whose name begins so, such as llm:")
@@ -57,12 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "with --quick runs/demo-quick/models)",
     )
     build.set_defaults(run=run_build)
-    evaluate = parts.add_parser(
-        "evaluate",
-        help=EVALUATE.splitlines()[0],
-        description=EVALUATE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    evaluate = add_command(parts, "evaluate", EVALUATE, EVALUATE_EXAMPLE)
     evaluate.add_argument("--quick", action="store_true", help="the models of build --quick")
     evaluate.add_argument("--variant", metavar="ID", help="only this one, such as phantom-l/v3")
     evaluate.add_argument(

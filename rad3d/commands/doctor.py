@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json([asdict(check) for check in checks])
     else:
-        rows = [(c.state, c.name, c.detail + (f"; {c.remedy}" if c.remedy else "")) for c in checks]
+        rows = [
+            (c.state, c.name, f"{c.detail.rstrip('.')}; {c.remedy}" if c.remedy else c.detail)
+            for c in checks
+        ]
         print_table(rows, ("state", "what", "found"))
     return int(any(check.state == "missing" for check in checks))
 
@@ -64,7 +67,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     """Every check, cheap ones first."""
     yield _python()
     yield from packages(ROOT / "requirements.txt")
-    yield Check("processor", "ok", f"{os.cpu_count()} cores, {_memory_gb():.1f} GB memory")
+    yield Check("processor", "ok", f"{os.cpu_count()} cores{_memory()}")
     yield _gpu()
     yield from (_writable(name, getattr(settings, name)) for name in ("work_dir", "runs_dir"))
     yield _port(settings)
@@ -99,8 +102,10 @@ def packages(requirements: Path) -> Iterator[Check]:
     yield Check("packages", "ok", f"{good} at their pinned versions")
 
 
-def _memory_gb() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+def _memory() -> str:
+    if not hasattr(os, "sysconf"):  # Windows
+        return ""
+    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB memory"
 
 
 def _gpu() -> Check:
@@ -136,14 +141,14 @@ def _port(settings: Settings) -> Check:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
+    from rad3d.model.store import ModelStore
     from rad3d.registry import LANGUAGE_MODELS, split_variant_id
-    from rad3d.service.service import Service
 
-    statuses = Service(settings).variants()
+    statuses = ModelStore(settings).statuses()
     shipped = [s for s in statuses if split_variant_id(s.id)[0].shipped]
     for status in shipped:
         if not status.ready:
-            yield Check(f"variant {status.id}", "missing", status.reason, status.command)
+            yield Check(f"variant {status.id}", "missing", status.reason, f"run: {status.command}")
     ready = sum(status.ready for status in shipped)
     detail = f"{ready} of {len(shipped)} are ready in {settings.models_dir}"
     yield Check("shipped variants", "ok" if ready == len(shipped) else "missing", detail)

@@ -66,10 +66,11 @@ def run(args: argparse.Namespace) -> int:
         cancel.set()
         service.end_session(session)
     told = {note.text for note in volume.warnings}
-    for note in report.notes:
-        if note.level == "warning" and note.text not in told:
-            say(f"warning: {note.text}")
-    print(report_json(report) if args.json else report_text(report))
+    later = (note.text for note in report.notes if note.level == "warning")
+    for text in dict.fromkeys(later):
+        if text not in told:
+            say(f"warning: {text}")
+    print(report_json(report) if args.json else report_text(report), end="")
     return 0
 
 

@@ -27,15 +27,20 @@ def run(args: argparse.Namespace) -> int:
     """Print the status of every variant of the registry."""
     from dataclasses import asdict
 
-    from rad3d.service.service import Service
+    from rad3d.model.store import ModelStore
 
-    statuses = Service(Settings.from_env()).variants()
+    statuses = ModelStore(Settings.from_env()).statuses()
     if args.json:
         print_json([asdict(status) for status in statuses])
         return 0
     rows = [
-        (s.id, "yes" if s.ready else "no", f"{s.parameters:,}" if s.parameters else "", s.reason)
-        for s in statuses
+        (
+            status.id,
+            "yes" if status.ready else "no",
+            f"{status.parameters:,}" if status.parameters else "",
+            f"{status.reason} Run: {status.command}" if status.command else status.reason,
+        )
+        for status in statuses
     ]
-    print_table(rows, ("variant", "ready", "parameters", "what it needs"))
+    print_table(rows, ("variant", "ready", "LLM parameters", "what it needs"))
     return 0
