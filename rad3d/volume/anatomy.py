@@ -194,7 +194,7 @@ def _outside(smooth: npt.NDArray[np.float32], low: BoolArray) -> BoolArray:
 
 
 def _shadow_of_border(low: BoolArray, behind: BoolArray, before: BoolArray) -> BoolArray:
-    """Low-density columns that reach the front or back face of the image, body on the other side."""
+    """Low-density columns from the front or back face of the image to body on the other side."""
     at_back = np.logical_and.accumulate(low, axis=1)
     at_front = np.logical_and.accumulate(low[:, ::-1], axis=1)[:, ::-1]
     return np.asarray((at_back & before) | (at_front & behind) | (at_back & at_front))

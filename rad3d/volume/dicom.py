@@ -67,7 +67,7 @@ def decode_dicom(files: Sequence[Path], limits: Limits) -> Decoded:
         BadVolume: ``bad_dicom``, ``multiframe_dicom``, ``not_ct``, ``not_scalar``,
             ``irregular_slices``, ``sheared``, ``too_few_voxels`` or ``too_large``.
     """
-    import SimpleITK as sitk
+    import SimpleITK as sitk  # noqa: N813 - the name its own manual uses
 
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     groups: dict[tuple[Any, ...], list[_Slice]] = defaultdict(list)
@@ -85,7 +85,8 @@ def decode_dicom(files: Sequence[Path], limits: Limits) -> Decoded:
             "Give the image files of one CT series.",
             code="bad_dicom",
         )
-    chosen = sorted(max(groups.values(), key=len), key=lambda s: s.depth)
+    largest = max(groups, key=lambda group: len(groups[group]))
+    chosen = sorted(groups[largest], key=lambda s: s.depth)
     first = chosen[0]
     limits.check_voxels((*first.size, len(chosen)))
     limits.check_bytes(first.size[0] * first.size[1] * len(chosen) * 4, "The series, unpacked,")

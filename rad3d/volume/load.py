@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rad3d.errors import BadVolume
-from rad3d.types import Note, Volume
+from rad3d.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
 from rad3d.volume.decoded import Decoded, Limits
@@ -35,10 +35,13 @@ from rad3d.volume.nifti import decode_nifti, sniff
 __all__ = ["Decoded", "Limits", "decode", "read_volume"]
 
 NAME_LENGTH = 120
+DEFAULT_LIMITS = Limits()
 
 
 def read_volume(
-    path: Path | str | Sequence[Path | str], name: str | None = None, limits: Limits = Limits()
+    path: Path | str | Sequence[Path | str],
+    name: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Volume:
     """Read and check a CT scan.
 
@@ -60,7 +63,9 @@ def read_volume(
     return Volume.from_array(decoded.values, decoded.affine, shown, (*decoded.notes, *notes))
 
 
-def decode(paths: Sequence[Path], limits: Limits = Limits(), name: str | None = None) -> Decoded:
+def decode(
+    paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS, name: str | None = None
+) -> Decoded:
     """Voxels, affine and notes of a file or pair, before any look at what the values mean."""
     for path in paths:
         _check_file(path, limits)
@@ -133,9 +138,3 @@ def _pair(paths: Sequence[Path]) -> tuple[Path, Path]:
         "Give one NIfTI file, or the two files of one pair.",
         code="half_pair",
     )
-
-
-def summary(notes: Sequence[Note]) -> str:
-    """The notes as plain lines, warnings first."""
-    ordered = sorted(notes, key=lambda note: note.level != "warning")
-    return "\n".join(f"{note.level}: {note.text}" for note in ordered)

@@ -23,27 +23,6 @@ Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Window:
-    """Which HU become black and white.
-
-    Attributes:
-        name: shown to people.
-        width, level: HU; black is ``level - width / 2``, white ``level + width / 2``.
-    """
-
-    name: str
-    width: float
-    level: float
-
-
-WINDOWS: dict[str, Window] = {
-    "lung": Window("Lung", 1500, -600),
-    "mediastinum": Window("Mediastinum", 400, 40),
-    "bone": Window("Bone", 1800, 400),
-}
-
-
-@dataclass(frozen=True)
 class View:
     """How a plane lies in a RAS+ volume.
 
@@ -78,8 +57,8 @@ def render_slice(
     volume: Volume,
     plane: str,
     index: int,
-    window: float = WINDOWS["lung"].width,
-    level: float = WINDOWS["lung"].level,
+    window: float,
+    level: float,
 ) -> Picture:
     """One slice as grey values with square pixels.
 
@@ -87,8 +66,8 @@ def render_slice(
         volume: RAS+ volume in HU.
         plane: a key of :data:`VIEWS`.
         index: slice number along the plane's axis, from 0 at the left, back or feet end.
-        window: width in HU, above 0.
-        level: centre in HU.
+        window: width in HU, above 0; black is ``level - window / 2``.
+        level: centre in HU; white is ``level + window / 2``.
 
     Returns:
         (rows, columns) uint8; the finer of the two spacings sets the pixel size.
