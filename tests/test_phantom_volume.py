@@ -223,7 +223,7 @@ def around(phantom: RenderedPhantom, truth: Truth, point: tuple[float, float, fl
 
 
 def test_tissues_have_their_hu() -> None:
-    for seed in (1, 2, 3):
+    for seed in (1, 2):
         truth = Truth(seed, "in")
         phantom = render(truth, quiet(seed, matrix=160, slices=110))
         assert around(phantom, truth, (75, 0, -150)) == pytest.approx(60, abs=15)  # liver
@@ -293,7 +293,7 @@ def test_a_normal_phantom_has_no_masks() -> None:
 def test_each_finding_changes_its_mask_on_its_side(finding: Finding) -> None:
     seed = 20 + ONE_OF_EACH.index(finding)
     domain = "out" if finding.label == "Pulmonary embolism" else "in"
-    acquisition = replace(draw_acquisition(seed, domain, **SMALL), noise_hu=1e-3)
+    acquisition = replace(draw_acquisition(seed, domain, matrix=96, slices=76), noise_hu=1e-3)
     truth = Truth(seed, domain, (finding,))
     ill, normal = render(truth, acquisition), render(Truth(seed, domain), acquisition)
     mask = ill.masks[finding.label]
@@ -323,11 +323,11 @@ def test_a_pleural_effusion_brightens_the_lung_of_its_side(side: str) -> None:
     assert abs(other) < 5
 
 
-@pytest.mark.parametrize("size", [10, 16, 24, 30])
+@pytest.mark.parametrize("size", [10, 18, 30])
 def test_a_solid_nodule_has_the_stated_diameter(size: int) -> None:
     nodule = Finding("Lung nodule", "left", ("left upper lobe",), "solid", None, size, 1)
-    for seed in (40, 41, 42):
-        acquisition = quiet(seed, matrix=256, slices=200)
+    for seed in (40, 41):
+        acquisition = quiet(seed, matrix=208, slices=150)
         ill = render(Truth(seed, "in", (nodule,)), acquisition)
         dense = ill.masks["Lung nodule"] & (ill.hu > -400)
         volume = dense.sum() * np.prod(acquisition.spacing_mm)
@@ -362,9 +362,7 @@ def test_severity_is_visible_as_extent(finding: Finding) -> None:
     extent = []
     for severity in ("mild", "severe"):
         drawn = replace(finding, severity=severity)
-        extent.append(
-            sum(int(small(seed, drawn).masks[finding.label].sum()) for seed in (61, 62, 63))
-        )
+        extent.append(sum(int(small(seed, drawn).masks[finding.label].sum()) for seed in (61, 62)))
     assert extent[1] > 1.25 * extent[0]
 
 
