@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -130,3 +130,8 @@ def by(shape: tuple[int, ...]) -> str:
 def in_mb(size: float) -> str:
     """Bytes for a person."""
     return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+
+
+def refuse(problem: str, remedy: str, code: str) -> NoReturn:
+    """Raise :class:`BadVolume`."""
+    raise BadVolume(problem, remedy, code=code)

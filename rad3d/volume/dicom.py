@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
 
 from rad3d.errors import BadVolume
 from rad3d.types import FloatArray, Note
 from rad3d.volume.decoded import Decoded, Limits, to_hounsfield
-from rad3d.volume.nifti import geometry_notes
+from rad3d.volume.geometry import geometry_notes, to_ras
 
 MODALITY, SERIES_UID = "0008|0060", "0020|000e"
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
@@ -94,10 +93,7 @@ def decode_dicom(files: Sequence[Path], limits: Limits) -> Decoded:
     affine = _series_affine(chosen)
     stored = _read_pixels(sitk, chosen)
     notes = _series_notes(chosen, [len(g) for g in groups.values()], unread)
-    orientation = io_orientation(affine)
-    codes = "".join(aff2axcodes(affine))
-    turned = apply_orientation(stored, orientation)
-    affine = affine @ inv_ornt_aff(orientation, stored.shape)
+    turned, affine, codes = to_ras(stored, affine)
     values, low, high, invalid = to_hounsfield(turned, 1.0, 0.0)
     notes += geometry_notes(values.shape, affine, codes)
     text = f"Values from {low:.5g} to {high:.5g}, kept as {values.dtype.name}."

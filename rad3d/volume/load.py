@@ -30,7 +30,8 @@ from rad3d.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
 from rad3d.volume.decoded import Decoded, Limits
-from rad3d.volume.nifti import decode_nifti, sniff
+from rad3d.volume.nifti import decode_nifti
+from rad3d.volume.stream import sniff
 
 __all__ = ["Decoded", "Limits", "decode", "read_volume"]
 

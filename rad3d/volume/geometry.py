@@ -1,0 +1,97 @@
+"""Axes: from how a file stores them to RAS+, and what can be said about them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
+
+from rad3d.types import FloatArray, Note
+from rad3d.volume.decoded import by, refuse
+
+SMALLEST_SPACING_MM, LARGEST_SPACING_MM = 1e-6, 1e6
+SHEAR_COSINE = 0.02
+"""Columns of the affine further than this from a right angle (1.1 degrees) mean a sheared grid."""
+
+
+def to_ras(
+    stored: npt.NDArray[Any], affine: FloatArray
+) -> tuple[npt.NDArray[Any], FloatArray, str]:
+    """Mirror and reorder axes to the closest RAS+, without touching a value.
+
+    Args:
+        stored: (I, J, K) voxels as stored.
+        affine: (4, 4) index -> RAS+ mm.
+
+    Returns:
+        View on the voxels, their affine, and how the axes were stored, such as ``"LPS"``.
+
+    Raises:
+        BadVolume: ``bad_affine`` or ``sheared``.
+    """
+    check_affine(affine)
+    orientation = io_orientation(affine)
+    if np.isnan(orientation).any():
+        _bad_affine()
+    codes = "".join(aff2axcodes(affine))
+    turned = apply_orientation(stored, orientation)
+    return turned, affine @ inv_ornt_aff(orientation, stored.shape), codes
+
+
+def check_affine(affine: FloatArray) -> None:
+    """Refuse an affine that gives no usable or a sheared grid."""
+    columns = affine[:3, :3]
+    lengths = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(affine).all() or lengths.min() < SMALLEST_SPACING_MM:
+        _bad_affine()
+    if lengths.max() > LARGEST_SPACING_MM:
+        _bad_affine()
+    unit = columns / lengths
+    if abs(np.linalg.det(unit)) < 1e-3:
+        _bad_affine()
+    cosines = np.abs(unit.T @ unit - np.eye(3)).max()
+    if cosines > SHEAR_COSINE:
+        refuse(
+            f"The voxel grid is sheared: its axes are {math.degrees(math.acos(cosines)):.0f} "
+            "degrees apart instead of 90 (a tilted gantry, or an affine registration).",
+            "Resample the scan to a right-angled grid first (dcm2niix corrects gantry tilt).",
+            "sheared",
+        )
+
+
+def _bad_affine() -> NoReturn:
+    refuse(
+        "The header does not give usable voxel sizes and directions (zero, not a number, or "
+        "two axes in the same direction).",
+        "Convert the scan from its DICOM files again, for instance with dcm2niix.",
+        "bad_affine",
+    )
+
+
+def geometry_notes(
+    shape: tuple[int, ...], affine: FloatArray, codes: str | None
+) -> tuple[Note, ...]:
+    """Shape, spacing and orientation for a person; ``codes`` is how the file stored the axes."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    extent = spacing * np.array(shape)
+    size = (
+        f"{by(shape)} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm, "
+        f"{' x '.join(f'{e:.0f}' for e in extent)} mm in all (left-right, back-front, feet-head)."
+    )
+    notes = [Note("info", "geometry", size)]
+    if codes:
+        done = (
+            "kept as stored"
+            if codes == "RAS"
+            else "mirrored and reordered to RAS without changing a value"
+        )
+        notes.append(Note("info", "orientation", f"Axes stored as {codes}; {done}."))
+    cosine = float(np.min(np.abs(np.diag(affine[:3, :3])) / spacing))
+    angle = math.degrees(math.acos(min(1.0, cosine)))
+    if angle > 0.5:
+        text = f"The scan is oblique: turned by {angle:.1f} degrees against the patient's axes."
+        notes.append(Note("info", "oblique", text))
+    return tuple(notes)

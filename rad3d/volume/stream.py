@@ -1,0 +1,153 @@
+"""What a file is, and reading it piece by piece: a damaged or lying file costs nothing."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Literal, cast
+
+from rad3d.errors import BadVolume
+from rad3d.volume.decoded import refuse
+
+Kind = Literal["zip", "nifti", "hdr", "img"]
+
+PIECE_BYTES = 4 * 2**20
+
+FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (b"NRRD", "an NRRD file"),
+    (b"ObjectType", "a MetaImage (.mha) file"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"%PDF", "a PDF document"),
+    (b"\x89HDF", "an HDF5 or MINC file"),
+    (b"CDF", "a NetCDF or MINC file"),
+    (b"7z\xbc\xaf", "a 7-Zip archive"),
+    (b"Rar!", "a RAR archive"),
+    (b"BZh", "a bzip2 file"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
+    (b"\xfd7zXZ", "an xz file"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"P6", "a picture"),
+    (b"II*\x00", "a TIFF picture"),
+    (b"MM\x00*", "a TIFF picture"),
+)
+
+
+def sniff(path: Path, name: str) -> Kind:
+    """What a file is, from its first bytes; refuses everything that is certainly no scan."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
+        return "zip"
+    if head[:2] == b"\x1f\x8b":
+        with gzip.open(path) as stream:
+            head = read_up_to(cast(BinaryIO, stream), 1024)
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
+    if text.startswith(b"version https://git-lfs"):
+        refuse(
+            "This is a Git LFS pointer, a short text that stands in for the real file.",
+            "Fetch the scan itself (git lfs pull, or the download link) and give that.",
+            "lfs_pointer",
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        refuse(
+            "This is a web page, not a scan; the download link probably led to a log-in page.",
+            "Download the file itself and check that it has the expected size.",
+            "html_page",
+        )
+    if head[128:132] == b"DICM":
+        refuse(
+            "This is a single DICOM file; one file is only a slice of a scan.",
+            "Put all DICOM files of the series into one zip and give that.",
+            "single_dicom",
+        )
+    for magic, what in FOREIGN:
+        if head.startswith(magic):
+            refuse(
+                f"This is {what}, not a NIfTI scan.",
+                "Convert the scan to .nii.gz, or give its DICOM series as a zip.",
+                "wrong_format",
+            )
+    return _nifti_kind(head, name.lower())
+
+
+def _nifti_kind(head: bytes, name: str) -> Kind:
+    size = {struct.unpack(order + "i", head[:4])[0] for order in "<>"} if len(head) >= 4 else set()
+    magic = head[344:348] if 348 in size else head[4:8]
+    if magic in (b"n+1\0", b"n+2\0"):
+        return "nifti"
+    if magic in (b"ni1\0", b"ni2\0") or (348 in size and len(head) >= 348):
+        return "hdr"
+    if name.endswith((".img", ".img.gz")):
+        return "img"
+    if size & {348, 540} or head[344:347] in (b"n+1", b"ni1"):
+        refuse(
+            "The NIfTI header is damaged.",
+            "Export or download the file again.",
+            "corrupt_header",
+        )
+    if name.endswith(".gz") and not any(head):
+        refuse(
+            "The file is named .gz but is not compressed and holds no scan.",
+            "Export or download the file again.",
+            "not_gzip",
+        )
+    refuse(
+        "This is not a NIfTI file: its header is missing.",
+        "Give a .nii or .nii.gz file, or a zip with the DICOM files of one series.",
+        "not_nifti",
+    )
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def open_stream(path: Path) -> BinaryIO:
+    """The bytes of a file, unpacked where it is compressed."""
+    return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
+
+
+def skip(stream: BinaryIO, count: int) -> None:
+    """Pass over ``count`` bytes."""
+    while count > 0:
+        piece = read_up_to(stream, min(PIECE_BYTES, count))
+        if not piece:
+            refuse("The file ends before its voxels.", "Download it again.", "truncated")
+        count -= len(piece)
+
+
+def read_up_to(stream: BinaryIO, size: int) -> bytes:
+    """Up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
+    try:
+        return _read_pieces(stream, size)
+    except EOFError as error:
+        raise BadVolume(
+            "The compressed file is cut short.", "Download or export it again.", code="truncated"
+        ) from error
+
+
+def _read_pieces(stream: BinaryIO, size: int) -> bytes:
+    pieces: list[bytes] = []
+    while size > 0:
+        try:
+            piece = stream.read(size)
+        except EOFError:
+            if pieces:
+                break
+            raise
+        except (gzip.BadGzipFile, zlib.error) as error:
+            raise BadVolume(
+                "The compressed file is damaged: it cannot be unpacked.",
+                "Download or export it again.",
+                code="corrupt_gzip",
+            ) from error
+        if not piece:
+            break
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
