@@ -146,7 +146,7 @@ def pinned(*names: str) -> dict[str, str]:
 def third_party(paths: list[Path]) -> set[str]:
     """Top-level names of foreign packages that files import."""
     names = {module.split(".")[0] for path in paths for module in imported_modules(path)}
-    own = {"rad3d", "app", "conftest", *(path.stem for path in paths)}
+    own = {"rad3d", "app", *(name for path in paths for name in (path.stem, path.parent.name))}
     return names - set(sys.stdlib_module_names) - own
 
 
