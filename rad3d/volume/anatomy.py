@@ -154,26 +154,29 @@ def _lungs(smooth: npt.NDArray[np.float32], body: BoolArray, pitch: FloatArray) 
     """Large low-density regions inside the body, cropped ones included."""
     low = smooth < LOW_DENSITY_HU
     low &= ~_outside(smooth, low)
-    # Between front and back of the body, or against a side of the image: not foam of the couch.
+    # Mostly between front and back of the body: neither foam of the couch nor air in a sleeve.
     behind = np.logical_or.accumulate(body, axis=1)
     before = np.logical_or.accumulate(body[:, ::-1], axis=1)[:, ::-1]
-    low &= (behind & before) | _shadow_of_border(low, behind, before)
+    between = behind & before
     pieces, n = ndimage.label(low)
     lung = np.zeros(smooth.shape, bool)
     if not n:
         return lung
     voxel_ml = float(np.prod(pitch)) / 1000
     sizes = np.bincount(pieces.ravel()) * voxel_ml
-    for index in np.flatnonzero(sizes >= LEAST_LUNG_ML):
-        if index == 0:
+    boxes = ndimage.find_objects(pieces)
+    for index in range(1, n + 1):
+        if sizes[index] < LEAST_LUNG_ML:
             continue
-        region = pieces == index
-        median = float(np.median(smooth[region]))
+        box = boxes[index - 1]
+        region = pieces[box] == index
+        median = float(np.median(smooth[box][region]))
         if not LUNG_MEDIAN_HU[0] <= median <= LUNG_MEDIAN_HU[1]:
             continue
-        depth = ndimage.distance_transform_edt(_crop(region), sampling=pitch)
-        if depth.max() >= LUNG_RADIUS_MM:
-            lung |= region
+        if between[box][region].mean() < 0.5:
+            continue
+        if _radius(region, pitch) >= LUNG_RADIUS_MM:
+            lung[box] |= region
     return lung
 
 
@@ -193,16 +196,10 @@ def _outside(smooth: npt.NDArray[np.float32], low: BoolArray) -> BoolArray:
     return np.asarray(ndimage.binary_dilation(outside, iterations=2) & low)
 
 
-def _shadow_of_border(low: BoolArray, behind: BoolArray, before: BoolArray) -> BoolArray:
-    """Low-density columns from the front or back face of the image to body on the other side."""
-    at_back = np.logical_and.accumulate(low, axis=1)
-    at_front = np.logical_and.accumulate(low[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((at_back & before) | (at_front & behind) | (at_back & at_front))
-
-
-def _crop(region: BoolArray) -> BoolArray:
-    box = ndimage.find_objects(region.astype(np.uint8))[0]
-    return np.pad(region[box], 1, mode="edge")
+def _radius(region: BoolArray, pitch: FloatArray) -> float:
+    """Radius in mm of the largest ball inside a region; an image border does not limit it."""
+    padded = np.pad(region, 1, mode="edge")
+    return float(ndimage.distance_transform_edt(padded, sampling=pitch).max())
 
 
 def _face(area: BoolArray, pixel_mm2: float) -> float:

@@ -90,6 +90,10 @@ def to_hounsfield(
         C-contiguous (X, Y, Z) values with invalid voxels set to -1024; finite minimum and maximum;
         number of invalid voxels. Minimum and maximum are NaN where nothing is finite.
     """
+    if stored.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
+        exact = _whole_hounsfield(stored, int(slope), int(intercept))
+        if exact is not None:
+            return exact
     x, y, z = stored.shape
     step = max(1, SLAB_BYTES // (8 * x * y))
     out: npt.NDArray[Any] = np.empty(stored.shape, np.int16)
@@ -114,6 +118,23 @@ def to_hounsfield(
     if low > high:
         return out, float("nan"), float("nan"), invalid
     return out, low, high, invalid
+
+
+def _whole_hounsfield(
+    stored: npt.NDArray[Any], slope: int, intercept: int
+) -> tuple[npt.NDArray[Any], float, float, int] | None:
+    """The same in whole numbers, where every value fits into int16; else None."""
+    ends = [int(stored.min()) * slope + intercept, int(stored.max()) * slope + intercept]
+    low, high = min(ends), max(ends)
+    if low < -32768 or high > 32767 or abs(slope) > 2**15:
+        return None
+    if slope == 1 and intercept == 0:
+        return np.ascontiguousarray(stored, np.int16), float(low), float(high), 0
+    out = np.empty(stored.shape, np.int16)
+    step = max(1, SLAB_BYTES // (8 * stored.shape[0] * stored.shape[1]))
+    for k in range(0, stored.shape[2], step):
+        out[:, :, k : k + step] = stored[:, :, k : k + step].astype(np.int64) * slope + intercept
+    return out, float(low), float(high), 0
 
 
 def _fits_int16(values: npt.NDArray[np.float64]) -> bool:
