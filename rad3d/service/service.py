@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from rad3d.errors import BadVolume
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
@@ -68,8 +69,15 @@ class Service:
             BadRequest: the session has ended.
         """
         self._sessions.get(session)
+        largest = self._settings.max_upload_mb * 2**20
+        if path.is_file() and path.stat().st_size > largest:
+            raise BadVolume(
+                f"The file is larger than the {self._settings.max_upload_mb} MB allowed here.",
+                "Crop the scan to the chest, compress it, or raise RAD3D_MAX_UPLOAD_MB.",
+                code="too_large",
+            )
         limits = Limits(
-            max_bytes=self._settings.max_upload_mb * 2**20, max_voxels=self._settings.max_voxels
+            max_bytes=max(Limits().max_bytes, largest), max_voxels=self._settings.max_voxels
         )
         return self._sessions.open(session, read_volume(path, name, limits))
 

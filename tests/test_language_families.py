@@ -1,0 +1,241 @@
+"""Prompting by embeddings is right for every family, and decoding keeps its promises."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import FAMILIES, save_language, tiny_language
+
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.model.decoding import Written, decode, decode_batch
+from rad3d.model.language import LanguageBundle, load_language_model, weights_hash
+from rad3d.types import GenerationOptions
+
+TEXT = "Findings: Small left pleural effusion."
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def language(request: pytest.FixtureRequest) -> LanguageBundle:
+    return tiny_language(request.param)
+
+
+@pytest.fixture(scope="module")
+def llama() -> LanguageBundle:
+    return tiny_language("llama")
+
+
+def _ids(language: LanguageBundle) -> torch.Tensor:
+    return torch.tensor([[language.bos_id, *language.tokens(TEXT)]])
+
+
+def _last(language: LanguageBundle, embeds: torch.Tensor, options: GenerationOptions) -> Written:
+    *_, last = decode(language, embeds, options)
+    return last
+
+
+@torch.no_grad()
+def _embeds(language: LanguageBundle, ids: torch.Tensor) -> torch.Tensor:
+    return language.embed(ids)
+
+
+def _before_end(ids: list[int]) -> list[int]:
+    return ids[: ids.index(2)] if 2 in ids else ids
+
+
+OPTIONS = {
+    "greedy": ({}, {"do_sample": False}),
+    "beam": ({"strategy": "beam", "beams": 3}, {"do_sample": False, "num_beams": 3}),
+    "repetition": (
+        {"repetition_penalty": 1.5, "no_repeat_ngram": 3},
+        {"do_sample": False, "repetition_penalty": 1.5, "no_repeat_ngram_size": 3},
+    ),
+    "beam and repetition": (
+        {"strategy": "beam", "beams": 4, "repetition_penalty": 1.3},
+        {"do_sample": False, "num_beams": 4, "repetition_penalty": 1.3},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_decoding_from_embeddings_equals_transformers_generate(
+    language: LanguageBundle, name: str
+) -> None:
+    ours, theirs = OPTIONS[name]
+    embeds = _embeds(language, _ids(language))
+    mask = torch.ones(embeds.shape[:2], dtype=torch.long)
+    expected = language.model.generate(
+        inputs_embeds=embeds, attention_mask=mask, max_new_tokens=25, **theirs
+    )[0].tolist()
+    options = GenerationOptions(max_new_tokens=25, **ours)
+    assert list(_last(language, embeds, options).ids) == _before_end(expected)
+
+
+def test_generating_from_embeddings_of_known_tokens_equals_generating_from_the_tokens(
+    language: LanguageBundle,
+) -> None:
+    ids = _ids(language)
+    expected = language.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=25, do_sample=False
+    )[0, ids.shape[1] :].tolist()
+    written = _last(language, _embeds(language, ids), GenerationOptions(max_new_tokens=25))
+    assert list(written.ids) == _before_end(expected)
+    assert len(set(expected)) > 3, "a text that says something"
+
+
+def test_embeddings_give_the_same_scores_as_tokens(language: LanguageBundle) -> None:
+    ids = _ids(language)
+    with torch.no_grad():
+        by_tokens = language.model(ids).logits
+        by_embeddings = language.model(inputs_embeds=language.embed(ids)).logits
+    torch.testing.assert_close(by_embeddings, by_tokens, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_a_batch_writes_what_one_at_a_time_writes(language: LanguageBundle, strategy: str) -> None:
+    embeds = torch.randn(7, 6, language.width, generator=torch.Generator().manual_seed(1))
+    options = GenerationOptions(strategy=strategy, max_new_tokens=40, temperature=1.5, seed=5)
+    together = decode_batch(language, embeds, options)
+    alone = [_last(language, row[None], options) for row in embeds]
+    assert together == alone
+    assert len({row.ids for row in together}) > 1
+
+
+def test_rows_that_end_early_leave_the_batch_without_harm(llama: LanguageBundle) -> None:
+    embeds = torch.randn(12, 6, llama.width, generator=torch.Generator().manual_seed(2))
+    options = GenerationOptions(strategy="sample", max_new_tokens=120, temperature=3.0, seed=1)
+    rows = decode_batch(llama, embeds, options)
+    assert {row.finish for row in rows} == {"end", "length"}, "the case should hold both"
+    assert rows == [_last(llama, row[None], options) for row in embeds]
+
+
+def test_the_same_seed_gives_the_same_text_with_another_run_in_between(
+    llama: LanguageBundle,
+) -> None:
+    embeds = _embeds(llama, _ids(llama))
+    options = GenerationOptions(strategy="sample", max_new_tokens=30, temperature=2.0, seed=11)
+    alone = _last(llama, embeds, options)
+    first, second = decode(llama, embeds, options), decode(llama, embeds, options)
+    pairs = []
+    for pair in zip(first, second, strict=True):
+        torch.rand(3)  # the global generator plays no part
+        pairs.append(pair)
+    assert pairs[-1] == (alone, alone)
+    other = GenerationOptions(strategy="sample", max_new_tokens=30, temperature=2.0, seed=12)
+    assert _last(llama, embeds, other) != alone
+
+
+def test_two_threads_write_what_each_writes_alone(llama: LanguageBundle) -> None:
+    embeds = [_embeds(llama, _ids(llama)), torch.randn(1, 5, llama.width)]
+    options = GenerationOptions(strategy="sample", max_new_tokens=60, temperature=1.5, seed=3)
+    alone = [_last(llama, e, options) for e in embeds]
+    together: dict[int, Written] = {}
+    threads = [
+        threading.Thread(target=lambda i=i: together.update({i: _last(llama, embeds[i], options)}))
+        for i in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [together[0], together[1]] == alone
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_cancel_stops_before_the_next_token(llama: LanguageBundle, strategy: str) -> None:
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = llama.model.register_forward_hook(count)
+    cancel = threading.Event()
+    options = GenerationOptions(strategy=strategy, max_new_tokens=200, temperature=0.05)
+    try:
+        written = Written(())
+        for written in decode(llama, _embeds(llama, _ids(llama)), options, cancel):
+            if len(written.ids) == 3:
+                cancel.set()
+    finally:
+        handle.remove()
+    assert written.finish == "cancelled"
+    assert len(written.ids) == 3
+    assert calls == 3
+
+
+def test_closing_the_iterator_computes_nothing_more(llama: LanguageBundle) -> None:
+    calls: list[int] = []
+    handle = llama.model.register_forward_hook(lambda *_: calls.append(1))
+    steps = decode(llama, _embeds(llama, _ids(llama)), GenerationOptions())
+    next(steps)
+    steps.close()
+    handle.remove()
+    assert len(calls) == 1
+
+
+def test_each_option_changes_the_text(llama: LanguageBundle) -> None:
+    embeds = _embeds(llama, _ids(llama))
+    base = {"strategy": "sample", "max_new_tokens": 40, "temperature": 1.5, "seed": 0}
+    changes = (
+        {},
+        {"temperature": 2.0},
+        {"top_p": 0.3},
+        {"seed": 1},
+        {"repetition_penalty": 2.0},
+        {"no_repeat_ngram": 1},
+        {"max_new_tokens": 7},
+        {"strategy": "greedy"},
+        {"strategy": "beam", "beams": 2},
+    )
+    texts = [_last(llama, embeds, GenerationOptions(**(base | c))).ids for c in changes]
+    assert len(set(texts)) == len(changes)
+
+
+def test_text_never_outgrows_the_context(llama: LanguageBundle) -> None:
+    embeds = torch.randn(1, 250, llama.width)
+    options = GenerationOptions(max_new_tokens=100, no_repeat_ngram=1)
+    assert len(_last(llama, embeds, options).ids) <= 6
+    with pytest.raises(BadRequest, match="at most 256"):
+        next(decode(llama, torch.randn(1, 256, llama.width), options))
+
+
+def test_report_tokens_follow_the_prompt_as_in_one_text(llama: LanguageBundle) -> None:
+    ids = llama.report_tokens("\nReport:", TEXT)
+    assert llama.tokens("\nReport:") + ids == [*llama.tokens(f"\nReport: {TEXT}"), *llama.eos_ids]
+    assert llama.decode(ids) == TEXT
+
+
+def test_saved_model_loads_and_writes_the_same(llama: LanguageBundle, tmp_path: Path) -> None:
+    save_language(llama, tmp_path / "llms" / "tiny")
+    loaded = load_language_model("llms/tiny", models_dir=tmp_path)
+    assert loaded.sha256 == weights_hash(tmp_path / "llms" / "tiny")
+    embeds = _embeds(llama, _ids(llama))
+    options = GenerationOptions(max_new_tokens=20)
+    assert _last(loaded, embeds, options) == _last(llama, embeds, options)
+
+
+def test_half_precision_is_an_option(llama: LanguageBundle, tmp_path: Path) -> None:
+    save_language(llama, tmp_path / "m")
+    assert load_language_model(str(tmp_path / "m"), dtype="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(BadRequest, match="float32"):
+        load_language_model(str(tmp_path / "m"), dtype="int3")
+
+
+def test_unreachable_model_says_what_to_do() -> None:
+    with pytest.raises(MissingWeights, match=r"nobody/nothing.*HF_HUB_OFFLINE"):
+        load_language_model("nobody/nothing")
+    with pytest.raises(MissingWeights, match="rad3d demo build"):
+        load_language_model("llms/absent")
+
+
+def test_truncated_weights_are_named(llama: LanguageBundle, tmp_path: Path) -> None:
+    folder = save_language(llama, tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CorruptWeights):
+        load_language_model(str(folder))
+    with pytest.raises(CorruptWeights, match="not the ones"):
+        load_language_model(str(folder), sha256="0" * 64)

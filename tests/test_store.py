@@ -1,0 +1,141 @@
+"""Models are loaded lazily, once, within a bound; and absent ones say what they need."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_models import save_shipped
+
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
+from rad3d.model.cache import ByteCache
+from rad3d.model.store import ModelStore
+from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.settings import Settings
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_shipped(folder)
+    save_shipped(folder, "phantom-m", ("v2",))
+    return folder
+
+
+@pytest.fixture
+def store(models: Path) -> ModelStore:
+    return ModelStore(Settings(models_dir=models))
+
+
+def test_status_reads_no_weights(store: ModelStore) -> None:
+    statuses = store.statuses()
+    assert store.loaded == 0
+    assert [s.id for s in statuses] == [variant_id(m, k) for m in LANGUAGE_MODELS for k in MODES]
+    ready = {s.id for s in statuses if s.ready}
+    assert ready == {*(variant_id("phantom-s", mode) for mode in MODES), "phantom-m/v2"}
+
+
+@pytest.mark.parametrize("llm", LANGUAGE_MODELS)
+def test_every_absent_variant_gives_a_reason_and_a_command(llm: str, tmp_path: Path) -> None:
+    for mode in MODES:
+        status = ModelStore(Settings(models_dir=tmp_path)).status(variant_id(llm, mode))
+        assert not status.ready
+        assert status.reason
+        shipped = LANGUAGE_MODELS[llm].shipped
+        assert status.command == (
+            "rad3d demo build" if shipped else f"rad3d train --llm {llm} --mode {mode}"
+        )
+
+
+def test_parameters_are_counted_from_the_files(store: ModelStore) -> None:
+    reporter = store.variant("phantom-s/v3")
+    status = store.status("phantom-s/v3")
+    assert status.parameters == reporter.language.parameters
+    assert status.trainable == sum(p.numel() for p in reporter.projector.parameters())
+    tuned = store.status("phantom-s/v1")
+    assert tuned.trainable == sum(p.numel() for p in store.variant("phantom-s/v1").parameters())
+
+
+def test_frozen_variants_share_one_language_model(store: ModelStore) -> None:
+    llms = {id(store.variant(f"phantom-s/{mode}").llm) for mode in ("v2", "v3", "linear")}
+    assert len(llms) == 1
+    assert id(store.variant("phantom-s/v1").llm) not in llms
+    assert store.variant("phantom-s/v3") is store.variant("phantom-s/v3")
+
+
+def test_model_memory_is_bounded_and_a_dropped_model_comes_back(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(Settings(models_dir=models))
+    first = store.variant("phantom-s/v3")
+    used = store.nbytes
+    monkeypatch.setattr(store._cache, "max_bytes", used + 1000)
+    store.variant("phantom-m/v2")
+    assert store.nbytes <= used + 1000
+    again = store.variant("phantom-s/v3")
+    assert again is not first
+    assert again.config == first.config
+
+
+def test_model_beyond_the_bound_is_refused_before_it_is_read(models: Path) -> None:
+    store = ModelStore(Settings(models_dir=models, model_cache_mb=0))
+    with pytest.raises(BadRequest, match="RAD3D_MODEL_CACHE_MB"):
+        store.variant("phantom-s/v3")
+    with pytest.raises(BadRequest, match="RAD3D_MODEL_CACHE_MB"):
+        store.variant("phantom-s/v1")
+
+
+def test_asking_for_an_absent_variant_names_the_command(store: ModelStore) -> None:
+    with pytest.raises(MissingWeights, match="rad3d train --llm gpt2 --mode v3"):
+        store.variant("gpt2/v3")
+    with pytest.raises(UnknownName, match="phantom-s"):
+        store.variant("gpt9/v3")
+    with pytest.raises(UnknownName, match="v1, v2"):
+        store.variant("gpt2/v9")
+
+
+@pytest.mark.parametrize("part", ["llms/phantom-s", "encoders/phantom-cnn"])
+def test_variant_without_its_frozen_parts_is_not_ready(
+    models: Path, tmp_path: Path, part: str
+) -> None:
+    shutil.copytree(models, tmp_path / "m")
+    shutil.rmtree(tmp_path / "m" / part)
+    status = ModelStore(Settings(models_dir=tmp_path / "m")).status("phantom-s/v3")
+    assert not status.ready
+    assert status.command == "rad3d demo build"
+
+
+def test_broken_configuration_is_a_status_not_a_crash(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "m")
+    (tmp_path / "m/variants/phantom-s/v3/variant.json").write_text("{")
+    store = ModelStore(Settings(models_dir=tmp_path / "m"))
+    assert "cannot be read" in store.status("phantom-s/v3").reason
+    assert store.status("phantom-s/v2").ready
+
+
+def test_replaced_language_model_is_found(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "m")
+    weights = tmp_path / "m/llms/phantom-s/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CorruptWeights):
+        ModelStore(Settings(models_dir=tmp_path / "m")).variant("phantom-s/v3")
+
+
+def test_a_cache_that_fails_to_make_a_value_keeps_nothing() -> None:
+    cache = ByteCache(10)
+    with pytest.raises(ZeroDivisionError):
+        cache.get("a", lambda: 1 // 0, lambda _: 1)
+    assert "a" not in cache
+    assert cache.get("a", lambda: 7, lambda _: 1) == 7
+
+
+def test_cache_drops_what_was_used_longest_ago() -> None:
+    cache = ByteCache(2)
+    for key in ("a", "b", "a", "c"):
+        cache.get(key, lambda: key, lambda _: 1)  # noqa: B023 - called at once
+    assert "a" in cache
+    assert "c" in cache
+    assert "b" not in cache

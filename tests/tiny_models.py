@@ -1,0 +1,190 @@
+"""Tiny random models of several families, and an encoder that counts, for the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    BioGptConfig,
+    BioGptForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from rad3d.labels import N_LABELS
+from rad3d.model.encoder import Encoding, LoadedEncoder
+from rad3d.model.language import LanguageBundle, weights_hash
+from rad3d.model.store import ModelStore
+from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES
+from rad3d.settings import Settings
+from rad3d.types import Diagnosis, FloatArray, Novelty, Volume
+from rad3d.volume.grid import GridSpec
+
+LINES = (
+    "Findings: The lungs are clear. No pleural effusion.\nImpression: Normal chest CT.",
+    "Findings: A nodule of 8 mm in the right upper lobe. Mild emphysema.\nImpression: Nodule.",
+    "Summary: emphysema, left pleural effusion.\nReport: Findings: Small left pleural effusion.",
+)
+LATENT_DIM = 32
+GRID = GridSpec(shape=(8, 8, 8), spacing_mm=(8.0, 8.0, 8.0))
+
+
+def tiny_tokenizer() -> Any:
+    """A byte-level BPE tokenizer trained on a few lines."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<pad>", "<bos>", "<eos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    tokenizer.train_from_iterator(LINES, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>"
+    )
+
+
+def _config(cls: Any, vocabulary: int, **sizes: Any) -> Any:
+    return cls(vocab_size=vocabulary, bos_token_id=1, eos_token_id=2, pad_token_id=0, **sizes)
+
+
+def _llama(n: int) -> Any:
+    sizes = {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
+    config = _config(
+        LlamaConfig, n, hidden_size=32, num_hidden_layers=2, max_position_embeddings=256, **sizes
+    )
+    return LlamaForCausalLM(config)
+
+
+def _gpt2(n: int) -> Any:
+    return GPT2LMHeadModel(_config(GPT2Config, n, n_embd=32, n_layer=2, n_head=4, n_positions=256))
+
+
+def _gpt_neox(n: int) -> Any:
+    sizes = {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 256}
+    return GPTNeoXForCausalLM(
+        _config(GPTNeoXConfig, n, hidden_size=32, num_hidden_layers=2, **sizes)
+    )
+
+
+def _biogpt(n: int) -> Any:
+    sizes = {"num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": 256}
+    return BioGptForCausalLM(_config(BioGptConfig, n, hidden_size=32, num_hidden_layers=2, **sizes))
+
+
+def _opt(n: int) -> Any:
+    sizes = {"num_attention_heads": 4, "ffn_dim": 64, "max_position_embeddings": 256}
+    return OPTForCausalLM(_config(OPTConfig, n, hidden_size=32, num_hidden_layers=2, **sizes))
+
+
+FAMILIES = {
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "gpt_neox": _gpt_neox,
+    "biogpt": _biogpt,
+    "opt": _opt,
+}
+
+
+def tiny_language(family: str = "llama", seed: int = 0) -> LanguageBundle:
+    """A random model with weights large enough that its texts vary."""
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(seed)
+    model = FAMILIES[family](len(tokenizer)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.25)
+        # With tied weights, large embeddings would repeat the last token, or choose padding.
+        model.get_input_embeddings().weight.mul_(0.1)[0] = 0.0
+    return LanguageBundle(model, tokenizer, f"tiny-{family}")
+
+
+def save_language(language: LanguageBundle, directory: Path) -> Path:
+    """Write a model in the standard layout."""
+    language.model.save_pretrained(directory)
+    language.tokenizer.save_pretrained(directory)
+    return directory
+
+
+class CountingEncoder:
+    """The interface of a loaded encoder on simple arithmetic; counts what it is asked."""
+
+    def __init__(self, limit: float = 1e9) -> None:
+        self.id = "phantom-cnn"
+        self.grid = GRID
+        self.embedding_dim = LATENT_DIM
+        self.encoded = 0
+        self.limit = limit
+        self._mix = np.random.default_rng(0).normal(size=(512, LATENT_DIM)).astype(np.float32)
+
+    def encode(self, values: FloatArray) -> Encoding:
+        """Mix the voxels."""
+        self.encoded += 1
+        pooled = np.tanh(values.reshape(-1) @ self._mix)
+        return Encoding(
+            pooled, values[None], Novelty(float(np.abs(pooled).sum()), 50.0, self.limit)
+        )
+
+    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+        """The first 18 numbers of the embedding."""
+        logits = pooled[:N_LABELS].astype(np.float64) * 4
+        return Diagnosis(logits, 1 / (1 + np.exp(-logits)), np.full(N_LABELS, 0.5), source=self.id)
+
+
+def volume(seed: int = 0) -> Volume:
+    """A small random scan."""
+    hu = np.random.default_rng(seed).integers(-1000, 1000, (16, 16, 16)).astype(np.int16)
+    return Volume.from_array(hu, np.diag([4.0, 4.0, 4.0, 1.0]), name=f"scan {seed}")
+
+
+def save_shipped(models_dir: Path, llm: str = "phantom-s", modes: tuple[str, ...] = ()) -> None:
+    """A models folder with one tiny language model, its variants, and an encoder's place."""
+    source = LANGUAGE_MODELS[llm].source
+    encoder = models_dir / ENCODERS["phantom-cnn"].source
+    encoder.mkdir(parents=True, exist_ok=True)
+    (encoder / "config.json").write_text("{}")
+    save_language(tiny_language("llama"), models_dir / source)
+    for seed, mode in enumerate(modes or MODES):
+        torch.manual_seed(seed)
+        config = VariantConfig(
+            llm=llm,
+            mode=mode,
+            llm_source=source,
+            llm_sha256=weights_hash(models_dir / source),
+            encoder="phantom-cnn",
+            preprocessing=GRID.id,
+            latent_dim=LATENT_DIM,
+            projector=MODES[mode].projector,
+            prefix_length=4,
+            clip_length=3,
+            layers=1,
+            heads=4,
+        )
+        reporter = PrefixReporter(config, tiny_language("llama"))
+        reporter.save_pretrained(variant_directory(models_dir, config.id), dtype=torch.float32)
+
+
+class FakeEncoderStore(ModelStore):
+    """The real store, with the counting encoder in place of a trained one."""
+
+    def __init__(self, settings: Settings, encoder: CountingEncoder) -> None:
+        super().__init__(settings)
+        self.fake = encoder
+
+    def encoder(self, encoder_id: str) -> LoadedEncoder:
+        """The counting encoder."""
+        return self.fake
