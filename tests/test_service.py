@@ -1,0 +1,306 @@
+"""Sessions are kept apart, bounded and freed; the service does what the faces ask for."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
+
+import rad3d.service.service as service_module
+from rad3d.errors import BadRequest, BadVolume, Cancelled, UnknownName
+from rad3d.service.export import report_dict, report_json, report_text
+from rad3d.service.samples import read_samples
+from rad3d.service.service import Service
+from rad3d.service.sessions import SessionStore
+from rad3d.settings import Settings
+from rad3d.types import DoneEvent, GenerationOptions, Report, TextEvent, Volume
+
+OPTIONS = GenerationOptions(max_new_tokens=10)
+V3 = "phantom-s/v3"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_shipped(folder, modes=("v3",))
+    return folder
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> Path:
+    image = nib.Nifti1Image(np.array(volume(5).hu), np.array(volume(5).affine))
+    nib.save(image, tmp_path / "in-000005.nii.gz")
+    truth = {
+        "domain": "in",
+        "report": {"findings": "A nodule.", "impression": "Nodule."},
+        "title": "First",
+    }
+    (tmp_path / "in-000005.json").write_text(json.dumps(truth))
+    (tmp_path / "in-000006.json").write_text(json.dumps(truth))  # without its scan
+    return tmp_path
+
+
+@pytest.fixture
+def service(
+    models: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Service:
+    def read(path: Path, name: str | None = None, limits: Any = None) -> Volume:
+        if path.suffix == ".bad":
+            raise BadVolume("This is not a scan.", "Choose another.", code="not_nifti")
+        seed = int(path.name.split(".")[0][-1])
+        scan = volume(seed)
+        return Volume.from_array(np.array(scan.hu), np.array(scan.affine), name or path.name)
+
+    monkeypatch.setattr(service_module, "read_volume", read)
+    settings = Settings(models_dir=models)
+    return Service(settings, FakeEncoderStore(settings, CountingEncoder()), samples)
+
+
+def write(service: Service, session: str, **options: Any) -> Report:
+    settings = GenerationOptions(**({"max_new_tokens": 10} | options))
+    *_, last = service.generate(session, V3, settings, threading.Event())
+    assert isinstance(last, DoneEvent)
+    return last.report
+
+
+def test_tokens_cannot_be_guessed(service: Service) -> None:
+    tokens = {service.new_session() for _ in range(50)}
+    assert len(tokens) == 50
+    assert min(map(len, tokens)) >= 32
+
+
+def test_two_sessions_do_not_see_each_other(service: Service) -> None:
+    one, two = service.new_session(), service.new_session()
+    service.open_path(one, Path("scan1"), "mine")
+    assert service.volume(two) is None
+    service.open_path(two, Path("scan2"), "yours")
+    first, second = write(service, one), write(service, two)
+    assert first.provenance["volume_sha256"] == volume(1).sha256
+    assert second.provenance["volume_sha256"] == volume(2).sha256
+    assert service.last_report(one) is first
+    assert service.last_report(two) is second
+    service.end_session(one)
+    assert service.volume(one) is None
+    assert service.last_report(two) is second
+
+
+def test_same_content_in_two_sessions_keeps_each_name_and_shares_memory(service: Service) -> None:
+    one, two = service.new_session(), service.new_session()
+    a = service.open_path(one, Path("scan1"), "mine")
+    b = service.open_path(two, Path("scan1"), "yours")
+    assert (a.name, b.name) == ("mine", "yours")
+    assert a.hu is b.hu
+    write(service, one)
+    service.end_session(one)
+    assert service.engine.cache.nbytes > 0, "the other session still uses it"
+    service.end_session(two)
+    assert service.engine.cache.nbytes == 0
+
+
+def test_ending_a_session_frees_everything_of_it(service: Service) -> None:
+    session = service.new_session()
+    for seed in range(3):
+        service.open_path(session, Path(f"scan{seed}"), "scan")
+        service.model_view(session)
+        write(service, session)
+    assert service.engine.cache.nbytes > 0
+    service.end_session(session)
+    assert service.engine.cache.nbytes == 0
+    assert service._sessions.nbytes == 0
+    service.end_session(session)
+
+
+def test_session_ended_in_mid_report_leaves_nothing_behind(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    events = service.generate(session, V3, OPTIONS, threading.Event())
+    next(events)
+    service.end_session(session)
+    list(events)
+    assert service.engine.cache.nbytes == 0
+    assert service.last_report(session) is None
+
+
+def test_closing_the_events_ends_the_run(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    events = service.generate(session, V3, OPTIONS, threading.Event())
+    for event in events:
+        if isinstance(event, TextEvent):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert service._sessions.get(session).running == 0
+    assert service.last_report(session) is None
+    assert write(service, session).n_tokens > 0
+
+
+def test_refused_file_leaves_scan_and_report_in_place(service: Service) -> None:
+    session = service.new_session()
+    kept = service.open_path(session, Path("scan1"), "scan")
+    report = write(service, session)
+    with pytest.raises(BadVolume):
+        service.open_path(session, Path("x.bad"), "broken")
+    assert service.volume(session) is kept
+    assert service.last_report(session) is report
+
+
+def test_file_over_the_limit_is_refused_before_it_is_read(models: Path, tmp_path: Path) -> None:
+    settings = Settings(models_dir=models, max_upload_mb=1)
+    service = Service(settings, FakeEncoderStore(settings, CountingEncoder()), tmp_path)
+    path = tmp_path / "big.nii"
+    path.write_bytes(b"0" * (2**20 + 1))
+    with pytest.raises(BadVolume, match="1 MB") as caught:
+        service.open_path(service.new_session(), path, "big.nii")
+    assert caught.value.code == "too_large"
+
+
+def test_new_scan_forgets_the_old_report(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    write(service, session)
+    service.open_path(session, Path("scan2"), "scan")
+    assert service.last_report(session) is None
+
+
+def test_report_without_a_scan_or_a_session_says_so(service: Service) -> None:
+    session = service.new_session()
+    with pytest.raises(BadRequest) as caught:
+        write(service, session)
+    assert caught.value.code == "no_volume"
+    for ask in (
+        lambda: write(service, "guess"),
+        lambda: service.open_path("guess", Path("scan1"), "scan"),
+        lambda: service.model_view("guess"),
+    ):
+        with pytest.raises(BadRequest) as caught:
+            ask()
+        assert caught.value.code == "no_session"
+    assert service.volume("guess") is None
+
+
+def test_cancel_before_the_first_token(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(Cancelled):
+        list(service.generate(session, V3, OPTIONS, cancel))
+    assert service._sessions.get(session).running == 0
+
+
+def test_model_view_is_the_scan_on_the_model_grid(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    view = service.model_view(session)
+    assert view.shape == (8, 8, 8)
+    assert service.model_view(session) is view
+    assert any(note.code == "resampled" for note in view.notes)
+
+
+def test_samples_have_a_card_and_hide_their_truth(service: Service) -> None:
+    (card,) = service.samples()
+    assert (card.id, card.title, card.domain) == ("in-000005", "First", "in")
+    assert card.truth_text == "Findings: A nodule.\nImpression: Nodule."
+    assert "nodule" not in card.description.lower()
+    session = service.new_session()
+    assert service.open_sample(session, "in-000005").name == "First"
+    with pytest.raises(UnknownName, match="in-000005"):
+        service.open_sample(session, "../secret")
+
+
+def test_json_that_is_no_sample_is_named(samples: Path) -> None:
+    (samples / "in-000005.json").write_text("{}")
+    with pytest.raises(BadRequest, match=r"in-000005\.json"):
+        read_samples(samples)
+
+
+def test_variants_are_listed_ready_or_with_what_they_need(service: Service) -> None:
+    statuses = {s.id: s for s in service.variants()}
+    assert statuses[V3].ready
+    assert statuses["gpt2/v3"].command == "rad3d train --llm gpt2 --mode v3"
+
+
+def test_exports_say_where_the_report_comes_from_and_hide_the_file_name(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "Jane Doe.nii.gz")
+    report = write(service, session, max_new_tokens=3)
+    data = json.loads(report_json(report))
+    assert data == json.loads(json.dumps(report_dict(report)))
+    assert data["provenance"]["volume_sha256"] == volume(1).sha256
+    assert data["variant"] == V3
+    assert len(data["diagnosis"]["labels"]) == 18
+    assert data["options"]["max_new_tokens"] == 3
+    text = report_text(report)
+    assert "not a medical device" in text
+    assert report.finish_reason == "length"
+    assert "length limit" in text
+    assert "Jane" not in text + report_json(report)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_idle_sessions_end_and_busy_ones_do_not(clock: Clock) -> None:
+    freed: list[str] = []
+    store = SessionStore(60, 10**9, freed.append, clock)
+    idle, busy, used = store.new(), store.new(), store.new()
+    for seed, token in enumerate((idle, busy, used)):
+        store.open(token, volume(seed))
+    held = store.begin(busy)
+    clock.now = 50
+    store.get(used)
+    clock.now = 70
+    assert store.find(idle) is None
+    assert freed == [volume(0).sha256]
+    assert len(store) == 2
+    store.finish(busy, held, None)
+    clock.now = 131
+    store.sweep()
+    assert len(store) == 0
+
+
+def test_open_scans_are_bounded_and_the_longest_unused_is_closed(clock: Clock) -> None:
+    one = volume(0).hu.nbytes
+    store = SessionStore(1e9, 2 * one, lambda _: None, clock)
+    tokens = [store.new() for _ in range(3)]
+    for i, token in enumerate(tokens):
+        clock.now = i
+        store.open(token, volume(i))
+    assert [store.get(t).volume is None for t in tokens] == [True, False, False]
+    assert store.nbytes == 2 * one
+    with pytest.raises(BadRequest, match="may have been closed"):
+        store.begin(tokens[0])
+
+
+def test_scan_that_is_being_reported_on_is_not_closed(clock: Clock) -> None:
+    store = SessionStore(1e9, volume(0).hu.nbytes, lambda _: None, clock)
+    busy, other = store.new(), store.new()
+    store.open(busy, volume(0))
+    store.begin(busy)
+    store.open(other, volume(1))
+    assert store.get(busy).volume is not None
+
+
+def test_late_report_on_a_replaced_scan_is_not_kept(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    events = service.generate(session, V3, OPTIONS, threading.Event())
+    next(events)
+    service.open_path(session, Path("scan2"), "scan")
+    list(events)
+    assert service.last_report(session) is None
