@@ -39,7 +39,7 @@ def _tiny_plan() -> DemoPlan:
         calibration_split=Split("calibration", "in", 20_000, 6),
         test_splits=(Split("test-in", "in", 30_000, 4),),
         encoder=ConvEncoderConfig(
-            channels=(4, 8, 8),
+            channels=(8, 8),
             local_dim=4,
             grid=GridSpec(spacing_mm=(9.0, 9.0, 9.0), shape=(40, 32, 32)),
         ),

@@ -44,7 +44,7 @@ class EncoderTraining:
 
     loop: LoopConfig
     batch_size: int = 8
-    dense_weight: float = 4.0
+    dense_weight: float = 1.0
     attribute_weight: float = 0.5
     shift: int = 3
     noise_hu: float = 40.0
@@ -67,16 +67,30 @@ def _loss(config: EncoderTraining) -> Callable[[nn.Module, Any], dict[str, Tenso
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         logits, dense, attributes = model(batch["x"])
         label = F.binary_cross_entropy_with_logits(logits.float(), batch["labels"])
-        cell = F.binary_cross_entropy_with_logits(
-            dense.float(), batch["cells"], pos_weight=torch.tensor(4.0)
+        cell = _cell_loss(dense.float(), batch["cells"])
+        seen = F.binary_cross_entropy_with_logits(
+            dense.float().flatten(2).amax(dim=2), batch["labels"]
         )
         bits = F.binary_cross_entropy_with_logits(
             attributes.float(), batch["target"], weight=batch["known"], reduction="sum"
         ) / batch["known"].sum().clamp(min=1)
-        total = label + config.dense_weight * cell + config.attribute_weight * bits
-        return {"loss": total, "label": label, "cell": cell, "attribute": bits}
+        total = label + seen + config.dense_weight * cell + config.attribute_weight * bits
+        return {"loss": total, "label": label, "seen": seen, "cell": cell, "attribute": bits}
 
     return loss
+
+
+def _cell_loss(dense: Tensor, cells: Tensor) -> Tensor:
+    """Cross-entropy per token cell in which every finding weighs the same, however small it is.
+
+    (B, 18, x, y, z) logits and 0/1 cells. A false cell weighs a fortieth of a whole finding.
+    """
+    losses = F.binary_cross_entropy_with_logits(dense, cells, reduction="none").flatten(2)
+    cells = cells.flatten(2)
+    count = cells.sum(dim=2)
+    found = (losses * cells).sum(dim=2) / count.clamp(min=1)
+    false = (losses * (1 - cells)).sum(dim=2) / 40
+    return found.sum() / (count > 0).sum().clamp(min=1) + false.mean()
 
 
 def augment(hu: Float, cells: Float, rng: np.random.Generator, config: EncoderTraining) -> Float:

@@ -56,7 +56,7 @@ FULL = DemoPlan(
     calibration_split=Split("calibration", "in", 20_000, 250),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
-    encoder_training=EncoderTraining(LoopConfig(1200, 1.5e-3, warmup=100)),
+    encoder_training=EncoderTraining(LoopConfig(1500, 3e-3, warmup=100)),
     language_models={
         "phantom-s": PretrainConfig(
             LanguageModelShape(128, 3, 4, 344),
@@ -70,14 +70,14 @@ FULL = DemoPlan(
         ),
         "phantom-l": PretrainConfig(
             LanguageModelShape(320, 4, 8, 856),
-            LoopConfig(800, 2e-3, muon_rate=0.02),
+            LoopConfig(550, 2e-3, muon_rate=0.02),
             batch_size=32,
         ),
     },
     variants={
-        "phantom-s": _variants(800, 1e-3, 5e-4),
-        "phantom-m": _variants(600, 1e-3, 5e-4),
-        "phantom-l": _variants(500, 8e-4, 4e-4),
+        "phantom-s": _variants(600, 1e-3, 5e-4),
+        "phantom-m": _variants(450, 1e-3, 5e-4),
+        "phantom-l": _variants(350, 8e-4, 4e-4),
     },
 )
 
