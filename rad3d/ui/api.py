@@ -78,12 +78,10 @@ class Api:
         return "stopped"
 
     def _open(self, request: gr.Request, read: Callable[[str], Volume]) -> dict[str, Any]:
-        token = self._sessions.token(request)
         try:
-            volume = read(token)
+            _, volume = self._sessions.open(request, read)
         except Exception as error:
             raise gr.Error(sentence(error), print_exception=False) from error
-        self._sessions.stop(token)
         return {
             "name": volume.name,
             "sha256": volume.sha256,

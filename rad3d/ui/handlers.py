@@ -75,26 +75,25 @@ class Handlers:
         """Read an uploaded file; a refused one leaves everything as it was."""
         if file is None:
             return self._refused(self._sessions.token(request), "No file arrived. Choose it again.")
-        name = Path(file.orig_name or file.path).name
-        token = self._sessions.token(request)
-        return self._open(token, lambda: self._service.open_path(token, Path(file.path), name))
+        path, name = Path(file.path), Path(file.orig_name or file.path).name
+        return self._open(request, lambda token: self._service.open_path(token, path, name))
 
     def open_sample(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         """Open the sample whose card was pressed."""
         sample = str(event.id)
-        token = self._sessions.token(request)
         return self._open(
-            token,
-            lambda: self._service.open_sample(token, sample),
+            request,
+            lambda token: self._service.open_sample(token, sample),
             self._truths.get(sample, ""),
         )
 
-    def _open(self, token: str, read: Callable[[], Volume], truth: str = "") -> tuple[Any, ...]:
+    def _open(
+        self, request: gr.Request, read: Callable[[str], Volume], truth: str = ""
+    ) -> tuple[Any, ...]:
         try:
-            volume = read()
+            token, volume = self._sessions.open(request, read)
         except Exception as error:
-            return self._refused(token, sentence(error))
-        self._sessions.stop(token)
+            return self._refused(self._sessions.token(request), sentence(error))
         view = ScanView(
             viewer=self._viewer(token, opened=True),
             notice="",
@@ -170,7 +169,8 @@ class Handlers:
             events = self._service.generate(token, variant_id(llm, mode), settings, stop)
             yield from self._follow(events, token, volume, stop)
         except Cancelled:
-            yield replace(NO_RUN, notice=render.notice("Cancelled.", "info")).outputs()
+            if self._is_open(token, volume):
+                yield replace(NO_RUN, notice=render.notice("Cancelled.", "info")).outputs()
         except Exception as error:
             yield RunView(
                 progress="", running=False, notice=render.notice(sentence(error))
@@ -183,8 +183,7 @@ class Handlers:
     ) -> Iterator[tuple[Any, ...]]:
         shown = 0.0
         for event in events:
-            now = self._service.volume(token)
-            if now is None or now.sha256 != volume.sha256:
+            if not self._is_open(token, volume):
                 stop.set()  # another scan is open: this report would stand beside the wrong one
                 return
             if isinstance(event, TextEvent):
@@ -192,6 +191,10 @@ class Handlers:
                     continue
                 shown = time.monotonic()
             yield self._shown(event).outputs()
+
+    def _is_open(self, token: str, volume: Volume) -> bool:
+        now = self._service.volume(token)
+        return now is not None and now.sha256 == volume.sha256
 
     def _shown(self, event: Event) -> RunView:
         if isinstance(event, StageEvent):

@@ -199,7 +199,9 @@ def verdicts(
             '<div class="r3-notice agree" role="status">The report asserts and denies nothing that '
             "contradicts the diagnosis.</div>"
         )
-    warnings = note_list(note for note in notes if note.level == "warning")
+    warnings = note_list(
+        note for note in notes if note.level == "warning" and note.code != "unlike_training"
+    )
     return "".join(blocks) + warnings
 
 

@@ -7,11 +7,13 @@ is kept outside this object, and a closed tab's entry goes at once.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, Rad3dError
+from rad3d.types import Volume
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -35,6 +37,12 @@ class Sessions:
             if tab not in self._tokens:
                 self._tokens[tab] = self._service.new_session()
             return self._tokens[tab]
+
+    def renew(self, request: gr.Request) -> str:
+        """A new token for the tab, after the service ended its session for being idle."""
+        with self._lock:
+            self._tokens.pop(request.session_hash or "", None)
+        return self.token(request)
 
     def arm(self, token: str) -> threading.Event:
         """A fresh stop signal for the run that begins now; an earlier run is stopped."""
@@ -64,3 +72,24 @@ class Sessions:
             stop.set()
         if token:
             self._service.end_session(token)
+
+    def open(self, request: gr.Request, read: Callable[[str], Volume]) -> tuple[str, Volume]:
+        """Open a scan in the tab's session, in a new one where the old one has ended.
+
+        Args:
+            request: of the tab.
+            read: opens the scan in the session whose token it is given.
+
+        Returns:
+            The token and the volume; a run on the earlier scan is stopped.
+        """
+        token = self.token(request)
+        try:
+            volume = read(token)
+        except Rad3dError as error:
+            if error.code != "no_session":
+                raise
+            token = self.renew(request)
+            volume = read(token)
+        self.stop(token)
+        return token, volume
