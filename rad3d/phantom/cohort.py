@@ -31,9 +31,9 @@ from rad3d.findings import Finding, Truth
 from rad3d.labels import LABELS
 from rad3d.phantom.acquisition import Acquisition, draw_acquisition
 from rad3d.phantom.render import RenderedPhantom, render, write_nifti
-from rad3d.truth import draw_truth
 from rad3d.text.grammar import write_report
 from rad3d.text.sections import ReportText
+from rad3d.truth import draw_truth
 from rad3d.types import Volume, volume_hash
 
 SCHEMA_ID = "rad3d-phantom/1"
