@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rad3d.model.store import VariantStatus
 
 Choices = list[tuple[str, str]]
+
+SPLITS = {"test-in": "in domain", "test-out": "out of domain"}
+"""How the test sets of ``rad3d demo build`` are called on the page."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
@@ -76,8 +79,31 @@ def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | Non
         f"<span><strong>Paper’s guidance:</strong> below about 1B parameters fine-tune, from there "
         f"freeze. {escape(LANGUAGE_MODELS[llm].name)} is "
         f"{'below' if small else 'above'} that, so: {advice}. "
-        f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span></p>"
+        f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span>"
+        f"{_measured_line(status)}</p>"
     )
+
+
+def _measured_line(status: VariantStatus | None) -> str:
+    figures = measured(status) if status else {}
+    if not figures:
+        return ""
+    text = "; ".join(f"{name} {figure}" for name, figure in figures.items())
+    return (
+        "<span><strong>Measured here</strong>, macro F1 of its reports on held-out phantoms: "
+        f"{escape(text)}.</span>"
+    )
+
+
+def measured(status: VariantStatus) -> dict[str, str]:
+    """Sample set -> macro F1 over the 18 labels with its 95% interval and n, where recorded."""
+    figures = {}
+    for name, scores in status.scores.items():
+        f1 = scores.get("macro_f1") if isinstance(scores, Mapping) else None
+        if isinstance(f1, Mapping):
+            shown = f"{f1['value']:.2f} [{f1['low']:.2f}, {f1['high']:.2f}]"
+            figures[SPLITS.get(name, name)] = f"{shown}, n = {f1['n']}"
+    return figures
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:

@@ -155,26 +155,22 @@ class Handlers:
     ) -> Iterator[tuple[Any, ...]]:
         """Stream one report into the page."""
         token = self._sessions.token(request)
-        stop = self._sessions.armed(token)
+        stop = self._sessions.claim(token)
         volume = self._service.volume(token)
-        if volume is None:
+        if stop is None or volume is None:
             return
         try:
             if not llm or not mode:
-                yield RunView(
-                    progress="", running=False, notice=render.notice("Choose a model first.")
-                ).outputs()
+                yield self._resting(token, "Choose a model first.").outputs()
                 return
             settings = GenerationOptions(**options)
             events = self._service.generate(token, variant_id(llm, mode), settings, stop)
             yield from self._follow(events, token, volume, stop)
         except Cancelled:
             if self._is_open(token, volume):
-                yield replace(NO_RUN, notice=render.notice("Cancelled.", "info")).outputs()
+                yield self._resting(token, "Cancelled.", "info").outputs()
         except Exception as error:
-            yield RunView(
-                progress="", running=False, notice=render.notice(sentence(error))
-            ).outputs()
+            yield self._resting(token, sentence(error)).outputs()
         finally:
             stop.set()  # also where the tab was closed: the model stops at its next token
 
@@ -191,6 +187,12 @@ class Handlers:
                     continue
                 shown = time.monotonic()
             yield self._shown(event).outputs()
+
+    def _resting(self, token: str, text: str, level: str = "error") -> RunView:
+        """No run, with a sentence why; the last finished report comes back."""
+        last = self._service.last_report(token)
+        view = self._finished(DoneEvent(last)) if last else NO_RUN
+        return replace(view, notice=render.notice(text, level))
 
     def _is_open(self, token: str, volume: Volume) -> bool:
         now = self._service.volume(token)
@@ -231,7 +233,9 @@ class Handlers:
 
     def cancel(self, request: gr.Request) -> tuple[Any, ...]:
         """Stop the run; what has been written so far stays."""
-        self._sessions.stop(self._sessions.token(request))
+        token = self._sessions.token(request)
+        if self._sessions.stop(token):
+            return self._resting(token, "Cancelled.", "info").outputs()
         return RunView(progress=render.progress("Stopping")).outputs()
 
     def end(self, request: gr.Request) -> None:

@@ -157,8 +157,7 @@ def _marked(text: str, body: str, contradictions: Sequence[Contradiction]) -> st
         hint = escape(contradiction_sentence(item), quote=True)
         pieces.append(_lines(body[at:start]))
         pieces.append(
-            f'<mark class="{escape(item.kind)}" tabindex="0" title="{hint}">'
-            f'{_lines(body[start:end])}<span class="r3-sr"> ({hint})</span></mark>'
+            f'<mark class="{escape(item.kind)}" title="{hint}">{_lines(body[start:end])}</mark>'
         )
         at = end
     pieces.append(_lines(body[at:]))

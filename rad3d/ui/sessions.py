@@ -26,6 +26,7 @@ class Sessions:
         self._service = service
         self._tokens: dict[str, str] = {}
         self._stops: dict[str, threading.Event] = {}
+        self._waiting: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
     def token(self, request: gr.Request) -> str:
@@ -45,29 +46,32 @@ class Sessions:
         return self.token(request)
 
     def arm(self, token: str) -> threading.Event:
-        """A fresh stop signal for the run that begins now; an earlier run is stopped."""
+        """A fresh stop signal for a run that has been asked for; an earlier run is stopped."""
         with self._lock:
             if token in self._stops:
                 self._stops[token].set()
-            self._stops[token] = threading.Event()
+            self._waiting[token] = self._stops[token] = threading.Event()
             return self._stops[token]
 
-    def armed(self, token: str) -> threading.Event:
-        """The stop signal of the latest run, or a fresh one."""
+    def claim(self, token: str) -> threading.Event | None:
+        """The stop signal of the run that was asked for; None where another has taken it up."""
         with self._lock:
-            return self._stops.setdefault(token, threading.Event())
+            return self._waiting.pop(token, None)
 
-    def stop(self, token: str) -> None:
-        """Stop the latest run, also one that still waits for its turn."""
+    def stop(self, token: str) -> bool:
+        """Stop the latest run; True where it had not begun, so that nothing will answer."""
         with self._lock:
             if token in self._stops:
                 self._stops[token].set()
+            return self._waiting.pop(token, None) is not None
 
     def close(self, request: gr.Request) -> None:
         """The tab was closed: stop its run and free everything that it holds."""
         with self._lock:
             token = self._tokens.pop(request.session_hash or "", None)
             stop = self._stops.pop(token, None) if token else None
+            if token:
+                self._waiting.pop(token, None)
         if stop:
             stop.set()
         if token:

@@ -24,7 +24,7 @@ class Source {
     this.drop = host.querySelector(".r3-drop");
     this.progress = host.querySelector("progress");
     host.querySelector("#r3-drop-hint").textContent =
-      `NIfTI (.nii, .nii.gz) or a zipped DICOM series, up to ${props.max_mb} MB`;
+      `NIfTI (.nii, .nii.gz), or zipped: a DICOM series, an .hdr/.img pair. Up to ${props.max_mb} MB`;
     this.input.addEventListener("change", () => {
       const [file] = this.input.files;
       this.input.value = ""; // so that the same file can be chosen again
