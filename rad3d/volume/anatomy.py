@@ -25,8 +25,10 @@ LUNG_MEDIAN_HU = (-960.0, -450.0)
 AROUND_PATIENT_HU = -930.0
 LEAST_LUNG_ML = 20.0
 LUNG_RADIUS_MM = 12.0
-NOT_CHEST_SHARE = 0.06
-"""Lung share of the body below which there is no chest; chest scans have 0.12 to 0.45."""
+NOT_CHEST_SHARE = 0.035
+"""Lung share of the body below which there is no chest; healthy chests have 0.12 to 0.45."""
+PART_SHARE, PART_END_AREA = 0.10, 0.7
+"""Little lung, and most of it in an end slice: an abdomen or a neck that touches the lungs."""
 BEYOND_CHEST_SLICES = 0.40
 """Share of the slices with lung below which much more than the chest was scanned."""
 CROPPED_CM2 = 40.0
@@ -98,7 +100,8 @@ def look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
 def notes_of(found: Anatomy) -> tuple[Note, ...]:
     """The warnings that follow from an :class:`Anatomy`."""
     notes: list[Note] = []
-    if found.lung_share < NOT_CHEST_SHARE:
+    touched = found.lung_share < PART_SHARE and max(found.end_area) > PART_END_AREA
+    if found.lung_share < NOT_CHEST_SHARE or touched:
         text = (
             "This does not look like a chest: hardly any lung was found "
             f"({found.lung_ml:.0f} ml, {found.lung_share:.0%} of the body). "

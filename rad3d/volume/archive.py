@@ -16,6 +16,7 @@ from rad3d.errors import BadVolume
 from rad3d.types import Note
 from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.dicom import decode_dicom, is_dicom
+from rad3d.volume.stream import sniff
 
 MOST_MEMBERS = 20_000
 PIECE_BYTES = 2**20
@@ -46,14 +47,22 @@ def read_zip(
         zipfile.ZipFile(path) as archive,
     ):
         files = _unpack(archive, _members(archive, limits), Path(folder), limits)
-        images = [f for f in files if f.name.endswith((".nii", ".hdr", ".img"))]
-        slices = [f for f in files if f not in images and is_dicom(f)]
+        slices = [f for f in files if is_dicom(f)]
+        images = [f for f in files if f not in slices and _may_be_image(f)]
         if slices:
             return decode_dicom(slices, limits)
         chosen = _one_image(images)
         decoded = decode_files(chosen)
         note = Note("info", "zip", "Unpacked from a zip file.")
         return replace(decoded, notes=(note, *decoded.notes))
+
+
+def _may_be_image(path: Path) -> bool:
+    """Whether a file claims to be an image by its name or is one; a zip in the zip never is."""
+    try:
+        return sniff(path, path.name) != "zip"
+    except BadVolume:
+        return path.suffix in (".nii", ".hdr", ".img")
 
 
 def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
@@ -77,7 +86,8 @@ def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
 
 def _is_junk(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/").lower())
-    hidden = any(part.startswith(".") or part == "__macosx" for part in path.parts)
+    parts = [part for part in path.parts if part.strip(".")]
+    hidden = any(part.startswith(".") or part == "__macosx" for part in parts)
     return hidden or path.name in JUNK_NAMES or path.name.endswith(JUNK_ENDINGS)
 
 
@@ -103,8 +113,8 @@ def _ending(name: str) -> str:
 
 
 def _one_image(images: list[Path]) -> list[Path]:
-    niftis = [f for f in images if f.suffix == ".nii"]
-    halves = [f for f in images if f.suffix != ".nii"]
+    halves = [f for f in images if f.suffix in (".hdr", ".img")]
+    niftis = [f for f in images if f not in halves]
     if len(niftis) == 1 and not halves:
         return niftis
     if not niftis and len(halves) == 2 and {f.suffix for f in halves} == {".hdr", ".img"}:

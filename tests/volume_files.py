@@ -1,0 +1,64 @@
+"""Small synthetic scans and the files they come in, for the tests of the readers."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+AFFINE = np.diag([7.0, 7.0, 8.0, 1.0])
+AFFINE[:3, 3] = (-165, -140, -120)
+
+
+def chest(shape: tuple[int, int, int] = (48, 40, 32), seed: int = 0) -> np.ndarray:
+    """int16 HU, RAS+: an oval body with two lungs, heart on the left and spine at the back."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    hu = np.full(shape, -1000.0)
+    hu[(x / 0.86) ** 2 + (y / 0.76) ** 2 < 1] = 40
+    for side in (-1, 1):
+        lung = ((x - side * 0.42) / 0.33) ** 2 + (y / 0.55) ** 2 + (z / 0.85) ** 2 < 1
+        hu[lung] = -820
+    hu[(x + 0.15) ** 2 + (y - 0.15) ** 2 + z**2 < 0.08] = 45
+    hu[(x**2 + (y + 0.6) ** 2) < 0.012] = 500
+    noise = np.random.default_rng(seed).normal(0, 12, shape)
+    return np.clip(np.rint(hu + noise), -1024, 3000).astype(np.int16)
+
+
+def image_of(
+    values: np.ndarray,
+    affine: np.ndarray = AFFINE,
+    kind: type = nib.Nifti1Image,
+    dtype: str | None = None,
+    order: str = "<",
+) -> nib.Nifti1Image:
+    """An image whose stored values are exactly ``values``."""
+    header = kind.header_class(endianness=order)
+    header.set_data_dtype(np.dtype(dtype or values.dtype).newbyteorder(order))
+    return kind(values.astype(dtype or values.dtype), affine, header)
+
+
+def save(path: Path, values: np.ndarray, **options: object) -> Path:
+    """Write ``values`` as they are; the file's name decides about compression."""
+    image = image_of(values, **options)  # type: ignore[arg-type]
+    nib.save(image, path)
+    return path
+
+
+def patched(path: Path, offset: int, fmt: str, *values: float) -> Path:
+    """Overwrite header fields of a ``.nii`` in place."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(fmt, data, offset, *values)
+    path.write_bytes(bytes(data))
+    return path
+
+
+def gzipped_zeros(path: Path, head: bytes, megabytes: int) -> Path:
+    """A gzip file: ``head``, then that many MB of zeros; tiny on disk."""
+    with gzip.open(path, "wb", compresslevel=9) as out:
+        out.write(head)
+        for _ in range(megabytes):
+            out.write(bytes(10**6))
+    return path
