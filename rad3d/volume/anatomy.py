@@ -108,7 +108,7 @@ def notes_of(found: Anatomy) -> tuple[Note, ...]:
             "A report about it means nothing."
         )
         notes.append(Note("warning", "not_chest", text))
-        return (*notes, *_size_notes(found))
+        return tuple(notes)
     if found.slices_with_lung < BEYOND_CHEST_SLICES:
         text = (
             f"Only {found.slices_with_lung:.0%} of the slices show lung: the scan covers much more "
