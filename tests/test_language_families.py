@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, save_language, tiny_language
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
@@ -59,6 +60,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Passing `:UserWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_decoding_from_embeddings_equals_transformers_generate(
     language: LanguageBundle, name: str
@@ -239,3 +241,25 @@ def test_truncated_weights_are_named(llama: LanguageBundle, tmp_path: Path) -> N
         load_language_model(str(folder))
     with pytest.raises(CorruptWeights, match="not the ones"):
         load_language_model(str(folder), sha256="0" * 64)
+
+
+def test_absent_tensors_are_an_error_not_random_numbers(
+    llama: LanguageBundle, tmp_path: Path
+) -> None:
+    folder = save_language(llama, tmp_path / "m")
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(CorruptWeights, match="up_proj"):
+        load_language_model(str(folder))
+
+
+def test_tensors_of_another_shape_are_an_error(llama: LanguageBundle, tmp_path: Path) -> None:
+    folder = save_language(llama, tmp_path / "m")
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["model.norm.weight"] = tensors["model.norm.weight"][:3].clone()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(CorruptWeights, match=r"model\.norm"):
+        load_language_model(str(folder))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,8 +208,13 @@ def load_language_model(
     }
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        model: nn.Module = AutoModelForCausalLM.from_pretrained(
-            place, dtype=DTYPES[dtype], use_safetensors=True, **common
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place,
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, with a sentence
+            **common,
         )
     except SafetensorError as error:
         raise CorruptWeights(
@@ -222,9 +228,27 @@ def load_language_model(
             _remedy(source),
             code="missing_weights",
         ) from error
+    model, loading = loaded
+    _check_complete(source, loading)
     model.eval()
     model.to(torch.device(device))
     return LanguageBundle(model, tokenizer, source, found)
+
+
+def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
+    """Transformers fills what is missing with random numbers and only warns; here it is an error.
+
+    Left-over tensors are tolerated: older checkpoints hold buffers that are computed nowadays.
+    """
+    mismatched = (entry[0] for entry in loading["mismatched_keys"])
+    wrong = sorted({*loading["missing_keys"], *mismatched})
+    if wrong:
+        raise CorruptWeights(
+            f"The weights of the language model {source} do not fit its configuration "
+            f"({len(wrong)} tensors, such as {wrong[0]}).",
+            "Restore or download the model again.",
+            code="corrupt_weights",
+        )
 
 
 def _first_line(error: Exception) -> str:

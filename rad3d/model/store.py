@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
@@ -73,11 +75,13 @@ class ModelStore:
     Frozen language models are loaded once and shared by all their variants. Thread-safe.
 
     Args:
-        settings: ``models_dir`` and ``model_cache_mb``.
+        settings: ``models_dir``, ``model_cache_mb`` and ``threads``.
         dtype, device: of the language models.
     """
 
     def __init__(self, settings: Settings, dtype: str = "float32", device: str = "cpu") -> None:
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
         self.models_dir = settings.models_dir
         self._dtype, self._device = dtype, device
         self._cache = ByteCache(settings.model_cache_mb * 2**20)

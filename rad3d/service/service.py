@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 from rad3d.errors import BadVolume
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
@@ -37,8 +35,6 @@ class Service:
         store: ModelStore | None = None,
         samples_dir: Path = SAMPLES_DIR,
     ) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
         self._settings = settings
         self._store = store or ModelStore(settings)
         quarter = settings.feature_cache_mb * 2**20 // 4
