@@ -1,0 +1,188 @@
+"""The page's parts without a browser: escaping, marks, chart, choices, sessions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from browser.fakes import FAKE_TEXT, FakeService, FakeStatus, fake_diagnosis
+
+from rad3d.errors import BadRequest
+from rad3d.labels import LABELS
+from rad3d.registry import MODES
+from rad3d.service.crosscheck import cross_check
+from rad3d.types import Note, Novelty, Volume
+from rad3d.ui import choices, render
+from rad3d.ui.chart import diagnosis_chart
+from rad3d.ui.sessions import Sessions
+from rad3d.ui.windows import WINDOWS
+
+ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def _request(tab: str | None) -> SimpleNamespace:
+    return SimpleNamespace(session_hash=tab)
+
+
+def test_generated_text_and_file_names_cannot_become_markup() -> None:
+    volume = Volume.from_array(
+        np.zeros((2, 2, 2), np.int16), np.eye(4), ATTACK, (Note("warning", ATTACK, ATTACK),)
+    )
+    novel = Novelty(9.0, 99.0, 1.0)
+    for html in (
+        render.report_panel(f"Findings: {ATTACK}\nImpression: {ATTACK}", ATTACK),
+        render.scan_notes(volume),
+        render.notice(ATTACK),
+        render.progress(ATTACK, 0.5),
+        render.folded_truth(ATTACK),
+        render.verdicts(novel, ATTACK, notes=volume.notes),
+        choices.not_ready([FakeStatus("gpt2/v3", False, ATTACK, ATTACK)]),
+    ):
+        assert "<script" not in html
+        assert "<img" not in html
+
+
+def test_contradictions_are_marked_at_their_words_in_both_sections() -> None:
+    found = cross_check(FAKE_TEXT, fake_diagnosis())
+    html = render.report_panel(FAKE_TEXT, contradictions=found)
+    assert html.count('<mark class="asserted_but_unlikely"') == 2
+    assert html.count('<mark class="denied_but_likely"') == 1
+    for item in found:
+        assert f">{FAKE_TEXT[item.start : item.end]}</mark>" in html
+
+
+def test_a_half_written_report_shows_findings_only() -> None:
+    html = render.report_panel("Findings: The lungs are", writing=True)
+    assert "<h3>Findings</h3>" in html
+    assert "Impression" not in html
+    assert "data-report" not in html, "an unfinished report cannot be downloaded"
+
+
+def test_the_chart_has_all_labels_sorted_with_thresholds_and_logits() -> None:
+    diagnosis = fake_diagnosis()
+    drawing = json.loads(diagnosis_chart(diagnosis, {"Cardiomegaly"}).plot)
+    bars = next(trace for trace in drawing["data"] if trace.get("name") == "probability")
+    names = [row[0] for row in bars["customdata"]]
+    assert sorted(names) == sorted(LABELS)
+    assert names[-1] == "Lung nodule", "the highest probability is at the top"
+    assert bars["customdata"][-1][2] == "+3.10"
+    assert "logit" in bars["hovertemplate"]
+    assert any(trace.get("name") == "threshold" for trace in drawing["data"])
+    captions = [a["text"] for a in drawing["layout"]["annotations"]]
+    assert "<b>≠ Cardiomegaly</b>" in captions
+    assert drawing["layout"]["xaxis"]["range"] == [0, 1.0]
+
+
+def test_probabilities_and_values_are_those_of_the_diagnosis() -> None:
+    diagnosis = fake_diagnosis()
+    bars = next(
+        trace
+        for trace in json.loads(diagnosis_chart(diagnosis).plot)["data"]
+        if trace.get("name") == "probability"
+    )
+    shown = {row[0]: float(row[1]) for row in bars["customdata"]}
+    for i, label in enumerate(LABELS):
+        assert shown[label] == pytest.approx(float(diagnosis.probabilities[i]), abs=6e-4)
+
+
+def test_a_scan_unlike_the_training_scans_is_said_clearly() -> None:
+    far = render.verdicts(Novelty(97.0, 100.0, 21.5), "synthetic phantoms")
+    assert "know only synthetic phantoms" in far
+    assert 'role="alert"' in far
+    near = render.verdicts(Novelty(8.0, 60.0, 21.5), "synthetic phantoms")
+    assert "Within the range" in near
+
+
+def test_pickers_follow_the_statuses() -> None:
+    statuses = FakeService().variants()
+    assert [llm for _, llm in choices.llm_choices(statuses)] == [
+        "phantom-s",
+        "phantom-m",
+        "phantom-l",
+    ]
+    assert [mode for _, mode in choices.mode_choices(statuses, "phantom-s")] == list(MODES)
+    assert choices.mode_choices(statuses, "gpt2") == []
+    assert choices.first_choice(statuses, "phantom-m/v2") == ("phantom-m", "v2")
+    assert choices.first_choice(statuses, "gpt2/v3")[0] == "phantom-l"
+    assert choices.first_choice([], "phantom-m/v2") == (None, None)
+    assert "rad3d demo build" in choices.guidance([], None, None)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "mode", "follows"),
+    [
+        (5_000_000, "v1", True),
+        (5_000_000, "v3", False),
+        (1_235_814_400, "v3", True),
+        (1_235_814_400, "v1", False),
+    ],
+)
+def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) -> None:
+    llm = "phantom-l" if parameters < 10**9 else "llama-3.2-1b"
+    text = choices.guidance([FakeStatus(f"{llm}/{mode}", True, parameters=parameters)], llm, mode)
+    assert ("This choice follows it." in text) is follows
+
+
+def test_measured_scores_are_shown_with_interval_and_n() -> None:
+    scores = {"test-in": {"n": 200, "macro_f1": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 200}}}
+    status = FakeStatus("phantom-l/v3", True, parameters=5, scores=scores)
+    assert choices.measured(status) == {"in domain": "0.90 [0.80, 0.95], n = 200"}
+    assert "0.90 [0.80, 0.95], n = 200" in choices.guidance([status], "phantom-l", "v3")
+
+
+def test_the_windows_are_the_agreed_ones() -> None:
+    assert {w.name: (w.level, w.width) for w in WINDOWS} == {
+        "Lung": (-600, 1500),
+        "Mediastinum": (40, 400),
+        "Bone": (400, 1800),
+    }
+
+
+def test_every_tab_has_its_own_token_and_a_closed_one_is_freed() -> None:
+    service = FakeService()
+    sessions = Sessions(service)  # type: ignore[arg-type]
+    one, two = sessions.token(_request("a")), sessions.token(_request("b"))  # type: ignore[arg-type]
+    assert one != two
+    assert sessions.token(_request("a")) == one  # type: ignore[arg-type]
+    stop = sessions.arm(one)
+    sessions.close(_request("a"))  # type: ignore[arg-type]
+    assert stop.is_set()
+    assert service.open_sessions == (two,)
+    with pytest.raises(BadRequest):
+        sessions.token(_request(None))  # type: ignore[arg-type]
+
+
+def test_a_run_that_waits_can_be_stopped_and_is_taken_up_only_once() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    token = sessions.token(_request("a"))  # type: ignore[arg-type]
+    first = sessions.arm(token)
+    assert sessions.stop(token), "it had not begun"
+    assert first.is_set()
+    assert sessions.claim(token) is None
+    second = sessions.arm(token)
+    assert sessions.claim(token) is second
+    assert sessions.claim(token) is None
+    assert not sessions.stop(token), "it had begun: it answers itself"
+    assert second.is_set()
+
+
+def test_a_session_that_ended_is_renewed_when_a_scan_is_opened() -> None:
+    service = FakeService()
+    sessions = Sessions(service)  # type: ignore[arg-type]
+    request = _request("a")
+    stale = sessions.token(request)  # type: ignore[arg-type]
+    service.end_session(stale)
+    volume = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4))
+
+    def read(token: str) -> Volume:
+        if token not in service.open_sessions:
+            raise BadRequest("This session has ended.", code="no_session")
+        return volume
+
+    token, opened = sessions.open(request, read)  # type: ignore[arg-type]
+    assert token != stale
+    assert opened is volume
+    assert isinstance(sessions.arm(token), threading.Event)
