@@ -45,7 +45,10 @@ def _tiny_plan() -> DemoPlan:
         ),
         encoder_training=replace(
             QUICK.encoder_training,
-            loop=replace(QUICK.encoder_training.loop, steps=3, warmup=1),
+            loops=tuple(
+                replace(QUICK.encoder_training.loops[0], steps=2, warmup=1, seed=seed)
+                for seed in (0, 1)
+            ),
             batch_size=2,
         ),
         language_models={

@@ -123,7 +123,7 @@ def test_a_split_is_made_once_and_the_same_in_one_or_two_processes(tmp_path: Pat
 def test_augmentation_moves_the_scan_without_wrapping_it_around() -> None:
     hu = np.full((16, 16, 16), -1000, dtype=np.int16)
     hu[0] = 500
-    config = EncoderTraining(LoopConfig(1, 1e-3), noise_hu=0.0)
+    config = EncoderTraining((LoopConfig(1, 1e-3),), noise_hu=0.0)
     for seed in range(8):
         values = augment(hu, hu, np.random.default_rng(seed), config)
         assert (values[-5:] < -0.9).all()

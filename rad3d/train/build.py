@@ -75,7 +75,7 @@ class DemoBuild:
                 partial(self._phantoms, split),
             )
         yield Stage("encoder", self._network_file.is_file, self._train_encoder)
-        for split in self.plan.splits:
+        for split in self.plan.splits[1:]:  # what the encoder learned from needs no features
             yield Stage(
                 f"features:{split.name}",
                 self._features_file(split).is_file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ class EncoderTraining:
     """How the encoder is trained.
 
     Attributes:
-        loop: schedule.
+        loops: schedules that follow one another, each with a warm-up of its own (warm restarts,
+            Loshchilov and Hutter 2017).
         batch_size: phantoms per step.
         dense_weight: weight of the per-token loss.
         attribute_weight: weight of the attribute loss.
@@ -42,7 +44,7 @@ class EncoderTraining:
         noise_hu: largest added noise (standard deviation).
     """
 
-    loop: LoopConfig
+    loops: tuple[LoopConfig, ...]
     batch_size: int = 8
     dense_weight: float = 1.0
     attribute_weight: float = 0.5
@@ -117,7 +119,7 @@ def train_encoder(
     progress: Progress | None = None,
 ) -> tuple[ConvEncoder, dict[str, Any]]:
     """Train on a split; returns the network and the training facts."""
-    torch.manual_seed(training.loop.seed)
+    torch.manual_seed(training.loops[0].seed)
     model = _Supervised(ConvEncoder(config))
     model.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     labels = arrays.split.labels.astype(np.float32)
@@ -125,10 +127,10 @@ def train_encoder(
         np.stack(a) for a in zip(*(attribute_targets(t) for t in arrays.split.truths), strict=True)
     )
 
-    def batch(step: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([training.loop.seed, step])
+    def batch(seed: int, step: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([seed, step])
         epoch, position = divmod(step * training.batch_size, arrays.split.n)
-        order = np.random.default_rng([training.loop.seed, epoch, 1]).permutation(arrays.split.n)
+        order = np.random.default_rng([seed, epoch, 1]).permutation(arrays.split.n)
         rows = np.take(order, range(position, position + training.batch_size), mode="wrap")
         x = np.stack([augment(arrays.hu[i], arrays.cells[i], rng, training) for i in rows])
         return {
@@ -139,18 +141,23 @@ def train_encoder(
             "known": torch.from_numpy(known[rows]),
         }
 
-    facts = fit(
-        model,
-        batch,
-        _loss(training),
-        training.loop,
-        run,
-        name="encoder",
-        facts={"network": config.to_dict(), "training": asdict(training), "n": arrays.split.n},
-        progress=progress,
-    )
+    facts: dict[str, Any] = {"n_training_phantoms": arrays.split.n, "seconds": 0.0, "steps": 0}
+    for i, loop in enumerate(training.loops, start=1):
+        found = fit(
+            model,
+            partial(batch, loop.seed),
+            _loss(training),
+            loop,
+            run / f"part-{i}",
+            name=f"encoder, part {i} of {len(training.loops)}",
+            facts={"network": config.to_dict(), "training": asdict(training)},
+            progress=progress,
+        )
+        facts |= {k: v for k, v in found.items() if k not in ("seconds", "steps")}
+        facts["seconds"] += found["seconds"]
+        facts["steps"] += found["steps"]
     model.network.eval()
-    return model.network, facts | {"n_training_phantoms": arrays.split.n}
+    return model.network, facts
 
 
 @torch.inference_mode()

@@ -56,7 +56,9 @@ FULL = DemoPlan(
     calibration_split=Split("calibration", "in", 20_000, 250),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
-    encoder_training=EncoderTraining(LoopConfig(1500, 3e-3, warmup=100)),
+    encoder_training=EncoderTraining(
+        (LoopConfig(1500, 3e-3, warmup=100), LoopConfig(800, 2e-3, warmup=50, seed=1))
+    ),
     language_models={
         "phantom-s": PretrainConfig(
             LanguageModelShape(128, 3, 4, 344),
@@ -93,7 +95,9 @@ QUICK = replace(
     paired_split=Split("paired", "in", 10_000, 60),
     calibration_split=Split("calibration", "in", 20_000, 60),
     test_splits=(Split("test-in", "in", 30_000, 24), Split("test-out", "out", 40_000, 24)),
-    encoder_training=replace(FULL.encoder_training, loop=_shorter(FULL.encoder_training.loop, 60)),
+    encoder_training=replace(
+        FULL.encoder_training, loops=(_shorter(FULL.encoder_training.loops[0], 60),)
+    ),
     language_models={
         name: replace(config, loop=_shorter(config.loop, 60), batch_size=16)
         for name, config in FULL.language_models.items()
