@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 other."""
 
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-MAY_IMPORT_TORCH = {"model", "train", "service"}  # service: only to set the number of threads
+MAY_IMPORT_TORCH = {"model", "train"}
 MAY_IMPORT_TORCH_LAZILY = {"volume", "commands"}
 MAY_IMPORT_GRADIO = {"ui"}
 
@@ -104,7 +104,7 @@ def users_of(library: str, lazy: bool = True) -> set[str]:
     }
 
 
-def test_torch_stays_below_the_faces() -> None:
+def test_torch_stays_in_model_and_train() -> None:
     assert users_of("torch", lazy=False) <= MAY_IMPORT_TORCH
     assert users_of("torch") <= MAY_IMPORT_TORCH | MAY_IMPORT_TORCH_LAZILY
 
