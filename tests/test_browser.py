@@ -25,7 +25,7 @@ pytestmark = pytest.mark.browser
 VIEWER = "document.querySelector('.r3-viewer').viewer"
 PHONE = {"width": 390, "height": 844}
 
-expect.set_options(timeout=60_000)  # a busy machine is slow, not wrong
+expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def _page(browser: Browser, address: str, **options: object) -> Iterator[Page]:
     settings = {"viewport": {"width": 1440, "height": 900}, **options}
     context = browser.new_context(**settings)  # type: ignore[arg-type]
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
     page.on(
@@ -556,8 +556,8 @@ def test_a_sample_is_reported_by_the_shipped_models(
         page.locator(".r3-sample").first.click()
         page.wait_for_function(f"{VIEWER}.source")
         page.get_by_role("button", name="Generate report").click()
-        expect(page.locator(".r3-text h3").first).to_have_text("Findings", timeout=30_000)
-        expect(page.locator(".r3-status")).to_contain_text("tokens ·", timeout=60_000)
+        expect(page.locator(".r3-text h3").first).to_have_text("Findings")
+        expect(page.locator(".r3-status")).to_contain_text("tokens ·")
         bars = page.locator("#chart .barlayer .trace.bars").nth(1).locator(".point")
         expect(bars).to_have_count(len(LABELS))
         page.get_by_role("button", name="Model’s view").click()
@@ -576,5 +576,5 @@ def test_a_real_ct_is_called_unlike_the_training_scans(
         assert page.evaluate(f"{VIEWER}.source.dims") == [512, 512, 30]
         page.get_by_role("button", name="Generate report").click()
         expect(page.locator(".r3-notice.novel")).to_be_visible(timeout=60_000)
-        expect(page.locator(".r3-status")).to_contain_text("tokens ·", timeout=60_000)
+        expect(page.locator(".r3-status")).to_contain_text("tokens ·")
         assert next(pages, None) is None

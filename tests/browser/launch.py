@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +28,15 @@ CHROMIUM_ARGUMENTS = [
     "--disable-sync",
 ]
 
+UPLOADS = Path(tempfile.gettempdir()) / f"rad3d-tests-{os.getpid()}"
+"""One for all apps of a test run: Gradio reads the folder from the environment at every request."""
+
 
 @contextlib.contextmanager
 def running_app(service: Any, tmp_path: Path, **settings: Any) -> Iterator[str]:
     """The address of a real app around ``service``, which may be a fake."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "uploads"))
+        patch.setenv("GRADIO_TEMP_DIR", str(UPLOADS))
         own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
         demo = build_ui(service, own)
         try:
