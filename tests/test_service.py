@@ -243,6 +243,18 @@ def test_exports_say_where_the_report_comes_from_and_hide_the_file_name(service:
     assert "Jane" not in text + report_json(report)
 
 
+def test_warm_up_loads_the_default_variant_or_does_nothing(models: Path, tmp_path: Path) -> None:
+    settings = Settings(models_dir=models, default_variant=V3)
+    store = FakeEncoderStore(settings, CountingEncoder())
+    Service(settings, store, tmp_path).warm_up()
+    loaded = store.loaded
+    assert loaded > 0
+    store.variant(V3)
+    assert store.loaded == loaded
+    empty = Settings(models_dir=tmp_path)
+    Service(empty, samples_dir=tmp_path).warm_up()
+
+
 class Clock:
     now = 0.0
 
@@ -304,3 +316,17 @@ def test_late_report_on_a_replaced_scan_is_not_kept(service: Service) -> None:
     service.open_path(session, Path("scan2"), "scan")
     list(events)
     assert service.last_report(session) is None
+
+
+def test_a_shipped_sample_goes_from_file_to_report(models: Path) -> None:
+    settings = Settings(models_dir=models)
+    service = Service(settings, FakeEncoderStore(settings, CountingEncoder()))
+    if not service.samples():
+        pytest.skip("assets/samples is empty")
+    session = service.new_session()
+    card = service.samples()[0]
+    scan = service.open_sample(session, card.id)
+    assert scan.name == card.title
+    report = write(service, session)
+    assert report.provenance["volume_sha256"] == scan.sha256
+    assert set(scan.notes) <= set(report.notes)

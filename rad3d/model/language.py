@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 
@@ -206,6 +207,8 @@ def load_language_model(
         "trust_remote_code": False,
         "local_files_only": local is not None or offline(),
     }
+    if local:
+        logging.disable_progress_bar()  # only a download is worth one
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **common)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -228,6 +231,9 @@ def load_language_model(
             _remedy(source),
             code="missing_weights",
         ) from error
+    finally:
+        if local:
+            logging.enable_progress_bar()
     model, loading = loaded
     _check_complete(source, loading)
     model.eval()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from rad3d.errors import BadVolume
+from rad3d.errors import BadVolume, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
@@ -16,6 +17,8 @@ from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
 from rad3d.volume.load import Limits, read_volume
+
+_LOG = logging.getLogger(__name__)
 
 
 class Service:
@@ -43,6 +46,18 @@ class Service:
             settings.session_minutes * 60.0, 3 * quarter, self.engine.forget
         )
         self._samples = {card.id: card for card in read_samples(samples_dir)}
+
+    def warm_up(self) -> None:
+        """Load the default variant and its encoder ahead of the first request.
+
+        Takes a few seconds, most of them for importing; where the models are not here, nothing
+        happens: the person is told when asking for a report.
+        """
+        try:
+            config = self._store.variant(self._settings.default_variant).config
+            self._store.encoder(config.encoder or SHIPPED_ENCODER)
+        except Rad3dError as error:
+            _LOG.info("Not loaded ahead: %s", error)
 
     def new_session(self) -> str:
         """A token that cannot be guessed; it ends after ``session_minutes`` without use."""
