@@ -9,7 +9,6 @@ from collections import Counter
 import pytest
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.truth import draw_truth
 from rad3d.text.corpus import (
     FIRST_SEED,
     MIXTURE,
@@ -22,6 +21,7 @@ from rad3d.text.corpus import (
 from rad3d.text.exams import EXAMS
 from rad3d.text.grammar import write_summary
 from rad3d.text.sections import split_report
+from rad3d.truth import draw_truth
 
 N = 1500
 GOLDEN = {
@@ -126,9 +126,7 @@ def test_lists_are_copied_and_reversed_exactly() -> None:
 def test_answers_follow_from_the_summary() -> None:
     yes = no = 0
     for example in pretraining_examples(4, N, "varied"):
-        match = re.fullmatch(
-            r"Summary: (.*)\nQuestion: Is there (.*)\?\nAnswer:", example.context
-        )
+        match = re.fullmatch(r"Summary: (.*)\nQuestion: Is there (.*)\?\nAnswer:", example.context)
         if not match or match[2] == "medical material":
             continue
         said = match[2] in match[1]

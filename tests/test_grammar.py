@@ -10,7 +10,6 @@ import pytest
 from rad3d.errors import UnknownName
 from rad3d.findings import DOMAINS, FINDING_NAMES, LOBES, Finding, Truth
 from rad3d.labels import LABELS, PULMONARY_EMBOLISM
-from rad3d.truth import draw_truth
 from rad3d.text.grammar import REPORT_ORDER, write_report, write_summary
 from rad3d.text.grammar.impression import significant
 from rad3d.text.grammar.pen import CANONICAL, FREE, Pen, joined, with_article
@@ -19,6 +18,7 @@ from rad3d.text.grammar.sentences import finding_sentence
 from rad3d.text.grammar.summary import NOTHING, STYLES
 from rad3d.text.labeller import findings_in, label_report
 from rad3d.text.sections import ReportText, split_report
+from rad3d.truth import draw_truth
 
 N = 300
 GOLDEN = "f6e63d9be2ccc8531854a0784d67f0692d1b82a85e6c5c924c925478e93cce5f"
@@ -78,7 +78,9 @@ def one_of_each() -> list[Finding]:
         "Cardiomegaly": {"severity": "moderate"},
         "Pericardial effusion": {"severity": "moderate", "size_mm": 15},
         "Coronary artery wall calcification": {
-            "sites": ("right coronary artery",), "severity": "moderate"},
+            "sites": ("right coronary artery",),
+            "severity": "moderate",
+        },
         "Hiatal hernia": {"severity": "severe", "size_mm": 70},
         "Lymphadenopathy": {"sites": ("subcarinal",), "size_mm": 14, "count": 1},
         "Emphysema": {"side": "bilateral", "kind": "paraseptal", "severity": "moderate"},
@@ -89,11 +91,17 @@ def one_of_each() -> list[Finding]:
         "Pleural effusion": {"side": "left", "severity": "moderate", "size_mm": 40},
         "Mosaic attenuation pattern": {"side": "bilateral", "severity": "moderate"},
         "Peribronchial thickening": {
-            "side": "bilateral", "sites": ("central",), "severity": "moderate"},
+            "side": "bilateral",
+            "sites": ("central",),
+            "severity": "moderate",
+        },
         "Consolidation": {**lobe, "severity": "moderate", "size_mm": 50},
         "Bronchiectasis": {**lobe, "kind": "cystic", "severity": "moderate"},
         "Interlobular septal thickening": {
-            "side": "right", "sites": ("lower lobe",), "severity": "moderate"},
+            "side": "right",
+            "sites": ("lower lobe",),
+            "severity": "moderate",
+        },
         PULMONARY_EMBOLISM: {"side": "right", "sites": ("main",), "severity": "moderate"},
     }
     return [Finding(label=name, **values[name]) for name in FINDING_NAMES]  # type: ignore[arg-type]
@@ -191,8 +199,11 @@ def test_in_domain_reports_keep_one_order() -> None:
         truth = draw_truth(seed, "in")
         report = write_report(truth)
         first = [
-            next(i for i, s in enumerate(sentences(report.findings))
-                 if re.search(TERMS[name], s, re.I) and not DENIAL.search(s))
+            next(
+                i
+                for i, s in enumerate(sentences(report.findings))
+                if re.search(TERMS[name], s, re.I) and not DENIAL.search(s)
+            )
             for name in REPORT_ORDER
             if truth.get(name)
         ]
@@ -302,5 +313,9 @@ def test_a_pen_is_seeded_and_leaves_its_input_alone() -> None:
     assert items == [1, 2, 3, 4, 5]
     assert joined(["a", "b", "c"], "or") == "a, b or c"
     assert [with_article(w) for w in ("8 mm", "11 mm", "7 mm", "enlarged", "uniform")] == [
-        "an 8 mm", "an 11 mm", "a 7 mm", "an enlarged", "a uniform",
+        "an 8 mm",
+        "an 11 mm",
+        "a 7 mm",
+        "an enlarged",
+        "a uniform",
     ]

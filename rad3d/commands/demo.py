@@ -79,8 +79,11 @@ def run_build(args: argparse.Namespace) -> int:
     if args.stage and not any(stage.name.startswith(args.stage) for stage in stages):
         raise UnknownName("stage", args.stage, [stage.name for stage in stages])
     if args.list:
-        rows = [("done" if stage.done() else "to do", stage.name) for stage in stages]
-        print_table(rows, ("state", "stage"))
+        rows = [
+            ("done" if stage.done() else "to do", f"{stage.minutes:.1f}", stage.name)
+            for stage in stages
+        ]
+        print_table(rows, ("state", "minutes", "stage"))
         return 0
     build_demo(
         models,

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.findings import LOBES, Finding
 from rad3d.labels import LABELS
-from rad3d.truth import draw_truth
 from rad3d.text import organs
 from rad3d.text.grammar.pen import CANONICAL, FREE, MODERATE, Pen
 from rad3d.text.grammar.report import in_report_order, prose_report, structured_report
 from rad3d.text.grammar.summary import NAMES, summary_item, summary_name, write_summary
 from rad3d.text.sections import ReportText
+from rad3d.truth import draw_truth
 
 STAGES: tuple[str, ...] = ("ordered", "varied")
 FIRST_SEED = 10_000_000
@@ -50,7 +50,6 @@ class Case:
     pen: Pen
     seed: str
     varied: bool
-
 
 
 def main_prompt(summary: str) -> str:
@@ -111,14 +110,16 @@ def _structured(case: Case) -> Example:
 
 def _impression(case: Case) -> Example:
     report = _chest(case)
-    return Example(f"Findings: {report.findings}\nImpression:", f" {report.impression}",
-                   "impression")
+    return Example(
+        f"Findings: {report.findings}\nImpression:", f" {report.impression}", "impression"
+    )
 
 
 def _reverse(case: Case) -> Example:
     report = _chest(case)
-    return Example(f"Findings: {report.findings}\nSummary:",
-                   f" {write_summary(case.findings)}", "reverse")
+    return Example(
+        f"Findings: {report.findings}\nSummary:", f" {write_summary(case.findings)}", "reverse"
+    )
 
 
 def _question(case: Case) -> Example:
@@ -127,9 +128,11 @@ def _question(case: Case) -> Example:
     present = [name for name in LABELS if name in by_label]
     asked = pen.any_of(present if present and pen.chance(0.6) else LABELS)
     finding = by_label.get(asked)
-    source = (f"Summary: {write_summary(case.findings, case.seed, order=_order(case))}"
-              if pen.chance(0.6)
-              else f"Findings: {_chest(case).findings}")
+    source = (
+        f"Summary: {write_summary(case.findings, case.seed, order=_order(case))}"
+        if pen.chance(0.6)
+        else f"Findings: {_chest(case).findings}"
+    )
     kind, answer = _answer(finding, pen)
     wording = kind.format(name=_ASKED[asked])
     return Example(f"{source}\nQuestion: {wording}\nAnswer:", f" {answer}", "question")
@@ -159,15 +162,17 @@ def _list(case: Case) -> Example:
     spell: Callable[[Finding], str] = summary_item if full else summary_name
     items = [spell(finding) for finding in shuffled] or ["no abnormality"]
     ordered = [spell(finding) for finding in in_report_order(case.findings)] or items
-    job, target = pen.any_of((
-        ("Copy", "; ".join(items)),
-        ("Reverse", "; ".join(reversed(items))),
-        ("Sorted", "; ".join(ordered)),
-        ("Sorted", "; ".join(ordered)),
-        ("First", items[0]),
-        ("Last", items[-1]),
-        ("Number of items", str(len(items))),
-    ))
+    job, target = pen.any_of(
+        (
+            ("Copy", "; ".join(items)),
+            ("Reverse", "; ".join(reversed(items))),
+            ("Sorted", "; ".join(ordered)),
+            ("Sorted", "; ".join(ordered)),
+            ("First", items[0]),
+            ("Last", items[-1]),
+            ("Number of items", str(len(items))),
+        )
+    )
     return Example(f"List: {'; '.join(items)}\n{job}:", f" {target}", "list")
 
 
@@ -187,12 +192,18 @@ def _other_organ(case: Case) -> Example:
     exam, facts = organs.draw_exam(pen)
     report = organs.exam_report(facts, pen)
     if pen.chance(0.15):
-        return Example(f"Exam: {exam}\nFindings: {report.findings}\nImpression:",
-                       f" {report.impression}", "organ")
+        return Example(
+            f"Exam: {exam}\nFindings: {report.findings}\nImpression:",
+            f" {report.impression}",
+            "organ",
+        )
     if pen.chance(0.15):
         return Example("", f"Exam: {exam}\n{report.text}", "organ")
-    said = (f"Summary: {organs.exam_summary(facts, pen)}" if pen.chance(0.5)
-            else f"Keys: {organs.exam_keys(facts)}")
+    said = (
+        f"Summary: {organs.exam_summary(facts, pen)}"
+        if pen.chance(0.5)
+        else f"Keys: {organs.exam_keys(facts)}"
+    )
     return Example(f"Exam: {exam}\n{said}\nReport:", f" {report.text}", "organ")
 
 
@@ -208,10 +219,25 @@ TASKS: dict[str, Callable[[Case], Example]] = {
 }
 _WITHOUT_TRUTH = ("organ",)
 MIXTURE: dict[str, dict[str, float]] = {
-    "ordered": {"report": 0.55, "impression": 0.09, "question": 0.10, "list": 0.08,
-                "reverse": 0.06, "organ": 0.09, "plain": 0.03},
-    "varied": {"report": 0.45, "impression": 0.09, "question": 0.11, "list": 0.07,
-               "reverse": 0.07, "organ": 0.12, "plain": 0.04, "structured": 0.05},
+    "ordered": {
+        "report": 0.55,
+        "impression": 0.09,
+        "question": 0.10,
+        "list": 0.08,
+        "reverse": 0.06,
+        "organ": 0.09,
+        "plain": 0.03,
+    },
+    "varied": {
+        "report": 0.45,
+        "impression": 0.09,
+        "question": 0.11,
+        "list": 0.07,
+        "reverse": 0.07,
+        "organ": 0.12,
+        "plain": 0.04,
+        "structured": 0.05,
+    },
 }
 """Share of each task by stage; each adds up to 1."""
 

@@ -32,10 +32,22 @@ class ExamFact:
 
 
 INDICATIONS: tuple[str, ...] = (
-    "cough", "cough and fever", "shortness of breath", "chest pain", "weight loss",
-    "staging of a tumor", "follow-up", "before surgery", "after surgery", "smoker, screening",
-    "suspected infection", "abnormal chest X-ray", "known heart failure", "hemoptysis",
-    "occupational exposure", "trauma",
+    "cough",
+    "cough and fever",
+    "shortness of breath",
+    "chest pain",
+    "weight loss",
+    "staging of a tumor",
+    "follow-up",
+    "before surgery",
+    "after surgery",
+    "smoker, screening",
+    "suspected infection",
+    "abnormal chest X-ray",
+    "known heart failure",
+    "hemoptysis",
+    "occupational exposure",
+    "trauma",
 )
 TECHNIQUES: tuple[str, ...] = (
     "axial images without contrast",

@@ -31,11 +31,21 @@ WORDINGS = 3
 """Reports written about each paired scan; the variants see one of them at a time."""
 
 
+PHANTOM_SECONDS = 0.7
+ENCODER_STEP_SECONDS = 0.85
+FEATURES_SECONDS = 0.2
+
+
 @dataclass(frozen=True)
 class Stage:
-    """One resumable step of the build: ``done`` looks for its output, ``run`` makes it."""
+    """One resumable step of the build: ``done`` looks for its output, ``run`` makes it.
+
+    ``minutes`` is an estimate for two cores, measured on the shipped plan and scaled to others by
+    their number of phantoms and steps.
+    """
 
     name: str
+    minutes: float
     done: Callable[[], bool]
     run: Callable[[], object]
 
@@ -71,33 +81,47 @@ class DemoBuild:
             state = self.run_dir / "phantoms" / f"{split.name}.json"
             yield Stage(
                 f"phantoms:{split.name}",
+                split.n * PHANTOM_SECONDS / self.jobs / 60,
                 partial(_is_complete, state, split.n),
                 partial(self._phantoms, split),
             )
-        yield Stage("encoder", self._network_file.is_file, self._train_encoder)
+        encoder_steps = sum(loop.steps for loop in self.plan.encoder_training.loops)
+        yield Stage(
+            "encoder",
+            encoder_steps * ENCODER_STEP_SECONDS / 60,
+            lambda: self._network_file.is_file() or self._is_calibrated(),
+            self._train_encoder,
+        )
         for split in self.plan.splits[1:]:  # what the encoder learned from needs no features
             yield Stage(
                 f"features:{split.name}",
+                split.n * FEATURES_SECONDS / 60,
                 self._features_file(split).is_file,
                 partial(self._features, split),
             )
-        yield Stage("calibration", (self.encoder_dir / "config.json").is_file, self._calibrate)
+        yield Stage("calibration", 0.2, self._is_calibrated, self._calibrate)
         tokenizer = self.run_dir / "tokenizer"
         yield Stage(
             "tokenizer",
+            0.5,
             (tokenizer / "tokenizer.json").is_file,
             partial(build_tokenizer, tokenizer),
         )
-        for llm in self.plan.language_models:
+        for llm, config in self.plan.language_models.items():
+            size = 0.2 + 4e-7 * config.shape.parameters
             yield Stage(
                 f"llm:{llm}",
+                config.loop.steps * config.batch_size / 32 * size / 60,
                 (self._llm_dir(llm) / "training.json").is_file,
                 partial(self._pretrain, llm),
             )
         for llm, mode in itertools.product(self.plan.variants, MODES):
             directory = variant_directory(self.models_dir, variant_id(llm, mode))
+            training = self.plan.variants[llm]
+            size = 0.2 + 4e-7 * self.plan.language_models[llm].shape.parameters
             yield Stage(
                 f"variant:{variant_id(llm, mode)}",
+                training.loop.steps * training.batch_size / 32 * size / 60,
                 (directory / "variant.json").is_file,
                 partial(self._train_variant, llm, mode),
             )
@@ -105,6 +129,9 @@ class DemoBuild:
     def run(self, only: str | None = None) -> None:
         """Run the stages that are not done, or only those whose name starts with ``only``."""
         wanted = [s for s in self.stages() if only is None or s.name.startswith(only)]
+        minutes = sum(stage.minutes for stage in wanted if not stage.done())
+        if minutes:
+            self.progress(f"this takes about {minutes:.0f} minutes on two cores", 0.0)
         for i, stage in enumerate(wanted):
             if stage.done():
                 self.progress(f"{stage.name}: already there", (i + 1) / len(wanted))
@@ -135,7 +162,12 @@ class DemoBuild:
         )
         torch.save({"network": network.state_dict(), "facts": facts}, self._network_file)
 
+    def _is_calibrated(self) -> bool:
+        return (self.encoder_dir / "config.json").is_file()
+
     def _network(self) -> tuple[ConvEncoder, dict[str, Any]]:
+        if not self._network_file.is_file():  # a shipped encoder, trained elsewhere
+            return ShippedEncoder.from_pretrained(self.encoder_dir).network, {}
         saved = torch.load(self._network_file, weights_only=True)
         network = ConvEncoder(self.plan.encoder)
         network.load_state_dict(saved["network"])

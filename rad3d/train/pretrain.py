@@ -37,6 +37,11 @@ class LanguageModelShape:
     heads: int
     inner: int
 
+    @property
+    def parameters(self) -> int:
+        """In the layers, without embeddings and norms."""
+        return self.layers * (4 * self.width**2 + 3 * self.width * self.inner)
+
 
 def build_tokenizer(directory: Path, vocabulary: int = 2048, n: int = 20_000) -> Any:
     """Train and save a byte-level BPE tokenizer on ``n`` corpus examples; digits stay single."""

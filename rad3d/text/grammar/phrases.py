@@ -207,9 +207,17 @@ HEDGES: tuple[str, ...] = (
 )
 HEDGED: frozenset[str] = frozenset(
     {
-        "Lymphadenopathy", "Emphysema", "Atelectasis", "Lung opacity",
-        "Pulmonary fibrotic sequela", "Mosaic attenuation pattern", "Peribronchial thickening",
-        "Consolidation", "Bronchiectasis", "Interlobular septal thickening", "Cardiomegaly",
+        "Lymphadenopathy",
+        "Emphysema",
+        "Atelectasis",
+        "Lung opacity",
+        "Pulmonary fibrotic sequela",
+        "Mosaic attenuation pattern",
+        "Peribronchial thickening",
+        "Consolidation",
+        "Bronchiectasis",
+        "Interlobular septal thickening",
+        "Cardiomegaly",
     }
 )
 """Labels whose appearance may be hedged; a tube or a measured effusion is simply there."""
@@ -230,17 +238,13 @@ OWN_SENTENCES: dict[str, tuple[str, ...]] = {
         "coronary [artery |]calcification is {sev}, involving the {sites} {artery}",
         "coronary calcification, {sev}, is [seen|noted|present] in the {sites} {artery}",
     ),
-    "Hiatal hernia": (
-        "{size} herniation of the stomach through the hiatus (hiatal hernia){meas}",
-    ),
+    "Hiatal hernia": ("{size} herniation of the stomach through the hiatus (hiatal hernia){meas}",),
     "Lymphadenopathy": (
         "{n} {sites} lymph nodes are enlarged{meas}",
         "enlargement of {n} {sites} lymph nodes{meas}",
         "{single} [a|one] {sites} lymph node is enlarged{meas}",
     ),
-    "Emphysema": (
-        "both lungs [show|demonstrate] {sev} {kind} emphysema",
-    ),
+    "Emphysema": ("both lungs [show|demonstrate] {sev} {kind} emphysema",),
     "Lung nodule": (
         "{a_mm} {kind} [|pulmonary |lung ]nodule{single} [is seen|is noted|is present|]{loc}",
         "{n} {kind} nodules{loc}{meas}",
@@ -253,9 +257,7 @@ OWN_SENTENCES: dict[str, tuple[str, ...]] = {
         "both lungs [show|demonstrate] {sev} mosaic attenuation",
         "lung attenuation is heterogeneous with a {sev} mosaic attenuation pattern{loc}",
     ),
-    "Peribronchial thickening": (
-        "the {central} bronchial walls are {adv} thickened{loc}",
-    ),
+    "Peribronchial thickening": ("the {central} bronchial walls are {adv} thickened{loc}",),
     "Interlobular septal thickening": ("the interlobular septa are {adv} thickened{loc}",),
     "Bronchiectasis": ("{kind} dilatation of the bronchi, {sev} bronchiectasis,{loc}",),
     PULMONARY_EMBOLISM: (

@@ -25,8 +25,11 @@ _POSITION = {name: i for i, name in enumerate((PULMONARY_EMBOLISM, *REPORT_ORDER
 _SECTION = dict.fromkeys(neg.HEART, "heart") | dict.fromkeys(neg.LUNGS, "lungs")
 _SECTION |= {"Pleural effusion": "pleura"}
 _ORDER = ("heart", "lungs", "pleura")
-_OTHER_ORDERS = (("lungs", "pleura", "heart"), ("pleura", "heart", "lungs"),
-                 ("lungs", "heart", "pleura"))
+_OTHER_ORDERS = (
+    ("lungs", "pleura", "heart"),
+    ("pleura", "heart", "lungs"),
+    ("lungs", "heart", "pleura"),
+)
 _HEADINGS: dict[str, tuple[str, ...]] = {
     "vessels": ("Pulmonary arteries", "Pulmonary vasculature"),
     "lungs": ("Lungs", "Lungs and airways"),
@@ -83,9 +86,7 @@ def _room(findings: Sequence[Finding]) -> float:
     return 1.0 if len(findings) <= 4 else max(0.3, 1.0 - 0.15 * (len(findings) - 4))
 
 
-def _prose(
-    findings: Sequence[Finding], pen: Pen, reorder: bool, denial_scale: float
-) -> ReportText:
+def _prose(findings: Sequence[Finding], pen: Pen, reorder: bool, denial_scale: float) -> ReportText:
     sections = _sections(findings, pen, denial_scale, reorder)
     order = pen.any_of(_OTHER_ORDERS) if reorder and pen.chance(0.5) else _ORDER
     sentences = [text for name in order for text in sections[name]]

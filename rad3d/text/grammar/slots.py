@@ -115,9 +115,16 @@ def _where(finding: Finding, pen: Pen) -> str:
         return _parts_of_lungs(sites, side, pen)
     if label in ("Emphysema", "Mosaic attenuation pattern"):
         return pen.pick(("in both lungs", "bilaterally", "throughout both lungs"))
-    if label in ("Lung nodule", "Lung opacity", "Atelectasis", "Consolidation", "Bronchiectasis",
-                 "Pulmonary fibrotic sequela", "Peribronchial thickening",
-                 "Interlobular septal thickening"):
+    if label in (
+        "Lung nodule",
+        "Lung opacity",
+        "Atelectasis",
+        "Consolidation",
+        "Bronchiectasis",
+        "Pulmonary fibrotic sequela",
+        "Peribronchial thickening",
+        "Interlobular septal thickening",
+    ):
         return in_lung(side, pen)
     return ""
 
@@ -148,8 +155,9 @@ def apical(side: str | None, pen: Pen) -> str:
         return pen.pick(("in both apices", "at both lung apices"))
     if side is None:
         return "in the apical region"
-    return pen.pick((f"in the {side} apex", f"at the {side} lung apex",
-                     f"in the {side} apical region"))
+    return pen.pick(
+        (f"in the {side} apex", f"at the {side} lung apex", f"in the {side} apical region")
+    )
 
 
 def _parts_of_lungs(sites: tuple[str, ...], side: str | None, pen: Pen) -> str:
@@ -168,8 +176,11 @@ def _parts_of_lungs(sites: tuple[str, ...], side: str | None, pen: Pen) -> str:
 def _site_words(finding: Finding) -> list[str]:
     """Sites as they stand inside a noun phrase."""
     if finding.label == "Coronary artery wall calcification":
-        short = {"left anterior descending artery": "left anterior descending",
-                 "circumflex artery": "circumflex", "right coronary artery": "right coronary"}
+        short = {
+            "left anterior descending artery": "left anterior descending",
+            "circumflex artery": "circumflex",
+            "right coronary artery": "right coronary",
+        }
         return [short[site] for site in finding.sites]
     if finding.label == "Lymphadenopathy" and finding.side:
         sided = ("hilar", "axillary")
