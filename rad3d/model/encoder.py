@@ -282,7 +282,7 @@ class ShippedEncoder:
     def encode(self, values: FloatArray) -> Encoding:
         """(X, Y, Z) float32 in [-1, 1] -> embedding, tokens and novelty."""
         device = next(self.network.parameters()).device
-        x = torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+        x = torch.from_numpy(np.array(values, dtype=np.float32)).to(device)
         tokens = self.network.tokens(x[None, None])
         pooled, _ = self.network.pool(tokens)
         grid = tokens[0].cpu().numpy()

@@ -204,36 +204,6 @@ def encode_arrays(
     }
 
 
-def refit_head(head: nn.Linear, pooled: Float, labels: Float, penalty: float) -> nn.Linear:
-    """The head fitted again on scans that the encoder has not learned from.
-
-    Embeddings of training scans are cleaner than those of new ones, so the jointly trained head
-    trusts them too much. Logistic regression pulled towards that head.
-
-    Args:
-        head: the jointly trained head, left as it is.
-        pooled: (N, V, D) embeddings of N scans in V views.
-        labels: (N, 18).
-        penalty: weight of the squared distance from ``head``.
-    """
-    x = torch.from_numpy(pooled.reshape(-1, pooled.shape[-1])).float()
-    y = torch.from_numpy(np.repeat(labels, pooled.shape[1], axis=0)).float()
-    fitted = nn.Linear(head.in_features, head.out_features)
-    fitted.load_state_dict(head.state_dict())
-    start = head.weight.detach().clone()
-    optimizer = torch.optim.LBFGS(fitted.parameters(), max_iter=200, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.binary_cross_entropy_with_logits(fitted(x), y)
-        loss = loss + penalty * (fitted.weight - start).pow(2).sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    return fitted.requires_grad_(False)
-
-
 def calibrate(logits: Float, labels: Float, split: str) -> Calibration:
     """Platt scaling per label, and the threshold of best F1, from (N, 18) logits and labels."""
     slope, offset, threshold = np.ones(18), np.zeros(18), np.full(18, 0.5)

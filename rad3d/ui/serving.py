@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from typing import TYPE_CHECKING, Any
 
 from rad3d.settings import Settings
@@ -53,4 +54,5 @@ def serve(settings: Settings) -> None:
     options = launch_options(service, settings)
     _, url, _ = demo.launch(prevent_thread_lock=True, **options)
     print(f"RAD3D is ready at {url}", flush=True)  # noqa: T201 - the command's one line of output
+    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
     demo.block_thread()
