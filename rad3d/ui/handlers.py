@@ -29,6 +29,7 @@ from rad3d.types import (
     Note,
     Report,
     StageEvent,
+    Strategy,
     TextEvent,
     Volume,
 )
@@ -41,6 +42,18 @@ if TYPE_CHECKING:
     from rad3d.service.service import Service
 
 _LOG = logging.getLogger(__name__)
+OPTION_NAMES = (
+    "strategy",
+    "temperature",
+    "top_p",
+    "seed",
+    "beams",
+    "max_new_tokens",
+    "repetition_penalty",
+    "no_repeat_ngram",
+)
+"""Fields of :class:`GenerationOptions` in the order in which the page sends them."""
+
 _SECONDS_BETWEEN_UPDATES = 0.08
 
 
@@ -150,10 +163,17 @@ class Handlers:
         self,
         llm: str | None,
         mode: str | None,
-        options: dict[str, Any],
+        strategy: Strategy,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        beams: int,
+        max_new_tokens: int,
+        repetition_penalty: float,
+        no_repeat_ngram: int,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
-        """Stream one report into the page."""
+        """Stream one report into the page; the options come in the order of OPTION_NAMES."""
         token = self._sessions.token(request)
         stop = self._sessions.claim(token)
         volume = self._service.volume(token)
@@ -163,8 +183,17 @@ class Handlers:
             if not llm or not mode:
                 yield self._resting(token, "Choose a model first.").outputs()
                 return
-            settings = GenerationOptions(**options)
-            events = self._service.generate(token, variant_id(llm, mode), settings, stop)
+            options = GenerationOptions(
+                strategy=strategy,
+                temperature=temperature,
+                top_p=top_p,
+                seed=int(seed or 0),
+                beams=int(beams),
+                max_new_tokens=int(max_new_tokens),
+                repetition_penalty=repetition_penalty,
+                no_repeat_ngram=int(no_repeat_ngram),
+            )
+            events = self._service.generate(token, variant_id(llm, mode), options, stop)
             yield from self._follow(events, token, volume, stop)
         except Cancelled:
             if self._is_open(token, volume):

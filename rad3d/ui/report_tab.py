@@ -10,7 +10,7 @@ import gradio as gr
 from rad3d.types import GenerationOptions
 from rad3d.ui import choices
 from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
-from rad3d.ui.handlers import Handlers
+from rad3d.ui.handlers import OPTION_NAMES, Handlers
 from rad3d.ui.views import NO_RUN
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Choice:
     llm: gr.Radio
     mode: gr.Radio
     guidance: gr.HTML
-    options: gr.State
+    options: list[Any]
     generate: gr.Button
     cancel: gr.Button
 
@@ -115,8 +115,8 @@ def _choice(service: Service, settings: Settings) -> Choice:
     return Choice(llm, mode, guidance, options, generate, cancel)
 
 
-def _options() -> gr.State:
-    """Generation options as a dict of :class:`GenerationOptions` fields."""
+def _options() -> list[Any]:
+    """The fields of :class:`GenerationOptions`, in the order of ``OPTION_NAMES``."""
     d = GenerationOptions()
     with gr.Accordion("Generation options", open=False, elem_id="options"):
         fields: dict[str, Any] = {
@@ -137,17 +137,6 @@ def _options() -> gr.State:
                 0, 20, d.no_repeat_ngram, step=1, label="Never repeat n words (0 is off)"
             ),
         }
-    state = gr.State({})
-    names = list(fields)
-    for field in fields.values():
-        field.change(
-            lambda *values: dict(zip(names, values, strict=True)),
-            list(fields.values()),
-            state,
-            queue=False,
-            show_progress="hidden",
-            api_visibility="private",
-        )
     sampling = [fields[name] for name in ("temperature", "top_p", "seed")]
     fields["strategy"].change(
         lambda strategy: (
@@ -160,7 +149,7 @@ def _options() -> gr.State:
         show_progress="hidden",
         api_visibility="private",
     )
-    return state
+    return [fields[name] for name in OPTION_NAMES]
 
 
 def _report_column() -> ReportColumn:
@@ -194,7 +183,7 @@ def _connect(
     )
     choice.generate.click(handlers.begin, None, run_outputs, queue=False, **quiet).then(
         handlers.generate,
-        [choice.llm, choice.mode, choice.options],
+        [choice.llm, choice.mode, *choice.options],
         run_outputs,
         concurrency_id="model",
         concurrency_limit=2,

@@ -78,6 +78,7 @@ class Source {
   #choose(sample) {
     this.#running?.abort();
     this.say("");
+    viewer()?.abandonLocal();
     viewer()?.expect(`Opening ${sample.title}`);
     this.trigger("select", { id: sample.id });
   }
