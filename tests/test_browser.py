@@ -401,14 +401,15 @@ def test_two_people_do_not_see_each_other(browser: Browser, address: str, chest:
     one, two = _page(browser, address), _page(browser, address)
     first, second = next(one), next(two)
     _upload(first, chest)
-    other = small_chest(chest.with_name("second.nii.gz"), shift=15.0)
+    other = small_chest(chest.with_name("stranger.nii.gz"), shift=15.0)
     _upload(second, other)
     for page in (first, second):
         page.get_by_role("button", name="Generate report").click()
-    for page, name, stranger in ((first, "chest", "second"), (second, "second", "chest.nii")):
+    names = ("chest.nii.gz", "stranger.nii.gz")
+    for page, own, other_name in ((first, *names), (second, *reversed(names))):
         expect(page.locator(".r3-status")).to_contain_text("finished")
-        expect(page.locator(".r3-read")).to_contain_text(f"{name}.nii.gz")
-        assert stranger not in page.content()
+        expect(page.locator(".r3-read")).to_contain_text(own)
+        assert other_name not in page.content()
     keys = {page.evaluate(f"{VIEWER}.state.key") for page in (first, second)}
     assert len(keys) == 2
     for pages in (one, two):

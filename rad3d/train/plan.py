@@ -77,8 +77,8 @@ FULL = DemoPlan(
         ),
     },
     variants={
-        "phantom-s": _variants(600, 1e-3, 5e-4),
-        "phantom-m": _variants(450, 1e-3, 5e-4),
+        "phantom-s": _variants(400, 1e-3, 5e-4),
+        "phantom-m": _variants(350, 1e-3, 5e-4),
         "phantom-l": _variants(350, 8e-4, 4e-4),
     },
 )
