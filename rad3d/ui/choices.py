@@ -112,7 +112,8 @@ def not_ready(statuses: Sequence[VariantStatus]) -> str:
     for status in statuses:
         if not status.ready:
             llm, mode = split_variant_id(status.id)
-            rows.setdefault((llm.name, status.reason, status.command), []).append(mode.name)
+            reason = status.reason.replace(f" in mode {mode.name}", "")  # one row for all modes
+            rows.setdefault((llm.name, reason, status.command), []).append(mode.name)
     body = "".join(
         f"<tr><th scope='row'>{escape(llm)}<span>{escape(', '.join(modes))}</span></th>"
         f"<td>{escape(reason)}{_command(command)}</td></tr>"
