@@ -160,7 +160,7 @@ class ConvEncoder(nn.Module):
             nn.Linear(N_LABELS * per_label + 2 * coarse, config.embedding_dim),
             nn.LayerNorm(config.embedding_dim),
         )
-        nn.init.constant_(self.dense.bias, -4.0)  # most cells hold no finding
+        nn.init.constant_(cast(Tensor, self.dense.bias), -4.0)  # most cells hold no finding
         self.head = nn.Linear(config.embedding_dim, N_LABELS)
         self.coordinates: Tensor
         self.register_buffer("coordinates", _coordinates(config.grid.shape), persistent=False)

@@ -34,6 +34,8 @@ WORDINGS = 3
 PHANTOM_SECONDS = 0.7
 ENCODER_STEP_SECONDS = 0.85
 FEATURES_SECONDS = 0.2
+EXAMPLE_SECONDS = 0.006
+PARAMETER_SECONDS = 1.3e-8
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,9 @@ class Stage:
     """
 
     name: str
-    minutes: float
     done: Callable[[], bool]
     run: Callable[[], object]
+    minutes: float = 0.0
 
 
 class DemoBuild:
@@ -81,50 +83,53 @@ class DemoBuild:
             state = self.run_dir / "phantoms" / f"{split.name}.json"
             yield Stage(
                 f"phantoms:{split.name}",
-                split.n * PHANTOM_SECONDS / self.jobs / 60,
                 partial(_is_complete, state, split.n),
                 partial(self._phantoms, split),
+                split.n * PHANTOM_SECONDS / self.jobs / 60,
             )
-        encoder_steps = sum(loop.steps for loop in self.plan.encoder_training.loops)
         yield Stage(
             "encoder",
-            encoder_steps * ENCODER_STEP_SECONDS / 60,
             lambda: self._network_file.is_file() or self._is_calibrated(),
             self._train_encoder,
+            self.plan.encoder_training.steps * ENCODER_STEP_SECONDS / 60,
         )
         for split in self.plan.splits[1:]:  # what the encoder learned from needs no features
             yield Stage(
                 f"features:{split.name}",
-                split.n * FEATURES_SECONDS / 60,
                 self._features_file(split).is_file,
                 partial(self._features, split),
+                split.n * FEATURES_SECONDS / 60,
             )
-        yield Stage("calibration", 0.2, self._is_calibrated, self._calibrate)
+        yield Stage("calibration", self._is_calibrated, self._calibrate, 0.2)
         tokenizer = self.run_dir / "tokenizer"
         yield Stage(
             "tokenizer",
-            0.5,
             (tokenizer / "tokenizer.json").is_file,
             partial(build_tokenizer, tokenizer),
+            0.5,
         )
         for llm, config in self.plan.language_models.items():
-            size = 0.2 + 4e-7 * config.shape.parameters
             yield Stage(
                 f"llm:{llm}",
-                config.loop.steps * config.batch_size / 32 * size / 60,
                 (self._llm_dir(llm) / "training.json").is_file,
                 partial(self._pretrain, llm),
+                config.loop.steps * config.batch_size * self._example_seconds(llm) / 60,
             )
         for llm, mode in itertools.product(self.plan.variants, MODES):
             directory = variant_directory(self.models_dir, variant_id(llm, mode))
             training = self.plan.variants[llm]
-            size = 0.2 + 4e-7 * self.plan.language_models[llm].shape.parameters
             yield Stage(
                 f"variant:{variant_id(llm, mode)}",
-                training.loop.steps * training.batch_size / 32 * size / 60,
                 (directory / "variant.json").is_file,
                 partial(self._train_variant, llm, mode),
+                training.loop.steps * training.batch_size * self._example_seconds(llm) / 60,
             )
+
+    def _example_seconds(self, llm: str) -> float:
+        """Seconds of training per example, from the size of the language model's layers."""
+        shipped = self.plan.language_models.get(llm)
+        size = shipped.shape.parameters if shipped else LANGUAGE_MODELS[llm].parameters
+        return EXAMPLE_SECONDS + PARAMETER_SECONDS * size
 
     def run(self, only: str | None = None) -> None:
         """Run the stages that are not done, or only those whose name starts with ``only``."""

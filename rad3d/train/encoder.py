@@ -51,6 +51,11 @@ class EncoderTraining:
     shift: int = 3
     noise_hu: float = 40.0
 
+    @property
+    def steps(self) -> int:
+        """Of all schedules together."""
+        return sum(loop.steps for loop in self.loops)
+
 
 class _Supervised(nn.Module):
     """The network with the attribute head that only training uses."""
