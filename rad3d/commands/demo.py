@@ -7,6 +7,7 @@ interrupted; a stage whose output is there is skipped. "evaluate" scores them on
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from rad3d.commands import add_command, print_table, say
@@ -34,8 +35,8 @@ proves the whole path with smaller models, beside the shipped ones and not worth
 
 EVALUATE = """Print what the shipped models reach on held-out phantoms, with n and 95% intervals.
 
-Needs the phantoms and features that "rad3d demo build" leaves in the runs directory. The scores are
-also written into each variant's variant.json.
+Held-out phantoms that are not there yet are made first. Reports are kept in the runs directory and
+the scores are also written into each variant's variant.json.
 """
 
 
@@ -107,13 +108,16 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     plan = QUICK if args.quick else FULL
     models = settings.runs_dir / plan.name / "models" if args.quick else settings.models_dir
-    build = DemoBuild(plan, models, settings.runs_dir, 1, tell)
+    build = DemoBuild(plan, models, settings.runs_dir, os.cpu_count() or 1, tell)
     evaluation = DemoEvaluation(build, args.cases)
     variants = evaluation.variants()
     if args.variant is not None:
         if args.variant not in variants:
             raise UnknownName("trained variant", args.variant, variants)
         variants = [args.variant]
+    for split in plan.test_splits:
+        build.run(f"phantoms:{split.name}")
+        build.run(f"features:{split.name}")
     for split in evaluation.splits:
         auroc = classifier_auroc(split, build.features(split))
         print(f"{split.name}: n {split.n}, classifier macro AUROC {auroc}, "
