@@ -107,19 +107,35 @@ def measured(status: VariantStatus) -> dict[str, str]:
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:
-    """What cannot be run here, why, and the command that changes it; empty if there is nothing."""
-    rows: dict[tuple[str, str, str], list[str]] = {}
+    """What cannot be run here, why, and the command that changes it; empty if there is nothing.
+
+    Modes that differ in nothing but their name share a row, with the command of the one that the
+    paper advises.
+    """
+    rows: dict[tuple[str, str, str], list[VariantStatus]] = {}
     for status in statuses:
         if not status.ready:
             llm, mode = split_variant_id(status.id)
-            reason = status.reason.replace(f" in mode {mode.name}", "")  # one row for all modes
-            rows.setdefault((llm.name, reason, status.command), []).append(mode.name)
+            reason = status.reason.replace(f" in mode {mode.name}", "")
+            command = status.command.replace(f"--mode {mode.id}", "")
+            rows.setdefault((llm.name, reason, command), []).append(status)
     body = "".join(
-        f"<tr><th scope='row'>{escape(llm)}<span>{escape(', '.join(modes))}</span></th>"
-        f"<td>{escape(reason)}{_command(command)}</td></tr>"
-        for (llm, reason, command), modes in rows.items()
+        f"<tr><th scope='row'>{escape(name)}<span>{escape(_mode_names(group))}</span></th>"
+        f"<td>{escape(reason)}{_command(_advised(group).command)}</td></tr>"
+        for (name, reason, _), group in rows.items()
     )
     return f'<table class="r3-needs"><tbody>{body}</tbody></table>' if body else ""
+
+
+def _mode_names(group: Sequence[VariantStatus]) -> str:
+    return ", ".join(split_variant_id(status.id)[1].name for status in group)
+
+
+def _advised(group: Sequence[VariantStatus]) -> VariantStatus:
+    """The frozen V-3 for large models, V-1 for small ones, or the first there is."""
+    llm, _ = split_variant_id(group[0].id)
+    wanted = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
+    return next((status for status in group if status.id == wanted), group[0])
 
 
 def _command(command: str) -> str:
