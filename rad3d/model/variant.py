@@ -296,7 +296,7 @@ class PrefixReporter(nn.Module):
         kept = self.language.model.config.dtype
         self.language.model.config.dtype = dtype
         try:
-            self.language.model.save_pretrained(directory, state_dict=state)
+            self.language.model.save_pretrained(directory, state_dict=state, max_shard_size="9MB")
         finally:
             self.language.model.config.dtype = kept
         self.language.tokenizer.save_pretrained(directory)

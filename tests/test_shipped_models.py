@@ -1,0 +1,94 @@
+"""What ships is whole, is what the tables say, and reports the sample scans."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from rad3d.labels import LABELS
+from rad3d.model.encoder import ShippedEncoder, load_encoder
+from rad3d.model.language import load_language_model
+from rad3d.model.variant import VariantConfig, verify_files
+from rad3d.registry import ENCODERS, LANGUAGE_MODELS, SHIPPED_ENCODER
+from rad3d.service.service import Service
+from rad3d.settings import Settings
+from rad3d.text.labeller import findings_in, label_report
+from rad3d.types import DoneEvent, GenerationOptions, Report
+
+MODELS = Settings().models_dir
+SHIPPED = [row for row in LANGUAGE_MODELS.values() if row.shipped]
+VARIANTS = sorted(path.parent for path in MODELS.glob("variants/*/*/variant.json"))
+
+
+def _report(sample: str, variant: str = "phantom-l/v3") -> Report:
+    service = Service(Settings())
+    session = service.new_session()
+    service.open_sample(session, sample)
+    events = list(service.generate(session, variant, GenerationOptions(), threading.Event()))
+    assert isinstance(events[-1], DoneEvent)
+    return events[-1].report
+
+
+@pytest.mark.parametrize("row", SHIPPED, ids=lambda row: row.id)
+def test_a_shipped_language_model_has_the_size_the_table_states(row) -> None:
+    assert load_language_model(row.source, models_dir=MODELS).parameters == row.parameters
+
+
+@pytest.mark.parametrize("directory", VARIANTS, ids=lambda d: f"{d.parent.name}-{d.name}")
+def test_a_shipped_variant_matches_its_hashes_and_states_its_scores(directory: Path) -> None:
+    config = VariantConfig.read(directory)
+    verify_files(directory, config)
+    assert config.encoder == SHIPPED_ENCODER
+    for split in ("test-in", "test-out"):
+        assert config.scores[split]["n"] >= 200
+
+
+def test_every_size_ships_with_the_published_method() -> None:
+    assert {d.parent.name for d in VARIANTS if d.name == "v3"} == {row.id for row in SHIPPED}
+
+
+def test_no_shipped_file_is_over_ten_megabytes() -> None:
+    files = [p for p in MODELS.parent.rglob("*") if p.is_file()]
+    assert {p.name: p.stat().st_size for p in files if p.stat().st_size > 10_000_000} == {}
+
+
+def test_the_shipped_encoder_is_calibrated_and_knows_its_training_scans() -> None:
+    encoder = load_encoder(ENCODERS[SHIPPED_ENCODER], MODELS)
+    assert isinstance(encoder, ShippedEncoder)
+    assert encoder.calibration.split == "calibration"
+    assert encoder.reference is not None
+
+
+def test_the_report_of_a_sample_says_what_is_plainly_in_it() -> None:
+    report = _report("in-050023")
+    truth = json.loads((MODELS.parent / "samples" / "in-050023.json").read_text())["labels"]
+    said = dict(zip(LABELS, label_report(report.text), strict=True))
+    for label in ("Pleural effusion", "Cardiomegaly", "Medical material", "Pericardial effusion"):
+        assert truth[label] == said[label] == 1
+    sides = {finding.label: finding.side for finding in findings_in(report.text)}
+    assert sides["Pleural effusion"] == "left"
+    assert report.finish_reason == "end"
+    assert report.novelty is not None
+    assert not report.novelty.is_novel
+
+
+def test_the_normal_sample_is_reported_normal() -> None:
+    report = _report("in-050003")
+    assert not any(report.diagnosis.present)
+    assert sum(label_report(report.text)) <= 1
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["lungdx_A0002_chest_8mm_dcm2niix.nii.gz", "totalsegmentator_cardiac_cta_crop.nii.gz"],
+)
+def test_a_real_scan_is_told_from_phantoms(shared_dir: Path, name: str) -> None:
+    service = Service(Settings())
+    session = service.new_session()
+    volume = service.open_path(session, shared_dir / "data" / "ct" / name, name)
+    novelty = service.engine.features(volume).novelty
+    assert novelty is not None
+    assert novelty.is_novel
