@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -11,8 +12,11 @@ from browser.fakes import FAKE_TEXT, FakeCard, FakeService
 from browser.launch import running_app, small_chest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
 from rad3d.labels import LABELS
+from rad3d.service.service import Service
+from rad3d.settings import Settings
 
 KEY = "X-Rad3d-Key"
 
@@ -74,6 +78,24 @@ def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
     assert str(refused.value).strip().endswith(".")
     kept = [service.volume(token) for token in service.open_sessions]
     assert any(volume is not None and volume.sha256 == facts["sha256"] for volume in kept)
+
+
+def test_the_real_engine_streams_through_the_app(chest: Path, tmp_path: Path) -> None:
+    """Tiny random models, but every class on the way is the one that ships."""
+    settings = replace(Settings(), models_dir=tmp_path / "models")
+    save_shipped(settings.models_dir, modes=("v3",))
+    service = Service(settings, FakeEncoderStore(settings, CountingEncoder()))
+    with running_app(service, tmp_path) as url:
+        client = Client(url, verbose=False)
+        client.predict(handle_file(chest), api_name="/open_scan")
+        job = client.submit("phantom-s/v3", {"max_new_tokens": 12}, api_name="/write_report")
+        job.result(timeout=120)
+        done = job.outputs()[-1]
+        assert done["event"] == "done"
+        assert 1 <= done["report"]["n_tokens"] <= 12
+        assert done["provenance"]["variant"] == "phantom-s/v3"
+        with pytest.raises(AppError, match="demo build"):
+            client.predict("phantom-m/v1", {}, api_name="/write_report")
 
 
 def test_two_clients_do_not_see_each_others_scans(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from browser.fakes import FakeCard, FakeService
 from browser.launch import CHROMIUM_ARGUMENTS, running_app, small_chest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
 from rad3d.labels import LABELS
 from rad3d.service.service import Service
@@ -279,7 +281,7 @@ def test_a_report_streams_beside_eighteen_bars_and_contradictions_are_marked(
     expect(page.locator(".r3-status")).to_contain_text("finished")
     bars = page.locator("#chart .barlayer .trace.bars").nth(1).locator(".point")
     expect(bars).to_have_count(len(LABELS))
-    captions = page.locator("#chart .annotation-text").all_inner_texts()
+    captions = page.locator("#chart .annotation-text").all_text_contents()
     assert sum(caption.startswith("≠ ") for caption in captions) >= 1
     marked = page.locator(".r3-text mark.denied_but_likely")
     expect(marked.first).to_be_visible()
@@ -539,19 +541,28 @@ def test_a_scan_unlike_the_training_scans_is_named_so(
 # -- the real thing ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shipped() -> Service:
-    """The service with the shipped models; skips where they are not there yet."""
+def _shipped() -> Service | None:
+    """The service with the shipped models, None where they are not there yet."""
     service = Service(Settings())
-    if not any(status.ready for status in service.variants()) or not service.samples():
-        pytest.skip("no shipped models here (rad3d demo build makes them)")
-    return service
+    return service if any(status.ready for status in service.variants()) else None
 
 
-def test_a_sample_is_reported_by_the_shipped_models(
-    browser: Browser, shipped: Service, tmp_path: Path
+@pytest.fixture(scope="module")
+def real_service(tmp_path_factory: pytest.TempPathFactory) -> Service:
+    """The shipped models; before they are trained, tiny random ones behind the same classes."""
+    if service := _shipped():
+        return service
+    settings = replace(Settings(), models_dir=tmp_path_factory.mktemp("models"))
+    save_shipped(settings.models_dir, modes=("v3",))
+    return Service(settings, FakeEncoderStore(settings, CountingEncoder()))
+
+
+def test_a_sample_is_opened_seen_and_reported_by_the_real_service(
+    browser: Browser, real_service: Service, tmp_path: Path
 ) -> None:
-    with running_app(shipped, tmp_path) as url:
+    if not real_service.samples():
+        pytest.skip("no sample scans in assets/samples")
+    with running_app(real_service, tmp_path) as url:
         pages = _page(browser, url)
         page = next(pages)
         page.locator(".r3-sample").first.click()
@@ -567,10 +578,13 @@ def test_a_sample_is_reported_by_the_shipped_models(
 
 
 def test_a_real_ct_is_called_unlike_the_training_scans(
-    browser: Browser, shipped: Service, shared_dir: Path, tmp_path: Path
+    browser: Browser, shared_dir: Path, tmp_path: Path
 ) -> None:
+    service = _shipped()
+    if service is None:
+        pytest.skip("no shipped models here (rad3d demo build makes them)")
     scan = shared_dir / "data" / "ct" / "lungdx_A0002_chest_8mm_dcm2niix.nii.gz"
-    with running_app(shipped, tmp_path) as url:
+    with running_app(service, tmp_path) as url:
         pages = _page(browser, url)
         page = next(pages)
         _upload(page, scan)
