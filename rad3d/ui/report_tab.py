@@ -156,8 +156,8 @@ def _report_column() -> ReportColumn:
     progress = markup("", "progress")
     with gr.Row(elem_classes="r3-result"):
         with gr.Column(scale=11, min_width=320):
+            verdicts = markup("", "verdicts")  # first: a report must not be read without it
             report = report_sheet(NO_RUN.report)
-            verdicts = markup("", "verdicts")
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
                 "<h2>Diagnosis</h2><p>What the classifier sees: calibrated probability of each "
