@@ -99,9 +99,9 @@ class LanguageModel:
 LANGUAGE_MODELS: dict[str, LanguageModel] = {
     row.id: row
     for row in (
-        LanguageModel("phantom-s", "Phantom S", "llms/phantom-s", 853_248, True, "Apache-2.0"),
-        LanguageModel("phantom-m", "Phantom M", "llms/phantom-m", 2_160_384, True, "Apache-2.0"),
-        LanguageModel("phantom-l", "Phantom L", "llms/phantom-l", 5_576_960, True, "Apache-2.0"),
+        LanguageModel("phantom-s", "Phantom S", "llms/phantom-s", 0, True, "Apache-2.0"),
+        LanguageModel("phantom-m", "Phantom M", "llms/phantom-m", 0, True, "Apache-2.0"),
+        LanguageModel("phantom-l", "Phantom L", "llms/phantom-l", 0, True, "Apache-2.0"),
         LanguageModel("distilgpt2", "DistilGPT2", "distilbert/distilgpt2", 81_912_576,
                       licence="Apache-2.0"),
         LanguageModel("gpt2", "GPT-2", "openai-community/gpt2", 124_439_808, licence="MIT"),
