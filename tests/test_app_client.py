@@ -199,3 +199,12 @@ def test_a_closed_client_leaves_nothing_behind(
             return
         time.sleep(0.2)
     pytest.fail("the session is still there")
+
+
+def test_a_program_finds_the_endpoints_under_their_names_and_needs_no_options(
+    client: Client,
+) -> None:
+    endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
+    names = {"/open_scan", "/open_sample", "/variants", "/write_report", "/stop_report"}
+    assert set(endpoints) == names
+    assert all(p["parameter_has_default"] for p in endpoints["/write_report"]["parameters"])

@@ -99,7 +99,7 @@ def add_endpoints(service: Service, sessions: Sessions, default_variant: str) ->
         file = gr.File(label="file", type="filepath")
         sample = gr.Textbox(label="sample")
         variant = gr.Textbox(default_variant, label="variant")
-        options = gr.JSON(label="options")
+        options = gr.JSON({}, label="options")
         answer = gr.JSON(label="answer")
     trigger.click(api.open_scan, file, answer, api_name="open_scan", concurrency_id="reading")
     trigger.click(api.open_sample, sample, answer, api_name="open_sample", concurrency_id="reading")

@@ -91,7 +91,7 @@ class Handlers:
         path, name = Path(file.path), Path(file.orig_name or file.path).name
         return self._open(request, lambda token: self._service.open_path(token, path, name))
 
-    def open_sample(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+    def pick_sample(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         """Open the sample whose card was pressed."""
         sample = str(event.id)
         return self._open(

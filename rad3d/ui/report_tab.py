@@ -178,7 +178,7 @@ def _connect(
     scan.source.upload(handlers.open_upload, scan.source, opened, **reading).then(
         handlers.describe, None, scan.notes, **reading
     )
-    scan.source.select(handlers.open_sample, None, opened, **reading).then(
+    scan.source.select(handlers.pick_sample, None, opened, **reading).then(
         handlers.describe, None, scan.notes, **reading
     )
     choice.generate.click(handlers.begin, None, run_outputs, queue=False, **quiet).then(
