@@ -392,8 +392,13 @@ def test_the_choice_of_model_and_mode_carries_the_papers_guidance(page: Page, ch
 def test_generation_options_are_used(page: Page, chest: Path) -> None:
     _upload(page, chest)
     page.get_by_text("Generation options").click()
-    page.get_by_role("spinbutton", name="Longest report").fill("16")
-    page.get_by_role("spinbutton", name="Longest report").press("Tab")
+    longest = page.get_by_role("spinbutton", name="Longest report")
+    expect(longest).to_be_visible()
+    page.wait_for_timeout(1000)  # the accordion's fields take their values as it opens
+    longest.fill("16")
+    longest.press("Tab")
+    expect(longest).to_have_value("16")
+    page.wait_for_timeout(1000)  # as long as a person takes to reach the button
     page.get_by_role("button", name="Generate report").click()
     expect(page.locator(".r3-status")).to_contain_text("16 tokens")
     expect(page.locator(".r3-status")).to_contain_text("length limit")
