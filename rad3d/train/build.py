@@ -83,7 +83,7 @@ class DemoBuild:
             state = self.run_dir / "phantoms" / f"{split.name}.json"
             yield Stage(
                 f"phantoms:{split.name}",
-                partial(_is_complete, state, split.n),
+                partial(self._has_phantoms, split, state),
                 partial(self._phantoms, split),
                 split.n * PHANTOM_SECONDS / self.jobs / 60,
             )
@@ -166,6 +166,11 @@ class DemoBuild:
             self.progress,
         )
         torch.save({"network": network.state_dict(), "facts": facts}, self._network_file)
+
+    def _has_phantoms(self, split: Split, state: Path) -> bool:
+        """Those that the encoder learns from are not needed once there is an encoder."""
+        spent = split == self.plan.encoder_split and self._is_calibrated()
+        return spent or _is_complete(state, split.n)
 
     def _is_calibrated(self) -> bool:
         return (self.encoder_dir / "config.json").is_file()
