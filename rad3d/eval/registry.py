@@ -1,0 +1,122 @@
+"""The table of metrics. One row adds one: command line, app and tests follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rad3d.eval.measure import Measure, MetricStatus
+from rad3d.registry import lookup, resolve
+
+FAMILIES: dict[str, str] = {
+    "overlap-hf": "word overlap, profile hf",
+    "overlap-coco": "word overlap, profile coco",
+    "clinical": "clinical",
+    "weights": "clinical, with a model",
+}
+"""Family -> what it is called. The two overlap profiles never share a column."""
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric.
+
+    Attributes:
+        id: key in scorecards and on the command line.
+        name: shown to people.
+        family: a key of :data:`FAMILIES`.
+        higher_is_better: the direction.
+        unit: empty for a share from 0 to 1, else what is counted.
+        description: one sentence.
+        target: ``"module:attribute"`` of a :class:`~rad3d.eval.measure.Measure`.
+        needs: what must be there besides this package; empty for nothing.
+    """
+
+    id: str
+    name: str
+    family: str
+    higher_is_better: bool
+    unit: str
+    description: str
+    target: str
+    needs: str = ""
+
+
+_CLINICAL = "rad3d.eval.clinical"
+_FACTS = "rad3d.eval.factuality"
+
+METRICS: dict[str, MetricRow] = {
+    row.id: row
+    for row in (
+        MetricRow("f1_macro", "Macro F1", "clinical", True, "",
+                  "Mean F1 of the 18 labels that occur in the references.",
+                  f"{_CLINICAL}:F1_MACRO"),
+        MetricRow("f1_micro", "Micro F1", "clinical", True, "",
+                  "F1 over all label decisions together.", f"{_CLINICAL}:F1_MICRO"),
+        MetricRow("precision_macro", "Macro precision", "clinical", True, "",
+                  "Mean share of a label's assertions that are true.",
+                  f"{_CLINICAL}:PRECISION_MACRO"),
+        MetricRow("precision_micro", "Micro precision", "clinical", True, "",
+                  "Share of all assertions that are true.", f"{_CLINICAL}:PRECISION_MICRO"),
+        MetricRow("recall_macro", "Macro recall", "clinical", True, "",
+                  "Mean share of a label's occurrences that are stated.",
+                  f"{_CLINICAL}:RECALL_MACRO"),
+        MetricRow("recall_micro", "Micro recall", "clinical", True, "",
+                  "Share of all occurrences that are stated.", f"{_CLINICAL}:RECALL_MICRO"),
+        MetricRow("crg", "CRG", "clinical", True, "",
+                  "Hits and errors over the 18 labels weighted by how rare a finding is; "
+                  "1/3 for reports that state nothing.", f"{_CLINICAL}:CRG"),
+        MetricRow("factuality", "Factuality", "clinical", True, "",
+                  "F1 over findings: half a point for presence, half for place, size and severity.",
+                  f"{_FACTS}:FACTUALITY"),
+        MetricRow("factuality_precision", "Factuality precision", "clinical", True, "",
+                  "Points over the findings that the reports state.",
+                  f"{_FACTS}:FACTUALITY_PRECISION"),
+        MetricRow("factuality_recall", "Factuality recall", "clinical", True, "",
+                  "Points over the findings that the references state.",
+                  f"{_FACTS}:FACTUALITY_RECALL"),
+        MetricRow("side", "Side", "clinical", True, "",
+                  "Share of right sides among stated findings that have one.", f"{_FACTS}:SIDE"),
+        MetricRow("hallucinated", "Hallucinated", "clinical", False, "per report",
+                  "Findings that the reference does not state.", f"{_FACTS}:HALLUCINATED"),
+        MetricRow("omitted", "Omitted", "clinical", False, "per report",
+                  "Findings of the reference that the report leaves out.", f"{_FACTS}:OMITTED"),
+        MetricRow("contradictory", "Contradictory", "clinical", False, "per report",
+                  "Findings that are there and denied, or both stated and denied.",
+                  f"{_FACTS}:CONTRADICTORY"),
+        MetricRow("wrong_place", "Wrong place", "clinical", False, "per report",
+                  "Findings on the wrong side or in the wrong place.", f"{_FACTS}:WRONG_PLACE"),
+        MetricRow("wrong_size", "Wrong size", "clinical", False, "per report",
+                  "Findings of the wrong size, or mild instead of severe or the reverse.",
+                  f"{_FACTS}:WRONG_SIZE"),
+    )
+}  # fmt: skip
+
+DEFAULT_FAMILIES: tuple[str, ...] = ("overlap-hf", "clinical")
+"""What is scored where nothing is chosen: everything that needs no weights and no Java."""
+
+
+def metric_row(metric: str) -> MetricRow:
+    """The row of a metric; raises UnknownName with the known ones."""
+    return lookup("metric", METRICS, metric)
+
+
+def measure(metric: str) -> Measure:
+    """The measure of a metric."""
+    found: Measure = resolve(metric_row(metric).target)
+    return found
+
+
+def metric_status(metric: str) -> MetricStatus:
+    """Whether a metric can run here."""
+    return measure(metric).status()
+
+
+def metrics_of(families: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the metrics of some families, in the table's order."""
+    return tuple(row.id for row in METRICS.values() if row.family in families)
+
+
+def default_metrics() -> tuple[str, ...]:
+    """Ids of the metrics that are scored where nothing is chosen."""
+    return metrics_of(DEFAULT_FAMILIES)

@@ -1,0 +1,173 @@
+"""Intervals and tests by re-indexing statistics that were computed once for each report.
+
+A measure turns every report into a row of numbers and a sum of rows into a figure (a mean is a sum
+of values over a sum of ones; F1 is made from sums of hits and errors). A bootstrap draw then is a
+vector of how often each report was drawn, and a thousand draws are one matrix product. Nothing is
+tokenised or labelled twice.
+
+Sources: percentile bootstrap, Efron and Tibshirani 1993; approximate randomisation, Noreen 1989;
+correction for many comparisons, Holm 1979.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+Combine = Callable[[FloatArray], FloatArray]
+"""(..., K) sums of statistics -> (...) figures, NaN where one is not defined."""
+
+LEVEL = 0.95
+"""Coverage of every interval."""
+
+_CHUNK_NUMBERS = 4_000_000
+"""Numbers of one block of draw counts (32 MB), so that memory does not grow with the reports."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95% interval and the number of cases behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap(
+    statistic: Callable[[npt.NDArray[np.intp]], float], n: int, draws: int = 1000, seed: int = 0
+) -> Estimate:
+    """A statistic of cases with its percentile bootstrap interval; for statistics of any form.
+
+    Args:
+        statistic: indices of cases (with repeats) -> value; called with ``arange(n)`` for the
+            point estimate.
+        n: number of cases.
+        draws: bootstrap samples; cases are drawn with replacement.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(draws)])
+    low, high = interval(values)
+    return Estimate(float(statistic(np.arange(n))), low, high, n)
+
+
+def draw_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
+    """How often each of ``n`` reports occurs in each draw, as blocks of (D, N).
+
+    The same arguments give the same draws, so two systems see the same reports.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, _CHUNK_NUMBERS // max(n, 1))
+    for start in range(0, draws, step):
+        rows = min(step, draws - start)
+        drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
+        counts = np.bincount(drawn.ravel(), minlength=rows * n)
+        yield counts.reshape(rows, n).astype(np.float64)
+
+
+def estimate(rows: FloatArray, combine: Combine, draws: int = 1000, seed: int = 0) -> Estimate:
+    """The figure of (N, K) statistics with its percentile bootstrap interval."""
+    value = float(combine(rows.sum(axis=0)))
+    low, high = interval(bootstrap_values(rows, combine, draws, seed))
+    return Estimate(value, low, high, len(rows))
+
+
+def bootstrap_values(
+    rows: FloatArray, combine: Combine, draws: int, seed: int
+) -> npt.NDArray[np.float64]:
+    """The figure of each bootstrap draw of (N, K) statistics: (draws,)."""
+    blocks = [combine(counts @ rows) for counts in draw_counts(len(rows), draws, seed)]
+    return np.concatenate(blocks) if blocks else np.empty(0)
+
+
+def interval(values: FloatArray) -> tuple[float, float]:
+    """The central :data:`LEVEL` of the values that are defined; NaN where none is."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return float("nan"), float("nan")
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(defined, (tail, 100 - tail))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """How two systems differ on the same reports.
+
+    Attributes:
+        value: figure of b minus figure of a.
+        low, high: its bootstrap interval.
+        p_bootstrap: two-sided, from the share of draws on the other side of zero.
+        p_randomisation: two-sided, from swapping the two systems' reports at random.
+        n: reports.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_randomisation: float
+    n: int
+
+
+def paired_test(
+    a: FloatArray, b: FloatArray, combine: Combine, draws: int = 1000, seed: int = 0
+) -> PairedTest:
+    """Compare two systems by their (N, K) statistics on the same reports in the same order.
+
+    Both p-values count the observed difference as one of the draws, so they are never 0. Where the
+    figure is not defined for the whole set, everything is NaN.
+    """
+    value = float(combine(b.sum(axis=0)) - combine(a.sum(axis=0)))
+    drawn = bootstrap_values(b, combine, draws, seed) - bootstrap_values(a, combine, draws, seed)
+    low, high = interval(drawn)
+    if np.isnan(value):
+        return PairedTest(value, low, high, float("nan"), float("nan"), len(a))
+    drawn = drawn[~np.isnan(drawn)]
+    beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return PairedTest(
+        value=value,
+        low=low,
+        high=high,
+        p_bootstrap=min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)),
+        p_randomisation=_randomisation(a, b, combine, value, draws, seed),
+        n=len(a),
+    )
+
+
+def _randomisation(
+    a: FloatArray, b: FloatArray, combine: Combine, value: float, draws: int, seed: int
+) -> float:
+    """Share of random swaps that part the systems at least as far as they are."""
+    rng = np.random.default_rng([seed, 1])
+    both, change = a.sum(axis=0) + b.sum(axis=0), b - a
+    step = max(1, _CHUNK_NUMBERS // max(len(a), 1))
+    as_far = total = 0
+    for start in range(0, draws, step):
+        swapped = rng.integers(0, 2, (min(step, draws - start), len(a))).astype(np.float64)
+        one = a.sum(axis=0) + swapped @ change
+        gaps = combine(both - one) - combine(one)
+        gaps = gaps[~np.isnan(gaps)]
+        # A swap of reports that score alike leaves the difference as it is, up to rounding.
+        as_far += int((np.abs(gaps) >= abs(value) - 1e-12).sum())
+        total += len(gaps)
+    return (as_far + 1) / (total + 1)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's correction: p-values adjusted for all of them being looked at. NaN stays NaN."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if p == p)
+    adjusted = [float("nan")] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(order):
+        largest = max(largest, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = largest
+    return tuple(adjusted)
