@@ -1,0 +1,114 @@
+"""Language models without weights: built from their sizes, on no memory or with random numbers.
+
+What a model takes, and whether the table of the registry is right, is found by building it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    BioGptConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+)
+from transformers.initialization import no_init_weights
+from transformers.pytorch_utils import Conv1D
+
+from rad3d.registry import Architecture, lookup
+
+
+def _gpt2(a: Architecture) -> PreTrainedConfig:
+    return GPT2Config(
+        vocab_size=a.vocabulary, n_positions=a.context, n_embd=a.width, n_layer=a.layers,
+        n_head=a.heads, n_inner=a.inner, tie_word_embeddings=a.tied,
+    )  # fmt: skip
+
+
+def _shared(a: Architecture) -> dict[str, Any]:
+    return {
+        "vocab_size": a.vocabulary,
+        "max_position_embeddings": a.context,
+        "hidden_size": a.width,
+        "num_hidden_layers": a.layers,
+        "num_attention_heads": a.heads,
+        "intermediate_size": a.inner,
+        "tie_word_embeddings": a.tied,
+    }
+
+
+CONFIGS: dict[str, Callable[[Architecture], PreTrainedConfig]] = {
+    "gpt2": _gpt2,
+    "biogpt": lambda a: BioGptConfig(**_shared(a)),
+    "gpt_neox": lambda a: GPTNeoXConfig(**_shared(a)),
+    "llama": lambda a: LlamaConfig(**_shared(a), num_key_value_heads=a.kv_heads),
+}
+"""Family of an :class:`rad3d.registry.Architecture` -> transformers' configuration."""
+
+
+def build_config(architecture: Architecture) -> PreTrainedConfig:
+    """The configuration of a row's architecture; raises UnknownName for another family."""
+    return lookup("model family", CONFIGS, architecture.family)(architecture)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Parameters of a model, tied ones counted once.
+
+    Attributes:
+        total: all of them.
+        linear: weights of the linear layers inside, which quantisation shrinks; the output layer
+            is not one of them.
+    """
+
+    total: int
+    linear: int
+
+
+def count(model: nn.Module) -> Size:
+    """Count a model that is not quantised; one on the meta device will do."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    linear = sum(
+        module.weight.numel()
+        for module in model.modules()
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not output
+    )
+    return Size(sum(p.numel() for p in model.parameters()), linear)
+
+
+def meta_model(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> Any:
+    """The causal model of a configuration, in eval mode, on the meta device: no memory."""
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    return model.eval()
+
+
+def random_model(
+    config: PreTrainedConfig, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0
+) -> Any:
+    """The causal model of a configuration with small random weights, in eval mode.
+
+    Weights are cut from one pool of random numbers: filling billions one by one takes minutes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pool = (torch.randn(2**22, generator=generator) * 0.02).to(device, dtype)
+    with no_init_weights(), torch.device(device):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    model.tie_weights()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0 if "norm" in name or "ln_" in name else 0.0)
+                continue
+            flat = parameter.view(-1)
+            for start in range(0, flat.numel(), len(pool)):
+                piece = flat[start : start + len(pool)]
+                piece.copy_(pool[: len(piece)])
+    return model.eval()
