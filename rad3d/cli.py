@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "demo": "rad3d.commands.demo",
     "train": "rad3d.commands.train",
     "label": "rad3d.commands.label",
+    "eval": "rad3d.commands.eval",
 }
 """Name of a command -> its module."""
 

@@ -7,12 +7,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.eval.registry import measure, metric_row
+from rad3d.eval.registry import PRIMARY, measure, metric_row
 from rad3d.eval.resampling import holm, paired_test
 from rad3d.eval.scorecard import Scorecard
 
 SIGNIFICANT = 0.05
 """A difference counts where its adjusted p-value is below this."""
+
+SWAPS_PER_COMPARISON = 40
+"""The least p-value is one in the number of swaps, and the correction multiplies it by the number
+of comparisons: with 40 swaps for each, 1/40 is still below :data:`SIGNIFICANT`."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,11 @@ def compare(
         a: the baseline.
         b: the system that is compared with it.
         metrics: by default all that both were scored with.
-        draws: bootstrap draws, and random swaps.
+        draws: bootstrap draws, and at least as many random swaps.
         seed: of both.
     """
-    return _corrected(_differences(a, b, metrics, draws, seed))
+    names = metrics if metrics is not None else [m for m in a.estimates if m in b.estimates]
+    return _differences([(a, b)], names, draws, seed)
 
 
 def compare_all(
@@ -87,7 +92,8 @@ def compare_all(
     Args:
         cards: of the same cases, with different names.
         baseline: name of the system that all others are compared with; None for every pair.
-        metrics, draws, seed: see :func:`compare`.
+        metrics: by default those of :data:`rad3d.eval.registry.PRIMARY` that all were scored with.
+        draws, seed: see :func:`compare`.
     """
     names = [card.name for card in cards]
     if len(set(names)) != len(names):
@@ -99,47 +105,47 @@ def compare_all(
         pairs = [(first, card) for card in cards if card is not first]
     else:
         raise UnknownName("system", baseline, names)
-    found = [d for a, b in pairs for d in _differences(a, b, metrics, draws, seed)]
-    return _corrected(found)
+    if metrics is None:
+        metrics = [name for name in PRIMARY if all(name in card.estimates for card in cards)]
+    return _differences(pairs, metrics, draws, seed)
 
 
 def _differences(
-    a: Scorecard, b: Scorecard, metrics: Sequence[str] | None, draws: int, seed: int
-) -> list[Difference]:
+    pairs: Sequence[tuple[Scorecard, Scorecard]], metrics: Sequence[str], draws: int, seed: int
+) -> tuple[Difference, ...]:
+    """All pairs in all metrics, with the p-values corrected for their number."""
+    swaps = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(metrics))
+    found = [_difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics]
+    adjusted = holm([difference.p_randomisation for difference in found])
+    return tuple(replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True))
+
+
+def _difference(
+    a: Scorecard, b: Scorecard, metric: str, draws: int, swaps: int, seed: int
+) -> Difference:
     if [case.id for case in a.cases] != [case.id for case in b.cases]:
         raise BadRequest(
             f"{a.name} and {b.name} were not scored on the same cases.",
             "Score both on one sample set.",
             code="different_cases",
         )
-    names = metrics if metrics is not None else [m for m in a.estimates if m in b.estimates]
-    found = []
-    for name in names:
-        rows_a, rows_b = a.rows(name), b.rows(name)
-        if a.signature[name] != b.signature[name]:
-            raise BadRequest(
-                f"{name} was computed in two ways: {a.signature[name]} and {b.signature[name]}.",
-                "Score both again.",
-                code="different_signatures",
-            )
-        test = paired_test(rows_a, rows_b, measure(name).combine, draws, seed)
-        found.append(
-            Difference(
-                name,
-                a.name,
-                b.name,
-                test.value,
-                test.low,
-                test.high,
-                test.p_bootstrap,
-                test.p_randomisation,
-                test.p_randomisation,
-                test.n,
-            )
+    rows_a, rows_b = a.rows(metric), b.rows(metric)
+    if a.signature[metric] != b.signature[metric]:
+        raise BadRequest(
+            f"{metric} was computed in two ways: {a.signature[metric]} and {b.signature[metric]}.",
+            "Score both again.",
+            code="different_signatures",
         )
-    return found
-
-
-def _corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
-    adjusted = holm([difference.p_randomisation for difference in found])
-    return tuple(replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True))
+    test = paired_test(rows_a, rows_b, measure(metric).combine, draws, swaps, seed)
+    return Difference(
+        metric=metric,
+        a=a.name,
+        b=b.name,
+        value=test.value,
+        low=test.low,
+        high=test.high,
+        p_bootstrap=test.p_bootstrap,
+        p_randomisation=test.p_randomisation,
+        p_adjusted=test.p_randomisation,
+        n=test.n,
+    )

@@ -96,6 +96,11 @@ DEFAULT_FAMILIES: tuple[str, ...] = ("overlap-hf", "clinical")
 """What is scored where nothing is chosen: everything that needs no weights and no Java."""
 
 
+PRIMARY: tuple[str, ...] = ("f1_macro", "crg", "factuality")
+"""What systems are ranked by: one figure each for the labels, their rarity and the findings. Fewer
+comparisons leave more of each after the correction for their number."""
+
+
 def metric_row(metric: str) -> MetricRow:
     """The row of a metric; raises UnknownName with the known ones."""
     return lookup("metric", METRICS, metric)

@@ -119,9 +119,21 @@ class PairedTest:
 
 
 def paired_test(
-    a: FloatArray, b: FloatArray, combine: Combine, draws: int = 1000, seed: int = 0
+    a: FloatArray,
+    b: FloatArray,
+    combine: Combine,
+    draws: int = 1000,
+    swaps: int = 1000,
+    seed: int = 0,
 ) -> PairedTest:
     """Compare two systems by their (N, K) statistics on the same reports in the same order.
+
+    Args:
+        a, b: statistics of the systems.
+        combine: sums -> figure.
+        draws: bootstrap draws.
+        swaps: random swaps of approximate randomisation.
+        seed: of both.
 
     Both p-values count the observed difference as one of the draws, so they are never 0. Where the
     figure is not defined for the whole set, everything is NaN.
@@ -138,21 +150,22 @@ def paired_test(
         low=low,
         high=high,
         p_bootstrap=min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)),
-        p_randomisation=_randomisation(a, b, combine, value, draws, seed),
+        p_randomisation=_randomisation(a, b, combine, value, swaps, seed),
         n=len(a),
     )
 
 
 def _randomisation(
-    a: FloatArray, b: FloatArray, combine: Combine, value: float, draws: int, seed: int
+    a: FloatArray, b: FloatArray, combine: Combine, value: float, swaps: int, seed: int
 ) -> float:
     """Share of random swaps that part the systems at least as far as they are."""
     rng = np.random.default_rng([seed, 1])
     both, change = a.sum(axis=0) + b.sum(axis=0), b - a
     step = max(1, _CHUNK_NUMBERS // max(len(a), 1))
     as_far = total = 0
-    for start in range(0, draws, step):
-        swapped = rng.integers(0, 2, (min(step, draws - start), len(a))).astype(np.float64)
+    for start in range(0, swaps, step):
+        drawn = rng.integers(0, 2, (min(step, swaps - start), len(a)), dtype=np.uint8)
+        swapped = drawn.astype(np.float64)
         one = a.sum(axis=0) + swapped @ change
         gaps = combine(both - one) - combine(one)
         gaps = gaps[~np.isnan(gaps)]

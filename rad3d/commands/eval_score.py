@@ -1,0 +1,151 @@
+"""The work of ``rad3d eval score``: read the files, score, compare, judge, print."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rad3d.commands import print_json, print_table, say
+from rad3d.errors import BadRequest
+from rad3d.eval.compare import Difference, compare_all
+from rad3d.eval.files import Columns, read_predictions, read_references
+from rad3d.eval.registry import METRICS, metric_row, metrics_of
+from rad3d.eval.resampling import Estimate
+from rad3d.eval.samples import dropped_sentence
+from rad3d.eval.scorecard import Scorecard, score
+
+BELOW_REQUIRED = 3
+INCOMPLETE = 4
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score every file and print the figures; the exit status of the command."""
+    metrics = args.metric or list(metrics_of((f"overlap-{args.profile}", "clinical")))
+    required = [_requirement(text, metrics) for text in args.require]
+    cards = _scorecards(args, metrics)
+    differences: tuple[Difference, ...] = ()
+    if len(cards) > 1:
+        differences = compare_all(
+            cards, baseline=cards[0].name, metrics=metrics, draws=args.draws, seed=args.seed
+        )
+    if args.json:
+        print_json(
+            {
+                "scores": [_summary(card) for card in cards],
+                "differences": [_json_values(asdict(d)) for d in differences],
+            }
+        )
+    else:
+        _print_tables(cards, differences)
+    return _status(args, cards, required)
+
+
+def _scorecards(args: argparse.Namespace, metrics: Sequence[str]) -> list[Scorecard]:
+    columns = Columns(args.id_column, args.reference_column, args.prediction_column)
+    samples = read_references(args.references, columns=columns) if args.references else None
+    cards: list[Scorecard] = []
+    for path in args.predictions:
+        name = path.stem if sum(p.stem == path.stem for p in args.predictions) == 1 else str(path)
+        cases, predictions = read_predictions(path, columns=columns, samples=samples, name=name)
+        card = score(cases, predictions, metrics=metrics, draws=args.draws, seed=args.seed)
+        say(f"{card.name}: n {card.n}, failures {card.failures}, dropped {len(card.dropped)}")
+        for note in (dropped_sentence(card.dropped), *predictions.facts["notes"]):
+            if note:
+                say(f"{card.name}: {note}")
+        cards.append(card)
+    return cards
+
+
+def _requirement(text: str, metrics: Sequence[str]) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    metric_row(name)
+    if name not in metrics:
+        raise BadRequest(f"--require names {name}, which is not scored.", f"Add --metric {name}.")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise BadRequest(
+            f"--require needs NAME=VALUE, not {text!r}.", "Such as f1_macro=0.5."
+        ) from None
+
+
+def _status(
+    args: argparse.Namespace, cards: Sequence[Scorecard], required: Sequence[tuple[str, float]]
+) -> int:
+    worse = False
+    for name, bound in required:
+        value = cards[0].estimates[name].value
+        higher = metric_row(name).higher_is_better
+        if not (value >= bound if higher else value <= bound):
+            say(f"{name} is {value:.4f}, which is worse than the required {bound:g}")
+            worse = True
+    if worse:
+        return BELOW_REQUIRED
+    if args.strict and any(card.failures or card.dropped for card in cards):
+        say("Rows or reports are missing, which --strict does not allow")
+        return INCOMPLETE
+    return 0
+
+
+def _print_tables(cards: Sequence[Scorecard], differences: Sequence[Difference]) -> None:
+    rows = [
+        (METRICS[name].name, METRICS[name].family, *(_cell(c.estimates[name]) for c in cards))
+        for name in cards[0].estimates
+    ]
+    print_table(rows, ("metric", "family", *(card.name for card in cards)))
+    labels = [
+        (label, f"{values['support']:.0f}", *(_number(c.per_label[label]["f1"]) for c in cards))
+        for label, values in cards[0].per_label.items()
+    ]
+    print()
+    print_table(labels, ("label", "occurs", *(f"F1 {card.name}" for card in cards)))
+    if differences:
+        print()
+        rows = [
+            (
+                METRICS[d.metric].name,
+                f"{d.b} - {d.a}",
+                str(Estimate(d.value, d.low, d.high, d.n)),
+                _number(d.p_randomisation),
+                _number(d.p_adjusted),
+                d.better,
+            )
+            for d in differences
+        ]
+        print_table(rows, ("metric", "difference", "value", "p", "p, Holm", "significantly better"))
+
+
+def _cell(estimate: Estimate) -> str:
+    return "undefined" if math.isnan(estimate.value) else str(estimate)
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _summary(card: Scorecard) -> dict[str, Any]:
+    """A scorecard without what only programs of this package need."""
+    return _json_values(
+        {
+            "name": card.name,
+            "n": card.n,
+            "failures": card.failures,
+            "dropped": [asdict(row) for row in card.dropped],
+            "estimates": {name: asdict(each) for name, each in card.estimates.items()},
+            "per_label": card.per_label,
+            "signature": card.signature,
+            "settings": card.settings,
+        }
+    )
+
+
+def _json_values(value: Any) -> Any:
+    """NaN, which JSON does not have, becomes null."""
+    if isinstance(value, dict):
+        return {key: _json_values(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_json_values(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,322 @@
+"""Predictions files, read with care: CSV, JSON lines, and the VLM3D challenge's schema.
+
+A row holds an id, a reference and a prediction, and may hold the 18 labels under their names and
+``failure``, ``seconds``, ``finish``. VLM3D files hold no references:
+``[{"outputs": [{"value": {"generated_reports": [{"input_image_name": ..., "report": ...}]}}]}]``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rad3d.errors import BadRequest, UnknownName
+from rad3d.eval.language import looks_english
+from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.labels import LABELS
+
+MAX_FILE_MB = 200
+MAX_REPORT_CHARACTERS = 20_000
+"""A longer text is no report of one scan; it is cut, and the cut is told."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection)."""
+
+_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".dcm")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file hold what."""
+
+    id: str = "id"
+    reference: str = "reference"
+    prediction: str = "prediction"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of any of the formats: where it stands and its cells."""
+
+    where: str
+    cells: Mapping[str, Any]
+
+
+def read_predictions(
+    path: Path,
+    *,
+    columns: Columns | None = None,
+    samples: SampleSet | None = None,
+    name: str = "",
+) -> tuple[SampleSet, PredictionSet]:
+    """Read a predictions file.
+
+    Args:
+        path: CSV with a header row, JSON lines, or JSON in the VLM3D schema; UTF-8.
+        columns: their names where they are not ``id``, ``reference``, ``prediction``.
+        samples: the cases with their references; where given, the file's own are not read. A
+            VLM3D file needs them.
+        name: of the system; the file's name by default.
+
+    Returns:
+        the cases and the predictions. Rows that cannot be used are listed in
+        :attr:`SampleSet.dropped`, notes on the rest in ``facts["notes"]``. Raises BadRequest for a
+        file that is none of the three, and UnknownName for a missing column.
+    """
+    names = columns or Columns()
+    wanted = (names.id, names.prediction, *(() if samples else (names.reference,)))
+    found, dropped = _usable(read_rows(path, names), names, wanted, samples is None)
+    cut = sum(_is_long(row[names.prediction]) for row in found.values())
+    predictions = tuple(_prediction(id_, row, names) for id_, row in found.items())
+    foreign = sum(not looks_english(p.text) for p in predictions)
+    if samples is None:
+        samples = SampleSet(
+            id=path.stem,
+            name=path.name,
+            samples=tuple(
+                Sample(id_, _report(row[names.reference]), labels=_labels(row))
+                for id_, row in found.items()
+            ),
+            split="",
+            dropped=dropped,
+        )
+    else:
+        samples = replace(samples, dropped=(*samples.dropped, *dropped))
+    notes = [
+        text
+        for count, text in (
+            (cut, f"{cut} predictions were cut at {MAX_REPORT_CHARACTERS:,} characters."),
+            (
+                foreign,
+                f"{foreign} predictions do not look like English, which is all that the labeller "
+                "reads; they are scored as they are.",
+            ),
+        )
+        if count
+    ]
+    facts = {"file": path.name, "notes": notes}
+    return samples, PredictionSet(name or path.stem, samples.id, predictions, facts)
+
+
+def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
+    """The cases of a file that holds references, as :func:`read_predictions` reads them."""
+    names = columns or Columns()
+    found, dropped = _usable(
+        read_rows(path, names), names, (names.id, names.reference), own_references=True
+    )
+    return SampleSet(
+        id=path.stem,
+        name=path.name,
+        samples=tuple(
+            Sample(id_, _report(row[names.reference]), labels=_labels(row))
+            for id_, row in found.items()
+        ),
+        split="",
+        dropped=dropped,
+    )
+
+
+def read_rows(path: Path, columns: Columns) -> Iterator[_Row]:
+    """The rows of a file in any of the three formats."""
+    text = _decoded(path)
+    start = text.lstrip()[:1]
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _csv_rows(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+    if start == "[":
+        return _json_rows(text, columns)
+    if start == "{":
+        return _json_line_rows(text)
+    return _csv_rows(text, ",")
+
+
+def _decoded(path: Path) -> str:
+    if path.stat().st_size > MAX_FILE_MB * 1_000_000:
+        raise BadRequest(
+            f"{path.name} is larger than {MAX_FILE_MB} MB.", "Split it.", code="file_too_large"
+        )
+    data = path.read_bytes()
+    if not data.strip():
+        raise BadRequest(f"{path.name} is empty.", "It needs a header row.", code="empty_file")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadRequest(
+            f"{path.name} is not UTF-8 text (line {line}, byte {error.start}).",
+            "Save it with UTF-8 encoding.",
+            code="not_utf8",
+        ) from error
+
+
+def _csv_rows(text: str, delimiter: str) -> Iterator[_Row]:
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+        if repeated := {name for name in header if header.count(name) > 1}:
+            raise BadRequest(
+                f"Two columns are called {sorted(repeated)[0]!r}.", "Rename one.", code="bad_csv"
+            )
+        for cells in reader:
+            where = f"line {reader.line_num}"
+            if len(cells) == len(header):
+                values = map(_unguarded, cells)
+                yield _Row(where, dict(zip(header, values, strict=True)))
+            elif cells:
+                yield _Row(where, dict.fromkeys(header) | {"": "with too few or too many cells"})
+    except csv.Error as error:
+        raise BadRequest(
+            f"Near line {reader.line_num} the file is not CSV: {error}.",
+            "Put cells that hold commas, quotes or line breaks in quotes.",
+            code="bad_csv",
+        ) from error
+
+
+def _unguarded(cell: str) -> str:
+    """A cell without the apostrophe that :func:`guarded` puts before formulas."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in (*FORMULA, "'") and len(cell) > 1 else cell
+
+
+def guarded(cell: str) -> str:
+    """A cell that no spreadsheet runs as a formula; :func:`read_predictions` undoes it."""
+    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
+
+
+def _json_line_rows(text: str) -> Iterator[_Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = None
+        problem = {} if isinstance(value, dict) else {"": "that are no JSON object"}
+        yield _Row(f"line {number}", problem or value)
+
+
+def _json_rows(text: str, columns: Columns) -> Iterator[_Row]:
+    """VLM3D's schema, or a plain list of objects."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(
+            f"The file is not JSON: {error}.", "Write it again.", code="bad_json"
+        ) from error
+    try:
+        reports = [
+            report
+            for value in values
+            if "outputs" in value
+            for output in value["outputs"]
+            for report in output["value"]["generated_reports"]
+        ]
+        if reports:
+            values = [
+                {columns.id: image_id(each["input_image_name"]), columns.prediction: each["report"]}
+                for each in reports
+            ]
+        if not all(isinstance(value, dict) for value in values):
+            raise TypeError
+    except (TypeError, KeyError, AttributeError) as error:
+        raise BadRequest(
+            "The JSON is neither a list of rows nor in the VLM3D schema.",
+            'That is [{"outputs": [{"value": {"generated_reports": '
+            '[{"input_image_name": "...", "report": "..."}]}}]}].',
+            code="bad_json",
+        ) from error
+    yield from (_Row(f"entry {i}", value) for i, value in enumerate(values, 1))
+
+
+def image_id(name: object) -> str:
+    """An image's file name without its suffix."""
+    text = str(name)
+    suffix = next((s for s in _IMAGE_SUFFIXES if text.lower().endswith(s)), "")
+    return text.removesuffix(text[len(text) - len(suffix) :]) if suffix else text
+
+
+def _usable(
+    rows: Iterator[_Row], names: Columns, wanted: tuple[str, ...], own_references: bool
+) -> tuple[dict[str, Mapping[str, Any]], tuple[Dropped, ...]]:
+    """Rows by id, and those that cannot be used."""
+    found: dict[str, Mapping[str, Any]] = {}
+    dropped: list[Dropped] = []
+    seen: dict[str, None] = {}
+    for row in rows:
+        seen |= dict.fromkeys(key for key in row.cells if key)
+        if not row.cells.get("") and (missing := [c for c in wanted if c not in row.cells]):
+            if set(missing) - set(seen):
+                raise UnknownName("column", missing[0], list(seen))
+            dropped.append(Dropped(row.where, f"without {missing[0]}"))
+            continue
+        id_ = str(row.cells.get(names.id) or "").strip()
+        if reason := _reason(row, id_, names, found, own_references):
+            dropped.append(Dropped(id_ or row.where, reason))
+        else:
+            found[id_] = row.cells
+    return found, tuple(dropped)
+
+
+def _reason(
+    row: _Row, id_: str, names: Columns, found: Mapping[str, Any], own_references: bool
+) -> str:
+    """Why a row cannot be used; empty where it can."""
+    if problem := row.cells.get(""):
+        return str(problem)
+    if not id_:
+        return "without an id"
+    if id_ in found:
+        return "with an id that was there before"
+    if own_references:
+        reference = _report(row.cells[names.reference])
+        if not reference.strip():
+            return "without a reference"
+        try:
+            labels = _labels(row.cells)
+        except ValueError:
+            return "with a label that is neither 0 nor 1"
+        if labels is None and not looks_english(reference):
+            return "with a reference that does not look like English"
+    return ""
+
+
+def _labels(cells: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The 18 labels of a row; None where it has none. Raises ValueError for other values."""
+    there = [label for label in LABELS if label in cells]
+    if not there:
+        return None
+    if len(there) < len(LABELS):
+        missing = next(label for label in LABELS if label not in cells)
+        raise UnknownName("column", missing, list(cells))
+    values = tuple(float(cells[label]) for label in LABELS)
+    if not set(values) <= {0.0, 1.0}:
+        raise ValueError
+    return tuple(int(value) for value in values)
+
+
+def _prediction(id_: str, row: Mapping[str, Any], names: Columns) -> Prediction:
+    text = _report(row[names.prediction])
+    failure = _report(row.get("failure")) or ("" if text.strip() else "empty report")
+    try:
+        seconds = float(row.get("seconds") or "nan")
+    except (TypeError, ValueError):
+        seconds = math.nan
+    return Prediction(
+        id_, text, failure, seconds if math.isfinite(seconds) else None, _report(row.get("finish"))
+    )
+
+
+def _report(cell: Any) -> str:
+    """A cell as text of bounded length, without the characters no report holds."""
+    text = "" if cell is None else str(cell)
+    return text[:MAX_REPORT_CHARACTERS].replace("\0", " ")
+
+
+def _is_long(cell: Any) -> bool:
+    return cell is not None and len(str(cell)) > MAX_REPORT_CHARACTERS
