@@ -120,15 +120,25 @@ def test_a_split_is_made_once_and_the_same_in_one_or_two_processes(tmp_path: Pat
         build_split(Split("s", "in", 51, 2), grid, tmp_path / "one", jobs=1)
 
 
-def test_augmentation_moves_the_scan_without_wrapping_it_around() -> None:
-    hu = np.full((16, 16, 16), -1000, dtype=np.int16)
-    hu[0] = 500
+def test_augmentation_moves_scan_and_cells_together_without_wrapping_around() -> None:
+    hu = np.full((32, 32, 32), -1000, dtype=np.int16)
+    hu[8:12, 16:20, 0:4] = 500
+    cells = np.zeros((2, 8, 8, 8), dtype=np.uint8)
+    cells[1, 2, 4, 0] = 1
     config = EncoderTraining((LoopConfig(1, 1e-3),), noise_hu=0.0)
-    for seed in range(8):
-        values = augment(hu, hu, np.random.default_rng(seed), config)
-        assert (values[-5:] < -0.9).all()
+    seen = set()
+    for seed in range(40):
+        values, moved = augment(hu, cells, np.random.default_rng(seed), config)
         assert values.min() >= -1
         assert values.max() <= 1
+        assert not moved[0].any()
+        assert (values[:, :, 16:] < -0.9).all(), "what leaves below must not come in above"
+        if moved.any():
+            corner = np.argwhere(moved[1])[0] * 4
+            bright = np.argwhere(values > 0)
+            assert np.abs(bright.min(axis=0) - corner).max() <= 1
+            seen.add(tuple(corner.tolist()))
+    assert len(seen) > 5, "different seeds must shift differently"
 
 
 def test_calibration_turns_overconfident_logits_into_true_probabilities() -> None:

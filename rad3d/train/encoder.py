@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from rad3d.eval.clinical import macro_auroc
 from rad3d.model.encoder import (
+    TOKEN_STRIDE,
     Calibration,
     ConvEncoder,
     ConvEncoderConfig,
@@ -40,15 +41,13 @@ class EncoderTraining:
         batch_size: phantoms per step.
         dense_weight: weight of the per-token loss.
         attribute_weight: weight of the attribute loss.
-        shift: largest random shift in voxels.
         noise_hu: largest added noise (standard deviation).
     """
 
     loops: tuple[LoopConfig, ...]
     batch_size: int = 8
     dense_weight: float = 1.0
-    attribute_weight: float = 0.5
-    shift: int = 3
+    attribute_weight: float = 1.0
     noise_hu: float = 40.0
 
     @property
@@ -90,30 +89,58 @@ def _loss(config: EncoderTraining) -> Callable[[nn.Module, Any], dict[str, Tenso
 def _cell_loss(dense: Tensor, cells: Tensor) -> Tensor:
     """Cross-entropy per token cell in which every finding weighs the same, however small it is.
 
-    (B, 18, x, y, z) logits and 0/1 cells. A false cell weighs a fortieth of a whole finding.
+    (B, 18, x, y, z) logits and 0/1 cells. A false cell weighs 1/200 of a whole finding.
     """
     losses = F.binary_cross_entropy_with_logits(dense, cells, reduction="none").flatten(2)
     cells = cells.flatten(2)
     count = cells.sum(dim=2)
     found = (losses * cells).sum(dim=2) / count.clamp(min=1)
-    false = (losses * (1 - cells)).sum(dim=2) / 40
+    false = (losses * (1 - cells)).sum(dim=2) / 200
     return found.sum() / (count > 0).sum().clamp(min=1) + false.mean()
 
 
-def augment(hu: Float, cells: Float, rng: np.random.Generator, config: EncoderTraining) -> Float:
-    """A shifted, slightly rescaled and noisier copy of (X, Y, Z) HU, as values in [-1, 1].
+@lru_cache(maxsize=1)
+def _noise() -> Float:
+    """Unit noise to cut pieces from; drawing fresh noise for every scan costs more than a step."""
+    return np.random.default_rng(5).standard_normal(8_000_000, dtype=np.float32)
 
-    ``cells`` are left alone: a shift of up to 3 voxels stays within a token's neighbourhood.
+
+def augment(
+    hu: Float, cells: Float, rng: np.random.Generator, config: EncoderTraining
+) -> tuple[Float, Float]:
+    """A shifted, slightly rescaled and noisier copy of a scan.
+
+    Args:
+        hu: (X, Y, Z) in HU.
+        cells: (18, x, y, z), which findings lie in which token's cell.
+        rng: decides everything.
+        config: how far.
+
+    Returns:
+        Values in [-1, 1], and the cells shifted by whole tokens; the rest of the shift, at most
+        one voxel, is left alone.
     """
-    shift = rng.integers(-config.shift, config.shift + 1, 3)
-    values = np.full(hu.shape, -1000, dtype=np.float32)
-    source = tuple(slice(max(0, -s), n - max(0, s)) for s, n in zip(shift, hu.shape, strict=True))
-    target = tuple(slice(max(0, s), n - max(0, -s)) for s, n in zip(shift, hu.shape, strict=True))
-    values[target] = hu[source]
+    whole = rng.integers(-1, 2, 3)
+    shift = TOKEN_STRIDE * whole + rng.integers(-1, 2, 3)
+    values = _shifted(hu, shift, -1000).astype(np.float32)
     values *= rng.uniform(0.97, 1.03)
     values += rng.normal(0, 8)
-    values += rng.standard_normal(hu.shape, dtype=np.float32) * rng.uniform(0, config.noise_hu)
-    return np.clip(values, -1000, 1000) / 1000
+    start = int(rng.integers(0, _noise().size - hu.size))
+    noise = _noise()[start : start + hu.size].reshape(hu.shape)
+    values += noise * np.float32(rng.uniform(0, config.noise_hu))
+    np.clip(values, -1000, 1000, out=values)
+    values /= 1000
+    return values, np.stack([_shifted(c, whole, 0) for c in cells])
+
+
+def _shifted(values: Float, shift: npt.NDArray[np.integer[Any]], fill: float) -> Float:
+    """(X, Y, Z) moved by whole voxels; ``fill`` comes in from outside."""
+    moved = np.full_like(values, fill)
+    pairs = list(zip(shift, values.shape, strict=True))
+    source = tuple(slice(max(0, -s), n - max(0, s)) for s, n in pairs)
+    target = tuple(slice(max(0, s), n - max(0, -s)) for s, n in pairs)
+    moved[target] = values[source]
+    return moved
 
 
 def train_encoder(
@@ -137,10 +164,11 @@ def train_encoder(
         epoch, position = divmod(step * training.batch_size, arrays.split.n)
         order = np.random.default_rng([seed, epoch, 1]).permutation(arrays.split.n)
         rows = np.take(order, range(position, position + training.batch_size), mode="wrap")
-        x = np.stack([augment(arrays.hu[i], arrays.cells[i], rng, training) for i in rows])
+        pairs = [augment(arrays.hu[i], arrays.cells[i], rng, training) for i in rows]
+        x, cells = (np.stack(part) for part in zip(*pairs, strict=True))
         return {
             "x": torch.from_numpy(x)[:, None],
-            "cells": torch.from_numpy(arrays.cells[rows].astype(np.float32)),
+            "cells": torch.from_numpy(cells.astype(np.float32)),
             "labels": torch.from_numpy(labels[rows]),
             "target": torch.from_numpy(targets[rows]),
             "known": torch.from_numpy(known[rows]),
@@ -191,10 +219,10 @@ def encode_arrays(
         copies = [arrays.hu[i].astype(np.float32) / 1000]
         if training is not None:
             copies += [
-                augment(arrays.hu[i], arrays.cells[i], rng, training) for _ in range(views - 1)
+                augment(arrays.hu[i], arrays.cells[i], rng, training)[0] for _ in range(views - 1)
             ]
-        tokens = network.tokens(torch.from_numpy(np.stack(copies))[:, None])
-        z, _ = network.pool(tokens)
+        tokens, context = network.tokens(torch.from_numpy(np.stack(copies))[:, None])
+        z, _ = network.pool(tokens, context)
         pooled.append(z.numpy())
         logits.append(network.head(z).numpy())
         novelty.append(novelty_vector(tokens[0].numpy()))

@@ -20,14 +20,12 @@ import numpy.typing as npt
 from rad3d.errors import BadRequest
 from rad3d.findings import Truth
 from rad3d.labels import LABEL_INDEX, N_LABELS
+from rad3d.model.encoder import TOKEN_STRIDE
 from rad3d.phantom.render import RenderedPhantom, render
 from rad3d.train.loop import Progress
 from rad3d.truth import draw_truth
 from rad3d.types import Volume
 from rad3d.volume.grid import GridSpec, to_grid
-
-TOKEN_STRIDE = 8
-"""Model-grid voxels per token along each axis."""
 
 
 @dataclass(frozen=True)

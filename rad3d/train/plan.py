@@ -51,18 +51,16 @@ def _variants(steps: int, rate: float, tuned_rate: float) -> VariantTraining:
 
 FULL = DemoPlan(
     name="demo",
-    encoder_split=Split("encoder", "in", 0, 1200),
-    paired_split=Split("paired", "in", 10_000, 600),
+    encoder_split=Split("encoder", "in", 0, 2400),
+    paired_split=Split("paired", "in", 10_000, 1600),
     calibration_split=Split("calibration", "in", 20_000, 250),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
-    encoder_training=EncoderTraining(
-        (LoopConfig(1500, 3e-3, warmup=100), LoopConfig(800, 2e-3, warmup=50, seed=1))
-    ),
+    encoder_training=EncoderTraining((LoopConfig(2400, 3e-3, warmup=100),)),
     language_models={
         "phantom-s": PretrainConfig(
             LanguageModelShape(128, 3, 4, 344),
-            LoopConfig(900, 3e-3, muon_rate=0.02),
+            LoopConfig(1500, 3e-3, muon_rate=0.02),
             batch_size=32,
         ),
         "phantom-m": PretrainConfig(

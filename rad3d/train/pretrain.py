@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from rad3d.text.corpus import Example, pretraining_examples
 from rad3d.text.grammar import write_summary
 from rad3d.text.labeller import label_report
-from rad3d.train.loop import LoopConfig, Progress, fit
+from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
 from rad3d.truth import draw_truth
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
@@ -174,6 +174,7 @@ def pretrain(
     Returns the training facts, reading score included; they are also in ``training.json``.
     """
     model = build_model(config.shape, tokenizer, config.loop.seed)
+    prefer_eager_attention(model)
     facts = fit(
         model,
         lambda step: collate(tokenizer, _examples(config, step)),

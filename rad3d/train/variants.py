@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from rad3d.model.language import LanguageBundle
 from rad3d.model.variant import PrefixReporter, VariantConfig
-from rad3d.train.loop import LoopConfig, Progress, fit
+from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
 
 Float = npt.NDArray[np.floating[Any]]
 
@@ -41,7 +42,7 @@ class VariantTraining:
     tuned_loop: LoopConfig
     batch_size: int = 16
     views: int = 3
-    layers: int = 4
+    layers: int = 2
     noise: float = 0.1
 
 
@@ -88,6 +89,7 @@ def train_variant(
     """
     loop = training.tuned_loop if config.mode_row.trains_llm else training.loop
     torch.manual_seed(loop.seed)
+    prefer_eager_attention(language.model)
     reporter = PrefixReporter(config, language)
     if config.standardised:
         reporter.scaling.fit(
@@ -111,6 +113,10 @@ def _loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
     return {"loss": model(batch["latent"], batch["logits"], batch["input_ids"], batch["labels"])}
 
 
+CHUNK = 8
+"""Batches drawn together and sorted by length, so that little of a batch is padding."""
+
+
 def _batches(
     reporter: PrefixReporter, data: PairedFeatures, training: VariantTraining, loop: LoopConfig
 ) -> Callable[[int], dict[str, Any]]:
@@ -118,17 +124,29 @@ def _batches(
     ids = [[reporter.report_ids(text) for text in wordings] for wordings in data.reports]
     spread = data.pooled[:, 0].std(axis=0), data.logits[:, 0].std(axis=0)
 
+    @lru_cache(maxsize=1)
+    def chunk(number: int) -> list[tuple[int, list[int]]]:
+        """(scan, report) of the batches of a chunk, the batches in random order."""
+        rng = np.random.default_rng([loop.seed, number, 2])
+        size = CHUNK * training.batch_size
+        epoch, position = divmod(number * size, len(data))
+        order = np.random.default_rng([loop.seed, epoch, 1]).permutation(len(data))
+        rows = np.take(order, range(position, position + size), mode="wrap")
+        pairs = [(int(i), ids[i][int(rng.integers(len(ids[i])))]) for i in rows]
+        pairs.sort(key=lambda pair: len(pair[1]))
+        starts = rng.permutation(CHUNK) * training.batch_size
+        return [pair for s in starts for pair in pairs[s : s + training.batch_size]]
+
     def batch(step: int) -> dict[str, Any]:
         rng = np.random.default_rng([loop.seed, step])
-        epoch, position = divmod(step * training.batch_size, len(data))
-        order = np.random.default_rng([loop.seed, epoch, 1]).permutation(len(data))
-        rows = np.take(order, range(position, position + training.batch_size), mode="wrap")
+        start = step % CHUNK * training.batch_size
+        pairs = chunk(step // CHUNK)[start : start + training.batch_size]
+        rows = [row for row, _ in pairs]
         views = rng.integers(0, data.pooled.shape[1], len(rows))
         latent, logits = data.pooled[rows, views], data.logits[rows, views]
         latent = latent + training.noise * spread[0] * rng.standard_normal(latent.shape)
         logits = logits + training.noise * spread[1] * rng.standard_normal(logits.shape)
-        chosen = [ids[i][int(rng.integers(len(ids[i])))] for i in rows]
-        input_ids, labels = reporter.collate(chosen)
+        input_ids, labels = reporter.collate([report for _, report in pairs])
         return {
             "latent": torch.from_numpy(latent).float(),
             "logits": torch.from_numpy(logits).float() if reporter.config.logits_dim else None,

@@ -1,0 +1,57 @@
+"""What the shipped encoder's first layers and pooling see."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rad3d.model.encoder import ConvEncoder, ConvEncoderConfig, blocks
+from rad3d.volume.grid import GridSpec
+
+
+def test_blocks_hold_mean_extremes_opening_and_closing() -> None:
+    torch.manual_seed(0)
+    x = torch.randint(-1000, 1001, (2, 1, 12, 10, 8)) / 1000
+
+    def dilate(x: torch.Tensor) -> torch.Tensor:
+        return F.max_pool3d(F.pad(x, (1,) * 6, mode="replicate"), 3, 1)
+
+    def opened(x: torch.Tensor) -> torch.Tensor:
+        return dilate(-dilate(-x))
+
+    found = blocks(x)
+    wanted = (
+        F.avg_pool3d(x, 2),
+        F.max_pool3d(x, 2),
+        -F.max_pool3d(-x, 2),
+        F.max_pool3d(opened(x), 2),
+        -F.max_pool3d(opened(-x), 2),
+    )
+    torch.testing.assert_close(found, torch.cat(wanted, dim=1), atol=1e-6, rtol=0)
+
+
+def test_a_vessel_vanishes_from_the_opening_and_a_nodule_stays() -> None:
+    x = torch.full((1, 1, 24, 24, 24), -0.85)
+    x[..., 4:6, 4:6, :] = 0.05  # a tube of 2 voxels
+    x[..., 14:18, 14:18, 14:18] = 0.05  # a ball of 4 voxels
+    brightest, opening = blocks(x)[0, 1], blocks(x)[0, 3]
+    assert brightest[2, 2].min() > 0
+    assert opening[2, 2].max() < -0.8
+    assert opening[7:9, 7:9, 7:9].min() > 0
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_the_embedding_knows_on_which_side_a_finding_lies(side: int) -> None:
+    torch.manual_seed(0)
+    config = ConvEncoderConfig((4, 8), 4, 16, GridSpec(shape=(32, 32, 32)))
+    network = ConvEncoder(config).eval()
+    seen = []
+    network.embed.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    tokens = torch.zeros(1, 4, 8, 8, 8)
+    tokens[:, :, 4 * side + 1, 4, 4] = 100.0
+    with torch.no_grad():
+        network.dense.weight.fill_(1.0)
+        network.pool(tokens, torch.zeros(1, 16))
+    place = seen[0].view(-1)[: 18 * (4 + 3 + 24)].view(18, -1)[:, 4]
+    assert torch.equal(place > 0, torch.full((18,), bool(side)))
