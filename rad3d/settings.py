@@ -35,11 +35,18 @@ class Settings:
         max_upload_mb: largest accepted upload.
         max_voxels: largest accepted volume, in voxels after decompression.
         feature_cache_mb: memory for features and volumes of the sessions.
-        model_cache_mb: memory for loaded models.
+        model_cache_mb: memory for loaded models; -1 is half of what the machine has.
         session_minutes: how long an idle session is kept.
         queue_size: how many people may wait.
         threads: CPU threads for torch; 0 lets torch choose.
         default_variant: chosen when the app opens.
+        device: of the language models: ``"auto"`` (a GPU with CUDA, or else the CPU), ``"cpu"``,
+            ``"cuda"``, ...
+        precision: of the language models: ``"auto"`` (by memory and device), ``"float32"``,
+            ``"bf16"``, ``"float16"``, ``"8bit"`` or ``"4bit"``.
+        hub_url: a mirror of the hub to fetch language models from; empty is HF_ENDPOINT, or else
+            the public hub.
+        offline: 1 forbids downloads, as HF_HUB_OFFLINE does.
     """
 
     models_dir: Path = ROOT / "assets" / "models"
@@ -50,11 +57,15 @@ class Settings:
     max_upload_mb: int = 400
     max_voxels: int = 512 * 512 * 1200
     feature_cache_mb: int = 2048
-    model_cache_mb: int = 4096
+    model_cache_mb: int = -1
     session_minutes: int = 30
     queue_size: int = 32
     threads: int = 0
     default_variant: str = "phantom-l/v3"
+    device: str = "auto"
+    precision: str = "auto"
+    hub_url: str = ""
+    offline: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -86,4 +97,8 @@ def _parse(key: str, text: str, kind: str) -> object:
             return int(text)
         except ValueError:
             raise BadRequest(f"{key} must be a whole number, not {text!r}.") from None
+    if kind == "bool":
+        if text not in ("0", "1"):
+            raise BadRequest(f"{key} must be 0 or 1, not {text!r}.")
+        return text == "1"
     return text

