@@ -11,12 +11,13 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from rad3d.errors import BadRequest
+from rad3d.registry import resolve
 from rad3d.types import FloatArray, Note, Volume
 
 PREPROCESSING_VERSION = 1
@@ -33,6 +34,15 @@ CUT_NOTE_MM = 10.0
 
 CUT_WARNING_SHARE = 0.25
 """Share of the tissue outside the grid from which the note becomes a warning."""
+
+RESAMPLERS: dict[str, str] = {
+    "centred": "rad3d.volume.grid:to_centred",
+    "size_ratio": "rad3d.volume.size_ratio:to_size_ratio",
+}
+"""How a volume gets onto a grid -> the function ``(volume, spec) -> ModelGrid``."""
+
+LATER_FIELDS = {"resampling": "centred", "clip": "after"}
+"""Fields of :class:`GridSpec` that came after the first ids were written, and their defaults."""
 
 CHUNK_VOXELS = 4_000_000
 """Voxels converted to float32 at a time, so a 300 MB scan needs tens of MB on top."""
@@ -55,6 +65,9 @@ class GridSpec:
         hu_range: HU that become -1 and +1.
         pad_hu: value outside the scan.
         axes: order in which the values are laid out, such as ``"xyz"`` or ``"zyx"``.
+        resampling: ``"centred"`` as above, or ``"size_ratio"``, CT-CLIP's (see
+            :mod:`rad3d.volume.size_ratio`).
+        clip: whether values are clipped ``"after"`` or ``"before"`` interpolation.
     """
 
     orientation: str = "RAS"
@@ -63,6 +76,8 @@ class GridSpec:
     hu_range: tuple[float, float] = (-1000.0, 1000.0)
     pad_hu: float = -1000.0
     axes: str = "xyz"
+    resampling: str = "centred"
+    clip: str = "after"
 
     def __post_init__(self) -> None:
         letters = tuple(itertools.product("RL", "AP", "SI"))
@@ -75,6 +90,9 @@ class GridSpec:
             "shape needs three values above 0": len(self.shape) == 3 and min(self.shape) > 0,
             "hu_range must grow": self.hu_range[0] < self.hu_range[1],
             "axes must be an order of x, y and z": sorted(self.axes) == ["x", "y", "z"],
+            f"resampling must be one of {', '.join(RESAMPLERS)}": self.resampling in RESAMPLERS,
+            "clip must be after or before": self.clip in ("after", "before"),
+            "the centred grid clips after": (self.resampling, self.clip) != ("centred", "before"),
         }
         for rule, holds in rules.items():
             if not holds:
@@ -105,7 +123,9 @@ class GridSpec:
         values = asdict(self)
         for key in ("spacing_mm", "hu_range"):
             values[key] = [float(v) for v in values[key]]
-        return values | {"shape": [int(n) for n in self.shape], "pad_hu": float(self.pad_hu)}
+        values |= {"shape": [int(n) for n in self.shape], "pad_hu": float(self.pad_hu)}
+        # Left out where they are the default: the ids of older grids must stay what they are.
+        return {k: v for k, v in values.items() if LATER_FIELDS.get(k) != v}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> GridSpec:
@@ -170,7 +190,7 @@ def target_affine(volume: Volume, spec: GridSpec) -> FloatArray:
 
 
 def to_grid(volume: Volume, spec: GridSpec) -> ModelGrid:
-    """Resample a volume onto a model's grid, in one step.
+    """Resample a volume onto a model's grid, in one step, as its ``resampling`` says.
 
     Args:
         volume: any RAS+ volume; oblique affines are followed exactly.
@@ -179,6 +199,11 @@ def to_grid(volume: Volume, spec: GridSpec) -> ModelGrid:
     Returns:
         Values in [-1, 1] with notes on what was done; equal for every way of storing one patient.
     """
+    return cast(ModelGrid, resolve(RESAMPLERS[spec.resampling])(volume, spec))
+
+
+def to_centred(volume: Volume, spec: GridSpec) -> ModelGrid:
+    """:func:`to_grid` for ``resampling="centred"``."""
     affine = target_affine(volume, spec)
     to_source = np.linalg.inv(volume.affine) @ affine
     low, high = _needed_box(to_source, spec.shape, volume.shape)
