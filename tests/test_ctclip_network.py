@@ -56,9 +56,7 @@ def network(tiny: tuple[dict[str, Tensor], dict[str, Any]]) -> CtClip:
 
 
 @pytest.fixture(scope="module")
-def stages(
-    tiny: tuple[dict[str, Tensor], dict[str, Any]], network: CtClip
-) -> dict[str, Tensor]:
+def stages(tiny: tuple[dict[str, Tensor], dict[str, Any]], network: CtClip) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     out = network(tiny[0]["io/volume"], lambda name, value: seen.update({name: value.clone()}))
     return seen | {"vq_indices": out.codes, "lipro_logits": network.classify(out.latent)}

@@ -296,32 +296,51 @@ def _points(
         yield rows, (x[rows] * to_source[:3, 0])[:, None, None, :] + in_plane[None]
 
 
-def _resampling_note(volume: Volume, spec: GridSpec, factors: tuple[int, int, int]) -> Note:
-    def mm(values: tuple[float, float, float]) -> str:
-        return " x ".join(f"{v:.3g}" for v in values)
+def in_mm(values: tuple[float, float, float]) -> str:
+    """``(0.75, 0.75, 1.5) -> "0.75 x 0.75 x 1.5"``."""
+    return " x ".join(f"{v:.3g}" for v in values)
 
+
+def _resampling_note(volume: Volume, spec: GridSpec, factors: tuple[int, int, int]) -> Note:
     averaged = ""
     if max(factors) > 1:
         averaged = f", after averaging blocks of {' x '.join(str(f) for f in factors)} voxels"
     return Note(
         "info",
         "resampled",
-        f"For the model, voxels of {mm(volume.spacing_mm)} mm became {mm(spec.spacing_mm)} mm on a "
-        f"grid of {' x '.join(str(n) for n in spec.shape)} ({mm(spec.extent_mm)} mm){averaged}.",
+        f"For the model, voxels of {in_mm(volume.spacing_mm)} mm became {in_mm(spec.spacing_mm)} "
+        f"mm on a grid of {' x '.join(str(n) for n in spec.shape)} ({in_mm(spec.extent_mm)} mm)"
+        f"{averaged}.",
     )
+
+
+def tissue_places(volume: Volume) -> npt.NDArray[np.intp]:
+    """(N, 3) voxel indices of a thinned-out set of voxels that show tissue."""
+    steps = tuple(max(1, n // 48) for n in volume.shape)
+    coarse = volume.hu[:: steps[0], :: steps[1], :: steps[2]]
+    return np.argwhere(coarse > TISSUE_HU) * steps
 
 
 def _edge_notes(volume: Volume, affine: FloatArray, spec: GridSpec) -> list[Note]:
     """What the grid cuts off (only where there is tissue) and where it was filled with air."""
-    steps = tuple(max(1, n // 48) for n in volume.shape)
-    coarse = volume.hu[:: steps[0], :: steps[1], :: steps[2]]
-    tissue = np.argwhere(coarse > TISSUE_HU) * steps
+    world = tissue_places(volume) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+    ends = np.stack([affine[:3, 3], (affine @ [*(n - 1 for n in spec.shape), 1.0])[:3]])
+    half = np.array(spec.spacing_mm) / 2
+    over = np.stack([ends.min(0) - half - world, world - ends.max(0) - half])
+    gaps = np.array(spec.extent_mm) - np.abs(volume.affine[:3, :3]) @ np.array(volume.shape)
+    return edge_notes(over, gaps)
+
+
+def edge_notes(over: FloatArray, gaps: FloatArray) -> list[Note]:
+    """Notes on cropping and padding.
+
+    Args:
+        over: (2, N, 3) mm by which each piece of tissue lies beyond the low and the high end of
+            the grid along left-right, back-front and feet-head; negative inside.
+        gaps: (3,) mm by which the grid is longer than the scan.
+    """
     notes: list[Note] = []
-    if len(tissue):
-        world = tissue @ volume.affine[:3, :3].T + volume.affine[:3, 3]
-        ends = np.stack([affine[:3, 3], (affine @ [*(n - 1 for n in spec.shape), 1.0])[:3]])
-        half = np.array(spec.spacing_mm) / 2
-        over = np.stack([ends.min(0) - half - world, world - ends.max(0) - half])
+    if over.shape[1]:
         # The 99.5th percentile, so that a few voxels of table or sleeve do not speak.
         reach = np.percentile(np.maximum(over, 0), 99.5, axis=1)
         cut = [
@@ -342,11 +361,7 @@ def _edge_notes(volume: Volume, affine: FloatArray, spec: GridSpec) -> list[Note
             )
     filled = [
         f"{gap:.0f} mm along {name}"
-        for gap, name in zip(
-            np.array(spec.extent_mm) - np.abs(volume.affine[:3, :3]) @ np.array(volume.shape),
-            ("left-right", "back-front", "feet-head"),
-            strict=True,
-        )
+        for gap, name in zip(gaps, ("left-right", "back-front", "feet-head"), strict=True)
         if gap >= CUT_NOTE_MM
     ]
     if filled:
