@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.encoder import LoadedEncoder
+from rad3d.model.precision import is_out_of_memory, out_of_memory
+from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import PrefixReporter
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER
@@ -144,6 +146,8 @@ class Engine:
         clock = _Clock()
         yield StageEvent("Loading the model", 0.02)
         _check(cancel)
+        if self.store.needs_download(variant_id):
+            yield from self._fetching(variant_id, cancel)
         with _plain_errors("load the model"):
             reporter = self.store.variant(variant_id)
             encoder_id = reporter.config.encoder or SHIPPED_ENCODER
@@ -189,6 +193,15 @@ class Engine:
             )
         )
 
+    def _fetching(self, variant_id: str, cancel: threading.Event) -> Iterator[Event]:
+        """Stages of a download; ``cancel`` stops it."""
+        with _plain_errors("load the model"):
+            told = with_progress(lambda progress: self.store.variant(variant_id, progress))
+            with closing(told):
+                for text, fraction in told:
+                    _check(cancel)
+                    yield StageEvent(text, 0.02 + 0.08 * fraction)
+
     def _write(
         self,
         reporter: PrefixReporter,
@@ -201,7 +214,7 @@ class Engine:
             embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
-            with _plain_errors("write the report"):
+            with _plain_errors("write the report", reporter):
                 written = next(steps, None)
             if written is None:
                 return
@@ -222,7 +235,7 @@ class Engine:
         reporter = self.store.variant(variant_id)
         texts: list[Generated] = []
         for first in range(0, len(conditions), BATCH_ROWS):
-            with _plain_errors("write the reports"):
+            with _plain_errors("write the reports", reporter):
                 embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
                 rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:
@@ -279,9 +292,10 @@ def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
         "variant": config.id,
         "variant_files": dict(config.files),
         "llm": config.llm_source,
-        "llm_revision": config.llm_revision,
+        "llm_revision": config.llm_revision or reporter.language.revision,
         "llm_sha256": config.llm_sha256 or reporter.language.sha256,
-        "precision": str(reporter.language.dtype).removeprefix("torch."),
+        "precision": reporter.language.precision,
+        "precision_reason": reporter.language.reason,
         "device": str(reporter.language.device),
         "rad3d": __version__,
         "torch": torch.__version__,
@@ -324,26 +338,24 @@ def _check(cancel: threading.Event) -> None:
 
 
 @contextmanager
-def _plain_errors(doing: str) -> Iterator[None]:
-    """Turn what torch raises into a sentence; its text goes to the log."""
+def _plain_errors(doing: str, reporter: PrefixReporter | None = None) -> Iterator[None]:
+    """Turn what torch raises into a sentence; its text goes to the log.
+
+    Where memory ran out, the sentence names something smaller than ``reporter``.
+    """
     try:
         yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _out_of_memory(doing) from error
-    except RuntimeError as error:
-        if "allocate memory" in str(error) or "out of memory" in str(error).lower():
-            raise _out_of_memory(doing) from error
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            language = reporter.language if reporter else None
+            raise out_of_memory(
+                doing,
+                language.precision if language else "",
+                language.nbytes if language else 0,
+            ) from error
         _LOG.exception("Could not %s", doing)
         raise Rad3dError(
             f"The models could not {doing}.",
             "Try again or choose another model; the log says more.",
             code="model_failed",
         ) from error
-
-
-def _out_of_memory(doing: str) -> Rad3dError:
-    return Rad3dError(
-        f"There is not enough memory to {doing}.",
-        "Choose a smaller model, fewer beams or a shorter report.",
-        code="out_of_memory",
-    )

@@ -188,7 +188,10 @@ class ModelStore:
 
     def needs_download(self, variant: str) -> bool:
         """True where the variant's language model would be fetched first."""
-        config = self.config(self.status(variant).id)
+        status = self.status(variant)
+        if not status.ready:
+            return False
+        config = self.config(status.id)
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
             return False
         return find_cached(config.llm_source, config.llm_revision) is None

@@ -24,12 +24,11 @@ SPLITS = {"test-in": "in domain", "test-out": "out of domain"}
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
-    """(shown, id) of every language model with at least one ready mode, in registry order."""
-    sizes = {split_variant_id(s.id)[0].id: s.parameters for s in statuses if s.ready}
+    """(shown, id) of every language model with at least one ready mode, in the given order."""
+    ready = {split_variant_id(s.id)[0]: s.parameters for s in statuses if s.ready}
     return [
-        (f"{row.name} · {size(sizes[row.id])}" if sizes[row.id] else row.name, row.id)
-        for row in LANGUAGE_MODELS.values()
-        if row.id in sizes
+        (f"{row.name} · {size(parameters)}" if parameters else row.name, row.id)
+        for row, parameters in ready.items()
     ]
 
 

@@ -120,10 +120,12 @@ def report_panel(
 
 
 def report_status(report: Report) -> str:
-    """Variant, tokens, time and how it ended, in one line."""
+    """Variant, tokens, time, how exactly it was computed and how it ended, in one line."""
     seconds = report.timings_s.get("total", sum(report.timings_s.values()))
+    made = report.provenance
+    exact = f"{made['precision']} on {made['device']} · " if "precision" in made else ""
     return (
-        f"{report.variant_id} · {report.n_tokens} tokens · {seconds:.1f} s · "
+        f"{report.variant_id} · {report.n_tokens} tokens · {seconds:.1f} s · {exact}"
         f"{_FINISHED[report.finish_reason]}"
     )
 
