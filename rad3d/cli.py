@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "phantom": "rad3d.commands.phantom",
     "demo": "rad3d.commands.demo",
     "train": "rad3d.commands.train",
+    "convert": "rad3d.commands.convert",
     "label": "rad3d.commands.label",
     "eval": "rad3d.commands.eval",
 }

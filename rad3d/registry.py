@@ -360,6 +360,8 @@ class EncoderRow:
         source: directory below the models folder.
         shipped: True where the weights are in this repository.
         trained_on: said to the person when a scan looks unlike it.
+        licence: of the weights.
+        get: the exact steps to the weights, where they do not ship.
     """
 
     id: str
@@ -368,6 +370,8 @@ class EncoderRow:
     source: str
     shipped: bool
     trained_on: str
+    licence: str = "Apache-2.0"
+    get: str = "Train it with: rad3d demo build"
 
 
 ENCODERS: dict[str, EncoderRow] = {
@@ -380,6 +384,20 @@ ENCODERS: dict[str, EncoderRow] = {
             "encoders/phantom-cnn",
             True,
             "synthetic phantoms",
+        ),
+        EncoderRow(
+            "ct-clip",
+            "CT-CLIP with its LiPro head",
+            "rad3d.model.ctclip.encoder:CtClipEncoder",
+            "encoders/ct-clip",
+            False,
+            "the chest CTs of CT-RATE",
+            "CC-BY-NC-SA-4.0",
+            "Accept the terms of the gated dataset ibrahimhamamci/CT-RATE on the Hugging Face Hub "
+            "(for non-commercial use), log in with: hf auth login, then run: "
+            "hf download ibrahimhamamci/CT-RATE models/CT-CLIP-Related/CT_LiPro_v2.pt "
+            "--repo-type dataset --local-dir ct-rate, and: "
+            "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
         ),
     )
 }

@@ -152,11 +152,12 @@ class Diagnosis:
 
     Attributes:
         logits: (18,) raw classifier outputs, published label order; what the projector gets.
-        probabilities: (18,) calibrated, in [0, 1].
+        probabilities: (18,) in [0, 1], calibrated unless ``calibrated`` says otherwise.
         thresholds: (18,) probabilities from which a label counts as present, chosen on a split
             that is neither training nor test.
         edited: labels that a person changed.
         source: which classifier.
+        calibrated: False where the probabilities are plain sigmoids of the logits.
     """
 
     logits: FloatArray
@@ -164,6 +165,7 @@ class Diagnosis:
     thresholds: FloatArray
     edited: frozenset[str] = frozenset()
     source: str = ""
+    calibrated: bool = True
 
     def __post_init__(self) -> None:
         for values in (self.logits, self.probabilities, self.thresholds):

@@ -163,7 +163,12 @@ class Engine:
         clock.lap("encoder")
         diagnosis = self.diagnose(features)
         clock.lap("diagnosis")
-        notes = (*volume.notes, *grid.notes, *novelty_notes(features.novelty, encoder_id))
+        notes = (
+            *volume.notes,
+            *grid.notes,
+            *novelty_notes(features.novelty, encoder_id),
+            *calibration_notes(diagnosis),
+        )
         yield DiagnosisEvent(diagnosis, features.novelty, notes)
         yield StageEvent("Writing the report", 0.5)
         _check(cancel)
@@ -278,6 +283,20 @@ def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:
             f"These models know only {row.trained_on if row else 'their training scans'}, and this "
             f"scan is unlike them (distance {novelty.distance:.1f}, limit {novelty.limit:.1f}): "
             "the report shows how the software works, not what is in the scan.",
+        ),
+    )
+
+
+def calibration_notes(diagnosis: Diagnosis) -> tuple[Note, ...]:
+    """A warning where the shown probabilities are none."""
+    if diagnosis.calibrated:
+        return ()
+    return (
+        Note(
+            "warning",
+            "uncalibrated",
+            f"The probabilities of {diagnosis.source} are plain sigmoids of its logits and were "
+            "not calibrated: read them as an order, not as chances.",
         ),
     )
 

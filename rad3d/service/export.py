@@ -59,6 +59,7 @@ def report_dict(report: Report) -> dict[str, Any]:
         "options": asdict(report.options),
         "diagnosis": {
             "source": report.diagnosis.source,
+            "calibrated": report.diagnosis.calibrated,
             "edited": sorted(report.diagnosis.edited),
             "labels": report.diagnosis.to_rows(),
         },

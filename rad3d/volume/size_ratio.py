@@ -159,12 +159,12 @@ def resample(hu: npt.NDArray[Any], axes: list[Axis], spec: GridSpec) -> Plane:
     along_xyz = out.transpose([spec.axes.index(axis) for axis in "xyz"])
     x, y, z = axes
     target = along_xyz[x.kept, y.kept, z.kept]
-    box = tuple(slice(axis.lower[0], axis.upper[-1] + 1) for axis in (y, z))
+    y_box, z_box = (slice(int(axis.lower[0]), int(axis.upper[-1]) + 1) for axis in (y, z))
     y_low, y_high, y_weight = y.lower - y.lower[0], y.upper - y.lower[0], y.weight[:, None]
     z_low, z_high, z_weight = z.lower - z.lower[0], z.upper - z.lower[0], z.weight[:, None]
 
     def plane(i: int) -> Plane:
-        values = hu[(i, *box)]
+        values = hu[i, y_box, z_box]
         if spec.clip == "before":
             values = np.clip(values, bottom, top)
         return values.astype(np.float32)

@@ -136,7 +136,10 @@ class CtClipConfig:
                 f"Known: {', '.join(cls.__dataclass_fields__)}.",
                 code="bad_config",
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
 
     @classmethod
     def from_state(cls, state: Mapping[str, torch.Tensor], **known: Any) -> CtClipConfig:
@@ -166,7 +169,7 @@ class CtClipConfig:
             side = _square_root(dim_image // dim, "image_size")
             image = (side * pair[0], side * pair[1])
         classes = state["classifier.weight"].shape[0] if "classifier.weight" in state else 0
-        sizes = {
+        sizes: dict[str, Any] = {
             "dim": dim,
             "codebook_size": codebook_size,
             "image_size": image,

@@ -35,8 +35,11 @@ def ignore(_name: str, _value: Tensor) -> None:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias`` in the weight's dtype, as float32."""
-    return F.linear(x.to(weight.dtype), weight, bias).float()
+    """``x @ weight.T`` in the weight's dtype, plus ``bias``, as float32."""
+    if weight.dtype == torch.float32:
+        return F.linear(x, weight, bias)
+    product = F.linear(x.to(weight.dtype), weight).float()
+    return product if bias is None else product.add_(bias)
 
 
 class Norm(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,15 @@ from torch.nn import functional as F
 
 from rad3d.errors import BadRequest, MissingWeights
 from rad3d.model.ctclip.config import CtClipConfig
-from rad3d.model.ctclip.layers import PositionBias, Trace, Transformer, ignore, linear
+from rad3d.model.ctclip.layers import (
+    Attention,
+    FeedForward,
+    PositionBias,
+    Trace,
+    Transformer,
+    ignore,
+    linear,
+)
 
 SEARCH_ROWS = 1024
 """Tokens compared with the codebook at a time: 32 MB of similarities for 8192 codes."""
@@ -87,14 +96,14 @@ class CTViT(nn.Module):
     def embed(self, slabs: Iterable[Tensor]) -> Tensor:
         """(B, C, pt, H, W) for each layer of patches -> (B, t, h, w, dim)."""
         high, wide = self.config.patch_hw
-        first, projection, last = (self.to_patch_emb[k] for k in "123")
-        weight = projection.weight
+        first, last = self.to_patch_emb["1"], self.to_patch_emb["3"]
+        projection = cast(nn.Linear, self.to_patch_emb["2"])
         tokens = []
         for slab in slabs:
-            x = slab.to(weight.device, torch.float32)
+            x = slab.to(projection.bias.device, torch.float32)
             x = x.unflatten(4, (-1, wide)).unflatten(3, (-1, high))
             x = x.permute(0, 3, 5, 1, 2, 4, 6).flatten(3)  # b h w (c pt ph pw)
-            tokens.append(last(linear(first(x), weight, projection.bias)))
+            tokens.append(last(linear(first(x), projection.weight, projection.bias)))
         return torch.stack(tokens, dim=1)
 
     def encode(self, tokens: Tensor, trace: Trace = ignore) -> Tensor:
@@ -153,6 +162,23 @@ class CtClip(nn.Module):
         self.classifier = (
             nn.Linear(config.dim_latent, config.num_classes) if config.num_classes else None
         )
+
+    def with_linear_dtype(self, dtype: torch.dtype) -> CtClip:
+        """Run the linear maps of the CT-ViT in ``dtype``, in place.
+
+        Norms, residual stream, attention, code search and image latent stay in float32, so with
+        bfloat16 only the products are rounded; codes whose runner-up is close may change.
+        """
+        maps: list[tuple[nn.Module, str]] = [(self.visual_transformer.to_patch_emb["2"], "weight")]
+        for module in self.modules():
+            if isinstance(module, Attention):
+                maps += [(part, "weight") for part in (module.to_q, module.to_kv, module.to_out)]
+            elif isinstance(module, FeedForward):
+                maps += [(module, "up"), (module, "down")]
+        for module, name in maps:
+            value = getattr(module, name).detach().to(dtype)
+            setattr(module, name, nn.Parameter(value, requires_grad=False))
+        return self
 
     def latent(self, tokens: Tensor, trace: Trace = ignore) -> Tensor:
         """(B, t, h, w, dim) codebook rows -> (B, dim_latent) of unit length."""
