@@ -277,9 +277,10 @@ class ModelStore:
             if not (directory / name).is_file():
                 return f"{config.id} lacks its file {name}."
         if config.encoder in ENCODERS:
-            source = ENCODERS[config.encoder].source
-            if not (self.models_dir / source / "config.json").is_file():
-                return f"{config.id} needs the encoder {config.encoder}, which is not here."
+            encoder = ENCODERS[config.encoder]
+            if not (self.models_dir / encoder.source / "config.json").is_file():
+                way = "" if encoder.shipped else f" {encoder.get}"
+                return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
         elif config.encoder:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
