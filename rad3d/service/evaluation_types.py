@@ -1,0 +1,237 @@
+"""The nouns of an evaluation: what is asked for, what comes of it, and what is told meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from rad3d.errors import BadRequest
+from rad3d.eval.classifier import ClassifierCard
+from rad3d.eval.compare import Difference
+from rad3d.eval.files import Columns
+from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.eval.scorecard import CaseScore, Scorecard
+from rad3d.types import GenerationOptions
+
+Status = Literal["running", "finished", "failures", "cancelled"]
+"""``"failures"``: finished, but reports or whole systems are missing."""
+
+Key = tuple[str, str]
+"""(system, sample set): whose scorecard or predictions."""
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """Which cases: a shipped set, or a folder or file in a known layout.
+
+    Attributes:
+        source: a key of ``SAMPLE_SETS`` or of ``LAYOUTS`` in rad3d.service.evaluation_sets.
+        path: of the folder or file; empty for shipped sets.
+        split: of a data set in splits; empty is the layout's own for testing.
+        references: for a predictions file without references: a file that holds them, or a key
+            of ``SAMPLE_SETS``.
+        columns: of a file, where they have other names.
+        name: of the system that wrote a predictions file; empty is the file's name.
+    """
+
+    source: str
+    path: str = ""
+    split: str = ""
+    references: str = ""
+    columns: Columns = field(default_factory=Columns)
+    name: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> SetSpec:
+        """From ``"phantom-in"``, ``"ct-rate:/data/CT-RATE"`` or ``"ct-rate:/data/CT-RATE#valid"``;
+        after ``#`` stands a split, or for predictions their references.
+        """
+        source, _, rest = text.partition(":")
+        path, _, after = rest.partition("#")
+        if source == "predictions":
+            return cls(source, path, references=after)
+        return cls(source, path, split=after)
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        sets: on which cases.
+        variants: ids such as ``phantom-l/v3``; none for predictions files alone.
+        controls: keys of ``CONTROLS`` in rad3d.service.evaluation_controls.
+        metrics: keys of :data:`rad3d.eval.registry.METRICS`; None is all that need no weights.
+        options: how the reports are written.
+        limit: at most so many cases of each set; 0 is all.
+        draws: bootstrap draws behind every interval.
+        seed: of draws, swaps and the shuffling of images.
+        title: shown in the list of runs.
+        owner: whose run it is, see :class:`rad3d.service.evaluation.Evaluations`.
+    """
+
+    sets: tuple[SetSpec, ...]
+    variants: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    limit: int = 0
+    draws: int = 1000
+    seed: int = 0
+    title: str = ""
+    owner: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
+        if self.limit < 0:
+            raise BadRequest(f"The limit must be 0 or more, not {self.limit}.", code="bad_option")
+        for name, chosen in (("set", self.sets), ("variant", self.variants)):
+            if len(set(chosen)) < len(chosen):
+                raise BadRequest(f"A {name} was chosen twice.", "Keep one.", code="bad_option")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRequest:
+        """The inverse of :meth:`to_dict`."""
+        sets = tuple(SetSpec(**{**s, "columns": Columns(**s["columns"])}) for s in values["sets"])
+        metrics = values["metrics"]
+        return cls(
+            **{
+                **values,
+                "sets": sets,
+                "variants": tuple(values["variants"]),
+                "controls": tuple(values["controls"]),
+                "metrics": None if metrics is None else tuple(metrics),
+                "options": GenerationOptions(**values["options"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a variant is better than a control in one metric on one sample set.
+
+    Attributes:
+        variant, control: names of the systems.
+        sample_set: id of the set.
+        difference: variant minus control, p-values corrected for all variants and metrics of the
+            set.
+        beats: better, and more than chance after the correction.
+        text: the verdict in one sentence.
+    """
+
+    variant: str
+    control: str
+    sample_set: str
+    difference: Difference
+    beats: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row of the list of runs.
+
+    Attributes:
+        id: of the run; ``"study"`` is the one that ships.
+        title: shown to people.
+        created: date and time, UTC, ISO 8601.
+        revision: of the code.
+        status: see :data:`Status`.
+        sets: their ids.
+        systems: number of systems scored.
+        shipped: True for the committed study.
+    """
+
+    id: str
+    title: str
+    created: str
+    revision: str
+    status: Status
+    sets: tuple[str, ...]
+    systems: int
+    shipped: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRun:
+    """One run with everything that came of it.
+
+    Attributes:
+        id, title, created, revision, status: as in :class:`RunSummary`.
+        request: what was asked for.
+        sample_sets: set id -> its cases.
+        cards: (system, set) -> scorecard; the systems in the order they are shown.
+        predictions: (system, set) -> what was written.
+        costs: system -> ``parameters``, ``trainable`` and ``seconds``, as
+            :func:`rad3d.service.systems.system_of` takes them; seconds are the median of one
+            report, written in batches on the machine of the run.
+        failed: system -> why it has no scorecard.
+        verdicts: every variant against the look-up, and against its own controls.
+        classifier: set id -> figures of the classifier, where the set has labels and scans.
+        facts: dates, versions, hashes, machine, seconds.
+        directory: where its files lie.
+    """
+
+    id: str
+    title: str
+    created: str
+    revision: str
+    status: Status
+    request: EvaluationRequest
+    sample_sets: Mapping[str, SampleSet]
+    cards: Mapping[Key, Scorecard]
+    predictions: Mapping[Key, PredictionSet]
+    costs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    classifier: Mapping[str, ClassifierCard] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    directory: Path | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants that were asked for."""
+        return self.request.variants
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Controls that were asked for."""
+        return self.request.controls
+
+
+@dataclass(frozen=True)
+class EvaluationEvent:
+    """What a running evaluation tells.
+
+    Attributes:
+        stage: ``"encode"``, ``"write"``, ``"score"``, ``"compare"`` or ``"done"``.
+        done, total: steps of the whole run, for a progress bar.
+        text: what is being done, one line.
+        run_id: of the run, from the first event on.
+        card: a scorecard that has just become ready.
+        run: with the last event, the whole run (also one that was cancelled).
+    """
+
+    stage: Literal["encode", "write", "score", "compare", "done"]
+    done: int
+    total: int
+    text: str
+    run_id: str
+    card: Scorecard | None = None
+    run: EvaluationRun | None = None
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case to read: the sample, what was written, and the findings of both compared."""
+
+    sample: Sample
+    prediction: Prediction
+    score: CaseScore
