@@ -1,11 +1,13 @@
-"""Generation options as flags: one for every field of :class:`rad3d.types.GenerationOptions`."""
+"""Flags that several commands share: how a report is written, and how the model runs."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, get_args
 
+from rad3d.registry import PRECISIONS
+from rad3d.settings import Settings
 from rad3d.types import GenerationOptions, Strategy
 
 HELP: dict[str, str] = {
@@ -38,3 +40,22 @@ def add_generation_options(parser: argparse.ArgumentParser) -> None:
 def generation_options(args: argparse.Namespace) -> GenerationOptions:
     """The options of a command line; raises BadRequest where one is out of range."""
     return GenerationOptions(**{f.name: getattr(args, f.name) for f in fields(GenerationOptions)})
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """``--precision`` and ``--device``, which win over RAD3D_PRECISION and RAD3D_DEVICE."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        help="of the language model (default: RAD3D_PRECISION or auto, which is by memory)",
+    )
+    parser.add_argument(
+        "--device",
+        help="auto, cpu or cuda (default: RAD3D_DEVICE or auto: a GPU where there is one)",
+    )
+
+
+def with_device_options(settings: Settings, args: argparse.Namespace) -> Settings:
+    """The settings with what the command line says about device and precision."""
+    given = {name: getattr(args, name) for name in ("precision", "device")}
+    return replace(settings, **{name: value for name, value in given.items() if value})

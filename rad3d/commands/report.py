@@ -12,8 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rad3d.commands import say
-from rad3d.commands.options import add_generation_options, generation_options
+from rad3d.commands.options import (
+    add_device_options,
+    add_generation_options,
+    generation_options,
+    with_device_options,
+)
 from rad3d.errors import BadRequest
+from rad3d.registry import MODES, language_model, variant_id
 from rad3d.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ EXAMPLE = """
 rad3d report scan.nii.gz
 rad3d report scan.nii.gz --variant phantom-m/v3 --json > report.json
 rad3d report scan.nii.gz --strategy sample --temperature 0.7 --seed 3
+rad3d report scan.nii.gz --llm meta-llama/Llama-3.2-1B --mode v3 --precision 8bit
 """
 
 
@@ -37,6 +44,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="LLM/mode as listed by `rad3d variants` (default: the app's default variant)",
     )
     parser.add_argument(
+        "--llm", metavar="NAME", help="in place of --variant: its LLM, a hub id or a directory too"
+    )
+    parser.add_argument(
+        "--mode", choices=list(MODES), default="v3", help="with --llm (default: %(default)s)"
+    )
+    add_device_options(parser)
+    parser.add_argument(
         "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
     )
     add_generation_options(parser)
@@ -46,7 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Open, generate, print."""
     options = generation_options(args)
-    settings = Settings.from_env()
+    settings = with_device_options(Settings.from_env(), args)
+    variant = _variant(args, settings)
     if not args.scan.is_file():
         raise BadRequest(f"There is no file {args.scan}.", "Check the path.", code="no_file")
 
@@ -60,7 +75,6 @@ def run(args: argparse.Namespace) -> int:
         volume = service.open_path(session, args.scan, args.scan.name)
         for note in volume.warnings:
             say(f"warning: {note.text}")
-        variant = args.variant or settings.default_variant
         report = _follow(service.generate(session, variant, options, cancel))
     finally:
         cancel.set()
@@ -72,6 +86,14 @@ def run(args: argparse.Namespace) -> int:
             say(f"warning: {text}")
     print(report_json(report) if args.json else report_text(report), end="")
     return 0
+
+
+def _variant(args: argparse.Namespace, settings: Settings) -> str:
+    if args.llm and args.variant:
+        raise BadRequest("--llm and --variant exclude each other.", code="bad_option")
+    if args.llm:
+        return variant_id(language_model(args.llm).id, args.mode)
+    return str(args.variant or settings.default_variant)
 
 
 def _follow(events: Iterator[Event]) -> Report:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+from rad3d.commands.options import add_device_options, with_device_options
 from rad3d.settings import Settings
 
 EXAMPLE = """
@@ -22,12 +23,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d serve``."""
     parser.add_argument("--host", help="address to listen on (default: RAD3D_HOST or 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port (default: RAD3D_PORT or 7860)")
+    add_device_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    settings = Settings.from_env()
+    settings = with_device_options(Settings.from_env(), args)
     if args.host is not None:
         settings = replace(settings, host=args.host)
     if args.port is not None:

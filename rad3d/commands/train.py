@@ -2,8 +2,9 @@
 
 It learns from the paired phantoms of the demo; what is missing on the way (phantoms, features, a
 shipped base model) is made first. A run that was interrupted goes on. Shipped language models have
-a schedule of their own; for published ones the defaults are those below. The resolved
-configuration, log and checkpoint lie in runs/, the variant in the models folder.
+a schedule of their own; for published ones the defaults are those below, and any other causal
+model can be named by its hub id or directory. The resolved configuration, log and checkpoint lie
+in runs/, the variant in the models folder.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 
 from rad3d.commands.demo import tell
 from rad3d.errors import BadRequest
-from rad3d.registry import LANGUAGE_MODELS, MODES
+from rad3d.registry import LANGUAGE_MODELS, MODES, language_model
 from rad3d.settings import Settings
 
 EXAMPLE = """
@@ -25,7 +26,8 @@ rad3d train --llm phantom-s --mode linear --quick --steps 50
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d train``."""
     add = parser.add_argument
-    add("--llm", required=True, choices=list(LANGUAGE_MODELS), help="the language model")
+    listed = ", ".join(LANGUAGE_MODELS)
+    add("--llm", required=True, metavar="NAME", help=f"{listed}; or a hub id or a directory")
     add("--mode", required=True, choices=list(MODES), help="what is trained, and from what")
     add("--steps", type=int, help="optimiser steps (published LLMs: 2000)")
     add(
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     names = ("steps", "learning_rate", "precision", "seed", "batch_size", "layers")
     directory = train_single(
         plan,
-        args.llm,
+        language_model(args.llm).id,
         args.mode,
         models,
         settings.runs_dir,
