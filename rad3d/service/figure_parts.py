@@ -1,0 +1,237 @@
+"""What every figure shares: colours, panels that stack on a phone, rows with their own captions.
+
+A figure carries its phone layout in ``layout.meta["narrow"]``: a partial layout that whoever draws
+it merges in below :data:`NARROW_PX`. Every clickable point has ``customdata[0:3]`` = system, sample
+set and label (empty where there is none), so that it can lead to its cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import plotly.graph_objects as go
+
+NARROW_PX = 620
+"""Drawn narrower than this, a figure takes its phone layout."""
+
+FONT = "IBM Plex Sans, system-ui, sans-serif"
+
+# Hues and greys of middle lightness, so that they hold on a light and on a dark page.
+GRID = "rgba(128, 144, 158, 0.22)"
+QUIET = "#8494a3"
+ACCENT = "#0e9384"
+SECOND = "#c9772b"
+ALARM = "#d6455d"
+
+ROW_PX = 38
+_PANEL_PX = 300
+_LEGEND_PX = 62
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a dot plot: points with intervals, below a caption that spans the figure.
+
+    Attributes:
+        caption: at the left.
+        figures: at the right.
+        points: (series, value, low, high, hover); low and high may be NaN.
+        strong: whether the caption stands out.
+        target: system, sample set and label that a click leads to.
+    """
+
+    caption: str
+    figures: str
+    points: tuple[tuple[str, float, float, float, str], ...]
+    strong: bool = False
+    target: tuple[str, str, str] = ("", "", "")
+
+
+@dataclass(frozen=True)
+class Series:
+    """How the points of one series look."""
+
+    name: str
+    color: str
+    symbol: str
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def base(height: int, narrow: dict[str, Any] | None = None, **layout: Any) -> go.Figure:
+    """An empty figure in the project's style."""
+    figure = go.Figure()
+    figure.update_layout(
+        template="none",
+        height=height,
+        margin={"l": 46, "r": 10, "t": 34, "b": 40},
+        font={"family": FONT, "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        hoverlabel={"align": "left", "font": {"family": FONT, "size": 13}},
+        legend={
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "font": {"size": 13},
+        },
+        dragmode=False,
+        meta={"narrow": narrow or {}},
+    )
+    figure.update_layout(**layout)
+    return figure
+
+
+def panels(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
+    """One pair of axes for each title: side by side, and below each other on a phone.
+
+    The axes of panel ``i`` are ``x{i}`` and ``y{i}`` (see :func:`axis`); all share one y range.
+    """
+    n = len(titles)
+    gap = 0.07
+    width = (1 - gap * (n - 1)) / n
+    layout: dict[str, Any] = {}
+    narrow: dict[str, Any] = {
+        "height": 34 + n * (_PANEL_PX - 34) + _LEGEND_PX + 70,
+        "margin": {"l": 40, "r": 6, "t": 28, "b": _LEGEND_PX + 70},
+    }
+    stacked_gap = 0.17
+    high = (1 - stacked_gap * (n - 1)) / n
+    wide_titles, narrow_titles = [], []
+    for i, title in enumerate(titles):
+        x, y = axis("x", i), axis("y", i)
+        start = i * (width + gap)
+        top = 1 - i * (high + stacked_gap)
+        layout[_long(x)] = {
+            "domain": [start, start + width],
+            "anchor": y,
+            "title": {"text": x_title, "standoff": 8},
+            **_AXIS,
+        }
+        layout[_long(y)] = {
+            "domain": [0, 1],
+            "anchor": x,
+            "title": {"text": y_title if i == 0 else "", "standoff": 8},
+            "showticklabels": i == 0,
+            **({"matches": "y"} if i else {}),
+            **_AXIS,
+        }
+        narrow[_long(x)] = {
+            "domain": [0, 1],
+            "title": {"text": x_title if i == n - 1 else ""},
+        }
+        narrow[_long(y)] = {
+            "domain": [max(top - high, 0.0), top],
+            "showticklabels": True,
+            "title": {"text": ""},
+        }
+        wide_titles.append(_title(title, start, 1.0))
+        narrow_titles.append(_title(title, 0.0, top))
+    narrow["annotations"] = narrow_titles
+    layout["annotations"] = wide_titles
+    layout["margin"] = {"l": 58, "r": 10, "t": 34, "b": _LEGEND_PX + 56}
+    return base(_PANEL_PX + _LEGEND_PX + 60, narrow, **layout)
+
+
+def rows_figure(
+    rows: Sequence[Row],
+    series: Sequence[Series],
+    x_title: str,
+    x_range: tuple[float, float],
+    line_at: float | None = None,
+) -> go.Figure:
+    """A dot plot whose captions stand above their rows, so that it reads the same at any width."""
+    legend = _LEGEND_PX // 2 if len(series) > 1 else 0
+    figure = base(
+        ROW_PX * len(rows) + 66 + legend,
+        margin={"l": 6, "r": 6, "t": 8, "b": 46 + legend},
+        showlegend=len(series) > 1,
+    )
+    places = list(range(len(rows)))[::-1]
+    for each in series:
+        found = [
+            (place, row, point)
+            for place, row in zip(places, rows, strict=True)
+            for point in row.points
+            if point[0] == each.name
+        ]
+        figure.add_scatter(
+            x=[p[1] for _, _, p in found],
+            y=[place for place, _, _ in found],
+            mode="markers",
+            name=each.name,
+            marker={"color": each.color, "symbol": each.symbol, "size": 10, "line": {"width": 0}},
+            error_x=interval_bars([p[1:4] for _, _, p in found], each.color),
+            customdata=[[*row.target, p[4]] for _, row, p in found],
+            hovertemplate="%{customdata[3]}<extra></extra>",
+            **each.extra,
+        )
+    for place, row in zip(places, rows, strict=True):
+        for x, anchor, text in ((0, "left", row.caption), (1, "right", row.figures)):
+            figure.add_annotation(
+                x=x,
+                xref="paper",
+                y=place,
+                xanchor=anchor,
+                yanchor="bottom",
+                yshift=5,
+                showarrow=False,
+                text=f"<b>{text}</b>" if row.strong else text,
+                font={"size": 12.5},
+            )
+    if line_at is not None:
+        figure.add_vline(x=line_at, line={"color": QUIET, "width": 1.5})
+    figure.update_xaxes(title={"text": x_title, "standoff": 6}, range=list(x_range), **_AXIS)
+    figure.update_yaxes(visible=False, fixedrange=True, range=[-0.5, len(rows) - 0.25])
+    return figure
+
+
+def interval_bars(points: Sequence[tuple[float, float, float]], color: str) -> dict[str, Any]:
+    """Error bars of (value, low, high); a bound that is not known gives none."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(high - value, 0.0) if high == high else 0.0 for value, _, high in points],
+        "arrayminus": [max(value - low, 0.0) if low == low else 0.0 for value, low, _ in points],
+        "color": color,
+        "thickness": 1.5,
+        "width": 0,
+    }
+
+
+def axis(letter: str, i: int) -> str:
+    """``"x", 1 -> "x2"``: how a trace names the axis of panel ``i``."""
+    return letter if i == 0 else f"{letter}{i + 1}"
+
+
+_AXIS: dict[str, Any] = {
+    "gridcolor": GRID,
+    "linecolor": GRID,
+    "zeroline": False,
+    "fixedrange": True,
+    "ticks": "",
+    "automargin": True,
+}
+
+
+def _long(name: str) -> str:
+    return f"{name[0]}axis{name[1:]}"
+
+
+def _title(text: str, x: float, y: float) -> dict[str, Any]:
+    return {
+        "text": f"<b>{text}</b>",
+        "x": x,
+        "y": y,
+        "xref": "paper",
+        "yref": "paper",
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "yshift": 6,
+        "showarrow": False,
+        "font": {"size": 13},
+    }
