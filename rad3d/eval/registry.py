@@ -42,12 +42,49 @@ class MetricRow:
     needs: str = ""
 
 
+_OVERLAP = "rad3d.eval.overlap"
+_COCO = "rad3d.eval.coco"
 _CLINICAL = "rad3d.eval.clinical"
 _FACTS = "rad3d.eval.factuality"
+
+_COCO_NEEDS = "pycocoevalcap and a Java runtime"
+
+
+def _bleu_rows(profile: str, module: str, needs: str = "") -> tuple[MetricRow, ...]:
+    """BLEU-1 to BLEU-4 and their mean in one profile."""
+    suffix = "" if profile == "hf" else f" ({profile})"
+    orders = tuple(
+        MetricRow(f"{profile}_bleu_{n}", f"BLEU-{n}{suffix}", f"overlap-{profile}", True, "",
+                  f"Precision of up to {n} words in a row over all reports, with a penalty for "
+                  "brevity.", f"{module}:BLEU_{n}", needs)
+        for n in range(1, 5)
+    )  # fmt: skip
+    mean = MetricRow(f"{profile}_bleu", f"BLEU, mean{suffix}", f"overlap-{profile}", True, "",
+                     "Mean of BLEU-1 to BLEU-4.", f"{module}:BLEU_MEAN", needs)  # fmt: skip
+    return (*orders, mean)
+
 
 METRICS: dict[str, MetricRow] = {
     row.id: row
     for row in (
+        *_bleu_rows("hf", _OVERLAP),
+        MetricRow("hf_meteor", "METEOR", "overlap-hf", True, "",
+                  "Matched words and stems, recall weighted, fewer pieces better.",
+                  f"{_OVERLAP}:METEOR"),
+        MetricRow("hf_rouge_1", "ROUGE-1", "overlap-hf", True, "",
+                  "F-measure of words.", f"{_OVERLAP}:ROUGE_1"),
+        MetricRow("hf_rouge_2", "ROUGE-2", "overlap-hf", True, "",
+                  "F-measure of pairs of words.", f"{_OVERLAP}:ROUGE_2"),
+        MetricRow("hf_rouge_l", "ROUGE-L", "overlap-hf", True, "",
+                  "F-measure of the longest common subsequence of words.",
+                  f"{_OVERLAP}:ROUGE_L"),
+        *_bleu_rows("coco", _COCO, _COCO_NEEDS),
+        MetricRow("coco_meteor", "METEOR (coco)", "overlap-coco", True, "",
+                  "METEOR 1.5 with its own synonyms and paraphrases.",
+                  f"{_COCO}:METEOR", _COCO_NEEDS),
+        MetricRow("coco_rouge_l", "ROUGE-L (coco)", "overlap-coco", True, "",
+                  "F-measure with beta 1.2 of the longest common subsequence of words.",
+                  f"{_COCO}:ROUGE_L", _COCO_NEEDS),
         MetricRow("f1_macro", "Macro F1", "clinical", True, "",
                   "Mean F1 of the 18 labels that occur in the references.",
                   f"{_CLINICAL}:F1_MACRO"),
