@@ -362,6 +362,7 @@ class EncoderRow:
         trained_on: said to the person when a scan looks unlike it.
         licence: of the weights.
         get: the exact steps to the weights, where they do not ship.
+        command: the last of them.
     """
 
     id: str
@@ -372,6 +373,7 @@ class EncoderRow:
     trained_on: str
     licence: str = "Apache-2.0"
     get: str = "Train it with: rad3d demo build"
+    command: str = "rad3d demo build"
 
 
 ENCODERS: dict[str, EncoderRow] = {
@@ -397,6 +399,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "(for non-commercial use), log in with: hf auth login, then run: "
             "hf download ibrahimhamamci/CT-RATE models/CT-CLIP-Related/CT_LiPro_v2.pt "
             "--repo-type dataset --local-dir ct-rate, and: "
+            "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
             "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
         ),
     )

@@ -260,6 +260,8 @@ class ModelStore:
         parameters = self._parameters(directory / LLM_DIR) or parameters
         trainable = self._parameters(directory) + (parameters if mode.trains_llm else 0)
         reason = self._missing_part(directory, config)
+        if self._lacks_encoder(config):
+            command = ENCODERS[config.encoder].command
         return VariantStatus(
             variant,
             not reason,
@@ -272,16 +274,21 @@ class ModelStore:
             config.scores,
         )
 
+    def _lacks_encoder(self, config: VariantConfig) -> bool:
+        if config.encoder not in ENCODERS:
+            return False
+        source = ENCODERS[config.encoder].source
+        return not (self.models_dir / source / "config.json").is_file()
+
     def _missing_part(self, directory: Path, config: VariantConfig) -> str:
         for name in (PROJECTOR_FILE, *config.files):
             if not (directory / name).is_file():
                 return f"{config.id} lacks its file {name}."
-        if config.encoder in ENCODERS:
+        if self._lacks_encoder(config):
             encoder = ENCODERS[config.encoder]
-            if not (self.models_dir / encoder.source / "config.json").is_file():
-                way = "" if encoder.shipped else f" {encoder.get}"
-                return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
-        elif config.encoder:
+            way = "" if encoder.shipped else f" {encoder.get}"
+            return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
+        if config.encoder and config.encoder not in ENCODERS:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
             return ""
