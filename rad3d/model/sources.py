@@ -85,14 +85,15 @@ def find_local(source: str, models_dir: Path | None = None) -> Path | None:
 
 def find_cached(source: str, revision: str | None = None) -> Path | None:
     """A complete copy in the hub's cache; asks nobody."""
-    from huggingface_hub import snapshot_download  # takes a while, not needed for local models
+    from huggingface_hub import try_to_load_from_cache  # takes a while, not needed for local models
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = Path(snapshot_download(source, revision=revision, local_files_only=True))
-    except (OSError, HFValidationError):
+        found = try_to_load_from_cache(source, "config.json", revision=revision)
+    except HFValidationError:
         return None
-    return folder if is_complete(folder) else None
+    folder = Path(found).parent if isinstance(found, str) else None
+    return folder if folder and is_complete(folder) else None
 
 
 def is_complete(folder: Path) -> bool:
