@@ -183,7 +183,7 @@ class Slow:
         for i, j, k in itertools.product(range(t), range(h), range(w)):
             for di, dj, dk in itertools.product(range(3), range(3), range(3)):
                 a, b, c = i + di - 2, j + dj - 1, k + dk - 1
-                if 0 <= a and 0 <= b < h and 0 <= c < w:
+                if a >= 0 and 0 <= b < h and 0 <= c < w:
                     out[:, i, j, k] += kernel[:, di, dj, dk] * x[:, a, b, c]
         return out
 

@@ -1,0 +1,422 @@
+"""Published checkpoints: the full-size manifest, what is ignored, refused and converted."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_ctclip_network import random_state
+from tiny_models import save_language, tiny_language
+from torch import Tensor
+
+from rad3d import cli
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.labels import LABELS
+from rad3d.model.ctclip.checkpoint import build, open_checkpoint, sort_checkpoint
+from rad3d.model.ctclip.config import CtClipConfig, read_shapes, unread_shapes
+from rad3d.model.ctclip.encoder import CtClipEncoder
+from rad3d.model.ctclip.network import CtClip
+from rad3d.model.encoder import load_encoder
+from rad3d.model.engine import Engine
+from rad3d.model.store import ModelStore
+from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.registry import ENCODERS
+from rad3d.settings import Settings
+from rad3d.types import DoneEvent, GenerationOptions, Volume
+from rad3d.volume.grid import to_grid
+
+SMALL = CtClipConfig(
+    dim=16, codebook_size=24, image_size=32, patch_size=8, temporal_patch_size=4, spatial_depth=1,
+    temporal_depth=2, dim_head=4, heads=2, dim_latent=12, frames=16,
+)  # fmt: skip
+
+
+def lipro_state(config: CtClipConfig = SMALL, seed: int = 0) -> dict[str, Tensor]:
+    """A whole LiPro checkpoint: what is read, what is not, and a text encoder."""
+    state = random_state(config, seed)
+    for key, shape in unread_shapes(config).items():
+        state[key] = torch.randn([6 if n is None else n for n in shape])
+    state["visual_transformer.vq._codebook.initted"] = torch.ones(1)
+    state["text_transformer.embeddings.position_ids"] = torch.arange(5)[None]
+    state["text_transformer.pooler.dense.weight"] = torch.randn(6, 6)
+    head = ("classifier.weight", "classifier.bias")
+    return {k if k in head else f"trained_model.{k}": v for k, v in state.items()}
+
+
+@pytest.fixture
+def lipro(tmp_path: Path) -> Path:
+    path = tmp_path / "CT_LiPro_v2.pt"
+    torch.save(lipro_state(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def manifest(shared_dir: Path) -> dict[str, Any]:
+    return json.loads((shared_dir / "reference/ctclip_full_manifest.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["CTCLIP", "LiPro"])
+def test_the_full_size_manifest_matches_key_by_key(name: str, manifest: dict[str, Any]) -> None:
+    listed = manifest[name]
+    state = {k: torch.empty(v["shape"], device="meta") for k, v in listed.items()}
+    checkpoint = sort_checkpoint(state)
+    classes = manifest["config"]["num_classes"] if name == "LiPro" else 0
+    assert checkpoint.config == CtClipConfig(**manifest["config"]["vit"], num_classes=classes)
+    plain = {k.removeprefix("trained_model."): v for k, v in listed.items()}
+    read = {k for k, v in plain.items() if v["read_in_image_inference"]}
+    assert set(checkpoint.read) == read
+    assert set(checkpoint.unread) == set(plain) - read
+    assert checkpoint.text == ()
+    with torch.device("meta"):
+        network = CtClip(checkpoint.config)
+    own = {k: list(v.shape) for k, v in network.state_dict().items()}
+    assert own == {k: plain[k]["shape"] for k in read}
+
+
+def test_only_the_elements_of_inference_are_kept(manifest: dict[str, Any]) -> None:
+    state = {k: torch.empty(v["shape"], device="meta") for k, v in manifest["LiPro"].items()}
+    counts = manifest["counts"]
+    assert (
+        sort_checkpoint(state).elements
+        == counts["elements_read_in_image_inference_incl_classifier"]
+    )
+    assert (
+        sum(v.numel() for v in state.values()) == counts["lipro_all_elements_without_text_encoder"]
+    )
+
+
+def test_the_default_sizes_are_the_published_ones(manifest: dict[str, Any]) -> None:
+    config = CtClipConfig()
+    assert config.dim_image == manifest["config"]["clip"]["dim_image"]
+    assert list(config.grid_thw) == manifest["config"]["grid_t_h_w"]
+    assert list(config.grid().layout_shape) == manifest["config"]["input"][2:]
+    assert list(LABELS) == manifest["class_order_of_the_18_logits"]
+
+
+def test_a_state_dict_with_the_prefix_loads_strictly_and_round_trips() -> None:
+    checkpoint = sort_checkpoint(lipro_state(), frames=16)
+    network = CtClip(SMALL)
+    network.load_state_dict(checkpoint.read, strict=True)
+    back = network.state_dict()
+    assert set(back) == set(read_shapes(SMALL))
+    assert all(torch.equal(back[k], v) for k, v in checkpoint.read.items())
+
+
+def test_the_text_encoder_and_what_is_not_read_are_named() -> None:
+    checkpoint = sort_checkpoint(lipro_state())
+    assert set(checkpoint.text) == {
+        "text_transformer.embeddings.position_ids",
+        "text_transformer.pooler.dense.weight",
+    }
+    assert "temperature" in checkpoint.unread
+    assert not any("text_transformer" in key for key in checkpoint.unread)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "module.trained_model.", "trained_model."])
+def test_prefixes_do_not_matter(prefix: str) -> None:
+    plain = {k.removeprefix("trained_model."): v for k, v in lipro_state().items()}
+    checkpoint = sort_checkpoint({prefix + k: v for k, v in plain.items()})
+    assert set(checkpoint.read) == set(read_shapes(SMALL))
+
+
+def test_keys_that_vary_with_library_versions_are_accepted_in_every_form() -> None:
+    codebook = "trained_model.visual_transformer.vq._codebook."
+    for extra in (
+        {},
+        {f"{codebook}embed_avg": torch.zeros(1, 24, 16)},
+        {f"{codebook}initted": torch.tensor(True)},
+    ):
+        assert sort_checkpoint(lipro_state() | extra).config.codebook_size == 24
+
+
+Change = Callable[[dict[str, Tensor]], None]
+
+
+def _without(key: str) -> Change:
+    return lambda state: state.__delitem__(f"trained_model.{key}")
+
+
+def _with(key: str, value: Tensor) -> Change:
+    return lambda state: state.update({key: value})
+
+
+VIT = "visual_transformer."
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_without(f"{VIT}to_patch_emb.3.bias"), "lacks visual_transformer.to_patch_emb.3.bias"),
+        (_without(f"{VIT}vq._codebook.embed"), "embed is missing"),
+        (_without("to_visual_latent.weight"), "to_visual_latent.weight is missing"),
+        (_with("trained_model.surprise", torch.zeros(1)), "unexpected tensors: surprise"),
+        (_with("trained_model.to_visual_latent.bias", torch.zeros(12)), "unexpected tensors"),
+        (_with(f"trained_model.{VIT}enc_spatial_transformer.layers.7.1.to_q.weight",
+               torch.zeros(8, 16)), "lacks"),
+        (_with(f"trained_model.{VIT}enc_temporal_transformer.layers.0.1.null_kv",
+               torch.zeros(2, 2, 4)), "unexpected shapes"),
+        (_with(f"trained_model.{VIT}to_pixels.0.bias", torch.zeros(3)), "unexpected shapes"),
+        (_with(f"trained_model.{VIT}vq._codebook.initted", torch.zeros(1)), "not yet in use"),
+        (_with("temperature", torch.zeros(())), "twice"),
+        (_with("classifier.bias", torch.zeros(5)), "unexpected shapes"),
+    ],
+)  # fmt: skip
+def test_anything_unexpected_is_an_error_that_names_it(change: Change, message: str) -> None:
+    state = lipro_state()
+    change(state)
+    with pytest.raises(BadRequest, match=message):
+        sort_checkpoint(state)
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (print, ("code was run",))
+
+
+@pytest.mark.parametrize("content", [Trap(), {"a": Trap()}, {"state_dict": {}}, [1], {1: 2}])
+def test_a_file_with_more_than_tensors_is_refused(
+    content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "bad.pt"
+    torch.save(content, path)
+    with pytest.raises(BadRequest):
+        open_checkpoint(path)
+    assert "code was run" not in capsys.readouterr().out
+
+
+def test_damaged_files_are_refused_in_a_sentence(lipro: Path, tmp_path: Path) -> None:
+    whole = lipro.read_bytes()
+    for name, content in {
+        "cut.pt": whole[: len(whole) // 2],
+        "empty.pt": b"",
+        "page.pt": b"<html>sign in</html>",
+        "pickle.pt": pickle.dumps(Trap()),
+        "cut.safetensors": b"\x10\0\0\0",
+    }.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        with pytest.raises(BadRequest, match=name):
+            open_checkpoint(path)
+
+
+def convert(*arguments: Any) -> int:
+    return cli.main(["convert", *map(str, arguments)])
+
+
+def small_config(tmp_path: Path) -> Path:
+    path = tmp_path / "sizes.json"
+    path.write_text(json.dumps({"frames": 16}))
+    return path
+
+
+def converted(lipro: Path, tmp_path: Path, *options: Any) -> Path:
+    out = tmp_path / "encoder"
+    assert convert(lipro, "--out", out, "--config", small_config(tmp_path), *options) == 0
+    return out
+
+
+def test_convert_writes_what_the_encoder_reads(
+    lipro: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = converted(lipro, tmp_path)
+    told = capsys.readouterr()
+    printed = json.loads(told.out)
+    assert printed["elements"] == sum(np.prod(s, dtype=int) for s in read_shapes(SMALL).values())  # type: ignore[arg-type]
+    assert "2 tensors of the text encoder" in told.err
+    assert "to_pixels" in told.err
+    assert set(load_file(out / "model.safetensors")) == set(read_shapes(SMALL))
+    encoder = CtClipEncoder.from_pretrained(out)
+    assert encoder.grid == SMALL.grid()
+    values = np.random.default_rng(1).uniform(-1, 1, (16, 32, 32)).astype(np.float32)
+    seen = encoder.encode(values)
+    state = sort_checkpoint(lipro_state(), frames=16)
+    expected = build(SMALL, state.read)(torch.tensor(values)[None, None])
+    np.testing.assert_array_equal(seen.pooled, expected.latent[0])
+    # Token (t, h, w) of the network is (x, y, slice) of the grid.
+    assert seen.tokens.shape == (16, 4, 4, 4)
+    np.testing.assert_array_equal(seen.tokens[:, 1, 2, 3], expected.tokens[0, 3, 1, 2])
+
+
+def test_weights_stay_in_the_file_until_they_are_read(lipro: Path, tmp_path: Path) -> None:
+    network = CtClipEncoder.from_pretrained(converted(lipro, tmp_path)).network
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("only Linux says where memory comes from")
+    start = network.to_visual_latent.weight.data_ptr()
+    for line in maps.read_text().splitlines():
+        low, high = (int(v, 16) for v in line.split()[0].split("-"))
+        if low <= start < high:
+            assert line.endswith("model.safetensors")
+            return
+    pytest.fail("the weights lie nowhere")
+
+
+def test_without_calibration_probabilities_are_sigmoids_and_said_to_be(
+    lipro: Path, tmp_path: Path
+) -> None:
+    encoder = CtClipEncoder.from_pretrained(converted(lipro, tmp_path))
+    diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))
+    assert not diagnosis.calibrated
+    np.testing.assert_allclose(diagnosis.probabilities, 1 / (1 + np.exp(-diagnosis.logits)))
+
+
+def test_a_calibration_file_is_used(lipro: Path, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    values = {"slope": [2.0] * 18, "offset": [-1.0] * 18, "threshold": [0.3] * 18, "split": "valid"}
+    path.write_text(json.dumps(values))
+    encoder = CtClipEncoder.from_pretrained(converted(lipro, tmp_path, "--calibration", path))
+    diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))
+    assert diagnosis.calibrated
+    np.testing.assert_allclose(
+        diagnosis.probabilities, 1 / (1 + np.exp(1 - 2 * diagnosis.logits)), rtol=1e-6
+    )
+    assert (diagnosis.thresholds == 0.3).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{}, {"slope": [1.0] * 17}, {"slope": ["x"] * 18}, {"split": "a", "more": 1}, [1, 2],
+     {"threshold": [float("nan")] * 18}],
+)  # fmt: skip
+def test_a_calibration_that_is_none_is_refused_before_anything_is_written(
+    wrong: Any, lipro: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"slope": [2.0] * 18, "offset": [-1.0] * 18, "threshold": [0.3] * 18, "split": "valid"}
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(values | wrong if isinstance(wrong, dict) and wrong else wrong))
+    assert convert(lipro, "--out", tmp_path / "out", "--calibration", path) == 1
+    assert "calibration needs" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_convert_change_the_encoder(lipro: Path, tmp_path: Path) -> None:
+    encoder = CtClipEncoder.from_pretrained(
+        converted(lipro, tmp_path, "--clip", "after", "--precision", "bf16")
+    )
+    assert encoder.grid == SMALL.grid("after")
+    attention = encoder.network.visual_transformer.enc_spatial_transformer.layers[0]["1"]
+    assert attention.to_q.weight.dtype == torch.bfloat16
+    values = np.random.default_rng(1).uniform(-1, 1, (16, 32, 32)).astype(np.float32)
+    assert np.linalg.norm(encoder.encode(values).pooled) == pytest.approx(1, abs=1e-5)
+
+
+def test_bfloat16_stays_close_to_float32_before_the_codes_are_chosen() -> None:
+    state = random_state(SMALL, 3)
+    x = torch.rand(1, 1, 16, 32, 32) * 2 - 1
+    encoded: list[Tensor] = []
+    for dtype in (torch.float32, torch.bfloat16):
+        network = build(SMALL, state).with_linear_dtype(dtype)
+        network(x, lambda k, v: encoded.append(v.clone()) if k == "after_temporal" else None)
+    difference = (encoded[0] - encoded[1]).abs().mean() / encoded[0].abs().mean()
+    assert 1e-5 < difference < 0.05
+
+
+def test_an_encoder_without_head_is_converted_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {k: v for k, v in lipro_state().items() if not k.startswith("classifier")}
+    path = tmp_path / "CT-CLIP_v2.pt"
+    torch.save({k.removeprefix("trained_model."): v for k, v in state.items()}, path)
+    out = converted(path, tmp_path)
+    assert "no diagnostic head" in capsys.readouterr().err
+    with pytest.raises(MissingWeights, match="CT_LiPro_v2"):
+        CtClipEncoder.from_pretrained(out).diagnose(np.zeros(12, np.float32))
+
+
+def test_what_cannot_be_converted_ends_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.safetensors"
+    save_file({"conv.weight": torch.zeros(2)}, other)
+    assert convert(other, "--out", tmp_path / "out") == 1
+    assert "no CT-CLIP checkpoint" in capsys.readouterr().err
+    assert convert(tmp_path / "nothing.pt") == 1
+    assert "no file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_changed_weights_are_noticed(lipro: Path, tmp_path: Path) -> None:
+    out = converted(lipro, tmp_path)
+    weights = bytearray((out / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (out / "model.safetensors").write_bytes(weights)
+    with pytest.raises(CorruptWeights, match="recorded hash"):
+        CtClipEncoder.from_pretrained(out)
+
+
+def test_without_weights_the_row_says_the_exact_steps(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights) as caught:
+        load_encoder(ENCODERS["ct-clip"], tmp_path)
+    for part in (
+        "gated",
+        "ibrahimhamamci/CT-RATE",
+        "CT_LiPro_v2.pt",
+        "rad3d convert",
+        "commercial",
+    ):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((16, 32, 30), np.float32), np.full((16, 32, 32), 900.0, np.float32),
+               np.full((16, 32, 32), np.nan, np.float32)],
+)  # fmt: skip
+def test_values_that_are_not_on_the_grid_are_refused(
+    values: np.ndarray, lipro: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BadRequest, match="CT-CLIP"):
+        CtClipEncoder.from_pretrained(converted(lipro, tmp_path)).encode(values)
+
+
+@pytest.fixture
+def models(lipro: Path, tmp_path: Path) -> Path:
+    """A models folder whose only variant listens to CT-CLIP."""
+    folder = tmp_path / "models"
+    source = folder / ENCODERS["ct-clip"].source
+    source.parent.mkdir(parents=True)
+    converted(lipro, tmp_path).rename(source)
+    save_language(tiny_language("llama"), folder / "llms/phantom-s")
+    config = VariantConfig(
+        llm="phantom-s", mode="v3", llm_source="llms/phantom-s", encoder="ct-clip",
+        preprocessing=SMALL.grid().id, latent_dim=12, prefix_length=4, clip_length=3, layers=1,
+        heads=4,
+    )  # fmt: skip
+    reporter = PrefixReporter(config, tiny_language("llama"))
+    reporter.save_pretrained(variant_directory(folder, config.id), dtype=torch.float32)
+    return folder
+
+
+def scan() -> Volume:
+    hu = np.random.default_rng(4).integers(-1000, 1000, (40, 36, 20)).astype(np.int16)
+    return Volume.from_array(hu, np.diag([0.75, 0.75, 1.5, 1.0]))
+
+
+def test_the_one_engine_writes_reports_with_it(models: Path) -> None:
+    engine = Engine(ModelStore(Settings(models_dir=models)))
+    events = list(engine.stream(scan(), "phantom-s/v3", GenerationOptions(max_new_tokens=8)))
+    assert isinstance(events[-1], DoneEvent)
+    report = events[-1].report
+    assert report.provenance["encoder"] == "ct-clip"
+    assert report.provenance["preprocessing"] == SMALL.grid().id
+    assert [n.code for n in report.notes if n.level == "warning"].count("uncalibrated") == 1
+    seen = CtClipEncoder.from_pretrained(models / ENCODERS["ct-clip"].source).encode(
+        to_grid(scan(), SMALL.grid()).values
+    )
+    np.testing.assert_array_equal(engine.features(scan(), "ct-clip").pooled, seen.pooled)
+
+
+def test_a_variant_whose_encoder_is_not_here_names_the_command_that_brings_it(
+    models: Path,
+) -> None:
+    (models / ENCODERS["ct-clip"].source / "config.json").unlink()
+    status = ModelStore(Settings(models_dir=models)).status("phantom-s/v3")
+    assert not status.ready
+    assert status.command.startswith("rad3d convert")
+    assert "hf download" in status.reason
