@@ -332,7 +332,7 @@ def _unlisted(name: str) -> LanguageModel | None:
         source = str(Path(name).expanduser().resolve())
     elif name.startswith(_PATH_ID):
         source = "/" + name.removeprefix(_PATH_ID).replace("--", "/")
-    elif "/" not in name:
+    elif "/" not in name and not name.startswith("-"):
         source = name.replace("--", "/", 1)
     listed = next((row for row in LANGUAGE_MODELS.values() if row.source == source), None)
     if listed:

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import FAMILIES, save_language, tiny_language
+from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language, tiny_tokenizer
+from tokenizers.processors import TemplateProcessing
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
+from rad3d.model.architectures import build_config, random_model
 from rad3d.model.decoding import Written, decode, decode_batch
-from rad3d.model.language import LanguageBundle, load_language_model, weights_hash
+from rad3d.model.language import LanguageBundle, load_language_model, settle, weights_hash
+from rad3d.model.variant import PrefixReporter, VariantConfig
+from rad3d.registry import Architecture
 from rad3d.types import GenerationOptions
 
 TEXT = "Findings: Small left pleural effusion."
@@ -263,3 +267,147 @@ def test_tensors_of_another_shape_are_an_error(llama: LanguageBundle, tmp_path: 
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(CorruptWeights, match=r"model\.norm"):
         load_language_model(str(folder))
+
+
+# --- special tokens, padding, positions -----------------------------------------------------------
+
+
+def _reporter(language: LanguageBundle, mode: str = "v2") -> PrefixReporter:
+    torch.manual_seed(5)
+    config = VariantConfig(
+        llm="gpt2", mode=mode, llm_source="x", latent_dim=LATENT_DIM, prefix_length=4,
+        clip_length=3, layers=1, heads=4,
+    )  # fmt: skip
+    return PrefixReporter(config, language).eval()
+
+
+def test_what_the_tokenizer_itself_puts_first_starts_a_text() -> None:
+    plain, marking = tiny_language("gpt2"), tiny_language("biogpt")
+    assert plain.bos_id == plain.tokenizer.bos_token_id == 1
+    # As BioGPT and OPT do: </s> begins a text, though another token is called the start token.
+    marking.tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", 2)]
+    )
+    assert marking.bos_id == 2
+    assert 2 not in marking.tokens(TEXT), "no special token inside a text"
+    reporter = _reporter(marking)
+    first = reporter.conditioning(torch.zeros(1, 4, marking.width))[0, 0]
+    assert torch.equal(first, _embeds(marking, torch.tensor([[2]]))[0, 0])
+
+
+def test_embeddings_are_the_familys_own_with_its_scale_and_prefixes_are_not_scaled() -> None:
+    language = tiny_language("biogpt")
+    table = language.model.get_input_embeddings().weight
+    ids = torch.tensor([[5, 6]])
+    torch.testing.assert_close(_embeds(language, ids), table[ids] * language.width**0.5)
+    prefix = torch.randn(1, 4, language.width)
+    whole = _reporter(language).conditioning(prefix)
+    assert torch.equal(whole[:, 1:5], prefix), "start token, then the prefix as it is"
+
+
+def test_padding_changes_no_loss(language: LanguageBundle) -> None:
+    reporter = _reporter(language)
+    reports = [reporter.report_ids(text) for text in ("Clear.", f"{TEXT} {TEXT}", TEXT)]
+    latents = torch.randn(3, LATENT_DIM, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = reporter.loss(latents, None, *reporter.collate(reports))
+        alone = [
+            reporter.loss(latents[i : i + 1], None, *reporter.collate([ids])) * len(ids)
+            for i, ids in enumerate(reports)
+        ]
+    expected = torch.stack(alone).sum() / sum(len(ids) for ids in reports)
+    torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_loss_of_a_prefix_of_known_tokens_is_that_of_the_tokens(
+    language: LanguageBundle,
+) -> None:
+    reporter = _reporter(language)
+    words = torch.tensor([language.tokens("lungs are clear")[:4]])
+    reporter.prefix = lambda latent, logits=None: _embeds(language, words)  # type: ignore[method-assign]
+    report = reporter.report_ids(TEXT)
+    with torch.no_grad():
+        loss = reporter.loss(torch.zeros(1, LATENT_DIM), None, *reporter.collate([report]))
+        head = [language.bos_id, *words[0].tolist(), *language.tokens(reporter.config.prompt)]
+        ids = torch.tensor([head + report])
+        labels = torch.tensor([[-100] * len(head) + report])
+        expected = language.model(ids, labels=labels).loss
+    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_every_family_learns_through_its_prefix_while_it_stays_frozen(
+    language: LanguageBundle,
+) -> None:
+    reporter = _reporter(language, "v3").train()
+    batch = reporter.collate([reporter.report_ids(TEXT)])
+    reporter.loss(torch.randn(1, LATENT_DIM), torch.randn(1, 18), *batch).backward()
+    matrices = [p for p in reporter.projector.parameters() if p.ndim > 1]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in matrices)
+    assert all(p.grad is None for p in reporter.llm.parameters())
+
+
+# --- 8 bit and 4 bit ------------------------------------------------------------------------------
+
+QUANTISABLE = {
+    "gpt2": Architecture("gpt2", 2, 128, 4, 4, 256, 320, 256),
+    "gpt_neox": Architecture("gpt_neox", 2, 128, 4, 4, 256, 320, 256, tied=False),
+    "biogpt": Architecture("biogpt", 2, 128, 4, 4, 256, 320, 256),
+    "llama": Architecture("llama", 2, 128, 4, 2, 256, 320, 256, gated=True),
+}
+
+
+@pytest.fixture(scope="module", params=list(QUANTISABLE))
+def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = random_model(build_config(QUANTISABLE[request.param]), seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.05)
+    language = LanguageBundle(model, tiny_tokenizer(), request.param)
+    return save_language(language, tmp_path_factory.mktemp(request.param))
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "share"),
+    [("bf16", 0.02, 0.51), ("8bit", 0.05, 0.36), ("4bit", 0.25, 0.25)],
+)
+def test_lower_precision_stays_near_takes_less_and_writes(
+    stored: Path, precision: str, error: float, share: float
+) -> None:
+    exact = load_language_model(str(stored))
+    less = load_language_model(str(stored), precision=precision)
+    settle(less)
+    assert (less.precision, less.parameters) == (precision, exact.parameters)
+    assert less.nbytes < share * exact.nbytes
+    ids = torch.tensor([[1, *exact.tokens(TEXT)]])
+    with torch.inference_mode():
+        expected = exact.model(ids).logits
+        scores = less.model(inputs_embeds=less.embed(ids)).logits.float()
+    assert torch.linalg.norm(scores - expected) < error * torch.linalg.norm(expected)
+    assert torch.linalg.norm(scores - expected) > 0, "it is another precision"
+    embeds = _embeds(less, ids)
+    written = _last(less, embeds, GenerationOptions(max_new_tokens=12))
+    assert written.ids
+    assert decode_batch(less, embeds.expand(2, -1, -1), GenerationOptions(max_new_tokens=3))
+
+
+@pytest.mark.parametrize("precision", ["8bit", "4bit"])
+def test_a_projector_learns_through_a_quantised_model(stored: Path, precision: str) -> None:
+    grads = {}
+    for name in ("float32", precision):
+        reporter = _reporter(load_language_model(str(stored), precision=name))
+        batch = reporter.collate([reporter.report_ids(TEXT)])
+        latent = torch.randn(1, LATENT_DIM, generator=torch.Generator().manual_seed(2))
+        reporter.loss(latent, None, *batch).backward()
+        grads[name] = torch.cat([p.grad.flatten() for p in reporter.projector.parameters()])
+    near = torch.nn.functional.cosine_similarity(grads["float32"], grads[precision], dim=0)
+    assert near > 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("precision", ["float32", "bf16", "8bit", "4bit"])
+def test_every_precision_loads_and_writes_on_a_gpu(stored: Path, precision: str) -> None:
+    language = load_language_model(str(stored), precision=precision, device="cuda")
+    assert language.device.type == "cuda"
+    embeds = _embeds(language, torch.tensor([[1, *language.tokens(TEXT)]]))
+    assert _last(language, embeds, GenerationOptions(max_new_tokens=8)).ids

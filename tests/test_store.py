@@ -6,13 +6,28 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_models import save_shipped
+import torch
+from tiny_models import (
+    GRID,
+    LATENT_DIM,
+    CountingEncoder,
+    FakeEncoderStore,
+    save_language,
+    save_shipped,
+    tiny_language,
+    volume,
+)
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.model.cache import ByteCache
+from rad3d.model.engine import Engine
+from rad3d.model.language import weights_hash
+from rad3d.model.precision import Machine
 from rad3d.model.store import ModelStore
-from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.registry import LANGUAGE_MODELS, MODES, language_model, variant_id
 from rad3d.settings import Settings
+from rad3d.types import DoneEvent, GenerationOptions
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +154,105 @@ def test_cache_drops_what_was_used_longest_ago() -> None:
     assert "a" in cache
     assert "c" in cache
     assert "b" not in cache
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def _machine(free: int) -> Machine:
+    return Machine("cpu", "the processor", free, native_bf16=True, quantises=True)
+
+
+def test_a_small_model_runs_in_float32_and_its_report_can_say_so(store: ModelStore) -> None:
+    language = store.variant("phantom-s/v3").language
+    assert (language.precision, language.device.type) == ("float32", "cpu")
+    assert language.reason.startswith("float32 on the processor")
+
+
+@pytest.mark.parametrize("mode", ["v1", "v3"])
+def test_a_precision_that_is_asked_for_is_used(models: Path, mode: str) -> None:
+    store = ModelStore(Settings(models_dir=models, precision="bf16"))
+    language = store.variant(f"phantom-s/{mode}").language
+    assert language.precision == "bf16"
+    assert language.reason.endswith("asked for.")
+    assert language.dtype == torch.bfloat16
+
+
+def test_too_little_memory_is_a_sentence_and_smaller_models_still_load(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(Settings(models_dir=models, device="cpu"))
+    free = [10]
+    monkeypatch.setattr("rad3d.model.store.inspect_machine", lambda device: _machine(free[0]))
+    with pytest.raises(BadRequest, match=r"are free on the processor.*smaller|shipped") as caught:
+        store.variant("phantom-s/v3")
+    assert caught.value.code == "model_too_large"
+    free[0] = 2**40
+    assert store.variant("phantom-s/v3").language.precision == "float32"
+
+
+def test_other_models_are_dropped_before_one_is_refused(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ModelStore(Settings(models_dir=models))
+    store.variant("phantom-m/v2")
+    assert store.loaded == 2
+    seen = []
+
+    def machine(device: str) -> Machine:
+        seen.append(store.loaded)
+        return _machine(10 if store.loaded else 2**40)
+
+    monkeypatch.setattr("rad3d.model.store.inspect_machine", machine)
+    store.variant("phantom-s/v3")
+    assert seen == [2, 0]
+
+
+def test_a_listed_model_that_cannot_fit_is_refused_before_it_is_fetched(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*args: object, **kwargs: object) -> Path:
+        raise AssertionError("nothing should be fetched")
+
+    monkeypatch.setattr("rad3d.model.store.obtain", fetch)
+    monkeypatch.setattr("rad3d.model.store.inspect_machine", lambda device: _machine(3 * 10**9))
+    store = ModelStore(Settings(models_dir=models))
+    with pytest.raises(BadRequest, match=r"DeepSeek-R1-Distill-LLaMA-8B needs 5\.7 GB"):
+        store.language(LANGUAGE_MODELS["deepseek-r1-8b"].source)
+
+
+# --- any other language model ---------------------------------------------------------------------
+
+
+def test_a_variant_of_any_other_model_is_listed_and_writes(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "m")
+    own = save_language(tiny_language("gpt_neox", seed=4), tmp_path / "own-llm")
+    row = language_model(str(own))
+    config = VariantConfig(
+        llm=row.id, mode="v2", llm_source=row.source, encoder="phantom-cnn", preprocessing=GRID.id,
+        latent_dim=LATENT_DIM, prefix_length=4, clip_length=3, layers=1, heads=4,
+        llm_sha256=weights_hash(own),
+    )  # fmt: skip
+    reporter = PrefixReporter(config, tiny_language("gpt_neox", seed=4))
+    reporter.save_pretrained(variant_directory(tmp_path / "m", config.id))
+
+    store = FakeEncoderStore(Settings(models_dir=tmp_path / "m"), CountingEncoder())
+    last = store.statuses()[-1]
+    assert (last.id, last.ready) == (f"{row.id}/v2", True)
+    assert store.status(f"{own}/v2") == last, "by its path as well"
+    *_, done = Engine(store).stream(volume(), f"{own}/v2", GenerationOptions(max_new_tokens=5))
+    assert isinstance(done, DoneEvent)
+    assert done.report.provenance["llm"] == str(own)
+
+    shutil.rmtree(own)
+    assert "has left" in store.status(last.id).reason
+
+
+def test_a_folder_that_is_no_variant_is_not_listed(models: Path, tmp_path: Path) -> None:
+    shutil.copytree(models, tmp_path / "m")
+    for name in ("a--b/v9", "--x/v1", "a--..--b/v1"):
+        folder = tmp_path / "m" / "variants" / name
+        folder.mkdir(parents=True)
+        (folder / "variant.json").write_text("{}")
+    store = ModelStore(Settings(models_dir=tmp_path / "m"))
+    assert len(store.statuses()) == len(LANGUAGE_MODELS) * len(MODES)

@@ -336,11 +336,12 @@ def _own_bytes(reporter: PrefixReporter) -> int:
 
 
 def _is_name(variant: str) -> bool:
+    """True where a folder's name is the id of a variant."""
     try:
-        split_variant_id(variant)
+        llm, mode = split_variant_id(variant)
     except UnknownName:
         return False
-    return True
+    return variant == variant_id(llm.id, mode.id)
 
 
 def _model_memory(megabytes: int) -> int:
