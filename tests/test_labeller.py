@@ -60,6 +60,21 @@ def present(text: str) -> set[str]:
         ("Diffuse bronchial wall thickening.", {"Peribronchial thickening"}),
         ("Consolidation with air bronchograms in the lingula.", {"Consolidation"}),
         ("Traction bronchiectasis.", {"Bronchiectasis"}),
+        ("Enlargement of the bronchial structures in the lingula.", {"Bronchiectasis"}),
+        ("Bronchiolectasis in both bases.", {"Bronchiectasis"}),
+        ("Mild airway wall thickening.", {"Peribronchial thickening"}),
+        ("Prominence of the peribronchovascular structures.", {"Peribronchial thickening"}),
+        (
+            "Thickening of parenchymal bands and interlobular septa.",
+            {"Interlobular septal thickening"},
+        ),
+        ("Reticulonodular opacities in both lungs.", {"Lung opacity"}),
+        ("Icy glass densities in both lungs.", {"Lung opacity"}),
+        ("Calcified granuloma in the right lower lobe.", {"Lung nodule"}),
+        ("Noduler lesion in the left lower lobe.", {"Lung nodule"}),
+        ("Emphysamatous appearances.", {"Emphysema"}),
+        ("Intrathoracic stomach.", {"Hiatal hernia"}),
+        ("Fluid in the right major fissure.", {"Pleural effusion"}),
         ("Smooth interlobular septal thickening.", {"Interlobular septal thickening"}),
         ("Filling defects in the lobar pulmonary arteries.", {PULMONARY_EMBOLISM}),
         ("Pleural and pericardial effusion.", {"Pleural effusion", "Pericardial effusion"}),
@@ -117,6 +132,14 @@ def test_a_denied_finding_is_a_denied_mention(text: str, label: str) -> None:
         ("Consolidation cannot be excluded.", "Consolidation"),
         ("Except for a few lymph nodes, no adenopathy was observed.", "Lymphadenopathy"),
         ("Lymph nodes that did not reach pathological size were observed.", "Lymphadenopathy"),
+        ("Several lymph nodes, none of which is pathologic in size, were seen.", "Lymphadenopathy"),
+        ("Ground-glass opacities without consolidation.", "Lung opacity"),
+        ("No new nodules. Stable nodule in the lingula.", "Lung nodule"),
+        ("Right pleural effusion, no left pleural effusion.", "Pleural effusion"),
+        (
+            "A nodule that was not present in the prior study is seen in the left lung.",
+            "Lung nodule",
+        ),
         ("The nodule shows no significant growth.", "Lung nodule"),
     ],
 )
@@ -144,6 +167,11 @@ def test_a_negative_word_that_does_not_deny_leaves_the_finding(text: str, label:
         ("Atherosclerosis of the coronary arteries.", "Arterial wall calcification"),
         ("Ground-glass nodule in the left lung.", "Lung opacity"),
         ("Healed rib fracture with sequelae.", "Pulmonary fibrotic sequela"),
+        ("Consolidation of the rib fracture.", "Consolidation"),
+        ("Idiopathic pulmonary fibrosis on follow-up.", "Pulmonary fibrotic sequela"),
+        ("Other nodules cannot be evaluated in the lung due to effusion.", "Lung nodule"),
+        ("Left atrial enlargement.", "Cardiomegaly"),
+        ("The aortic valve is calcified.", "Coronary artery wall calcification"),
     ],
 )
 def test_look_alikes_are_left_out(text: str, label: str) -> None:
@@ -392,7 +420,7 @@ def _unread(row: dict[str, str]) -> bool:
 
 @pytest.mark.skipif(not REAL_REPORTS.exists(), reason="the labelled real reports are not here")
 @pytest.mark.parametrize(
-    ("only_unread", "macro", "micro"), [(False, 0.95, 0.95), (True, 0.935, 0.945)]
+    ("only_unread", "macro", "micro"), [(False, 0.96, 0.96), (True, 0.95, 0.955)]
 )
 def test_real_reports_are_labelled_like_their_annotation(
     only_unread: bool, macro: float, micro: float
@@ -411,4 +439,4 @@ def test_real_reports_are_labelled_like_their_annotation(
     assert sum(f1.values()) / len(f1) >= macro
     assert 2 * tp / (2 * tp + fp + fn) >= micro
     if not only_unread:
-        assert min(f1.values()) >= 0.85
+        assert min(f1.values()) >= 0.90

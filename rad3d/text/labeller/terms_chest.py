@@ -203,7 +203,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|was\b"
             r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
             r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of|to)\b"
-            r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+)",
+            r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+|fissures?)\b",
             r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
             r"|\bhydropnomothora\w+",
         ),
@@ -229,7 +229,7 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Hiatal hernia",
-        ("hiat", "hernia", "gastric"),
+        ("hiat", "hernia", "gastric", "stomach"),
         any_of(
             r"\bhiat\w*(?:\W+\w+){0,2}?\W+herni\w*|\bherni\w*\W+(?:\w+\W+){0,4}?hiat\w*",
             r"\b(?:sliding|slid\w+)(?:[ -]type)?(?:\W+\w+){0,3}?\W+herni\w*",

@@ -18,6 +18,9 @@ _NOT_LUNG_NODULE = (
     r"\bhypodense(?:[ ,-]+\w+){0,2}?[ ,-]+nodul\w*|\bnodul\w*(?:[ ,]+\w+){0,2}?[ ,]+hypodense",
     r"\bpleural nodul\w*|\bnodul\w*(?: lesions?)?[^,;]{0,25} (?:in|of|on) the pleura\b",
 )
+_NOT_ASSESSED = (
+    r"\bnodul\w*(?: lesions?)? (?:cannot|can not|could not) be (?:\w+ly )?(?:evaluated|assessed)\b"
+)
 _LUNG = (
     r"\b(?:lungs?|pulmonary|lingula\w*|intraparenchymal|subpleural|fissure|pleura\w* based|rul|rml"
     r"|rll|lul|lll|perifissural)\b"
@@ -28,7 +31,7 @@ LUNG_RULES: tuple[Rule, ...] = (
     Rule(
         "Emphysema",
         ("emph", "bull", "bleb", "amph"),
-        any_of(r"\bemph?y?sem\w*|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b|\bblebs?\b"),
+        any_of(r"\bemph?y?s[ae]m\w*|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b|\bblebs?\b"),
         mask=any_of(
             r"\b(?:subcutaneous|mediastinal|soft tissue|skin|chest wall|surgical|interstitial"
             r"|periorbital)(?:[ /-]+\w+){0,2}[ /-]+emph?ys\w*",
@@ -40,7 +43,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         "Atelectasis",
         ("atel", "collaps", "volume loss"),
         any_of(
-            r"\batele\w*"
+            r"\batel[ae]\w*"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
             r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)"
@@ -51,7 +54,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         "Lung nodule",
         ("nodul", "mass", "metast", "micronod", "granulom"),
         any_of(
-            r"\bnodules?\b|\bmicro-?nodules?\b|\bnodular (?:lesions?|opacit\w*"
+            r"\bnodules?\b|\bmicro-?nodules?\b|\bnodul[ae]r (?:lesions?|opacit\w*"
             r"|densit\w+(?! increas)"
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
             r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))"
@@ -60,7 +63,15 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\b(?:tree|bud)\w*[^,;]{0,20}nodul\w*",
             r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodular\w*(?: densit\w*)?",
             *_NOT_LUNG_NODULE,
+            _NOT_ASSESSED,
         ),
+        unless=any_of(_OTHER_ORGAN),
+    ),
+    Rule(
+        "Lung nodule",
+        ("granulom",),
+        any_of(r"\bgranulomas?\b"),
+        needs=any_of(_LUNG + r"|\blobes?\b"),
         unless=any_of(_OTHER_ORGAN),
     ),
     Rule(
@@ -76,6 +87,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\bnodul\w*[^,;]{0,60}?\b(?:thyroid|adrenal|surrenal|gland|liver|spleen|breast)\w*",
             r"\bcentri-?(?:acinar|lobular)\s+(?:\w+\s+)?(?:micro)?nodular\w*(?: densit\w*)?",
             *_NOT_LUNG_NODULE,
+            _NOT_ASSESSED,
         ),
         needs=any_of(_LUNG),
     ),
@@ -89,9 +101,9 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Lung opacity",
-        ("ground", "opaci", "crazy", "ggo", "frosted", "infiltr", "densit"),
+        ("ground", "opaci", "crazy", "ggo", "glass", "densit", "hazy", "haze", "haziness"),
         any_of(
-            r"\bground[- ]?glass\w*|\bggos?\b|\bfrosted[- ]glass|\bcrazy[- ]?paving",
+            r"\bground[- ]?glass\w*|\bggos?\b|\b(?:frosted|icy|ice)[- ]glass|\bcrazy[- ]?paving",
             r"\b(?:air-?space|parenchymal|lung|pulmonary|patchy|hazy|alveolar|multifocal|focal"
             r"|bilateral"
             r"|basilar|linear|streaky|interstitial|reticular|airspace|confluent|peripheral"
@@ -106,7 +118,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         mask=any_of(
             r"\bground[- ]?glass(?: densit\w+)? (?:\w+ )?nodul\w*"
             r"|\bopaci\w+ (?:of|with) (?:contrast|vessel|vascular)\w*"
-            r"|\b(?:nodular|rounded|micronodular|band\w*|reticulonodular)(?: \w+)? opaci\w+"
+            r"|\b(?:nodular|rounded|micronodular|band\w*)(?: \w+)? opaci\w+"
         ),
         unless=any_of(r"\b(?:kidney|renal|sinus\w*|mastoid|maxillary)\b"),
     ),
@@ -137,16 +149,20 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Pulmonary fibrotic sequela",
-        ("sequel", "fibro", "scar", "cicatr", "pleuro", "band"),
+        ("sequel", "secuel", "fibro", "scar", "cicatr", "pleuro", "band"),
         any_of(
-            r"\bsequel\w*|\bfibro-?atele[ck]t\w*|\bfibros[ei]s\b|\bfibrotic\w*|\bfibrous\b"
+            r"\bse[qc]uel\w*|\bfibro-?atele[ck]t\w*|\bfibros[ei]s\b|\bfibrotic\w*|\bfibrous\b"
             r"|\bfibroic\b"
             r"|\bscar(?:s|ring|red)?\b|\bcicatri\w*|\bfibro[- ]?atel\w*"
             r"|\bpleuro-?parenchymal (?:band\w*|density|densities|linear|retraction\w*"
             r"|recession\w*)"
             r"|\b(?:parenchymal|fibrotic|subpleural) bands?\b"
         ),
-        mask=any_of(r"\bfibrous tumou?r|\bfibrous dysplas\w*|\bcystic fibrosis\b"),
+        mask=any_of(
+            r"\bfibrous tumou?r|\bfibrous dysplas\w*"
+            r"|\b(?:cystic|idiopathic pulmonary|parenchymal) fibrosis\b"
+            r"|\bthick\w* (?:of|in) (?:the )?parenchymal bands\b"
+        ),
         unless=any_of(
             r"\b(?:fractures?|kidneys?|renal|perirenal|ribs?|liver|spleen|splenic|vertebra\w*"
             r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdominal|bone|muscle|clavicle"
@@ -173,7 +189,7 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Peribronchial thickening",
-        ("bronch",),
+        ("bronch", "airway"),
         any_of(
             r"\bperi-?bronch\w*(?:[ -]+(?!is\b|are\b|was\b|were\b|lymph|consolid|area|ground"
             r"|inter-?lob|sept)\w+){0,5}?[ -]+" + _THICK,
@@ -181,7 +197,9 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\bperi-?bronch\w* (?:walls?|sheaths?|tissues?) (?:is|are|was"
             r"|were) (?:\w+ly )?thick\w*",
             r"\bincreas\w*[^,;]{0,40}?\bperi-?bronchovascular (?:sheath|density|interstit\w*)",
-            r"\bthick\w*[^,;]{0,30}?\b(?:peri-?bronch\w*)",
+            r"\b(?:thick|promin)\w*[^,;]{0,45}?\bperi-?bronch\w*",
+            r"\b(?:airways?|broncho-?vascular)(?: walls?| bundles?| interstit\w+)?"
+            r" thick(?!ness)\w*",
             r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar|mucosal"
             r"|structures?|tree))*[ -]+(?:(?:is|are|was|were|show|shows|have|has|been|diffusely"
             r"|mildly"
@@ -200,17 +218,19 @@ LUNG_RULES: tuple[Rule, ...] = (
         "Consolidation",
         ("consol",),
         any_of(r"\bconsolid\w*|\bconsolut\w*|\bairspace disease\b"),
-        mask=any_of(r"\bground[- ]?glass(?:[- ]like)? consolid\w*"),
+        mask=any_of(
+            r"\bground[- ]?glass(?:[- ]like)? consolid\w*",
+            r"\bconsolid\w* of (?:the )?(?:\w+ )?fracture",
+        ),
     ),
     Rule(
         "Bronchiectasis",
         ("bronchi", "bronchoect"),
         any_of(
-            r"\bbronchi-?e[ck]t\w*|\bbronchoectas\w*|\bbronchie\w*ta\w*",
-            r"\b(?:dilat\w+|ectatic|ectasia)(?: (?:of|in|the|and|lower|upper|lobe|segmental"
-            r"|peripheral"
-            r"|central|subsegmental))* bronch(?:i|us|ial)\b(?! (?:tree )?(?:is|are) (?:open"
-            r"|normal))",
+            r"\bbronchi-?(?:ol)?e[ck]t\w*|\bbronchoectas\w*|\bbronchie\w*ta\w*",
+            r"\b(?:dilat\w+|enlarge(?:d|ment)|ectatic|ectasia)(?: (?:of|in|the|and|lower|upper"
+            r"|lobe|segmental|peripheral|central|subsegmental))* bronch(?:i|us|ial)\b"
+            r"(?! (?:tree )?(?:is|are) (?:open|normal))",
             r"\bbronch(?:i|us|ial)(?: \w+){0,2} (?:(?:are|is|was|were|show\w*|mildly|minimally"
             r"|slightly"
             r"|diffusely|cystically)\s+)*(?:dilat\w+|ectas\w+|ectatic)",
@@ -228,7 +248,8 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|bands?)[\w-]+){0,6}?[ -]\binter-?lob\w+ sept\w*",
             r"\bsept(?:al|a|um)\b(?: \w+){0,2} (?:thick\w*|prominen\w*|lines)",
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
-            r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b",
+            r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b"
+            r"|\bthick\w* (?:of|in) parenchymal bands and inter-?lob\w+ sept\w*",
             r"\bkerley\b|\binterseptal thick\w*",
         ),
         mask=any_of(
