@@ -19,7 +19,11 @@ ROOT = Path(__file__).resolve().parent.parent
 FOR_TESTS = ("RAD3D_SHARED", "RAD3D_TEST_")
 """Variables that begin so are read by the tests (tests/conftest.py), not by the software."""
 
-HOSTED = {"RAD3D_HOST": "GRADIO_SERVER_NAME", "RAD3D_PORT": "GRADIO_SERVER_PORT"}
+HOSTED = {
+    "RAD3D_HOST": "GRADIO_SERVER_NAME",
+    "RAD3D_PORT": "GRADIO_SERVER_PORT",
+    "RAD3D_ROOT_PATH": "GRADIO_ROOT_PATH",
+}
 """What Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* wins over it."""
 
 
@@ -47,6 +51,15 @@ class Settings:
         hub_url: a mirror of the hub to fetch language models from; empty is HF_ENDPOINT, or else
             the public hub.
         offline: 1 forbids downloads, as HF_HUB_OFFLINE does.
+        variants: ids of the variants that are offered, separated by commas, ``*`` allowed, such as
+            ``phantom-*``; empty offers all.
+        root_path: where the app lies behind a reverse proxy, such as ``/rad3d``.
+        login: ``name:password``, several separated by commas; empty lets everybody in.
+        metrics_token: who sends it as a bearer token may read ``/metrics``; empty is nobody.
+        grace_seconds: when the server is stopped, how long running reports may take to finish.
+        log: ``"text"`` or ``"json"``, one line for each event on stderr.
+        data_dir: folder of data sets that visitors may evaluate by path; not needed where the app
+            listens on this machine only, which then reads any path.
     """
 
     models_dir: Path = ROOT / "assets" / "models"
@@ -66,6 +79,13 @@ class Settings:
     precision: str = "auto"
     hub_url: str = ""
     offline: bool = False
+    variants: str = ""
+    root_path: str = ""
+    login: str = field(default="", repr=False)
+    metrics_token: str = field(default="", repr=False)
+    grace_seconds: int = 20
+    log: str = "text"
+    data_dir: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:

@@ -242,8 +242,11 @@ def _f1(truth: IntArray, said: IntArray) -> float:
 
 
 def _estimate(values: Mapping[str, Any]) -> Estimate:
-    numbers = (values[key] for key in ("value", "low", "high"))
-    return Estimate(*(float("nan") if x is None else x for x in numbers), values["n"])
+    value, low, high = (
+        float("nan") if values[key] is None else float(values[key])
+        for key in ("value", "low", "high")
+    )
+    return Estimate(value, low, high, values["n"])
 
 
 def _rounded(value: Any) -> Any:

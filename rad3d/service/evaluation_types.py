@@ -18,6 +18,9 @@ from rad3d.types import GenerationOptions
 Status = Literal["running", "finished", "failures", "cancelled"]
 """``"failures"``: finished, but reports or whole systems are missing."""
 
+Stage = Literal["encode", "write", "score", "compare", "done"]
+"""What a running evaluation is at."""
+
 Key = tuple[str, str]
 """(system, sample set): whose scorecard or predictions."""
 
@@ -211,7 +214,7 @@ class EvaluationEvent:
     """What a running evaluation tells.
 
     Attributes:
-        stage: ``"encode"``, ``"write"``, ``"score"``, ``"compare"`` or ``"done"``.
+        stage: see :data:`Stage`.
         done, total: steps of the whole run, for a progress bar.
         text: what is being done, one line.
         run_id: of the run, from the first event on.
@@ -219,7 +222,7 @@ class EvaluationEvent:
         run: with the last event, the whole run (also one that was cancelled).
     """
 
-    stage: Literal["encode", "write", "score", "compare", "done"]
+    stage: Stage
     done: int
     total: int
     text: str

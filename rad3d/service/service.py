@@ -67,6 +67,14 @@ class Service:
         """Free everything of it; a token that has ended is fine."""
         self._sessions.end(session)
 
+    def knows(self, session: str) -> bool:
+        """Whether a session is alive; does not count as a use of it."""
+        return self._sessions.knows(session)
+
+    def sweep(self) -> None:
+        """End the sessions that were idle for too long; a face calls it every now and then."""
+        self._sessions.sweep()
+
     def open_path(self, session: str, path: Path, name: str) -> Volume:
         """Read a scan and make it the session's open one.
 
@@ -80,6 +88,14 @@ class Service:
             BadRequest: the session has ended.
         """
         self._sessions.get(session)
+        return self._sessions.open(session, self.read(path, name))
+
+    def open_volume(self, session: str, volume: Volume) -> Volume:
+        """Make a volume the session's open scan; raises BadRequest where the session has ended."""
+        return self._sessions.open(session, volume)
+
+    def read(self, path: Path, name: str) -> Volume:
+        """Read a scan within the limits, without opening it; raises BadVolume."""
         largest = self._settings.max_upload_mb * 2**20
         if path.is_file() and path.stat().st_size > largest:
             raise BadVolume(
@@ -90,7 +106,7 @@ class Service:
         limits = Limits(
             max_bytes=max(Limits().max_bytes, largest), max_voxels=self._settings.max_voxels
         )
-        return self._sessions.open(session, read_volume(path, name, limits))
+        return read_volume(path, name, limits)
 
     def samples(self) -> tuple[SampleCard, ...]:
         """The gallery."""

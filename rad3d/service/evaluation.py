@@ -1,0 +1,406 @@
+"""Evaluations for the faces: what can be evaluated, runs that are kept, and every case to read.
+
+A run takes sample sets, variants and controls, writes what has not been written before, scores,
+compares, and keeps everything below the runs folder. The study that ships is a run like any other
+and is always in the list.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import secrets
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rad3d.errors import BadRequest, BadVolume, UnknownName
+from rad3d.eval.registry import metric_status
+from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.eval.scorecard import score_case
+from rad3d.model.engine import Engine
+from rad3d.model.store import VariantStatus
+from rad3d.phantom.cohort import make_case
+from rad3d.registry import SHIPPED_ENCODER, lookup
+from rad3d.service.evaluation_controls import CONTROLS, ControlRow
+from rad3d.service.evaluation_exports import EXPORTS, Export, export
+from rad3d.service.evaluation_features import FeatureSource
+from rad3d.service.evaluation_revision import code_revision, machine
+from rad3d.service.evaluation_sets import LAYOUTS, PHANTOM, SAMPLE_SETS, Layout, load_set
+from rad3d.service.evaluation_store import is_run_id, read_run, read_summary
+from rad3d.service.evaluation_systems import Systems
+from rad3d.service.evaluation_types import (
+    CaseView,
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    Key,
+    RunSummary,
+    SetSpec,
+    Status,
+    Verdict,
+)
+from rad3d.service.evaluation_verdicts import compare_runs, compare_systems
+from rad3d.service.evaluation_work import EvaluationWork
+from rad3d.service.service import Service
+from rad3d.settings import ROOT, Settings
+from rad3d.types import Volume
+
+__all__ = [
+    "CONTROLS",
+    "EXPORTS",
+    "LAYOUTS",
+    "SAMPLE_SETS",
+    "STUDY",
+    "CaseView",
+    "ControlRow",
+    "EvaluationEvent",
+    "EvaluationRequest",
+    "EvaluationRun",
+    "Evaluations",
+    "Export",
+    "Key",
+    "Layout",
+    "RunSummary",
+    "SetCard",
+    "SetSpec",
+    "Status",
+    "Verdict",
+    "compare_runs",
+    "compare_systems",
+]
+
+_LOG = logging.getLogger(__name__)
+
+STUDY_DIR = ROOT / "assets" / "study"
+STUDY = "study"
+"""Id of the run that ships."""
+
+
+@dataclass(frozen=True)
+class SetCard:
+    """A shipped sample set in a picker.
+
+    Attributes:
+        id, name, description, domain, n, licence: of the set.
+        to_encode: scans that would have to be encoded first; about a second each.
+    """
+
+    id: str
+    name: str
+    description: str
+    domain: str
+    n: int
+    licence: str
+    to_encode: int
+
+
+class Evaluations:
+    """One per process, beside the :class:`Service`; one evaluation runs at a time.
+
+    On a host that others reach, paths are read only below ``settings.data_dir``, and a run belongs
+    to its ``owner``, a text that only its session knows; where the app listens on this machine
+    alone, and for the command line, there is one person who may see everything.
+
+    Args:
+        service: gives models and sessions.
+        settings: places and limits.
+        study_dir: the run that ships, and the shipped features.
+        trusted: the person may read any path, as on the command line.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        *,
+        study_dir: Path = STUDY_DIR,
+        trusted: bool = False,
+    ) -> None:
+        self._service, self._settings, self._study = service, settings, study_dir
+        self._trusted = trusted or _is_loopback(settings.host)
+        self._store = service.engine.store
+        self._root = settings.runs_dir / "evaluations"
+        self.feature_source = FeatureSource(
+            self._store, study_dir / "features", self._root / "features", self._volume
+        )
+        self._busy = threading.Lock()
+
+    # What there is to choose
+
+    def sets(self) -> tuple[SetCard, ...]:
+        """The shipped sample sets."""
+        return tuple(
+            SetCard(
+                row.id, row.name, row.description, row.domain, row.n, "Apache-2.0",
+                self._to_encode(row.sample_set()),
+            )
+            for row in SAMPLE_SETS.values()
+        )  # fmt: skip
+
+    def _to_encode(self, samples: SampleSet) -> int:
+        try:
+            return self.feature_source.missing(samples.id, samples.samples, SHIPPED_ENCODER)
+        except BadRequest:
+            return len(samples.samples)
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """What can be read by path; none where a visitor may not."""
+        return tuple(LAYOUTS.values()) if self._trusted or self._settings.data_dir else ()
+
+    def controls(self) -> tuple[ControlRow, ...]:
+        """The controls."""
+        return tuple(CONTROLS.values())
+
+    def variants(self) -> tuple[VariantStatus, ...]:
+        """Every language model in every mode: ready, or with the reason and the command."""
+        return self._store.statuses()
+
+    def describe(self, spec: SetSpec) -> SampleSet:
+        """Read a set: its cases, and what was dropped; raises where it cannot be used."""
+        self._check_place(spec)
+        return load_set(spec)[0]
+
+    # Runs
+
+    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
+        """Newest first; the study that ships comes last. Damaged runs are left out."""
+        found = []
+        for directory in self._root.glob("*") if self._root.is_dir() else ():
+            if not is_run_id(directory.name):
+                continue
+            try:
+                summary, whose = read_summary(directory)
+            except (BadRequest, KeyError):
+                _LOG.warning("An evaluation run cannot be read")
+                continue
+            if self._may_see(whose, owner):
+                found.append(summary)
+        found.sort(key=lambda run: run.created, reverse=True)
+        if (self._study / "run.json").is_file():
+            found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
+        return tuple(found)
+
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run with everything that came of it; raises BadRequest or UnknownName."""
+        run = read_run(self._directory(run_id, owner))
+        return replace(run, id=run_id)
+
+    def delete(self, run_id: str, owner: str = "") -> None:
+        """Remove a run; reports are kept for others. The study that ships stays."""
+        if run_id == STUDY:
+            raise BadRequest("The study that ships cannot be deleted.", code="shipped")
+        shutil.rmtree(self._directory(run_id, owner))
+
+    def start(
+        self, request: EvaluationRequest, cancel: threading.Event
+    ) -> Iterator[EvaluationEvent]:
+        """Begin a run; everything that can be refused is refused before the first event.
+
+        Raises:
+            UnknownName, MissingWeights, BadRequest: the request cannot be met.
+        """
+        created = datetime.now(UTC)
+        run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        return self._events(request, run_id, created.isoformat(timespec="seconds"), cancel)
+
+    def resume(
+        self, run_id: str, cancel: threading.Event, owner: str = ""
+    ) -> Iterator[EvaluationEvent]:
+        """Go on with a run that was stopped; what has been written is not written again."""
+        if run_id == STUDY:
+            raise BadRequest("The study that ships is finished.", code="shipped")
+        run = read_run(self._directory(run_id, owner))
+        return self._events(run.request, run.id, run.created, cancel)
+
+    def _events(
+        self, request: EvaluationRequest, run_id: str, created: str, cancel: threading.Event
+    ) -> Iterator[EvaluationEvent]:
+        for spec in request.sets:
+            self._check_place(spec)
+        _check_request(request)
+        for variant in request.variants:
+            self._store.variant(variant)
+        sets, files = _load_sets(request)
+        if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
+            raise BadRequest(
+                "The chosen cases have no scans, so no variant can write about them.",
+                "Choose a set with scans, or no variant.",
+                code="no_scans",
+            )
+        if not (request.variants or files or _standing_alone(request)):
+            raise BadRequest("Nothing was chosen to evaluate.", "Choose a variant.", code="nothing")
+        run = EvaluationRun(
+            id=run_id,
+            title=request.title or _title(request),
+            created=created,
+            revision=code_revision(),
+            status="running",
+            request=request,
+            sample_sets=sets,
+            cards={},
+            predictions={},
+            facts=machine(),
+            directory=self._root / run_id,
+        )
+        systems = Systems(
+            Engine(self._store),
+            self.feature_source,
+            self._root / "reports",
+            request,
+            tuple(sets.values()),
+        )
+        return self._alone(EvaluationWork(systems, self._store, run, files), cancel)
+
+    def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Iterator[EvaluationEvent]:
+        """One run at a time: a second one would only slow down both, and the reports of people."""
+        if not self._busy.acquire(blocking=False):
+            raise BadRequest(
+                "Another evaluation is running.", "Wait for it or cancel it.", code="busy"
+            )
+        try:
+            yield from work.events(cancel)
+        finally:
+            self._busy.release()
+
+    # Cases
+
+    def case(self, run: EvaluationRun, system: str, sample_set: str, case_id: str) -> CaseView:
+        """One case to read, its findings compared anew; raises UnknownName."""
+        key = (system, sample_set)
+        if key not in run.cards:
+            raise UnknownName("system on a set", f"{system} on {sample_set}", _names(run))
+        samples = {s.id: s for s in run.sample_sets[sample_set].samples}
+        sample = lookup("case", samples, case_id)
+        found = {p.id: p for p in run.predictions[key].predictions}
+        prediction = found.get(case_id) or Prediction(case_id, "", "no prediction")
+        fresh = score_case(sample, prediction)
+        known = next((c for c in run.cards[key].cases if c.id == case_id), fresh)
+        return CaseView(sample, prediction, replace(known, findings=fresh.findings))
+
+    def open_scan(self, session: str, sample: Sample) -> Volume:
+        """Make the scan of a case the session's open one.
+
+        Raises:
+            BadVolume: there is none, or it cannot be used.
+            BadRequest: the session has ended.
+        """
+        return self._service.open_volume(session, self._volume(sample))
+
+    def export(self, run: EvaluationRun, kind: str) -> Export:
+        """A run as a file of one of :data:`EXPORTS`."""
+        return export(run, kind)
+
+    def _volume(self, sample: Sample) -> Volume:
+        if sample.scan.startswith(PHANTOM):
+            domain, seed = sample.scan.removeprefix(PHANTOM).split(":")
+            return make_case(int(seed), domain).volume
+        if not sample.scan:
+            raise BadVolume("There is no scan for this case.", code="not_found")
+        return self._service.read(Path(sample.scan), sample.id)
+
+    # Who may
+
+    def _directory(self, run_id: str, owner: str) -> Path:
+        if run_id == STUDY and (self._study / "run.json").is_file():
+            return self._study
+        directory = self._root / run_id
+        if is_run_id(run_id) and directory.is_dir():
+            _, whose = read_summary(directory)
+            if self._may_see(whose, owner):
+                return directory
+        raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
+
+    def _may_see(self, whose: str, owner: str) -> bool:
+        return self._trusted or not whose or secrets.compare_digest(whose, owner)
+
+    def _check_place(self, spec: SetSpec) -> None:
+        """Refuse a path that this person may not read."""
+        paths = [Path(p).expanduser().resolve() for p in (spec.path, spec.references) if p]
+        if self._trusted or not paths or spec.source in SAMPLE_SETS:
+            return
+        roots = [self._settings.work_dir.resolve()]
+        if self._settings.data_dir:
+            roots.append(Path(self._settings.data_dir).expanduser().resolve())
+        for text, path in zip((p for p in (spec.path, spec.references) if p), paths, strict=True):
+            if text not in SAMPLE_SETS and not any(path.is_relative_to(root) for root in roots):
+                raise BadRequest(
+                    "Files of this machine cannot be evaluated from here.",
+                    "Upload a predictions file, or ask the operator to set RAD3D_DATA_DIR.",
+                    code="forbidden_path",
+                )
+
+
+def _check_request(request: EvaluationRequest) -> None:
+    """Names and metrics, before anything is computed."""
+    for control in request.controls:
+        lookup("control", CONTROLS, control)
+    if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
+        raise BadRequest(
+            "A control of a variant was chosen without a variant.", "Choose one.", code="nothing"
+        )
+    for metric in request.metrics or ():
+        status = metric_status(metric)
+        if not status.ready:
+            raise BadRequest(
+                f"{metric} cannot run here: {status.reason}",
+                f"Run: {status.command}" if status.command else "Leave it out.",
+                code="metric_not_ready",
+            )
+
+
+def _standing_alone(request: EvaluationRequest) -> bool:
+    return any(not CONTROLS[control].per_variant for control in request.controls)
+
+
+def _load_sets(
+    request: EvaluationRequest,
+) -> tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]:
+    """The sets by id, and predictions that were read from files."""
+    sets: dict[str, SampleSet] = {}
+    files: list[PredictionSet] = []
+    for spec in request.sets:
+        samples, written = load_set(spec, request.limit)
+        kept = sets.setdefault(samples.id, samples)
+        if [s.id for s in kept.samples] != [s.id for s in samples.samples]:
+            raise BadRequest(
+                f"Two sets are called {samples.id}.", "Rename one file.", code="duplicate_names"
+            )
+        extra = tuple(d for d in samples.dropped if d not in kept.dropped)
+        sets[samples.id] = replace(kept, dropped=(*kept.dropped, *extra))
+        if written is not None:
+            if any((f.name, f.sample_set) == (written.name, written.sample_set) for f in files):
+                raise BadRequest(
+                    f"Two files are called {written.name}.", "Rename one.", code="duplicate_names"
+                )
+            files.append(_limited(written, samples) if request.limit else written)
+    return sets, tuple(files)
+
+
+def _limited(written: PredictionSet, samples: SampleSet) -> PredictionSet:
+    ids = {sample.id for sample in samples.samples}
+    kept = tuple(p for p in written.predictions if p.id in ids)
+    return replace(written, predictions=kept)
+
+
+def _title(request: EvaluationRequest) -> str:
+    sets = ", ".join(Path(s.path).name if s.path else s.source for s in request.sets)
+    n = len(request.variants)
+    what = request.variants[0] if n == 1 else f"{n} variants" if n else "predictions"
+    return f"{what} on {sets}"
+
+
+def _names(run: EvaluationRun) -> list[str]:
+    return [f"{system} on {name}" for system, name in run.cards]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

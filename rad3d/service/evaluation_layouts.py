@@ -1,0 +1,252 @@
+"""Reads the cases of CT-RATE, of INSPECT and of anybody's folder, where they lie.
+
+Nothing is copied or renamed. A row that cannot be used is dropped and counted; a scan that is not
+there is a failure of every system on that case only when the scan is needed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rad3d.errors import BadRequest, UnknownName
+from rad3d.eval.files import Columns, image_id, read_references
+from rad3d.eval.samples import Dropped, Sample, SampleSet
+from rad3d.labels import LABELS
+
+SCAN_SUFFIXES = (".nii.gz", ".nii", ".zip")
+
+_CT_RATE_REPORTS = {"train": ("train_reports.csv",), "valid": ("validation_reports.csv",)}
+_INSPECT_SPLITS = ("train", "valid", "test")
+
+Row = Mapping[str, str]
+
+
+def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
+    """The cases of a CT-RATE folder as downloaded from the hub (Hamamci et al. 2024).
+
+    Args:
+        folder: holds ``valid`` or ``valid_fixed``, ``radiology_text_reports`` and
+            ``multi_abnormality_labels``, or a ``dataset`` folder that does.
+        split: ``"valid"`` (default) or ``"train"``.
+    """
+    split = split or "valid"
+    if split not in _CT_RATE_REPORTS:
+        raise UnknownName("split of CT-RATE", split, list(_CT_RATE_REPORTS))
+    root = _folder(folder)
+    root = root / "dataset" if (root / "dataset").is_dir() else root
+    reports = _one_of(root / "radiology_text_reports", _CT_RATE_REPORTS[split])
+    labels = {
+        image_id(row["VolumeName"]): row
+        for row in _rows(
+            _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",)),
+            ("VolumeName", *LABELS),
+        )
+    }
+    volumes = next((d for d in (root / f"{split}_fixed", root / split) if d.is_dir()), root / split)
+    samples: dict[str, Sample] = {}
+    dropped: list[Dropped] = []
+    for row in _rows(reports, ("VolumeName", "Findings_EN", "Impressions_EN")):
+        id_ = image_id(row["VolumeName"])
+        text = _report(row["Findings_EN"], row["Impressions_EN"])
+        reason = _problem(id_, text, samples)
+        if not reason and id_ not in labels:
+            reason = "without labels"
+        if reason:
+            dropped.append(Dropped(id_ or "a row", reason))
+            continue
+        patient, scan = "_".join(id_.split("_")[:2]), "_".join(id_.split("_")[:3])
+        path = volumes / patient / scan / f"{id_}.nii.gz"
+        samples[id_] = Sample(id_, text, _labels(labels[id_]), scan=str(path))
+    return SampleSet(
+        f"ct-rate-{split}", f"CT-RATE, {split}", tuple(samples.values()), split=split,
+        licence="CC BY-NC-SA 4.0", dropped=tuple(dropped),
+    )  # fmt: skip
+
+
+def read_inspect(folder: Path, split: str = "") -> SampleSet:
+    """The cases of an INSPECT folder (Huang et al. 2023): CT angiograms with impressions.
+
+    Args:
+        folder: holds ``CTPA``, the impressions (``impressions_*.tsv`` or
+            ``Final_Impressions.csv``), ``splits_*.tsv`` and ``study_mapping_*.tsv``, or a ``full``
+            folder that does.
+        split: ``"test"`` (default), ``"valid"`` or ``"train"``.
+    """
+    split = split or "test"
+    if split not in _INSPECT_SPLITS:
+        raise UnknownName("split of INSPECT", split, list(_INSPECT_SPLITS))
+    root = _folder(folder)
+    root = root / "full" if (root / "full").is_dir() else root
+    impressions = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
+    texts = {
+        row["impression_id"]: row["impressions"]
+        for row in _rows(impressions, ("impression_id", "impressions"))
+    }
+    images = {
+        row["impression_id"]: image_id(row["image_id"])
+        for row in _rows(
+            _newest(root, ("study_mapping_*.tsv", "study_mapping_*.csv")),
+            ("impression_id", "image_id"),
+        )
+    }
+    samples: dict[str, Sample] = {}
+    dropped: list[Dropped] = []
+    splits = _newest(root, ("splits_*.tsv", "splits_*.csv"))
+    for row in _rows(splits, ("impression_id", "split")):
+        if row["split"] != split:
+            continue
+        id_ = row["impression_id"]
+        text = _report("", texts.get(id_, ""))
+        reason = _problem(id_, text, samples) or ("" if id_ in images else "without an image")
+        if reason:
+            dropped.append(Dropped(id_ or "a row", reason))
+            continue
+        samples[id_] = Sample(id_, text, scan=str(root / "CTPA" / f"{images[id_]}.nii.gz"))
+    return SampleSet(
+        f"inspect-{split}", f"INSPECT, {split}", tuple(samples.values()), split=split,
+        licence="Stanford University Dataset Research Use Agreement", dropped=tuple(dropped),
+    )  # fmt: skip
+
+
+def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None) -> SampleSet:
+    """The cases of a person's own folder: one CSV of references beside or above the scans.
+
+    Args:
+        folder: holds the CSV.
+        csv_name: of the CSV, where there is more than one.
+        columns: of the CSV where they are not ``id`` and ``reference``.
+
+    A scan is the file in the column ``scan``, or else the only one below the folder that is called
+    ``<id>`` and ends with one of :data:`SCAN_SUFFIXES`. It must lie inside the folder.
+    """
+    root = _folder(folder).resolve()
+    table = _table(root, csv_name)
+    names = columns or Columns()
+    cases = read_references(table, columns=names)
+    stated = {
+        row[names.id].strip(): row["scan"].strip()
+        for row in _rows(table, (names.id,))
+        if row.get("scan")
+    }
+    found = _scans(root)
+    samples, dropped = [], list(cases.dropped)
+    for sample in cases.samples:
+        if sample.id in stated:
+            path = (root / stated[sample.id]).resolve()
+            reason = "" if path.is_relative_to(root) else "with a scan outside the folder"
+        else:
+            matches = found.get(sample.id, [])
+            path = matches[0] if matches else root / f"{sample.id}.nii.gz"
+            reason = "with several scans of its name" if len(matches) > 1 else ""
+        if reason:
+            dropped.append(Dropped(sample.id, reason))
+        else:
+            samples.append(replace(sample, scan=str(path)))
+    return SampleSet(
+        f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped)
+    )
+
+
+def _table(root: Path, name: str) -> Path:
+    if name:
+        return _one_of(root, (name,))
+    tables = sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
+    if len(tables) != 1:
+        what = "no CSV" if not tables else f"{len(tables)} tables"
+        raise BadRequest(
+            f"The folder {root.name} holds {what}.",
+            "It needs one with the columns id and reference; name it after a #.",
+            code="no_table",
+        )
+    return tables[0]
+
+
+def _scans(root: Path) -> dict[str, list[Path]]:
+    """Id -> scans of that name below a folder."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        suffix = next((s for s in SCAN_SUFFIXES if path.name.lower().endswith(s)), "")
+        if suffix and path.is_file():
+            found.setdefault(path.name[: -len(suffix)], []).append(path)
+    return found
+
+
+def _folder(path: Path) -> Path:
+    path = path.expanduser()
+    if not path.is_dir():
+        raise BadRequest(f"There is no folder {path}.", "Check the path.", code="no_folder")
+    return path
+
+
+def _one_of(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise BadRequest(
+        f"{folder.name} holds no {names[0]}.",
+        "Point to the folder as it was downloaded.",
+        code="no_file",
+    )
+
+
+def _newest(folder: Path, patterns: Sequence[str]) -> Path:
+    """The last file by name of the first pattern that matches."""
+    for pattern in patterns:
+        if found := sorted(folder.glob(pattern)):
+            return found[-1]
+    raise BadRequest(
+        f"{folder.name} holds no {patterns[0]}.",
+        "Point to the folder as it was downloaded.",
+        code="no_file",
+    )
+
+
+def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a CSV or TSV that has these columns; missing cells are empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadRequest(
+            f"{path.name} is not UTF-8 text.", "Save it with UTF-8 encoding.", code="not_utf8"
+        ) from error
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    there = [name.strip() for name in reader.fieldnames or ()]
+    for column in columns:
+        if column not in there:
+            raise UnknownName(f"column in {path.name}", column, there)
+    reader.fieldnames = there
+    try:
+        return [{k: v if isinstance(v, str) else "" for k, v in row.items() if k} for row in reader]
+    except csv.Error as error:
+        raise BadRequest(f"{path.name} is not CSV: {error}.", code="bad_csv") from error
+
+
+def _report(findings: str, impression: str) -> str:
+    """Both sections with their headings, as the models write them."""
+    parts = (("Findings", findings), ("Impression", impression))
+    return "\n".join(f"{name}: {text.strip()}" for name, text in parts if text.strip())
+
+
+def _problem(id_: str, text: str, seen: Mapping[str, Sample]) -> str:
+    if not id_:
+        return "without an id"
+    if id_ in seen:
+        return "with an id that was there before"
+    return "" if text else "without a reference"
+
+
+def _labels(row: Row) -> tuple[int, ...]:
+    try:
+        values = tuple(int(float(row[label])) for label in LABELS)
+    except ValueError:
+        values = (-1,)
+    if not set(values) <= {0, 1}:
+        raise BadRequest(
+            "A label of the table is neither 0 nor 1.", "Restore the file.", code="bad_labels"
+        )
+    return values

@@ -1,0 +1,173 @@
+"""Runs an evaluation: encode, write, score, compare; told step by step, stopped at any of them."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rad3d.errors import Cancelled, Rad3dError
+from rad3d.eval.samples import PredictionSet
+from rad3d.eval.scorecard import Scorecard, score
+from rad3d.model.store import ModelStore
+from rad3d.service.evaluation_controls import CONTROLS
+from rad3d.service.evaluation_store import Outcome, save_group, save_run, save_sets
+from rad3d.service.evaluation_systems import Failure, Item, Step, Systems
+from rad3d.service.evaluation_types import EvaluationEvent, EvaluationRun, Key, Status
+from rad3d.service.evaluation_verdicts import verdicts
+
+ALONE = "controls"
+"""The file of the controls that concern no variant."""
+
+_WORDS: dict[Status, str] = {
+    "cancelled": "Cancelled; what was written is kept",
+    "failures": "Finished; some reports or systems are missing",
+    "finished": "Finished",
+}
+
+
+class EvaluationWork:
+    """One run; see :meth:`events`.
+
+    Args:
+        systems: makes the predictions.
+        store: says what the variants cost.
+        run: as it begins: id, request, sets and directory; the rest is empty.
+        files: predictions that were read from files.
+    """
+
+    def __init__(
+        self,
+        systems: Systems,
+        store: ModelStore,
+        run: EvaluationRun,
+        files: Sequence[PredictionSet] = (),
+    ) -> None:
+        self._systems, self._store, self._files = systems, store, files
+        self._run, self._request = run, run.request
+        self._cards: dict[Key, Scorecard] = {}
+        self._predictions: dict[Key, PredictionSet] = {}
+        self._costs: dict[str, dict[str, Any]] = {}
+        self._failed: dict[str, str] = {}
+        self._done = 0
+        self._total = max(1, systems.size())
+
+    def events(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
+        """Do it; the last event holds the whole run.
+
+        ``cancel`` is looked at after every scan, batch of reports and scorecard. A run that was
+        cancelled, also by closing the iterator, is saved as such, with what it has.
+        """
+        status: Status = "cancelled"
+        if self._run.directory:
+            save_sets(self._run.directory, self._run.sample_sets.values())
+        self._save("running")
+        try:
+            for event in self._steps(cancel):
+                yield event
+                if cancel.is_set():
+                    raise Cancelled("The evaluation was cancelled.", code="cancelled")
+            incomplete = self._failed or any(card.failures for card in self._cards.values())
+            status = "failures" if incomplete else "finished"
+        except Cancelled:
+            pass
+        finally:
+            run = self._save(status)
+        self._done = self._done if status == "cancelled" else self._total
+        yield replace(self._event(Step("done", _WORDS[status])), run=run)
+
+    def _steps(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
+        for step in self._systems.encode():
+            yield self._event(step)
+        for name in dict.fromkeys(each.name for each in self._files):
+            yield from self._group(name, [f for f in self._files if f.name == name])
+        for variant in self._request.variants:
+            yield from self._group(variant, self._systems.variant(variant, cancel))
+            self._add_costs(variant)
+        alone = (c for c in self._request.controls if not CONTROLS[c].per_variant)
+        items = [self._systems.alone(control) for control in alone]
+        if items:
+            yield from self._group(ALONE, (item for each in items for item in each))
+        yield self._event(Step("compare", "Comparing"))
+        self._compare()
+
+    def _group(self, group: str, items: Iterable[Item]) -> Iterator[EvaluationEvent]:
+        """Collect the predictions of a group, score each, and write the group's file."""
+        found: list[PredictionSet] = []
+        for item in items:
+            if isinstance(item, PredictionSet):
+                found.append(item)
+            elif isinstance(item, Failure):
+                self._failed[item.system] = item.reason
+            else:
+                yield self._event(item)
+        outcomes = []
+        for predictions in found:
+            yield self._event(Step("score", f"Scoring {predictions.name}"))
+            samples = self._run.sample_sets[predictions.sample_set]
+            try:
+                card = score(
+                    samples,
+                    predictions,
+                    metrics=self._request.metrics,
+                    draws=self._request.draws,
+                    seed=self._request.seed,
+                )
+            except Rad3dError as error:
+                self._failed[predictions.name] = f"{samples.name}: {error}"
+                continue
+            outcomes.append(Outcome(predictions, card))
+            self._cards[card.name, samples.id] = card
+            self._predictions[card.name, samples.id] = predictions
+            yield replace(self._event(Step("score", f"Scored {card.name}")), card=card)
+        if self._run.directory and outcomes:
+            save_group(self._run.directory, group, outcomes)
+
+    def _add_costs(self, variant: str) -> None:
+        """Parameters of a variant for all its systems, and the seconds of a report where known."""
+        try:
+            status = self._store.status(variant)
+        except Rad3dError:
+            return
+        sizes = {"parameters": status.parameters, "trainable": status.trainable}
+        for system in dict.fromkeys(name for name, _ in self._predictions):
+            if system.partition("+")[0] == variant:
+                seconds = [
+                    prediction.seconds
+                    for (name, _), found in self._predictions.items()
+                    if name == system
+                    for prediction in found.predictions
+                    if prediction.seconds
+                ]
+                self._costs[system] = {
+                    **sizes,
+                    "seconds": round(statistics.median(seconds), 4) if seconds else None,
+                }
+
+    def _compare(self) -> None:
+        compared = [*self._request.variants, *dict.fromkeys(f.name for f in self._files)]
+        found = verdicts(self._cards, compared, self._request.draws, self._request.seed)
+        cards = {
+            name: card
+            for name, samples in self._run.sample_sets.items()
+            if (card := self._systems.classifier(samples)) is not None
+        }
+        self._run = replace(self._run, verdicts=found, classifier=cards)
+
+    def _event(self, step: Step) -> EvaluationEvent:
+        self._done = min(self._done + step.advance, self._total)
+        return EvaluationEvent(step.stage, self._done, self._total, step.text, self._run.id)
+
+    def _save(self, status: Status) -> EvaluationRun:
+        self._run = replace(
+            self._run,
+            status=status,
+            cards=dict(self._cards),
+            predictions=dict(self._predictions),
+            costs=dict(self._costs),
+            failed=dict(self._failed),
+        )
+        save_run(self._run)
+        return self._run
