@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "convert": "rad3d.commands.convert",
     "label": "rad3d.commands.label",
     "eval": "rad3d.commands.eval",
+    "space": "rad3d.commands.space",
 }
 """Name of a command -> its module."""
 

@@ -1,39 +1,22 @@
-"""What README, CONTRIBUTING and spaces.yaml say is held to what the code does."""
+"""What README, CONTRIBUTING and the other pages say is held to what the code does."""
 
 from __future__ import annotations
 
 import re
 import shlex
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
 from rad3d.cli import COMMANDS, build_parser
 from rad3d.registry import LANGUAGE_MODELS, MODES
-from rad3d.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(path.name for path in ROOT.glob("*.md")), "dev/LOG.md"]
-SPACES_COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def front_matter() -> dict[str, Any]:
-    _, block, _ = read("README.md").split("---\n", 2)
-    matter: dict[str, Any] = yaml.safe_load(block)
-    return matter
-
-
-@pytest.fixture(scope="module")
-def manifest() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(read("spaces.yaml"))
-    return loaded
 
 
 def code_lines(page: str) -> list[str]:
@@ -53,35 +36,6 @@ def rad3d_commands() -> list[tuple[str, str]]:
             if match:
                 found.append((page, match[1].strip()))
     return found
-
-
-def test_the_front_matter_is_the_card_of_spaces_yaml(manifest: dict[str, Any]) -> None:
-    assert front_matter() == manifest["card"]
-
-
-def test_the_card_is_one_that_spaces_accepts(manifest: dict[str, Any]) -> None:
-    card = manifest["card"]
-    assert card["sdk"] == "gradio"
-    assert f"gradio=={card['sdk_version']}" in read("requirements.txt").splitlines()
-    assert (ROOT / card["app_file"]).is_file()
-    assert len(card["short_description"]) <= 60
-    assert {card["colorFrom"], card["colorTo"]} <= SPACES_COLORS
-    project = tomllib.loads(read("pyproject.toml"))["project"]
-    assert card["license"] == project["license"].lower()
-    assert project["requires-python"] == ">=3.11,<3.13"
-    assert card["python_version"] in ("3.11", "3.12")
-
-
-def test_the_environment_of_spaces_yaml_is_made_of_settings(manifest: dict[str, Any]) -> None:
-    environment = {key: str(value) for key, value in manifest["environment"].items()}
-    settings = Settings.from_env(environment)
-    for key, value in environment.items():
-        assert str(getattr(settings, key.removeprefix("RAD3D_").lower())) == value
-
-
-def test_spaces_yaml_holds_no_unknown_part_and_no_secret_value(manifest: dict[str, Any]) -> None:
-    assert set(manifest) == {"card", "environment", "secrets"}
-    assert all(re.fullmatch(r"[A-Z][A-Z0-9_]*", name) for name in manifest["secrets"])
 
 
 def test_the_readme_has_one_command_to_serve_and_one_to_test() -> None:
