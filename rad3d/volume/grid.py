@@ -168,15 +168,17 @@ class ModelGrid:
     def to_volume(self, name: str = "what the model sees") -> Volume:
         """The same voxels as a RAS+ volume in HU (int16), for looking at."""
         low, high = self.spec.hu_range
-        order = tuple(self.spec.axes.index(axis) for axis in "xyz")
-        hu = (self.values.transpose(order) + 1.0) * ((high - low) / 2) + low
+        xyz = self.values.transpose([self.spec.axes.index(axis) for axis in "xyz"])
         flips = tuple(-1 if letter in "LPI" else 1 for letter in self.spec.orientation)
         affine = np.array(self.affine)
         for axis, flip in enumerate(flips):
             if flip < 0:
                 affine[:3, 3] += affine[:3, axis] * (self.spec.shape[axis] - 1)
                 affine[:3, axis] *= -1
-        hu = np.ascontiguousarray(np.rint(hu[:: flips[0], :: flips[1], :: flips[2]]), np.int16)
+        hu = np.empty(self.spec.shape, np.int16)
+        turned = hu[:: flips[0], :: flips[1], :: flips[2]]
+        for plane, values in zip(turned, xyz, strict=True):  # one at a time: grids may be large
+            plane[...] = np.rint((values + 1.0) * ((high - low) / 2) + low)
         return Volume.from_array(hu, affine, name, self.notes)
 
 

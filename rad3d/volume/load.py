@@ -25,10 +25,11 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from rad3d.errors import BadVolume
+from rad3d.errors import BadRequest, BadVolume
 from rad3d.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
+from rad3d.volume.ctrate import ScanMetadata, rescaled
 from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.nifti import decode_nifti
 from rad3d.volume.stream import sniff
@@ -43,6 +44,7 @@ def read_volume(
     path: Path | str | Sequence[Path | str],
     name: str | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    metadata: ScanMetadata | None = None,
 ) -> Volume:
     """Read and check a CT scan.
 
@@ -50,6 +52,7 @@ def read_volume(
         path: a file, or the two files of a ``.hdr``/``.img`` pair in any order.
         name: shown to the person; the file's name unless given.
         limits: how much may be unpacked and read.
+        metadata: of a NIfTI scan of CT-RATE, see :mod:`rad3d.volume.ctrate`.
 
     Returns:
         A volume in HU with RAS+ axes; its notes say what was read and what was done.
@@ -58,14 +61,19 @@ def read_volume(
         BadVolume: with a code from the list above.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
-    decoded = decode(paths, limits, name or paths[0].name)
+    decoded = decode(paths, limits, name or paths[0].name, metadata)
+    if metadata is not None:
+        decoded = rescaled(decoded, metadata)
     notes = check_voxels(decoded)
     shown = "".join(c for c in (name or paths[0].name) if c.isprintable())[-NAME_LENGTH:] or "scan"
     return Volume.from_array(decoded.values, decoded.affine, shown, (*decoded.notes, *notes))
 
 
 def decode(
-    paths: Sequence[Path], limits: Limits = DEFAULT_LIMITS, name: str | None = None
+    paths: Sequence[Path],
+    limits: Limits = DEFAULT_LIMITS,
+    name: str | None = None,
+    metadata: ScanMetadata | None = None,
 ) -> Decoded:
     """Voxels, affine and notes of a file or pair, before any look at what the values mean."""
     for path in paths:
@@ -73,20 +81,27 @@ def decode(
     if len(paths) == 1:
         name = name or paths[0].name
         kind = sniff(paths[0], name)
+        if kind == "zip" and metadata is not None:
+            raise BadRequest(
+                "A metadata table describes CT-RATE's NIfTI files, not a zip.",
+                "Give the .nii.gz file, or leave out the table.",
+                code="bad_metadata",
+            )
         if kind == "zip":
             return _decode_zip(paths[0], limits)
         if kind in ("hdr", "img"):
             paths = [paths[0], _other_half(paths[0], kind, name)]
     if len(paths) == 2:
         header, image = _pair(paths)
-        return decode_nifti(header, image, limits)
+        return decode_nifti(header, image, limits, metadata=metadata)
     if len(paths) != 1:
         raise BadVolume(
             f"{len(paths)} files were given.",
             "Give one scan: one NIfTI file, one .hdr/.img pair, or one zip.",
             code="several_volumes",
         )
-    return decode_nifti(paths[0], None, limits, named_gz=(name or "").lower().endswith(".gz"))
+    named_gz = (name or "").lower().endswith(".gz")
+    return decode_nifti(paths[0], None, limits, named_gz, metadata)
 
 
 def _check_file(path: Path, limits: Limits) -> None:

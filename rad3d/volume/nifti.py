@@ -6,6 +6,7 @@ time. nibabel parses the header and the affine; values are read and scaled here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.types import FloatArray, Note
+from rad3d.volume.ctrate import ScanMetadata, geometry_note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse, to_hounsfield
 from rad3d.volume.geometry import geometry_notes, to_ras
 from rad3d.volume.header import Header, parse_header
@@ -23,7 +25,11 @@ MOST_GZIP_SHRINKS = 1032
 
 
 def decode_nifti(
-    header_path: Path, image_path: Path | None, limits: Limits, named_gz: bool = False
+    header_path: Path,
+    image_path: Path | None,
+    limits: Limits,
+    named_gz: bool = False,
+    metadata: ScanMetadata | None = None,
 ) -> Decoded:
     """Read a NIfTI file, or a header and the file with its voxels.
 
@@ -32,6 +38,7 @@ def decode_nifti(
         image_path: the ``.img`` of a pair, else None.
         limits: checked against the header before any voxel is read.
         named_gz: whether the name promised compression (said in a note where it does not hold).
+        metadata: whose geometry wins over the header's.
 
     Raises:
         BadVolume: where it is unreadable, not scalar, not 3-D, too large, or sheared.
@@ -53,7 +60,13 @@ def decode_nifti(
             skip(stream, header.offset)
             raw = _read_voxels(stream, header, b"")
     stored = np.ndarray(header.shape, header.dtype, raw.data, order="F")
-    return _canonical(stored, header, _format_notes(header, header_path, compressed, named_gz))
+    notes = _format_notes(header, header_path, compressed, named_gz)
+    if metadata is not None:
+        changed = geometry_note(metadata, header.affine)
+        notes += [changed] if changed else []
+        affine = metadata.affine(header.shape)
+        header = replace(header, affine=affine, unit=1.0, oriented=True, form="table")
+    return _canonical(stored, header, notes)
 
 
 def _check_claim(path: Path, header: Header) -> None:
