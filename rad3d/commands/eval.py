@@ -7,10 +7,9 @@ p-values corrected for their number.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from rad3d.commands import add_command, print_json, print_table
+from rad3d.commands import add_command, eval_run, print_json, print_table
 
 SCORE_EXAMPLE = """
 rad3d eval score predictions.csv
@@ -24,7 +23,7 @@ rad3d eval metrics
 rad3d eval metrics --json
 """
 
-EXAMPLE = SCORE_EXAMPLE
+EXAMPLE = SCORE_EXAMPLE + eval_run.RUN_EXAMPLE.lstrip()
 
 SCORE = """Score predictions files: CSV or JSON lines (id, reference, prediction) or VLM3D JSON.
 
@@ -49,8 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     metrics = add_command(parts, "metrics", METRICS, METRICS_EXAMPLE)
     metrics.add_argument("--json", action="store_true", help="a JSON list instead of a table")
     metrics.set_defaults(run=run_metrics)
-    if importlib.util.find_spec("rad3d.commands.eval_run") is not None:
-        importlib.import_module("rad3d.commands.eval_run").configure(parts)
+    eval_run.configure(parts)
 
 
 def _configure_score(score: argparse.ArgumentParser) -> None:

@@ -30,7 +30,7 @@ from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_revision import code_revision, machine
 from rad3d.service.evaluation_sets import LAYOUTS, PHANTOM, SAMPLE_SETS, Layout, load_set
-from rad3d.service.evaluation_store import is_run_id, read_run, read_summary
+from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
 from rad3d.service.evaluation_systems import Systems
 from rad3d.service.evaluation_types import (
     CaseView,
@@ -71,6 +71,8 @@ __all__ = [
     "Verdict",
     "compare_runs",
     "compare_systems",
+    "copy_run",
+    "read_run",
 ]
 
 _LOG = logging.getLogger(__name__)

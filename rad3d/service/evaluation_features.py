@@ -224,6 +224,10 @@ class FeatureSource:
             if done > saved:
                 self._save(set_id, samples, encoder_id, rows, failures)
 
+    def fresh(self, samples: Sequence[Sample], encoder_id: str) -> SetFeatures:
+        """Encode samples now, whatever is known of them; raises where a scan cannot be read."""
+        return _gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
+
     def _encode(self, sample: Sample, encoder_id: str) -> Row:
         features = self._engine.features(self._open(sample), encoder_id)
         return features.pooled, self._engine.diagnose(features).logits

@@ -16,6 +16,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -97,6 +98,16 @@ def save_run(run: EvaluationRun) -> None:
         "facts": dict(run.facts),
     }
     _write(run.directory / RUN_FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def copy_run(run: EvaluationRun, directory: Path) -> None:
+    """Write a run's files into another folder, which keeps whatever else it holds."""
+    if run.directory is None or run.directory.resolve() == directory.resolve():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory / "systems", ignore_errors=True)
+    (directory / SETS_FILE).unlink(missing_ok=True)
+    shutil.copytree(run.directory, directory, dirs_exist_ok=True)
 
 
 def read_summary(directory: Path, shipped: bool = False) -> tuple[RunSummary, str]:

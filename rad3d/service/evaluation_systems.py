@@ -55,6 +55,11 @@ class Failure:
 Item = Step | PredictionSet | Failure
 
 
+def scoring_units(n: int) -> int:
+    """What scoring ``n`` reports is worth on the progress bar, in reports written."""
+    return max(1, n // 4)
+
+
 class Systems:
     """Makes the predictions that a request asks for.
 
@@ -92,15 +97,18 @@ class Systems:
         return self._engine.store.config(variant).encoder or SHIPPED_ENCODER
 
     def size(self) -> int:
-        """Units of work: one for each scan to encode and each report to write."""
+        """Units of work: one for each scan to encode and report to write, less for scoring."""
         scans = sum(
             self._features.missing(each.id, each.samples, encoder)
             for encoder in self.encoders()
             for each in self.sets
         )
-        times = 1 + sum(control in WRITTEN for control in self._request.controls)
-        cases = sum(len(each.samples) for each in self.sets)
-        return scans + cases * times * len(self._request.variants)
+        variants, controls = len(self._request.variants), self._request.controls
+        of_variants = sum(CONTROLS[control].per_variant for control in controls)
+        times = variants * (1 + sum(control in WRITTEN for control in controls))
+        cards = variants * (1 + of_variants) + len(controls) - of_variants
+        sizes = [len(each.samples) for each in self.sets]
+        return scans + sum(n * times + scoring_units(n) * cards for n in sizes)
 
     # Scans
 

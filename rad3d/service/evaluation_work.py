@@ -14,7 +14,7 @@ from rad3d.eval.scorecard import Scorecard, score
 from rad3d.model.store import ModelStore
 from rad3d.service.evaluation_controls import CONTROLS
 from rad3d.service.evaluation_store import Outcome, save_group, save_run, save_sets
-from rad3d.service.evaluation_systems import Failure, Item, Step, Systems
+from rad3d.service.evaluation_systems import Failure, Item, Step, Systems, scoring_units
 from rad3d.service.evaluation_types import EvaluationEvent, EvaluationRun, Key, Status
 from rad3d.service.evaluation_verdicts import verdicts
 
@@ -52,7 +52,8 @@ class EvaluationWork:
         self._costs: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
         self._done = 0
-        self._total = max(1, systems.size())
+        of_files = (len(run.sample_sets[f.sample_set].samples) for f in files)
+        self._total = max(1, systems.size() + sum(map(scoring_units, of_files)))
 
     def events(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
         """Do it; the last event holds the whole run.
@@ -121,7 +122,8 @@ class EvaluationWork:
             outcomes.append(Outcome(predictions, card))
             self._cards[card.name, samples.id] = card
             self._predictions[card.name, samples.id] = predictions
-            yield replace(self._event(Step("score", f"Scored {card.name}")), card=card)
+            step = Step("score", f"Scored {card.name}", scoring_units(len(samples.samples)))
+            yield replace(self._event(step), card=card)
         if self._run.directory and outcomes:
             save_group(self._run.directory, group, outcomes)
 
@@ -141,9 +143,10 @@ class EvaluationWork:
                     for prediction in found.predictions
                     if prediction.seconds
                 ]
+                timed = system == variant and bool(seconds)  # a control may be one report alone
                 self._costs[system] = {
                     **sizes,
-                    "seconds": round(statistics.median(seconds), 4) if seconds else None,
+                    "seconds": round(statistics.median(seconds), 4) if timed else None,
                 }
 
     def _compare(self) -> None:

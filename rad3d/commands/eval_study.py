@@ -1,0 +1,283 @@
+"""The work behind ``rad3d eval run|runs|compare|report``."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rad3d.commands import print_json, print_table, say
+from rad3d.commands.eval_score import BELOW_REQUIRED, INCOMPLETE
+from rad3d.errors import BadRequest
+from rad3d.eval.compare import Difference
+from rad3d.eval.registry import PRIMARY, metric_row
+from rad3d.eval.resampling import Estimate
+from rad3d.registry import LANGUAGE_MODELS
+from rad3d.service.evaluation_types import (
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    SetSpec,
+)
+from rad3d.settings import Settings
+from rad3d.types import GenerationOptions
+
+if TYPE_CHECKING:
+    from rad3d.service.evaluation import Evaluations
+
+LATEST = "latest"
+_SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
+
+
+def open_evaluations() -> Evaluations:
+    """For one person at a terminal, who may read any path."""
+    from rad3d.service.evaluation import Evaluations
+    from rad3d.service.service import Service
+
+    settings = Settings.from_env()
+    return Evaluations(Service(settings), settings, trusted=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, tell the progress on stderr, print the figures."""
+    evaluations = open_evaluations()
+    cancel = threading.Event()
+    if args.resume:
+        run_id = _run_id(evaluations, args.resume)
+        events = evaluations.resume(run_id, cancel)
+    else:
+        events = evaluations.start(_request(args, evaluations), cancel)
+    finished = _follow(events, cancel)
+    if args.out:
+        from rad3d.service.evaluation import copy_run
+
+        copy_run(finished, args.out)
+        say(f"also written to {args.out}")
+    if args.json:
+        print_json(_summary(finished))
+    else:
+        _print_run(finished)
+    for system, reason in finished.failed.items():
+        say(f"{system} is missing: {reason}")
+    return INCOMPLETE if finished.status == "failures" else 0
+
+
+def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRequest:
+    """What the options say; what they leave open is everything that applies."""
+    sets = tuple(SetSpec.parse(text) for text in args.sets)
+    files_alone = all(spec.source == "predictions" for spec in sets)
+    variants = args.variants
+    if variants is None:
+        variants = [] if files_alone else _shipped(evaluations)
+    controls = args.controls
+    if controls is None:
+        wanted = (c for c in evaluations.controls() if variants or not c.per_variant)
+        controls = [] if files_alone else [c.id for c in wanted]
+    return EvaluationRequest(
+        sets=sets,
+        variants=tuple(variants),
+        controls=tuple(dict.fromkeys(controls)),
+        metrics=tuple(args.metric) if args.metric else None,
+        options=GenerationOptions(max_new_tokens=args.max_new_tokens),
+        limit=args.limit,
+        draws=args.draws,
+        seed=args.seed,
+        title=args.title,
+    )
+
+
+def _shipped(evaluations: Evaluations) -> list[str]:
+    return [
+        status.id
+        for status in evaluations.variants()
+        if status.ready and LANGUAGE_MODELS[status.id.rpartition("/")[0]].shipped
+    ]
+
+
+def _follow(events: Iterator[EvaluationEvent], cancel: threading.Event) -> EvaluationRun:
+    """Tell the steps; an interrupt saves the run before it is passed on."""
+    last: EvaluationEvent | None = None
+    try:
+        for event in events:
+            if last is None or event.text != last.text:
+                say(f"{event.done / event.total:4.0%} {event.text}")
+            if last is None:
+                say(f"run {event.run_id}")
+            last = event
+    except KeyboardInterrupt:
+        cancel.set()
+        events.close()  # type: ignore[attr-defined]
+        if last is not None:
+            say(f"go on with: rad3d eval run --resume {last.run_id}")
+        raise
+    if last is None or last.run is None:
+        raise BadRequest("The run ended without a result.", "Try again.", code="no_result")
+    return last.run
+
+
+def _print_run(run: EvaluationRun) -> None:
+    scored = {m for card in run.cards.values() for m in card.estimates}
+    columns = [m for m in _SHOWN if m in scored] or sorted(scored)
+    rows = [
+        (name, system, str(card.n), str(card.failures),
+         *(str(card.estimates[m]) if m in card.estimates else "-" for m in columns))
+        for name in run.sample_sets
+        for (system, sample_set), card in run.cards.items()
+        if sample_set == name
+    ]  # fmt: skip
+    print_table(rows, ("set", "system", "n", "failed", *(metric_row(m).name for m in columns)))
+    for verdict in run.verdicts:
+        if verdict.control == "lookup":
+            print(f"{verdict.sample_set}: {verdict.text}")
+
+
+def _summary(run: EvaluationRun) -> dict[str, object]:
+    """The figures of a run for a program; NaN becomes null."""
+    return {
+        "id": run.id,
+        "status": run.status,
+        "created": run.created,
+        "revision": run.revision,
+        "scores": [
+            {
+                "system": system,
+                "sample_set": name,
+                "n": card.n,
+                "failures": card.failures,
+                "dropped": [asdict(row) for row in card.dropped],
+                "estimates": {m: _numbers(e) for m, e in card.estimates.items()},
+            }
+            for (system, name), card in run.cards.items()
+        ],
+        "verdicts": [
+            {"sample_set": v.sample_set, "beats": v.beats, **_difference(v.difference)}
+            for v in run.verdicts
+        ],
+        "failed": dict(run.failed),
+    }
+
+
+def _numbers(estimate: Estimate) -> dict[str, object]:
+    return {k: None if v != v else v for k, v in asdict(estimate).items()}
+
+
+def _difference(difference: Difference) -> dict[str, object]:
+    return {k: None if v != v else v for k, v in asdict(difference).items()}
+
+
+def list_runs(args: argparse.Namespace) -> int:
+    """Print the runs."""
+    found = open_evaluations().runs()
+    if args.json:
+        print_json([asdict(row) for row in found])
+        return 0
+    rows = [
+        (r.id, r.created[:19], r.status, str(r.systems), " ".join(r.sets), r.revision, r.title)
+        for r in found
+    ]
+    print_table(rows, ("run", "created", "state", "systems", "sets", "revision", "title"))
+    return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print the differences; say where something is worse."""
+    from rad3d.service.evaluation import compare_runs, compare_systems
+
+    if (args.second is None) == (args.baseline is None):
+        raise BadRequest(
+            "Give two runs, or one run and --baseline.", "See rad3d eval compare --help.",
+            code="bad_option",
+        )  # fmt: skip
+    evaluations = open_evaluations()
+    first = _load(evaluations, args.first)
+    found: list[tuple[str, Difference]] = []
+    if args.baseline:
+        for name in first.sample_sets:
+            if args.set in (None, name):
+                differences = compare_systems(
+                    first, name, args.baseline, draws=args.draws, seed=args.seed
+                )
+                found += [(name, difference) for difference in differences]
+    else:
+        second = _load(evaluations, args.second)
+        found += [
+            each
+            for each in compare_runs(first, second, draws=args.draws, seed=args.seed)
+            if args.set in (None, each[0])
+        ]
+        _say_identical(first, second)
+    if not found:
+        raise BadRequest(
+            "There is nothing that both have.", "Compare runs on the same cases.", code="nothing"
+        )
+    _print_differences(found, args.json)
+    worse = [d for _, d in found if d.better == d.a]
+    if worse:
+        say(f"{len(worse)} of {len(found)} differences are significantly for the worse")
+    return BELOW_REQUIRED if args.fail_if_worse and worse else 0
+
+
+def _print_differences(found: Sequence[tuple[str, Difference]], as_json: bool) -> None:
+    if as_json:
+        print_json([{"sample_set": name, **_difference(d)} for name, d in found])
+        return
+    rows = [
+        (
+            name,
+            metric_row(d.metric).name,
+            f"{d.b} - {d.a}",
+            str(Estimate(d.value, d.low, d.high, d.n)),
+            f"{d.p_randomisation:.3f}",
+            f"{d.p_adjusted:.3f}",
+            d.better or "-",
+        )
+        for name, d in found
+    ]
+    print_table(
+        rows, ("set", "metric", "difference", "value", "p", "p, Holm", "significantly better")
+    )
+
+
+def _say_identical(first: EvaluationRun, second: EvaluationRun) -> None:
+    """How many reports are the same to the letter: what reproducing a study means."""
+    same = total = 0
+    for key, ours in second.predictions.items():
+        texts = {p.id: p.text for p in first.predictions[key].predictions} if (
+            key in first.predictions
+        ) else {}  # fmt: skip
+        both = [p for p in ours.predictions if p.id in texts]
+        total += len(both)
+        same += sum(p.text == texts[p.id] for p in both)
+    if total:
+        say(f"{same} of {total} reports are the same to the letter")
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write the file and print its path."""
+    evaluations = open_evaluations()
+    made = evaluations.export(_load(evaluations, args.target), args.format)
+    target = args.out or Path(made.name)
+    target.write_bytes(made.data)
+    print(target)
+    return 0
+
+
+def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
+    """A run by id, ``latest``, ``study`` or folder."""
+    if (Path(text) / "run.json").is_file():
+        from rad3d.service.evaluation import read_run
+
+        return read_run(Path(text))
+    return evaluations.load(_run_id(evaluations, text))
+
+
+def _run_id(evaluations: Evaluations, text: str) -> str:
+    if text != LATEST:
+        return text
+    found = evaluations.runs()
+    if not found:
+        raise BadRequest("There is no run yet.", "Run: rad3d eval run", code="no_run")
+    return found[0].id
