@@ -31,6 +31,7 @@ EXAMPLE = """
 rad3d report scan.nii.gz
 rad3d report scan.nii.gz --variant phantom-m/v3 --json > report.json
 rad3d report scan.nii.gz --strategy sample --temperature 0.7 --seed 3
+rad3d report train_1_a_1.nii.gz --metadata train_metadata.csv
 rad3d report scan.nii.gz --llm meta-llama/Llama-3.2-1B --mode v3 --precision 8bit
 """
 
@@ -49,6 +50,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mode", choices=list(MODES), default="v3", help="with --llm (default: %(default)s)"
     )
+    parser.add_argument(
+        "--metadata", metavar="CSV", type=Path,
+        help="CT-RATE's metadata table with a row for the scan: its spacing and orientation count, "
+        "and its slope and intercept where the values are not in HU yet",
+    )  # fmt: skip
     add_device_options(parser)
     parser.add_argument(
         "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
@@ -67,12 +73,14 @@ def run(args: argparse.Namespace) -> int:
 
     from rad3d.service.export import report_json, report_text
     from rad3d.service.service import Service
+    from rad3d.volume.ctrate import MetadataTable
 
+    metadata = MetadataTable(args.metadata).row(args.scan.name) if args.metadata else None
     service = Service(settings)
     session = service.new_session()
     cancel = threading.Event()
     try:
-        volume = service.open_path(session, args.scan, args.scan.name)
+        volume = service.open_path(session, args.scan, args.scan.name, metadata)
         for note in volume.warnings:
             say(f"warning: {note.text}")
         report = _follow(service.generate(session, variant, options, cancel))

@@ -16,6 +16,7 @@ from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
 from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
+from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.load import Limits, read_volume
 
 _LOG = logging.getLogger(__name__)
@@ -75,26 +76,29 @@ class Service:
         """End the sessions that were idle for too long; a face calls it every now and then."""
         self._sessions.sweep()
 
-    def open_path(self, session: str, path: Path, name: str) -> Volume:
+    def open_path(
+        self, session: str, path: Path, name: str, metadata: ScanMetadata | None = None
+    ) -> Volume:
         """Read a scan and make it the session's open one.
 
         Args:
             session: token.
             path: of the file.
             name: shown to the person.
+            metadata: what CT-RATE's table says about it.
 
         Raises:
             BadVolume: the file cannot be used; the scan that was open stays open.
             BadRequest: the session has ended.
         """
         self._sessions.get(session)
-        return self._sessions.open(session, self.read(path, name))
+        return self._sessions.open(session, self.read(path, name, metadata))
 
     def open_volume(self, session: str, volume: Volume) -> Volume:
         """Make a volume the session's open scan; raises BadRequest where the session has ended."""
         return self._sessions.open(session, volume)
 
-    def read(self, path: Path, name: str) -> Volume:
+    def read(self, path: Path, name: str, metadata: ScanMetadata | None = None) -> Volume:
         """Read a scan within the limits, without opening it; raises BadVolume."""
         largest = self._settings.max_upload_mb * 2**20
         if path.is_file() and path.stat().st_size > largest:
@@ -106,7 +110,7 @@ class Service:
         limits = Limits(
             max_bytes=max(Limits().max_bytes, largest), max_voxels=self._settings.max_voxels
         )
-        return read_volume(path, name, limits)
+        return read_volume(path, name, limits, metadata)
 
     def samples(self) -> tuple[SampleCard, ...]:
         """The gallery."""
@@ -125,13 +129,16 @@ class Service:
     def model_view(self, session: str) -> Volume:
         """What the encoder sees, as a volume in HU; its notes say what was done to the scan.
 
+        The encoder is the one that the last report on the scan was written with; before any
+        report, the default variant's.
+
         Raises:
             BadRequest: there is no open scan, or the session has ended.
             MissingWeights: the encoder, whose grid it is, is not here.
         """
         volume = self._sessions.begin(session)
         try:
-            grid = self.engine.grid(volume, SHIPPED_ENCODER)
+            grid = self.engine.grid(volume, self._encoder_of(self.last_report(session)))
             return self.engine.cache.get(
                 (volume.sha256, "view", grid.spec.id),
                 lambda: grid.to_volume(),
@@ -139,6 +146,15 @@ class Service:
             )
         finally:
             self._sessions.finish(session, volume, None)
+
+    def _encoder_of(self, report: Report | None) -> str:
+        if report is not None:
+            return str(report.provenance["encoder"])
+        try:
+            config = self._store.config(self._settings.default_variant)
+        except Rad3dError:
+            return SHIPPED_ENCODER
+        return config.encoder or SHIPPED_ENCODER
 
     def variants(self) -> tuple[VariantStatus, ...]:
         """Every language model in every mode: ready, or with the reason and the command."""

@@ -159,7 +159,9 @@ def rescaled(decoded: Decoded, metadata: ScanMetadata) -> Decoded:
             f"The values are in HU already, so the {stated} of the metadata table were not applied."
         )
         return replace(decoded, notes=(*decoded.notes, Note("info", "already_hu", text)))
-    values, low, high, invalid = to_hounsfield(decoded.values, metadata.slope, metadata.intercept)
+    values, low, high, invalid = to_hounsfield(
+        decoded.values, float(metadata.slope), float(metadata.intercept)
+    )
     text = f"Rescaled by the {stated} of the metadata table; values from {low:.4g} to {high:.4g}."
     return replace(
         decoded,
