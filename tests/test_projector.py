@@ -15,6 +15,7 @@ from rad3d.model.projector import (
     TransformerProjector,
     build_projector,
     clipcap_state_dict,
+    projector_from_clipcap,
 )
 from rad3d.registry import PROJECTORS
 
@@ -83,6 +84,39 @@ def test_a_whole_clipcap_state_dict_loads_strictly(reference: dict[str, torch.Te
     projector = TransformerProjector(530, 64, layers=2)
     projector.load_state_dict(clipcap_state_dict(whole), strict=True)
     torch.testing.assert_close(projector.prefix_const.data, reference["weights/prefix_const"])
+
+
+def test_sizes_are_told_by_a_clipcap_state_dict(reference: dict[str, torch.Tensor]) -> None:
+    for prefix in ("", "clip_project."):
+        projector = projector_from_clipcap(_weights(reference, prefix))
+        output = projector(reference["io/input"])
+        torch.testing.assert_close(output, reference["io/output"], atol=1e-5, rtol=0)
+    other = TransformerProjector(20, 32, prefix_length=5, clip_length=3, layers=4, heads=2)
+    again = projector_from_clipcap(other.state_dict(), heads=2)
+    x = torch.randn(2, 20)
+    assert torch.equal(again(x), other(x))
+
+
+def test_what_is_no_clipcap_mapper_is_refused(reference: dict[str, torch.Tensor]) -> None:
+    state = _weights(reference)
+    for wrong in (
+        {},
+        {"model.0.weight": torch.zeros(2, 2)},
+        state | {"surprise": torch.zeros(1)},
+        {k: v for k, v in state.items() if k != "transformer.layers.1.norm2.bias"},
+        state | {"linear.weight": torch.zeros(630, 530)},
+    ):
+        with pytest.raises(BadRequest, match="ClipCap"):
+            projector_from_clipcap(wrong)
+
+
+@pytest.mark.parametrize(
+    ("dim_input", "width", "layers"), [(530, 1024, 8), (512, 4096, 8), (530, 1600, 8), (30, 64, 3)]
+)
+def test_parameters_follow_the_closed_form(dim_input: int, width: int, layers: int) -> None:
+    with torch.device("meta"):
+        found = _count(TransformerProjector(dim_input, width, layers=layers))
+    assert found == 10 * width * (dim_input + 1) + 10 * width + layers * (8 * width**2 + 8 * width)
 
 
 def test_a_missing_key_is_not_forgiven(reference: dict[str, torch.Tensor]) -> None:

@@ -243,3 +243,31 @@ def clipcap_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if key.startswith(CLIPCAP_PREFIX)
     }
     return mapper or dict(state)
+
+
+def projector_from_clipcap(state: Mapping[str, Tensor], heads: int = 8) -> TransformerProjector:
+    """A projector with the sizes and weights of a ClipCap-style state dict, loaded strictly.
+
+    Args:
+        state: of a bare mapper or of a whole ClipCap model.
+        heads: of its attention, which no tensor tells.
+
+    Raises:
+        BadRequest: it holds no transformer mapper, or anything besides one.
+    """
+    mapper = clipcap_state_dict(state)
+    try:
+        prefix_length, width = mapper["prefix_const"].shape
+        rows, dim_input = mapper["linear.weight"].shape
+        layers = {key.split(".")[2] for key in mapper if key.startswith("transformer.layers.")}
+        projector = TransformerProjector(
+            dim_input, width, prefix_length, rows // width, len(layers), heads
+        )
+        projector.load_state_dict(mapper, strict=True)
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise BadRequest(
+            f"This is no ClipCap transformer mapper ({str(error).splitlines()[-1].strip()}).",
+            "Give the state dict of a TransformerMapper, or of a whole ClipCap model.",
+            code="not_clipcap",
+        ) from error
+    return projector
