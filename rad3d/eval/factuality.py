@@ -9,6 +9,7 @@ a finding is denied, moved, added or left out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -35,6 +36,13 @@ SIZE_TOLERANCE = 0.3
 """A size is right within 3 mm or 30% of the reference, whichever is more."""
 
 
+_QUALIFIED = re.compile(
+    r"\b(?:other|apart|aside|except|besides|further|additional|new|newly|enlarged|patholog\w*"
+    r"|suspicious|significant\w*|sizable|mass|infiltrat\w*)\b"
+)
+"""Denials that leave room for the finding: "no pathologic lymph node", "apart from this none"."""
+
+
 @dataclass(frozen=True)
 class Match:
     """What became of one finding.
@@ -58,7 +66,10 @@ class Match:
 
 @dataclass(frozen=True)
 class Stated:
-    """One finding as one report states it, gathered from all its sentences."""
+    """One finding as one report states or denies it, gathered from all its sentences.
+
+    ``firm`` is False for denials that all leave room for the finding.
+    """
 
     label: str
     sides: frozenset[str] = frozenset()
@@ -66,6 +77,7 @@ class Stated:
     size_mm: float | None = None
     severity: str | None = None
     sentence: str = ""
+    firm: bool = True
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,8 @@ def statement_of(mentions: Iterable[Mention]) -> Statement:
 
 
 def _gathered(label: str, mentions: Sequence[Mention]) -> Stated:
+    firm = [m for m in mentions if m.present or not _QUALIFIED.search(m.sentence.lower())]
+    mentions = firm or mentions
     sizes = [m.size_mm for m in mentions if m.size_mm is not None]
     return Stated(
         label,
@@ -97,6 +111,7 @@ def _gathered(label: str, mentions: Sequence[Mention]) -> Stated:
         max(sizes, default=None),
         next((m.severity for m in mentions if m.severity), None),
         mentions[0].sentence,
+        bool(firm),
     )
 
 
@@ -134,14 +149,14 @@ def _matches(reference: Statement, prediction: Statement) -> Iterator[Match]:
         true, said = reference.present.get(label), prediction.present.get(label)
         denied = prediction.denied.get(label)
         if true and said:
-            if denied and label not in reference.denied and _may_be_one_place(said, denied):
+            if denied and label not in reference.denied and _contradicts(denied, said):
                 yield Match(
                     "contradictory", label, true.sentence, denied.sentence,
                     f"also states it: {said.sentence}",
                 )  # fmt: skip
             else:
                 yield _compared(true, said)
-        elif true and denied and _may_be_one_place(true, denied):
+        elif true and denied and _contradicts(denied, true):
             yield Match("contradictory", label, true.sentence, denied.sentence, "denies it")
         elif true:
             yield Match("omitted", label, true.sentence)
@@ -152,9 +167,10 @@ def _matches(reference: Statement, prediction: Statement) -> Iterator[Match]:
             yield Match("hallucinated", label, sentence, said.sentence, detail)
 
 
-def _may_be_one_place(a: Stated, b: Stated) -> bool:
-    """Whether two statements can be about the same place: a side left open is any side."""
-    return not a.sides or not b.sides or bool(a.sides & b.sides)
+def _contradicts(denied: Stated, stated: Stated) -> bool:
+    """Whether a firm denial can be about the same place; a side left open is any side."""
+    one_place = not denied.sides or not stated.sides or bool(denied.sides & stated.sides)
+    return denied.firm and one_place
 
 
 def _compared(true: Stated, said: Stated) -> Match:
