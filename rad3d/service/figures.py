@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
+from rad3d.eval.classifier import ClassifierCard
 from rad3d.eval.compare import Difference
 from rad3d.eval.registry import MetricRow
 from rad3d.eval.resampling import Estimate
@@ -92,24 +94,6 @@ class Reference:
     shown: str
     sample_set: str
     estimate: Estimate
-
-
-@dataclass(frozen=True)
-class LabelQuality:
-    """What the classifier reaches on one label."""
-
-    label: str
-    auroc: Estimate
-    average_precision: Estimate
-    positives: int
-
-
-@dataclass(frozen=True)
-class CalibrationBin:
-    """Cases whose probabilities lie together: mean probability, share that is positive, and n."""
-
-    probability: float
-    share: Estimate
 
 
 def study_figure(
@@ -313,9 +297,7 @@ def forest_figure(
         abs(end) for d in ordered for end in (d.low, d.high, d.value) if not math.isnan(end)
     ] or [0.1]
     reach = max(*ends, 0.01) * 1.08
-    return rows_figure(
-        rows, _FOREST, f"Difference in {metric.name}", (-reach, reach), line_at=0.0
-    )
+    return rows_figure(rows, _FOREST, f"Difference in {metric.name}", (-reach, reach), line_at=0.0)
 
 
 _FOREST = (
@@ -346,43 +328,39 @@ def _difference_row(
     )
 
 
-def classifier_figure(labels: Sequence[LabelQuality]) -> go.Figure:
+def classifier_figure(card: ClassifierCard) -> go.Figure:
     """AUROC and average precision of each label with intervals, best AUROC at the top."""
     ordered = sorted(
-        labels, key=lambda q: -q.auroc.value if not math.isnan(q.auroc.value) else math.inf
+        card.labels.items(),
+        key=lambda item: math.inf if math.isnan(item[1].auroc.value) else -item[1].auroc.value,
     )
     rows = [
         Row(
-            f"{q.label} ({q.positives})",
+            f"{label} ({q.positives})",
             f"{_two(q.auroc)} · {_two(q.average_precision)}",
             tuple(
-                (
-                    name,
-                    e.value,
-                    e.low,
-                    e.high,
-                    f"<b>{q.label}</b>, {q.positives} cases<br>{name} {e}",
-                )
+                (name, e.value, e.low, e.high, f"<b>{label}</b>, {q.positives} cases<br>{name} {e}")
                 for name, e in (("AUROC", q.auroc), ("Average precision", q.average_precision))
                 if not math.isnan(e.value)
             ),
         )
-        for q in ordered
+        for label, q in ordered
     ]
     series = (Series("AUROC", ACCENT, "diamond"), Series("Average precision", SECOND, "circle"))
-    return rows_figure(rows, series, "", (0, 1.005), line_at=0.5)
+    return rows_figure(rows, series, "", (0, 1.005))
 
 
-def calibration_figure(curves: Mapping[str, Sequence[CalibrationBin]]) -> go.Figure:
-    """Share of positive cases against the stated probability; the diagonal is perfect.
+def calibration_figure(cards: Mapping[str, ClassifierCard]) -> go.Figure:
+    """Share of positive cases against the stated probability; on the diagonal it is honest.
 
     Args:
-        curves: name, with its error in words, -> bins.
+        cards: name of the sample set -> its card.
     """
+    room = 24 * len(cards)
     figure = base(
-        420,
-        {"height": 380 + 24 * len(curves)},
-        margin={"l": 58, "r": 10, "t": 8, "b": 64 + 24 * len(curves)},
+        430 + room,
+        {"height": 380 + room},
+        margin={"l": 58, "r": 10, "t": 8, "b": 64 + room},
     )
     figure.add_scatter(
         x=[0, 1],
@@ -392,22 +370,18 @@ def calibration_figure(curves: Mapping[str, Sequence[CalibrationBin]]) -> go.Fig
         hoverinfo="skip",
         showlegend=False,
     )
-    for (name, bins), style in zip(
-        curves.items(),
-        (Series("", ACCENT, "diamond"), Series("", SECOND, "circle"), Series("", QUIET, "square")),
-        strict=False,
-    ):
+    for (name, card), style in zip(cards.items(), cycle(_CURVES), strict=False):
+        error = card.macro["calibration_error"]
+        shares = [b.share for b in card.bins]
         figure.add_scatter(
-            x=[b.probability for b in bins],
-            y=[b.share.value for b in bins],
+            x=[b.probability for b in card.bins],
+            y=[share.value for share in shares],
             mode="lines+markers",
-            name=name,
+            name=f"{name}, error {error.value:.3f}",
             line={"color": style.color, "width": 2},
             marker={"color": style.color, "symbol": style.symbol, "size": 9},
-            error_y=interval_bars(
-                [(b.share.value, b.share.low, b.share.high) for b in bins], style.color
-            ),
-            customdata=[["", "", "", b.share.n] for b in bins],
+            error_y=interval_bars([(e.value, e.low, e.high) for e in shares], style.color),
+            customdata=[["", "", "", share.n] for share in shares],
             hovertemplate=(
                 "stated %{x:.2f}, positive %{y:.2f}<br>%{customdata[3]} decisions<extra></extra>"
             ),
@@ -416,6 +390,9 @@ def calibration_figure(curves: Mapping[str, Sequence[CalibrationBin]]) -> go.Fig
     figure.update_xaxes(**frame, title={"text": "Stated probability", "standoff": 8})
     figure.update_yaxes(**frame, title={"text": "Share of positive cases", "standoff": 8})
     return figure
+
+
+_CURVES = (Series("", ACCENT, "diamond"), Series("", SECOND, "circle"), Series("", QUIET, "square"))
 
 
 def count(number: int) -> str:

@@ -17,7 +17,7 @@ from rad3d.eval.scorecard import Scorecard
 from rad3d.labels import LABELS
 from rad3d.service.evaluation_types import EvaluationRun, Key, Verdict
 from rad3d.service.figures import Point, Reference
-from rad3d.service.systems import LOOKUP, OF_RUN, System, system_of
+from rad3d.service.systems import LOOKUP, OF_RUN, PLUS, System, system_of
 
 T = TypeVar("T")
 
@@ -71,6 +71,15 @@ class StudyView:
             if name == sample_set and (controls or not self.systems[system].control)
         ]
 
+    def beside(self, sample_set: str, system: str) -> list[Scorecard]:
+        """What a system is compared with: all but the controls of other variants."""
+        own = system.split(PLUS)[0]
+        return [
+            card
+            for card in self.on(sample_set)
+            if not (self.systems[card.name].of_variant and card.name.split(PLUS)[0] != own)
+        ]
+
     def metrics(self, sample_set: str = "") -> tuple[MetricRow, ...]:
         """The metrics that were scored, in the table's order."""
         scored = {
@@ -98,7 +107,7 @@ class StudyView:
         """
 
         def compute() -> tuple[Difference, ...]:
-            cards = [c for c in self.on(sample_set) if metric in c.estimates]
+            cards = [c for c in self.beside(sample_set, baseline) if metric in c.estimates]
             first = next((card for card in cards if card.name == baseline), None)
             if first is None:
                 return ()
@@ -156,10 +165,10 @@ class StudyView:
         )
 
     def label_f1(self, sample_set: str) -> dict[str, dict[str, float]]:
-        """System -> label -> F1 on a set."""
+        """System -> label -> F1 on a set; controls of single variants are left out."""
         return {
             card.name: {label: card.per_label[label]["f1"] for label in LABELS}
-            for card in self.on(sample_set)
+            for card in self.beside(sample_set, "")
         }
 
     def positives(self, sample_set: str) -> dict[str, int]:

@@ -6,7 +6,7 @@ a control, and a plain word for a control on its own (``"lookup"``) or somebody'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,6 +64,11 @@ class System:
         return bool(self.mode) and not self.control
 
     @property
+    def of_variant(self) -> bool:
+        """Whether it is a variant under a control."""
+        return bool(self.mode and self.control)
+
+    @property
     def short(self) -> str:
         """For narrow columns: ``"Phantom L · V-3" -> "L V-3"``."""
         return self.shown.replace("Phantom ", "").replace(" · ", " ")
@@ -92,6 +97,31 @@ def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
     if control:
         shown += f", {CONTROL_NAMES.get(control, control)}"
     return System(name, shown + at + run, model_name(llm), mode, control, **known)
+
+
+WRITTEN_CONTROLS = ("logits-only", "image-zero")
+"""Controls for which a variant writes its reports anew."""
+
+
+def expected_seconds(
+    costs: Mapping[str, Mapping[str, Any]],
+    variants: Sequence[str],
+    controls: Sequence[str],
+    cases: int,
+) -> float:
+    """How long a run will take where reports take as long as they did; 0 where nothing is known.
+
+    Args:
+        costs: of an earlier run; a variant without ``seconds`` is taken to be like the slowest.
+        variants, controls: ids.
+        cases: of all sample sets together.
+    """
+    known = {name: float(cost["seconds"]) for name, cost in costs.items() if cost.get("seconds")}
+    if not known:
+        return 0.0
+    slowest = max(known.values())
+    rounds = 1 + sum(control in WRITTEN_CONTROLS for control in controls)
+    return cases * rounds * sum(known.get(variant, slowest) for variant in variants)
 
 
 def model_name(llm: str) -> str:

@@ -34,6 +34,16 @@ _START = """
 """
 
 
+def module_script(module: str, arguments: str) -> str:
+    """The script that starts a component: imports ``static/<module>`` and calls its ``mount``.
+
+    Args:
+        module: file name.
+        arguments: what ``mount`` gets after the element, of ``props, watch, trigger, root``.
+    """
+    return _START % {"module": module, "arguments": arguments}
+
+
 def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
     """Own HTML without Gradio's typography; ``value`` is already escaped. Output only."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None)
@@ -46,7 +56,7 @@ def volume_viewer() -> gr.HTML:
     """
     return gr.HTML(
         html_template='<div class="r3-viewer"></div>',
-        js_on_load=_START % {"module": "viewer.js", "arguments": "props, watch, root"},
+        js_on_load=module_script("viewer.js", "props, watch, root"),
         presets=[asdict(window) for window in WINDOWS],
         apply_default_css=False,
         elem_id="viewer",
@@ -63,7 +73,7 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
     ]
     source = gr.HTML(
         html_template='<div class="r3-source"></div>',
-        js_on_load=_START % {"module": "source.js", "arguments": "props, trigger, root"},
+        js_on_load=module_script("source.js", "props, trigger, root"),
         samples=cards,
         max_mb=settings.max_upload_mb,
         apply_default_css=False,
@@ -83,7 +93,7 @@ def report_sheet(value: dict[str, str]) -> gr.HTML:
     return gr.HTML(
         value=value,
         html_template="${value ? value.html : ''}",
-        js_on_load=_START % {"module": "report.js", "arguments": "props"},
+        js_on_load=module_script("report.js", "props"),
         apply_default_css=False,
         elem_id="report",
     )

@@ -1,0 +1,530 @@
+"""Event handlers of the evaluation tab: thin, one service call each, errors as one sentence."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rad3d.errors import BadRequest
+from rad3d.registry import lookup
+from rad3d.service.evaluation_sets import SAMPLE_SETS
+from rad3d.service.evaluation_types import (
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    SetSpec,
+)
+from rad3d.service.figures import Against
+from rad3d.service.study_view import StudyView, view_of
+from rad3d.service.systems import OF_RUN, expected_seconds
+from rad3d.ui import evaluation_cases as cases
+from rad3d.ui import evaluation_figures as figures
+from rad3d.ui import evaluation_render, render, uploads
+from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of, throttled
+from rad3d.ui.evaluation_views import (
+    EMPTY,
+    NO_FIGURE,
+    Content,
+    Look,
+    content_of,
+    run_choices,
+    system_choices,
+)
+from rad3d.ui.handlers import Handlers, sentence
+from rad3d.ui.sessions import Sessions
+
+if TYPE_CHECKING:
+    from rad3d.service.evaluation import Evaluations
+
+Start = Callable[[threading.Event, str], Iterator[EvaluationEvent]]
+Handler = Callable[..., tuple[Any, ...]]
+
+_KEPT_RUNS = 6
+_SECONDS_BETWEEN_UPDATES = 0.4
+_UNFINISHED = ("running", "cancelled", "failures")
+
+
+class EvaluationHandlers:
+    """The handlers, bound to the evaluations of one service."""
+
+    def __init__(self, evaluations: Evaluations, sessions: Sessions, report: Handlers) -> None:
+        self._evaluations = evaluations
+        self._sessions = sessions
+        self._report = report
+        self._stops = Stops()
+        self._serial = itertools.count(1)
+        self._runs: OrderedDict[tuple[str, str], EvaluationRun] = OrderedDict()
+        self._views: OrderedDict[tuple[str, str, str], StudyView] = OrderedDict()
+        self._lock = threading.Lock()
+
+    # -- looking at a run --------------------------------------------------------------------
+
+    def open_tab(self, opened: bool, request: gr.Request) -> tuple[Any, ...]:
+        """The tab was chosen: the first time, show the last run."""
+        if opened:
+            return tuple(gr.skip() for _ in range(_N_OPENED))
+        owner = self._owner(request)
+        try:
+            runs = self._evaluations.runs(owner)
+            chosen = runs[0].id if runs else ""
+            return (True, *self._picked(chosen, owner))
+        except Exception as error:
+            empty = (gr.skip(), gr.skip(), render.notice(sentence(error)), gr.skip())
+            return (True, *empty, *EMPTY.outputs(), *self._no_cases())
+
+    def pick_run(self, run_id: str, request: gr.Request) -> tuple[Any, ...]:
+        """Another run was chosen."""
+        try:
+            return self._picked(run_id, self._owner(request))
+        except Exception as error:
+            return self._refused(sentence(error))
+
+    def look(
+        self,
+        run_id: str,
+        other_id: str,
+        sample_set: str,
+        metric: str,
+        table: str,
+        against: Against,
+        baseline: str,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """Show the run as the controls ask for, and the other run's systems beside it."""
+        owner = self._owner(request)
+        try:
+            run, view = self._view(run_id, other_id, owner)
+            look = Look(sample_set, metric, table, against, baseline).fitted(view)
+            return ("", *content_of(run, view, look).outputs())
+        except Exception as error:
+            return (render.notice(sentence(error)), *Content().outputs())
+
+    def choose_table(
+        self, run_id: str, other_id: str, sample_set: str, table: str, request: gr.Request
+    ) -> str:
+        """Another family of metrics."""
+        _, view = self._view(run_id, other_id, self._owner(request))
+        return evaluation_render.leaderboard(view, sample_set, table)
+
+    def choose_against(
+        self, run_id: str, other_id: str, metric: str, against: Against, request: gr.Request
+    ) -> dict[str, Any]:
+        """Another cost on the x axis."""
+        _, view = self._view(run_id, other_id, self._owner(request))
+        return figures.study(view, metric, against) or NO_FIGURE
+
+    def choose_baseline(
+        self,
+        run_id: str,
+        other_id: str,
+        sample_set: str,
+        metric: str,
+        baseline: str,
+        request: gr.Request,
+    ) -> dict[str, Any]:
+        """Another system to compare with."""
+        _, view = self._view(run_id, other_id, self._owner(request))
+        return figures.forest(view, sample_set, metric, baseline) or NO_FIGURE
+
+    def _picked(self, run_id: str, owner: str) -> tuple[Any, ...]:
+        """Both pickers, the notice, the content and the first case of a run."""
+        runs = self._evaluations.runs(owner)
+        shown = run_choices(runs)
+        others = [("No other run", ""), *(each for each in shown if each[1] != run_id)]
+        pickers = (
+            gr.update(choices=shown, value=run_id or None),
+            gr.update(choices=others, value=""),
+        )
+        resumable = any(r.id == run_id and r.status in _UNFINISHED for r in runs)
+        if not run_id:
+            return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self._no_cases())
+        run, view = self._view(run_id, "", owner)
+        if not view.sets:
+            text = "Nothing of this run has been scored yet. Resume it below."
+            content = (render.notice(text, "info"), gr.update(visible=resumable))
+            return (*pickers, *content, *EMPTY.outputs(), *self._no_cases())
+        look = Look().fitted(view)
+        return (
+            *pickers,
+            "",
+            gr.update(visible=resumable),
+            *content_of(run, view, look).outputs(),
+            *self._cases(run_id, "", owner, look.baseline, look.sample_set, "worst", "", ""),
+        )
+
+    def _refused(self, text: str) -> tuple[Any, ...]:
+        skipped = tuple(gr.skip() for _ in range(_N_OPENED - 4))
+        return (gr.skip(), gr.skip(), render.notice(text), *skipped)
+
+    # -- cases -------------------------------------------------------------------------------
+
+    def press_point(
+        self, run_id: str, other_id: str, order: str, event: gr.EventData, request: gr.Request
+    ) -> tuple[Any, ...]:
+        """A point, a cell or a name leads to its cases."""
+        return self._cases_or_notice(
+            run_id, other_id, request, event.system, event.set, order, event.label or "", ""
+        )
+
+    def press_name(
+        self,
+        run_id: str,
+        other_id: str,
+        sample_set: str,
+        order: str,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """A system's name in the leaderboard leads to its cases on the set that is shown."""
+        return self._cases_or_notice(
+            run_id, other_id, request, event.system, sample_set, order, "", ""
+        )
+
+    def list_cases(
+        self,
+        run_id: str,
+        other_id: str,
+        system: str,
+        sample_set: str,
+        order: str,
+        label: str,
+        chosen: str,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """The list under its controls; the chosen case stays where it is listed."""
+        return self._cases_or_notice(
+            run_id, other_id, request, system, sample_set, order, label, chosen
+        )
+
+    def press_case(
+        self,
+        run_id: str,
+        other_id: str,
+        system: str,
+        sample_set: str,
+        order: str,
+        label: str,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:
+        """A case of the list."""
+        return self._cases_or_notice(
+            run_id, other_id, request, system, sample_set, order, label, str(event.case)
+        )
+
+    def step(self, forward: int) -> Handler:
+        """The handler of the next (1) or previous (-1) button."""
+
+        def handle(
+            run_id: str,
+            other_id: str,
+            system: str,
+            sample_set: str,
+            order: str,
+            label: str,
+            chosen: str,
+            request: gr.Request,
+        ) -> tuple[Any, ...]:
+            try:
+                _, view = self._view(run_id, other_id, self._owner(request))
+                ids = cases.ordered_ids(view.cards[system, sample_set], order, label)
+                at = ids.index(chosen) + forward if chosen in ids else 0
+                chosen = ids[at % len(ids)] if ids else ""
+            except Exception as error:
+                return self._cases_refused(sentence(error))
+            return self._cases_or_notice(
+                run_id, other_id, request, system, sample_set, order, label, chosen
+            )
+
+        return handle
+
+    def open_scan(self, n_outputs: int) -> Handler:
+        """The handler that opens a case's scan in the report tab, its reference folded away.
+
+        Args:
+            n_outputs: how many components opening a scan writes to.
+        """
+
+        def handle(
+            run_id: str,
+            other_id: str,
+            system: str,
+            sample_set: str,
+            chosen: str,
+            request: gr.Request,
+        ) -> tuple[Any, ...]:
+            try:
+                run, _ = self._view(run_id, other_id, self._owner(request))
+                sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
+                if not sample.scan:
+                    raise BadRequest(
+                        "This case has no scan here: only its texts are known.",
+                        "Give the folder of the scans as a sample set.",
+                        code="no_scan",
+                    )
+            except Exception as error:
+                skipped = tuple(gr.skip() for _ in range(n_outputs))
+                return (gr.skip(), render.notice(sentence(error)), *skipped)
+            opened = self._report.open(
+                request,
+                lambda token: self._evaluations.open_scan(token, sample),
+                sample.reference,
+            )
+            return (gr.Tabs(selected="report"), "", *opened)
+
+        return handle
+
+    def describe(self, request: gr.Request) -> str:
+        """What was read from the opened scan and done to it."""
+        return self._report.describe(request)
+
+    def _cases_or_notice(
+        self, run_id: str, other_id: str, request: gr.Request, *choice: str
+    ) -> tuple[Any, ...]:
+        try:
+            return self._cases(run_id, other_id, self._owner(request), *choice)
+        except Exception as error:
+            return self._cases_refused(sentence(error))
+
+    def _cases(
+        self,
+        run_id: str,
+        other_id: str,
+        owner: str,
+        system: str,
+        sample_set: str,
+        order: str,
+        label: str,
+        chosen: str,
+    ) -> tuple[Any, ...]:
+        """Notice, the four controls, the list, the case and its id."""
+        run, view = self._view(run_id, other_id, owner)
+        if (system, sample_set) not in view.cards:
+            raise BadRequest(
+                f"{view.names.get(system, system)} was not evaluated on this set.",
+                "Choose another one.",
+                code="not_evaluated",
+            )
+        card = view.cards[system, sample_set]
+        ids = cases.ordered_ids(card, order, label)
+        chosen = chosen if chosen in ids else (ids[0] if ids else "")
+        shown = ""
+        if chosen:
+            own, other, title = system.partition(OF_RUN)
+            source = self._run(other_id, owner) if other and title else run
+            case = self._evaluations.case(source, own, sample_set, chosen)
+            figures_of = next(each for each in card.cases if each.id == chosen)
+            place = (ids.index(chosen) + 1, len(ids))
+            shown = cases.case_view(
+                case.sample, case.prediction, case.score, figures_of, place, view.names[system]
+            )
+        return (
+            "",
+            gr.update(choices=system_choices(view, sample_set), value=system),
+            gr.update(choices=[(s.name, s.id) for s in view.sets], value=sample_set),
+            label,
+            cases.case_list(card, ids, chosen, label),
+            shown,
+            chosen,
+        )
+
+    def _no_cases(self) -> tuple[Any, ...]:
+        return ("", gr.skip(), gr.skip(), "", "", "", "")
+
+    def _cases_refused(self, text: str) -> tuple[Any, ...]:
+        return (render.notice(text), *(gr.skip() for _ in range(_N_CASES - 1)))
+
+    # -- running -----------------------------------------------------------------------------
+
+    def begin(self, request: gr.Request) -> tuple[Any, ...]:
+        """Run or resume was pressed: arm the stop signal and say that it waits for its turn."""
+        self._stops.arm(self._sessions.token(request))
+        return (render.progress("Waiting for its turn"), "", *_running(True))
+
+    def run(
+        self,
+        variants: list[str],
+        sets: list[str],
+        controls: list[str],
+        limit: int,
+        file: dict[str, Any] | None,
+        references: str,
+        layout: str,
+        path: str,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:
+        """Evaluate what was chosen; the page follows, and shows the run at its end.
+
+        Values come as the browser sent them: the component would throw away the file's name.
+        """
+
+        def start(stop: threading.Event, owner: str) -> Iterator[EvaluationEvent]:
+            specs = self._specs(sets, layout, path)
+            asked = EvaluationRequest(
+                tuple(specs), tuple(variants), tuple(controls), limit=int(limit), owner=owner
+            )
+            if not file:
+                return self._evaluations.start(asked, stop)
+            with uploads.taken(str(file.get("path"))) as taken:
+                own = SetSpec(
+                    "predictions",
+                    str(taken),
+                    references=references if references in SAMPLE_SETS else "",
+                    name=Path(str(file.get("orig_name") or "predictions")).stem,
+                )
+                # Everything is read here, before the upload is deleted.
+                return self._evaluations.start(replace(asked, sets=(*specs, own)), stop)
+
+        yield from self._followed(start, request)
+
+    def _specs(self, sets: list[str], layout: str, path: str) -> list[SetSpec]:
+        """The chosen sample sets; a folder only where the operator allows one."""
+        specs = [SetSpec(lookup("sample set", SAMPLE_SETS, each).id) for each in sets]
+        if path.strip():
+            layouts = {row.id: row for row in self._evaluations.layouts()}
+            specs.append(SetSpec(lookup("layout", layouts, layout).id, path.strip()))
+        return specs
+
+    def estimate(
+        self,
+        variants: list[str],
+        sets: list[str],
+        controls: list[str],
+        limit: int,
+        request: gr.Request,
+    ) -> str:
+        """How long what is chosen will take, from what reports took in the last run."""
+        owner = self._owner(request)
+        found = [SAMPLE_SETS[name].n for name in sets]
+        cases = sum(min(limit or n, n) for n in found)
+        runs = self._evaluations.runs(owner)
+        costs = self._run(runs[0].id, owner).costs if runs else {}
+        writing = [row for row in self._evaluations.controls() if row.id in controls]
+        seconds = expected_seconds(costs, variants, [row.id for row in writing], cases)
+        if not variants or not cases:
+            return ""
+        known = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""
+        return f'<p class="r3-fine">{len(variants)} variants on {cases} cases{known}.</p>'
+
+    def resume(self, run_id: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Go on with a run that was stopped; what it has written is kept."""
+        yield from self._followed(
+            lambda stop, owner: self._evaluations.resume(run_id, stop, owner), request
+        )
+
+    def _followed(self, start: Start, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        token = self._sessions.token(request)
+        stop = self._stops.of(token)
+        if stop is None:  # cancelled while it waited
+            yield self._resting("Cancelled before it began.", "info")
+            return
+        owner, meter, run_id = owner_of(token), Meter(), ""
+        try:
+            for event in throttled(start(stop, owner), _SECONDS_BETWEEN_UPDATES):
+                run_id = event.run_id
+                if event.stage != "done":
+                    yield (meter.line(event), gr.skip(), *_running(None), *_skipped())
+            self._forget(run_id)
+            text = "Cancelled. What was written is kept: Resume goes on from there."
+            notice = render.notice(text, "info") if stop.is_set() else ""
+            yield ("", notice, *_running(False), *self._picked(run_id, owner))
+        except Exception as error:
+            self._forget(run_id)
+            yield self._resting(sentence(error), "error")
+        finally:
+            stop.set()  # also where the tab was closed: the run stops at its next report
+
+    def cancel(self, request: gr.Request) -> str:
+        """Stop the run."""
+        self._stops.stop(self._sessions.token(request))
+        return render.progress("Stopping after the report that is being written")
+
+    def end(self, request: gr.Request) -> None:
+        """The browser tab was closed: its evaluation stops, and its session ends."""
+        self._stops.close(self._sessions.token(request))
+        self._report.end(request)
+
+    def _resting(self, text: str, level: str) -> tuple[Any, ...]:
+        return ("", render.notice(text, level), *_running(False), *_skipped())
+
+    # -- files -------------------------------------------------------------------------------
+
+    def download(self, run_id: str, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+        """The file itself as a value; nothing is written to the disk."""
+        serial = next(self._serial)
+        try:
+            run = self._run(run_id, self._owner(request))
+            made = self._evaluations.export(run, str(event.kind))
+        except Exception as error:
+            return {"serial": serial, "data": ""}, render.notice(sentence(error))
+        data = base64.b64encode(made.data).decode("ascii")
+        return {"serial": serial, "name": made.name, "type": made.media_type, "data": data}, ""
+
+    # -- runs kept in memory -------------------------------------------------------------------
+
+    def _owner(self, request: gr.Request) -> str:
+        return owner_of(self._sessions.token(request))
+
+    def _run(self, run_id: str, owner: str) -> EvaluationRun:
+        with self._lock:
+            if found := self._runs.get((run_id, owner)):
+                self._runs.move_to_end((run_id, owner))
+                return found
+        run = self._evaluations.load(run_id, owner)
+        if run.status != "running":
+            with self._lock:
+                self._runs[run_id, owner] = run
+                while len(self._runs) > _KEPT_RUNS:
+                    self._runs.popitem(last=False)
+        return run
+
+    def _view(self, run_id: str, other_id: str, owner: str) -> tuple[EvaluationRun, StudyView]:
+        run = self._run(run_id, owner)
+        other = self._run(other_id, owner) if other_id else None
+        key = (run_id, other_id, owner)
+        with self._lock:
+            if run.status != "running" and (found := self._views.get(key)):
+                self._views.move_to_end(key)
+                return run, found
+        view = view_of(run, other)
+        with self._lock:
+            self._views[key] = view
+            while len(self._views) > _KEPT_RUNS:
+                self._views.popitem(last=False)
+        return run, view
+
+    def _forget(self, run_id: str) -> None:
+        """A run has changed."""
+        with self._lock:
+            for kept in (self._runs, self._views):
+                for key in [key for key in kept if run_id in key[:2]]:
+                    del kept[key]  # type: ignore[arg-type]
+
+
+def _running(now: bool | None) -> tuple[Any, Any, Any]:
+    """Run, cancel and resume buttons."""
+    if now is None:
+        return gr.skip(), gr.skip(), gr.skip()
+    return (
+        gr.update(interactive=not now),
+        gr.update(interactive=now),
+        gr.update(interactive=not now),
+    )
+
+
+def _skipped() -> tuple[Any, ...]:
+    return tuple(gr.skip() for _ in range(_N_OPENED - 1))
+
+
+_N_CASES = 7
+_N_OPENED = 1 + 2 + 1 + 1 + len(Content().outputs()) + _N_CASES
+"""Outputs of :meth:`EvaluationHandlers.open_tab`: the flag, both pickers, the notice, the resume
+button, the content and the cases."""

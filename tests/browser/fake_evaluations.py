@@ -1,0 +1,204 @@
+"""A stand-in for :class:`rad3d.service.evaluation.Evaluations` over :mod:`browser.small_study`.
+
+It scores for real and writes nothing by a model: a run takes its predictions from the small study.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+from browser.fakes import FakeService, FakeStatus
+from browser.small_study import SKILL, small_cards, small_set, written
+
+from rad3d.errors import BadRequest
+from rad3d.eval.classifier import ClassifierCard, classifier_card
+from rad3d.eval.samples import Sample
+from rad3d.eval.scorecard import score_case
+from rad3d.labels import LABELS
+from rad3d.service.evaluation import (
+    CONTROLS,
+    LAYOUTS,
+    SAMPLE_SETS,
+    CaseView,
+    ControlRow,
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    Export,
+    Layout,
+    RunSummary,
+    SetCard,
+    SetSpec,
+)
+from rad3d.types import Volume
+
+SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
+TRAINED = {"v1": 9_000_000, "v3": 4_900_000, "linear": 190_000}
+
+
+class FakeEvaluations:
+    """See the module's docstring.
+
+    Args:
+        service: opens the scans of the cases.
+        n: cases of each set in the study.
+        pause: seconds that a run takes for one case.
+        empty: no study ships.
+        trusted: whether paths of this machine may be named.
+    """
+
+    def __init__(
+        self,
+        service: FakeService,
+        n: int = 24,
+        pause: float = 0.02,
+        empty: bool = False,
+        trusted: bool = True,
+    ) -> None:
+        self._service = service
+        self._pause = pause
+        self._trusted = trusted
+        self._runs: dict[str, EvaluationRun] = {} if empty else {"study": study_run(n)}
+        self._owners: dict[str, str] = {}
+
+    def sets(self) -> tuple[SetCard, ...]:
+        """The shipped sets."""
+        return tuple(
+            SetCard(s.id, s.name, s.description, s.domain, s.n, "Apache-2.0", 0)
+            for s in SAMPLE_SETS.values()
+        )
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """The real table, where paths are allowed."""
+        return tuple(LAYOUTS.values()) if self._trusted else ()
+
+    def controls(self) -> tuple[ControlRow, ...]:
+        """The real table."""
+        return tuple(CONTROLS.values())
+
+    def variants(self) -> tuple[FakeStatus, ...]:
+        """Those of the small study."""
+        return tuple(FakeStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
+
+    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
+        """Those that the owner may see, newest first."""
+        return tuple(
+            RunSummary(
+                run.id, run.title, run.created, run.revision, run.status,
+                tuple(run.sample_sets), len({key[0] for key in run.cards}), run.id == "study",
+            )
+            for run in reversed(self._runs.values())
+            if self._owners.get(run.id, owner) == owner
+        )  # fmt: skip
+
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run of the owner's."""
+        if run_id not in self._runs or self._owners.get(run_id, owner) != owner:
+            raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
+        return self._runs[run_id]
+
+    def start(
+        self, request: EvaluationRequest, cancel: threading.Event
+    ) -> Iterator[EvaluationEvent]:
+        """One system after the other, a pause for each case."""
+        run_id = f"run-{len(self._runs)}"
+        yield from self._go(run_id, request, cancel, {})
+
+    def resume(
+        self, run_id: str, cancel: threading.Event, owner: str = ""
+    ) -> Iterator[EvaluationEvent]:
+        """Go on with what is missing."""
+        run = self.load(run_id, owner)
+        yield from self._go(run_id, run.request, cancel, dict(run.cards))
+
+    def _go(
+        self, run_id: str, request: EvaluationRequest, cancel: threading.Event, cards: dict
+    ) -> Iterator[EvaluationEvent]:
+        if any(spec.source == "predictions" for spec in request.sets):
+            raise BadRequest("The file has no column 'id'.", "Name it.", code="bad_columns")
+        sets = {spec.source: small_set(spec.source, request.limit or 24) for spec in request.sets}
+        jobs = [(v, s) for v in request.variants for s in sets]
+        total, done = len(jobs) * 10, 10 * len(cards)
+        for key in jobs:
+            if key in cards:
+                continue
+            for _ in range(10):
+                if cancel.wait(self._pause):
+                    break
+                done += 1
+                yield EvaluationEvent("write", done, total, f"{key[0]} on {key[1]}", run_id)
+            if cancel.is_set():
+                break
+            _, _, made = small_cards(request.limit or 24, 100, [key[0]], [key[1]])
+            cards.update(made)
+            yield EvaluationEvent("score", done, total, key[0], run_id, card=made[key])
+        run = EvaluationRun(
+            id=run_id,
+            title="Own run",
+            created="2026-11-25T09:30:00",
+            revision="0123456789abcdef",
+            status="cancelled" if cancel.is_set() else "finished",
+            request=request,
+            sample_sets=sets,
+            cards=cards,
+            predictions={key: written(key[0], sets[key[1]]) for key in cards},
+        )
+        self._runs[run_id], self._owners[run_id] = run, request.owner
+        yield EvaluationEvent("done", total, total, "", run_id, run=run)
+
+    def case(self, run: EvaluationRun, system: str, set_id: str, case_id: str) -> CaseView:
+        """From the texts, as the real one."""
+        sample = next(s for s in run.sample_sets[set_id].samples if s.id == case_id)
+        written = run.predictions[system, set_id].predictions
+        prediction = next(p for p in written if p.id == case_id)
+        return CaseView(sample, prediction, score_case(sample, prediction))
+
+    def open_scan(self, session: str, sample: Sample) -> Volume:
+        """The first sample of the gallery, under the case's name."""
+        card = self._service.samples()[0]
+        return self._service.open_path(session, card.path, sample.id)
+
+    def export(self, run: EvaluationRun, kind: str) -> Export:
+        """A line of text."""
+        return Export(f"{run.id}.{kind}", "text/plain", f"{run.title}: {kind}\n".encode())
+
+
+def study_run(n: int) -> EvaluationRun:
+    """The small study as a run."""
+    sets, predictions, cards = small_cards(n)
+    costs = {
+        name: {
+            "parameters": SIZES[name.split("/")[0]],
+            "trainable": TRAINED[name.split("/")[1].split("+")[0]],
+            "seconds": 0.1 + SIZES[name.split("/")[0]] / 2e7 + 0.01 * len(name),
+        }
+        for name in SKILL
+        if "/" in name
+    }
+    return EvaluationRun(
+        id="study",
+        title="Study of the shipped variants",
+        created="2026-11-24T18:00:00",
+        revision="0123456789abcdef",
+        status="finished",
+        request=EvaluationRequest(tuple(SetSpec(name) for name in sets), tuple(SKILL)),
+        sample_sets=sets,
+        cards=cards,
+        predictions=predictions,
+        costs=costs,
+        classifier={name: _classifier(name, each.samples) for name, each in sets.items()},
+    )
+
+
+def _classifier(name: str, samples: tuple[Sample, ...]) -> ClassifierCard:
+    """Noisy probabilities of the known labels."""
+    truth = np.array([sample.labels for sample in samples])
+    rng = np.random.default_rng(len(name))
+    noise = 1.4 if name.endswith("in") else 2.0
+    logits = 3.0 * truth - 1.8 + rng.normal(0, noise, truth.shape)
+    return classifier_card(
+        "phantom-cnn", name, truth, 1 / (1 + np.exp(-logits)), np.full(len(LABELS), 0.5),
+        "phantom-calibration", draws=100,
+    )  # fmt: skip
