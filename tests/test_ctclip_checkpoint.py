@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
 from rad3d.registry import ENCODERS
+from rad3d.service.service import Service
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, GenerationOptions, Volume
 from rad3d.volume.grid import to_grid
@@ -410,6 +412,30 @@ def test_the_one_engine_writes_reports_with_it(models: Path) -> None:
         to_grid(scan(), SMALL.grid()).values
     )
     np.testing.assert_array_equal(engine.features(scan(), "ct-clip").pooled, seen.pooled)
+
+
+def test_the_app_shows_what_the_encoder_that_was_used_saw(models: Path) -> None:
+    service = Service(Settings(models_dir=models, default_variant="phantom-s/v3"))
+    session = service.new_session()
+    service.open_volume(session, scan())
+    view = service.model_view(session)
+    assert view.shape == SMALL.grid().shape
+    assert "LPS" in view.notes[0].text
+    grid = to_grid(scan(), SMALL.grid())
+    # (slice, x, y) towards Left and Posterior -> (x, y, slice) towards Right and Anterior.
+    expected = np.rint(grid.values.transpose(1, 2, 0)[::-1, ::-1] * 1000)
+    assert np.abs(view.hu - expected).max() <= 1
+
+
+def test_after_a_report_the_view_is_that_of_its_encoder(models: Path) -> None:
+    service = Service(Settings(models_dir=models, default_variant="phantom-m/v3"))
+    session = service.new_session()
+    service.open_volume(session, scan())
+    with pytest.raises(MissingWeights):  # no default variant, and no shipped encoder, in here
+        service.model_view(session)
+    options = GenerationOptions(max_new_tokens=4)
+    list(service.generate(session, "phantom-s/v3", options, threading.Event()))
+    assert service.model_view(session).shape == SMALL.grid().shape
 
 
 def test_a_variant_whose_encoder_is_not_here_names_the_command_that_brings_it(
