@@ -48,5 +48,14 @@ class BadRequest(Rad3dError):
     """An option is out of range or two options contradict each other."""
 
 
+class DiskFull(Rad3dError):
+    """This machine has no room for a file; nothing is wrong with the file."""
+
+    def __init__(self, problem: str = "The disk of the machine that runs this is full.") -> None:
+        super().__init__(
+            problem, "Try again later, or tell the person who runs it.", code="disk_full"
+        )
+
+
 class Cancelled(Rad3dError):
     """The person stopped the run."""

@@ -1,4 +1,7 @@
-"""Per-person state: kept apart, bounded in bytes and time, freed when the person leaves."""
+"""Per-person state: kept apart, bounded in bytes and time, freed when the person leaves.
+
+Time is counted by a clock that nobody can set and that goes on while the machine sleeps.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,12 @@ from dataclasses import dataclass, field
 
 from rad3d.errors import BadRequest
 from rad3d.types import Report, Volume
+
+
+def since_boot() -> float:
+    """Seconds that neither a set clock nor a sleeping machine changes."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere sleep may not count
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass
@@ -47,7 +56,7 @@ class SessionStore:
         idle_seconds: float,
         max_bytes: int,
         on_free: Callable[[str], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = since_boot,
     ) -> None:
         self._idle, self._max_bytes = idle_seconds, max_bytes
         self._on_free, self._clock = on_free, clock
@@ -89,6 +98,11 @@ class SessionStore:
                 "This session has ended.", "Reload the page to start anew.", code="no_session"
             )
         return session
+
+    def knows(self, token: str) -> bool:
+        """Whether a session is alive; does not count as a use of it."""
+        with self._lock:
+            return token in self._sessions
 
     def end(self, token: str) -> None:
         """Free everything of a session; an unknown token is fine."""

@@ -36,8 +36,17 @@ class Sessions:
             raise BadRequest("This request belongs to no session.", "Reload the page.")
         with self._lock:
             if tab not in self._tokens:
+                self._drop_ended()
                 self._tokens[tab] = self._service.new_session()
             return self._tokens[tab]
+
+    def _drop_ended(self) -> None:
+        """Forget the tabs that never said goodbye and whose sessions have ended for being idle."""
+        for tab, token in list(self._tokens.items()):
+            if not self._service.knows(token):
+                del self._tokens[tab]
+                self._stops.pop(token, None)
+                self._waiting.pop(token, None)
 
     def renew(self, request: gr.Request) -> str:
         """A new token for the tab, after the service ended its session for being idle."""

@@ -111,6 +111,13 @@ class FakeService:
         self._volumes.pop(session, None)
         self._reports.pop(session, None)
 
+    def knows(self, session: str) -> bool:
+        """Whether a session is alive."""
+        return session in self._volumes
+
+    def sweep(self) -> None:
+        """Sessions of the stand-in do not age."""
+
     @property
     def open_sessions(self) -> tuple[str, ...]:
         """Tokens that are alive."""

@@ -1,0 +1,137 @@
+"""Who may use the models next: first come, first served, with an honest waiting time.
+
+Nothing blocks here: a face asks its :class:`Turn` again and again whether it is ready, so that
+waiting costs no thread and ends at once when a person leaves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rad3d.errors import BadRequest
+
+REMEMBERED = 20
+"""Finished runs whose mean length the estimate is made from."""
+
+SHORTEST_RUN_S = 0.2
+"""A run that ended sooner was refused or cancelled and says nothing about the next."""
+
+
+class Turns:
+    """A queue in front of a few places.
+
+    Args:
+        places: runs at the same time.
+        most_waiting: beyond these a newcomer is refused.
+        clock: seconds; for tests.
+    """
+
+    def __init__(
+        self, places: int, most_waiting: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.places, self.most_waiting = places, most_waiting
+        self._clock = clock
+        self._waiting: deque[Turn] = deque()
+        self._running: dict[Turn, float] = {}
+        self._lengths: deque[float] = deque(maxlen=REMEMBERED)
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        with self._lock:
+            return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many have their turn now."""
+        with self._lock:
+            return len(self._running)
+
+    def join(self) -> Turn:
+        """A place at the end of the queue; to be left in a ``finally``.
+
+        Raises:
+            BadRequest: ``queue_full``.
+        """
+        with self._lock:
+            if len(self._waiting) >= self.most_waiting:
+                raise BadRequest(
+                    f"The queue is full: {len(self._waiting)} reports are waiting already.",
+                    "Try again in a minute; your scan stays open.",
+                    code="queue_full",
+                )
+            turn = Turn(self)
+            self._waiting.append(turn)
+            self._admit()
+            return turn
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self.places:
+            self._running[self._waiting.popleft()] = self._clock()
+
+    def _is_running(self, turn: Turn) -> bool:
+        with self._lock:
+            return turn in self._running
+
+    def _ahead(self, turn: Turn) -> int:
+        with self._lock:
+            return self._waiting.index(turn) if turn in self._waiting else 0
+
+    def _estimate(self, turn: Turn) -> float | None:
+        with self._lock:
+            if turn not in self._waiting:
+                return 0.0
+            if not self._lengths or not self._running:
+                return None
+            mean = sum(self._lengths) / len(self._lengths)
+            now = self._clock()
+            left = sorted(max(0.0, began + mean - now) for began in self._running.values())
+            rounds, place = divmod(self._waiting.index(turn), self.places)
+            return left[min(place, len(left) - 1)] + rounds * mean
+
+    def _leave(self, turn: Turn) -> None:
+        with self._lock:
+            if turn in self._running:
+                length = self._clock() - self._running.pop(turn)
+                if length >= SHORTEST_RUN_S:
+                    self._lengths.append(length)
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            self._admit()
+
+
+class Turn:
+    """One person's place in the queue."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    @property
+    def ready(self) -> bool:
+        """True once the models may be used, until :meth:`leave`."""
+        return self._turns._is_running(self)
+
+    @property
+    def ahead(self) -> int:
+        """How many wait in front."""
+        return self._turns._ahead(self)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it will probably take; None before any run has finished."""
+        return self._turns._estimate(self)
+
+    def leave(self) -> None:
+        """Finished, cancelled or gone; doing it twice is fine."""
+        self._turns._leave(self)
+
+    def __str__(self) -> str:
+        """``Waiting for a free model: 2 before you, about 40 s``"""
+        text = "Waiting for a free model: "
+        text += f"{self.ahead} before you" if self.ahead else "you are next"
+        seconds = self.seconds
+        return text if seconds is None else f"{text}, about {max(1, round(seconds))} s"

@@ -1,0 +1,101 @@
+"""The server's private folder: only this process writes there, and nothing in it outlives it long.
+
+Each server takes a folder of its own below the work directory and holds a lock on it as long as it
+lives. Whoever starts next deletes the folders whose lock is free: a crash leaves files until the
+next start and no longer, and two servers on one machine leave each other alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+from pathlib import Path
+
+from rad3d.errors import BadRequest
+
+try:
+    import fcntl
+except ImportError:  # Windows: the start of a second server deletes the uploads of the first
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = "server-"
+LOCK = "lock"
+EARLIER = ("uploads",)
+"""Folders of earlier versions."""
+
+
+class WorkDir:
+    """This process's folder below a work directory.
+
+    Args:
+        parent: the work directory; made where it is absent.
+
+    Attributes:
+        uploads: for what visitors send.
+        temporary: for every temporary file of the process.
+
+    Raises:
+        BadRequest: the work directory belongs to another user, who could read what is put there.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        _make_private(parent)
+        wipe_abandoned(parent)
+        self.path = parent / f"{PREFIX}{secrets.token_hex(8)}"
+        self.path.mkdir(mode=0o700)
+        self._lock = _try_lock(self.path)
+        self.uploads = self.path / "uploads"
+        self.temporary = self.path / "tmp"
+        for folder in (self.uploads, self.temporary):
+            folder.mkdir(mode=0o700)
+
+    def close(self) -> None:
+        """Delete the folder and give the lock back."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def wipe_abandoned(parent: Path) -> None:
+    """Delete the folders of servers that are gone."""
+    for name in EARLIER:
+        shutil.rmtree(parent / name, ignore_errors=True)
+    for folder in parent.glob(f"{PREFIX}*"):
+        lock = _try_lock(folder)
+        if lock is None and fcntl is not None:
+            continue  # its server lives
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """A descriptor that holds the folder's lock; None where another process has it."""
+    if fcntl is None:
+        return None
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
+    return None
+
+
+def _make_private(parent: Path) -> None:
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    found = parent.lstat()
+    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        raise BadRequest(
+            f"The work directory {parent} belongs to another user or is a link.",
+            "Set RAD3D_WORK_DIR to a folder of your own.",
+            code="work_dir",
+        )
+    with contextlib.suppress(OSError):
+        parent.chmod(0o700)
