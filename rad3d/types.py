@@ -100,7 +100,7 @@ def volume_hash(hu: npt.NDArray[Any], affine: FloatArray) -> str:
     """SHA-256 over dtype, shape, affine (rounded to 1e-4 mm) and voxels of a volume."""
     digest = hashlib.sha256(f"{hu.dtype.str}{hu.shape}".encode())
     digest.update((np.round(np.asarray(affine, dtype=np.float64), 4) + 0.0).tobytes())
-    digest.update(np.ascontiguousarray(hu))  # the buffer itself: no copy of a large scan
+    digest.update(np.ascontiguousarray(hu).data)  # the buffer itself: no copy of a large scan
     return digest.hexdigest()
 
 

@@ -89,7 +89,7 @@ def _read_voxels(stream: BinaryIO, header: Header, lead: bytes) -> npt.NDArray[n
     raw[: len(lead)] = np.frombuffer(lead, np.uint8)
     place = len(lead)
     while place < len(raw):
-        count = read_into(stream, memoryview(raw)[place : place + PIECE_BYTES])
+        count = read_into(stream, raw.data[place : place + PIECE_BYTES])
         if not count:
             refuse(
                 f"The file is cut short: {in_mb(place)} of {in_mb(len(raw))} are there.",
