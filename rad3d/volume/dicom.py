@@ -135,16 +135,21 @@ def _read_slice(sitk: Any, path: Path) -> _Slice:
         columns_axis=direction[3:],
         spacing=(spacing[0], spacing[1]),
         size=(size[0], size[1]),
-        modality=tag(MODALITY),
-        scaling=(tag(SLOPE), tag(INTERCEPT)),
+        modality="".join(c for c in tag(MODALITY)[:4] if c.isascii() and c.isalpha()),
+        scaling=(_number(tag(SLOPE), "1"), _number(tag(INTERCEPT), "0")),
     )
+
+
+def _number(text: str, default: str) -> str:
+    """A header's number in plain form: whatever else an element holds is never repeated."""
+    return f"{float(text):g}" if text else default
 
 
 def _check_series(slices: Sequence[_Slice]) -> None:
     modality = slices[0].modality
     if modality not in ("CT", ""):
         raise BadVolume(
-            f"The DICOM series has the modality {modality[:16]}, not CT.",
+            f"The DICOM series has the modality {modality}, not CT.",
             "Give the files of a chest CT series.",
             code="not_ct",
         )
@@ -215,7 +220,7 @@ def _series_notes(slices: Sequence[_Slice], sizes: list[int], unread: int) -> li
         notes.append(Note("info", "ignored_files", text))
     scalings = sorted({s.scaling for s in slices})
     slope, intercept = scalings[0]
-    text = f"Rescaled by slope {slope or '1'} and intercept {intercept or '0'}, as each file says."
+    text = f"Rescaled by slope {slope} and intercept {intercept}, as each file says."
     if len(scalings) > 1:
         text = "Rescaled by the slope and intercept of each slice."
     notes.append(Note("info", "rescaled", text))

@@ -20,6 +20,10 @@ from rad3d.volume.decoded import by, refuse
 LARGEST_OFFSET = 64 * 2**20
 """Voxels start after header and extensions; further in than this, the header is damaged."""
 
+KNOWN_CODES = range(1, 6)
+"""Of sform and qform: scanner, aligned, Talairach, MNI, template. Any other code is damage, and the
+matrix beside it is not trusted."""
+
 
 @dataclass(frozen=True)
 class Header:
@@ -148,9 +152,9 @@ def _affine(header: Any) -> tuple[FloatArray, str, bool]:
         names = header.keys()
         if "sform_code" not in names:
             return np.asarray(header.get_base_affine(), np.float64), "none", False
-        if int(header["sform_code"]) > 0:
+        if int(header["sform_code"]) in KNOWN_CODES:
             return np.asarray(header.get_sform(), np.float64), "sform", True
-        if int(header["qform_code"]) > 0:
+        if int(header["qform_code"]) in KNOWN_CODES:
             return np.asarray(header.get_qform(), np.float64), "qform", True
         return np.asarray(header.get_base_affine(), np.float64), "none", False
     except (HeaderDataError, ValueError, np.linalg.LinAlgError):

@@ -21,11 +21,15 @@ implausible_body invalid_voxels spacing_unit``.
 
 from __future__ import annotations
 
+import errno
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rad3d.errors import BadRequest, BadVolume
+from rad3d.errors import BadRequest, BadVolume, DiskFull
 from rad3d.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
@@ -37,6 +41,11 @@ from rad3d.volume.stream import sniff
 __all__ = ["Decoded", "Limits", "decode", "read_volume"]
 
 NAME_LENGTH = 120
+DAMAGED_ZIP = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
+    OSError, ValueError,
+)  # fmt: skip
+"""What zipfile and the decompressors below it raise on damage."""
 DEFAULT_LIMITS = Limits()
 
 
@@ -120,7 +129,9 @@ def _check_file(path: Path, limits: Limits) -> None:
 def _decode_zip(path: Path, limits: Limits) -> Decoded:
     try:
         return read_zip(path, limits, lambda files: decode(files, limits))
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError) as error:
+    except DAMAGED_ZIP as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull from error
         raise BadVolume(
             "The zip file is damaged or uses an unknown compression.",
             "Make the zip again, without a password.",
