@@ -161,7 +161,7 @@ class OneReport:
     def end_session(self, session: str) -> None:
         self.ended.append(session)
 
-    def open_path(self, session: str, path: Path, name: str) -> Volume:
+    def open_path(self, session: str, path: Path, name: str, metadata: object = None) -> Volume:
         note = Note("warning", "cropped_fov", "The scan is cropped.")
         return Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4), name, (note,))
 
