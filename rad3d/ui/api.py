@@ -1,18 +1,21 @@
 """The same work for programs: named endpoints for ``gradio_client``, one session per client.
 
-``/open_scan``, ``/open_sample``, ``/variants``, ``/write_report`` (streams) and ``/stop_report``.
+``/open_scan``, ``/open_sample``, ``/variants``, ``/write_report`` (streams), ``/stop_report`` and
+``/delete_session``.
 A refused file or option raises the sentence that the page would show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rad3d.errors import BadRequest, Rad3dError
 from rad3d.service.export import report_dict
 from rad3d.types import (
     DiagnosisEvent,
@@ -22,24 +25,33 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
+from rad3d.ui import uploads
 from rad3d.ui.handlers import sentence
 from rad3d.ui.sessions import Sessions
+from rad3d.ui.waiting import in_turn
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
+    from rad3d.service.turns import Turns
 
 
 class Api:
     """Handlers of the endpoints, bound to one service."""
 
-    def __init__(self, service: Service, sessions: Sessions) -> None:
+    def __init__(self, service: Service, sessions: Sessions, turns: Turns) -> None:
         self._service = service
         self._sessions = sessions
+        self._turns = turns
 
-    def open_scan(self, file: str, request: gr.Request) -> dict[str, Any]:
+    def open_scan(self, file: dict[str, Any] | None, request: gr.Request) -> dict[str, Any]:
         """Open a NIfTI file or a zipped DICOM series; the earlier scan stays if it is refused."""
-        path = Path(file)
-        return self._open(request, lambda key: self._service.open_path(key, path, path.name))
+        given = file or {}
+        name = Path(str(given.get("orig_name") or "scan")).name
+        try:
+            with uploads.taken(str(given.get("path"))) as path:
+                return self._open(request, lambda key: self._service.open_path(key, path, name))
+        except Rad3dError as error:
+            raise gr.Error(str(error), print_exception=False) from error
 
     def open_sample(self, sample: str, request: gr.Request) -> dict[str, Any]:
         """Open a sample of the gallery."""
@@ -52,9 +64,9 @@ class Api:
             for s in self._service.variants()
         ]
 
-    def write_report(
+    async def write_report(
         self, variant: str, options: dict[str, Any] | None, request: gr.Request
-    ) -> Iterator[dict[str, Any]]:
+    ) -> AsyncIterator[dict[str, Any]]:
         """Stream ``{"event": "stage" | "diagnosis" | "text" | "done", ...}``.
 
         Args:
@@ -64,18 +76,27 @@ class Api:
         token = self._sessions.token(request)
         stop = self._sessions.arm(token)
         try:
-            settings = GenerationOptions(**(options or {}))
-            for event in self._service.generate(token, variant, settings, stop):
-                yield _plain(event)
+            settings = _options(options)
+            events = in_turn(
+                self._turns, stop, lambda: self._service.generate(token, variant, settings, stop)
+            )
+            async with aclosing(events):  # type: ignore[type-var]
+                async for event in events:
+                    yield _plain(event)
         except Exception as error:
             raise gr.Error(sentence(error), print_exception=False) from error
         finally:
             stop.set()
 
-    def stop_report(self, request: gr.Request) -> str:
+    def stop_report(self, request: gr.Request) -> dict[str, bool]:
         """Stop the running report."""
         self._sessions.stop(self._sessions.token(request))
-        return "stopped"
+        return {"stopped": True}
+
+    def delete_session(self, request: gr.Request) -> dict[str, bool]:
+        """Delete scan, report and everything computed from them; another scan may be opened."""
+        self._sessions.close(request)
+        return {"deleted": True}
 
     def _open(self, request: gr.Request, read: Callable[[str], Volume]) -> dict[str, Any]:
         try:
@@ -91,9 +112,9 @@ class Api:
         }
 
 
-def add_endpoints(service: Service, sessions: Sessions, default_variant: str) -> None:
+def add_endpoints(service: Service, sessions: Sessions, turns: Turns, default_variant: str) -> None:
     """Register the endpoints; their components are never rendered."""
-    api = Api(service, sessions)
+    api = Api(service, sessions, turns)
     with gr.Row(visible=False):
         trigger = gr.Button()
         file = gr.File(label="file", type="filepath")
@@ -101,17 +122,32 @@ def add_endpoints(service: Service, sessions: Sessions, default_variant: str) ->
         variant = gr.Textbox(default_variant, label="variant")
         options = gr.JSON({}, label="options")
         answer = gr.JSON(label="answer")
-    trigger.click(api.open_scan, file, answer, api_name="open_scan", concurrency_id="reading")
-    trigger.click(api.open_sample, sample, answer, api_name="open_sample", concurrency_id="reading")
+    reading: dict[str, Any] = {"concurrency_id": "reading"}
+    # Not preprocessed: the component would throw away the file's name.
+    trigger.click(api.open_scan, file, answer, api_name="open_scan", preprocess=False, **reading)
+    trigger.click(api.open_sample, sample, answer, api_name="open_sample", **reading)
     trigger.click(api.variants, None, answer, api_name="variants")
     trigger.click(
         api.write_report,
         [variant, options],
         answer,
         api_name="write_report",
-        concurrency_id="model",
+        concurrency_id="report",
+        concurrency_limit=None,  # Turns has the limit
     )
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
+    trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)
+
+
+def _options(given: object) -> GenerationOptions:
+    """The options of a call; raises :class:`BadRequest` for what are none."""
+    known = {field.name for field in fields(GenerationOptions)}
+    if not isinstance(given, dict | None) or set(given or {}) - known:
+        raise BadRequest(f"The options must be an object with: {', '.join(sorted(known))}.")
+    try:
+        return GenerationOptions(**(given or {}))
+    except TypeError:
+        raise BadRequest("An option has a value of the wrong kind.") from None
 
 
 def _plain(event: Event) -> dict[str, Any]:

@@ -5,13 +5,15 @@ The only broad ``except`` of the project is here, at the edge to the person.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -33,13 +35,15 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
-from rad3d.ui import render
+from rad3d.ui import render, uploads
 from rad3d.ui.chart import diagnosis_chart
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.views import NO_RUN, RunView, ScanView
+from rad3d.ui.waiting import in_turn
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
+    from rad3d.service.turns import Turns
 
 _LOG = logging.getLogger(__name__)
 OPTION_NAMES = (
@@ -58,22 +62,41 @@ _SECONDS_BETWEEN_UPDATES = 0.08
 
 
 def sentence(error: Exception) -> str:
-    """What a person is told. A defect is logged; its text is not shown."""
+    """What a person is told. A defect is logged by its kind and place; its text stays unsaid.
+
+    The text of a foreign error may hold a file's name, a header or a report.
+    """
     if isinstance(error, Rad3dError):
         return str(error)
-    _LOG.exception("A defect reached the page")
+    _LOG.error("A defect reached the page: %s", _kind_and_place(error))
+    if isinstance(error, MemoryError):
+        return "The server has no memory left for this. Try again in a minute, or a smaller scan."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "The server's disk is full. Tell the person who runs it; nothing of yours was lost."
     return (
         f"Something went wrong inside the app ({type(error).__name__}). "
         "Nothing of your session was lost; try again."
     )
 
 
+def _kind_and_place(error: BaseException | None) -> str:
+    """``ValueError at decoding.py:41 in step, ...``, innermost cause last."""
+    parts = []
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f"{PurePosixPath(f.filename).name}:{f.lineno} in {f.name}" for f in frames]
+        parts.append(f"{type(error).__name__} at {', '.join(places) or 'an unknown place'}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "; from ".join(parts)
+
+
 class Handlers:
     """The handlers, bound to one service."""
 
-    def __init__(self, service: Service, sessions: Sessions) -> None:
+    def __init__(self, service: Service, sessions: Sessions, turns: Turns) -> None:
         self._service = service
         self._sessions = sessions
+        self._turns = turns
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.samples()}
         self._trained_on = ENCODERS[SHIPPED_ENCODER].trained_on
@@ -88,21 +111,26 @@ class Handlers:
         """Read an uploaded file; a refused one leaves everything as it was."""
         if file is None:
             return self._refused(self._sessions.token(request), "No file arrived. Choose it again.")
-        path, name = Path(file.path), Path(file.orig_name or file.path).name
-        return self._open(request, lambda token: self._service.open_path(token, path, name))
+        name = Path(file.orig_name or "scan").name
+        try:
+            with uploads.taken(file.path) as path:
+                return self.open(request, lambda token: self._service.open_path(token, path, name))
+        except Rad3dError as error:
+            return self._refused(self._sessions.token(request), str(error))
 
     def pick_sample(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
         """Open the sample whose card was pressed."""
         sample = str(event.id)
-        return self._open(
+        return self.open(
             request,
             lambda token: self._service.open_sample(token, sample),
             self._truths.get(sample, ""),
         )
 
-    def _open(
+    def open(
         self, request: gr.Request, read: Callable[[str], Volume], truth: str = ""
     ) -> tuple[Any, ...]:
+        """Open what ``read`` gives for the session's token, with the report that is true of it."""
         try:
             token, volume = self._sessions.open(request, read)
         except Exception as error:
@@ -159,7 +187,7 @@ class Handlers:
         waiting = render.progress("Waiting for a free model")
         return RunView(progress=waiting, notice="", running=True).outputs()
 
-    def generate(
+    async def generate(
         self,
         llm: str | None,
         mode: str | None,
@@ -172,7 +200,7 @@ class Handlers:
         repetition_penalty: float,
         no_repeat_ngram: int,
         request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
+    ) -> AsyncIterator[tuple[Any, ...]]:
         """Stream one report into the page; the options come in the order of OPTION_NAMES."""
         token = self._sessions.token(request)
         stop = self._sessions.claim(token)
@@ -193,8 +221,20 @@ class Handlers:
                 repetition_penalty=repetition_penalty,
                 no_repeat_ngram=int(no_repeat_ngram),
             )
-            events = self._service.generate(token, variant_id(llm, mode), options, stop)
-            yield from self._follow(events, token, volume, stop)
+            variant = variant_id(llm, mode)
+            events = in_turn(
+                self._turns, stop, lambda: self._service.generate(token, variant, options, stop)
+            )
+            shown = 0.0
+            async with aclosing(events):  # type: ignore[type-var]
+                async for event in events:
+                    if not self._is_open(token, volume):
+                        return  # another scan: this report would stand beside the wrong one
+                    if isinstance(event, TextEvent):
+                        if time.monotonic() - shown < _SECONDS_BETWEEN_UPDATES:
+                            continue
+                        shown = time.monotonic()
+                    yield self._shown(event).outputs()
         except Cancelled:
             if self._is_open(token, volume):
                 yield self._resting(token, "Cancelled.", "info").outputs()
@@ -202,20 +242,6 @@ class Handlers:
             yield self._resting(token, sentence(error)).outputs()
         finally:
             stop.set()  # also where the tab was closed: the model stops at its next token
-
-    def _follow(
-        self, events: Iterator[Event], token: str, volume: Volume, stop: threading.Event
-    ) -> Iterator[tuple[Any, ...]]:
-        shown = 0.0
-        for event in events:
-            if not self._is_open(token, volume):
-                stop.set()  # another scan is open: this report would stand beside the wrong one
-                return
-            if isinstance(event, TextEvent):
-                if time.monotonic() - shown < _SECONDS_BETWEEN_UPDATES:
-                    continue
-                shown = time.monotonic()
-            yield self._shown(event).outputs()
 
     def _resting(self, token: str, text: str, level: str = "error") -> RunView:
         """No run, with a sentence why; the last finished report comes back."""
@@ -266,6 +292,19 @@ class Handlers:
         if self._sessions.stop(token):
             return self._resting(token, "Cancelled.", "info").outputs()
         return RunView(progress=render.progress("Stopping")).outputs()
+
+    def forget(self, request: gr.Request) -> tuple[Any, ...]:
+        """Delete was pressed: nothing of the session stays; the tab goes on with an empty one."""
+        self._sessions.close(request)
+        view = ScanView(
+            viewer=self._viewer(self._sessions.token(request), opened=True),
+            notice=render.notice(
+                "Scan, report and everything computed from them are deleted.", "info"
+            ),
+            notes="",
+            truth="",
+        )
+        return (*view.outputs(), *replace(NO_RUN, notice=None).outputs())
 
     def end(self, request: gr.Request) -> None:
         """The tab was closed."""

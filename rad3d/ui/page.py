@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from rad3d.service.evaluation import Evaluations
+from rad3d.service.turns import Turns
 from rad3d.ui.about_tab import about_tab
 from rad3d.ui.api import add_endpoints
+from rad3d.ui.evaluation_handlers import EvaluationHandlers
+from rad3d.ui.evaluation_tab import evaluation_tab
 from rad3d.ui.handlers import Handlers
 from rad3d.ui.render import DISCLAIMER
 from rad3d.ui.report_tab import report_tab
@@ -16,6 +20,12 @@ from rad3d.ui.sessions import Sessions
 if TYPE_CHECKING:
     from rad3d.service.service import Service
     from rad3d.settings import Settings
+
+MODEL_PLACES = 2
+"""Reports written at the same time."""
+
+MOST_EVENTS = 400
+"""Opened scans and the like that may wait in Gradio's queue."""
 
 _HEADER = f"""
 <header class="r3-header"><div class="r3-brand"><span class="r3-logo" aria-hidden="true"></span>
@@ -30,24 +40,43 @@ element.querySelector(".r3-theme").addEventListener("click", () =>
 """
 
 
-def build_ui(service: Service, settings: Settings) -> gr.Blocks:
-    """The whole app, to be launched with :func:`rad3d.ui.serving.launch_options`."""
+def build_ui(
+    service: Service,
+    settings: Settings,
+    evaluations: Evaluations | None = None,
+    turns: Turns | None = None,
+) -> gr.Blocks:
+    """The whole app, to be launched with :func:`rad3d.ui.serving.launch_options`.
+
+    Args:
+        service: scans and reports.
+        settings: limits and places.
+        evaluations: of that service; made here by default.
+        turns: the queue of the reports; made here by default.
+    """
+    evaluations = evaluations or Evaluations(service, settings)
     sessions = Sessions(service)
-    handlers = Handlers(service, sessions)
+    turns = turns or Turns(MODEL_PLACES, settings.queue_size)
+    handlers = Handlers(service, sessions, turns)
+    evaluation = EvaluationHandlers(evaluations, sessions, handlers)
     with gr.Blocks(
         title="RAD3D: reports for chest CTs",
         analytics_enabled=False,
         fill_width=True,
-        delete_cache=(600, 60 * settings.session_minutes),
     ) as demo:
         gr.HTML(_HEADER, js_on_load=_HEADER_SCRIPT, apply_default_css=False, elem_id="header")
-        with gr.Tabs():
-            with gr.Tab("Report"):
-                viewer = report_tab(service, settings, handlers)
-            with gr.Tab("About"):
+        with gr.Tabs() as tabs:
+            with gr.Tab("Report", id="report"):
+                report = report_tab(service, settings, handlers)
+            with gr.Tab("Evaluation", id="evaluation") as tab:
+                evaluation_tab(evaluations, evaluation, report, tabs, tab)
+            with gr.Tab("About", id="about"):
                 about_tab(service)
-        add_endpoints(service, sessions, settings.default_variant)
-        demo.load(handlers.start, None, viewer, show_progress="hidden", api_visibility="private")
-        demo.unload(handlers.end)
-    demo.queue(max_size=settings.queue_size, default_concurrency_limit=2)
+        add_endpoints(service, sessions, turns, settings.default_variant)
+        demo.load(
+            handlers.start, None, report.viewer, show_progress="hidden", api_visibility="private"
+        )
+        demo.unload(evaluation.end)
+    # Reports wait in Turns, which tells them how long; this bound is for everything else.
+    demo.queue(max_size=MOST_EVENTS, default_concurrency_limit=2)
     return demo

@@ -64,16 +64,31 @@ class ReportColumn:
         return [self.progress, self.report, self.verdicts, self.chart, self.table]
 
 
-def report_tab(service: Service, settings: Settings, handlers: Handlers) -> gr.HTML:
-    """Lay the tab out and connect it; returns the viewer, which a new tab has to be told of."""
+@dataclass(frozen=True)
+class ReportTab:
+    """What other parts of the page have to know of.
+
+    Attributes:
+        viewer: a new browser tab has to tell it its key.
+        notes: what :meth:`Handlers.describe` writes to.
+        opened: what opening a scan writes to.
+    """
+
+    viewer: gr.HTML
+    notes: gr.HTML
+    opened: list[Any]
+
+
+def report_tab(service: Service, settings: Settings, handlers: Handlers) -> ReportTab:
+    """Lay the tab out and connect it."""
     with gr.Row(elem_classes="r3-columns"):
         with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
             scan = _scan_column(service, settings)
         with gr.Column(scale=13, min_width=320, elem_classes="r3-right"):
             choice = _choice(service, settings)
             run = _report_column()
-    _connect(service, handlers, scan, choice, run)
-    return scan.viewer
+    opened = _connect(service, handlers, scan, choice, run)
+    return ReportTab(scan.viewer, scan.notes, opened)
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
@@ -170,7 +185,8 @@ def _report_column() -> ReportColumn:
 
 def _connect(
     service: Service, handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn
-) -> None:
+) -> list[Any]:
+    """Connect the events; returns what opening a scan writes to."""
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     run_outputs = [*run.outputs, scan.notice, choice.generate, choice.cancel]
     opened = [*scan.outputs, *run_outputs]
@@ -185,12 +201,13 @@ def _connect(
         handlers.generate,
         [choice.llm, choice.mode, *choice.options],
         run_outputs,
-        concurrency_id="model",
-        concurrency_limit=2,
+        concurrency_id="report",
+        concurrency_limit=None,  # Turns has the limit
         **quiet,
     )
     choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **quiet)
     _connect_pickers(service, choice, quiet)
+    return opened
 
 
 def _connect_pickers(service: Service, choice: Choice, quiet: dict[str, Any]) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import gzip
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
+import plotly
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -20,11 +22,13 @@ from starlette.routing import Route
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.types import Volume
 from rad3d.ui.theme import STATIC
+from rad3d.ui.uploads import upload_route
 from rad3d.volume.load import read_volume
 from rad3d.volume.slices import encode_jpeg, render_slice
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
+    from rad3d.settings import Settings
 
 KEY_HEADER = "X-Rad3d-Key"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -34,15 +38,17 @@ _PRIVATE = {"Cache-Control": "no-store"}
 _THUMBNAIL_WINDOW = (-300.0, 1600.0)
 
 
-def viewer_routes(service: Service) -> list[Route]:
-    """Routes to be served beside Gradio's own."""
+def viewer_routes(service: Service, settings: Settings) -> list[Route]:
+    """Routes to be served beside Gradio's own, and in front of them."""
     thumbnails = Thumbnails(service)
     return [
+        Route("/rad3d/static/plotly.js", _plotly),
         Route("/rad3d/static/{name}", _static),
         Route("/rad3d/volume", _guarded(service, _volume)),
         Route("/rad3d/geometry", _guarded(service, _geometry)),
         Route("/rad3d/slice", _guarded(service, _slice)),
         Route("/rad3d/thumbnail/{sample}", thumbnails.respond),
+        upload_route(settings.max_upload_mb * 2**20),
     ]
 
 
@@ -52,6 +58,14 @@ def _static(request: Request) -> Response:
         return PlainTextResponse("There is no such file.", status_code=404)
     headers = {"Cache-Control": "no-cache"}  # revalidated, so that an update is never half loaded
     return FileResponse(path, media_type=_MEDIA_TYPES[path.suffix], headers=headers)
+
+
+def _plotly(_request: Request) -> Response:
+    """The plotly.js that the installed plotly carries; it changes with the package only."""
+    path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    return FileResponse(
+        path, media_type="text/javascript", headers={"Cache-Control": "max-age=86400"}
+    )
 
 
 def _guarded(

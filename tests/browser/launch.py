@@ -14,6 +14,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from browser.fake_evaluations import FakeEvaluations
+from browser.fakes import FakeService
 
 from rad3d.settings import Settings
 from rad3d.ui import build_ui, launch_options
@@ -33,12 +35,16 @@ UPLOADS = Path(tempfile.gettempdir()) / f"rad3d-tests-{os.getpid()}"
 
 
 @contextlib.contextmanager
-def running_app(service: Any, tmp_path: Path, **settings: Any) -> Iterator[str]:
-    """The address of a real app around ``service``, which may be a fake."""
+def running_app(
+    service: Any, tmp_path: Path, evaluations: Any = None, **settings: Any
+) -> Iterator[str]:
+    """The address of a real app around ``service`` and ``evaluations``, which may be fakes."""
+    if evaluations is None and isinstance(service, FakeService):
+        evaluations = FakeEvaluations(service, empty=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(UPLOADS))
         own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
-        demo = build_ui(service, own)
+        demo = build_ui(service, own, evaluations)
         try:
             _, url, _ = demo.launch(prevent_thread_lock=True, **launch_options(service, own))
             yield url.rstrip("/")
