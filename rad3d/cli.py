@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "report": "rad3d.commands.report",
     "variants": "rad3d.commands.variants",
     "doctor": "rad3d.commands.doctor",
+    "cost": "rad3d.commands.cost",
     "phantom": "rad3d.commands.phantom",
     "demo": "rad3d.commands.demo",
     "train": "rad3d.commands.train",

@@ -112,3 +112,34 @@ def random_model(
                 piece = flat[start : start + len(pool)]
                 piece.copy_(pool[: len(piece)])
     return model.eval()
+
+
+def quantise_(model: nn.Module, precision: str) -> None:
+    """Turn the linear layers of a model, its output layer apart, into ``"8bit"`` or ``"4bit"``.
+
+    For weights that are in no file; those in files are quantised as they are loaded.
+    """
+    import bitsandbytes  # slow to import, and only needed here
+
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    for name, module in list(model.named_modules()):
+        if not isinstance(module, (nn.Linear, Conv1D)) or module is output:
+            continue
+        weight = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
+        shape = (weight.shape[1], weight.shape[0], module.bias is not None)
+        layer: Any
+        packed: Any
+        if precision == "8bit":
+            layer = bitsandbytes.nn.Linear8bitLt(*shape, has_fp16_weights=False, device="meta")
+            packed = bitsandbytes.nn.Int8Params(weight.contiguous().cpu(), has_fp16_weights=False)
+        else:
+            layer = bitsandbytes.nn.Linear4bit(
+                *shape, compute_dtype=weight.dtype, quant_type="nf4", device="meta"
+            )
+            packed = bitsandbytes.nn.Params4bit(
+                weight.contiguous(), requires_grad=False, quant_type="nf4"
+            )
+        layer.weight = packed.to(weight.device)
+        if module.bias is not None:
+            layer.bias = module.bias
+        model.set_submodule(name, layer.requires_grad_(False))

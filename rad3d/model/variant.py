@@ -164,9 +164,11 @@ class PrefixReporter(nn.Module):
         self.register_buffer("_bos", torch.tensor([bos], dtype=torch.long), persistent=False)
         prompt = language.tokens(config.prompt) if config.prompt else []
         self.register_buffer("_prompt", torch.tensor([prompt], dtype=torch.long), persistent=False)
-        for own in (self.scaling, self.projector):
-            own.to(language.device)
-        self._bos, self._prompt = self._bos.to(language.device), self._prompt.to(language.device)
+        if self._bos.device != language.device:  # the language model stays as it was loaded
+            for own in (self.scaling, self.projector):
+                own.to(language.device)
+            self._bos = self._bos.to(language.device)
+            self._prompt = self._prompt.to(language.device)
 
     _bos: Tensor
     _prompt: Tensor
