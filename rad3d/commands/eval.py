@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from rad3d.commands import add_command, eval_run, print_json, print_table
+from rad3d.settings import Settings
 
 SCORE_EXAMPLE = """
 rad3d eval score predictions.csv
@@ -88,17 +89,20 @@ def run_metrics(args: argparse.Namespace) -> int:
     """Print the table of metrics."""
     from dataclasses import asdict
 
+    from rad3d.eval.cases import Places
     from rad3d.eval.registry import METRICS as ROWS
     from rad3d.eval.registry import metric_status
 
-    statuses = {name: metric_status(name) for name in ROWS}
+    places = Places.of(Settings.from_env())
+    statuses = {name: metric_status(name, places) for name in ROWS}
     if args.json:
         print_json([asdict(row) | {"status": asdict(statuses[row.id])} for row in ROWS.values()])
         return 0
-    rows = [
-        (row.id, row.family, statuses[row.id].state, statuses[row.id].reason or row.description)
-        for row in ROWS.values()
-    ]
+    rows = []
+    for row in ROWS.values():
+        status = statuses[row.id]
+        about = row.description if status.ready else f"{status.reason} Run: {status.command}"
+        rows.append((row.id, row.family, status.state, about.removesuffix(" Run: ")))
     print_table(rows, ("metric", "family", "state", "what it is, or what it needs"))
     return 0
 

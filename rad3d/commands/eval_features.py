@@ -68,13 +68,13 @@ def _built(settings: Settings) -> Iterator[tuple[str, SetFeatures]]:
             continue
         with np.load(path) as file:
             embedding, logits = file["pooled"][:, 0], file["logits"][:, 0]
-        ids = tuple(sample.id for sample in row.sample_set(min(len(embedding), row.n)).samples)
+        ids = tuple(sample.id for sample in row.scans()[: len(embedding)])
         yield row.id, SetFeatures(ids, embedding[: len(ids)], logits[: len(ids)])
 
 
 def _is_proven(evaluations: Evaluations, row: PhantomSplit, found: SetFeatures) -> bool:
     """Whether the first cases, encoded now, look the same."""
-    samples = row.sample_set(PROOFS).samples
+    samples = row.scans()[:PROOFS]
     seen = evaluations.feature_source.fresh(samples, SHIPPED_ENCODER)
     ours = found.embedding[:PROOFS]
     same = seen.embedding.shape == ours.shape and np.abs(seen.embedding - ours).max() < TOLERANCE
@@ -84,7 +84,7 @@ def _is_proven(evaluations: Evaluations, row: PhantomSplit, found: SetFeatures) 
 
 
 def _encoded(evaluations: Evaluations, row: PhantomSplit) -> SetFeatures:
-    samples = row.sample_set().samples
+    samples = row.scans()
     for done in evaluations.feature_source.encode(row.id, samples, SHIPPED_ENCODER):
         if done % 20 == 0:
             say(f"{row.id}: {done} scans encoded")

@@ -10,12 +10,14 @@ from typing import Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.errors import BadRequest
+from rad3d.eval.cases import Places
 from rad3d.eval.compare import Difference, compare_all
 from rad3d.eval.files import Columns, read_predictions, read_references
 from rad3d.eval.registry import METRICS, metric_row, metrics_of
 from rad3d.eval.resampling import Estimate
 from rad3d.eval.samples import dropped_sentence
 from rad3d.eval.scorecard import Scorecard, score
+from rad3d.settings import Settings
 
 BELOW_REQUIRED = 3
 INCOMPLETE = 4
@@ -44,13 +46,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scorecards(args: argparse.Namespace, metrics: Sequence[str]) -> list[Scorecard]:
+    places = Places.of(Settings.from_env())
     columns = Columns(args.id_column, args.reference_column, args.prediction_column)
     samples = read_references(args.references, columns=columns) if args.references else None
     cards: list[Scorecard] = []
     for path in args.predictions:
         name = path.stem if sum(p.stem == path.stem for p in args.predictions) == 1 else str(path)
         cases, predictions = read_predictions(path, columns=columns, samples=samples, name=name)
-        card = score(cases, predictions, metrics=metrics, draws=args.draws, seed=args.seed)
+        card = score(
+            cases, predictions, metrics=metrics, draws=args.draws, seed=args.seed, places=places
+        )
         say(f"{card.name}: n {card.n}, failures {card.failures}, dropped {len(card.dropped)}")
         for note in (dropped_sentence(card.dropped), *predictions.facts["notes"]):
             if note:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rad3d.errors import BadRequest, BadVolume, UnknownName
+from rad3d.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
 from rad3d.eval.registry import metric_status
 from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.eval.scorecard import score_case
@@ -29,7 +29,14 @@ from rad3d.service.evaluation_controls import CONTROLS, ControlRow
 from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_revision import code_revision, machine
-from rad3d.service.evaluation_sets import LAYOUTS, PHANTOM, SAMPLE_SETS, Layout, load_set
+from rad3d.service.evaluation_sets import (
+    LAYOUTS,
+    PHANTOM,
+    SAMPLE_SETS,
+    Layout,
+    PhantomSplit,
+    load_set,
+)
 from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
 from rad3d.service.evaluation_systems import Systems
 from rad3d.service.evaluation_types import (
@@ -124,10 +131,10 @@ class Evaluations:
     ) -> None:
         self._service, self._settings, self._study = service, settings, study_dir
         self._trusted = trusted or _is_loopback(settings.host)
-        self._store = service.engine.store
+        self.store = service.engine.store
         self._root = settings.runs_dir / "evaluations"
         self.feature_source = FeatureSource(
-            self._store, study_dir / "features", self._root / "features", self._volume
+            self.store, study_dir / "features", self._root / "features", self._volume
         )
         self._busy = threading.Lock()
 
@@ -138,16 +145,16 @@ class Evaluations:
         return tuple(
             SetCard(
                 row.id, row.name, row.description, row.domain, row.n, "Apache-2.0",
-                self._to_encode(row.sample_set()),
+                self._to_encode(row),
             )
             for row in SAMPLE_SETS.values()
         )  # fmt: skip
 
-    def _to_encode(self, samples: SampleSet) -> int:
+    def _to_encode(self, row: PhantomSplit) -> int:
         try:
-            return self.feature_source.missing(samples.id, samples.samples, SHIPPED_ENCODER)
-        except BadRequest:
-            return len(samples.samples)
+            return self.feature_source.missing(row.id, row.scans(), SHIPPED_ENCODER)
+        except Rad3dError:  # no encoder, or a damaged file: said when a run is started
+            return row.n
 
     def layouts(self) -> tuple[Layout, ...]:
         """What can be read by path; none where a visitor may not."""
@@ -159,7 +166,7 @@ class Evaluations:
 
     def variants(self) -> tuple[VariantStatus, ...]:
         """Every language model in every mode: ready, or with the reason and the command."""
-        return self._store.statuses()
+        return self.store.statuses()
 
     def describe(self, spec: SetSpec) -> SampleSet:
         """Read a set: its cases, and what was dropped; raises where it cannot be used."""
@@ -225,7 +232,11 @@ class Evaluations:
             self._check_place(spec)
         _check_request(request)
         for variant in request.variants:
-            self._store.variant(variant)
+            status = self.store.status(variant)
+            if not status.ready:
+                raise MissingWeights(
+                    status.reason, f"Run: {status.command}", code="missing_weights"
+                )
         sets, files = _load_sets(request)
         if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
             raise BadRequest(
@@ -249,13 +260,13 @@ class Evaluations:
             directory=self._root / run_id,
         )
         systems = Systems(
-            Engine(self._store),
+            Engine(self.store),
             self.feature_source,
             self._root / "reports",
             request,
             tuple(sets.values()),
         )
-        return self._alone(EvaluationWork(systems, self._store, run, files), cancel)
+        return self._alone(EvaluationWork(systems, self.store, run, files), cancel)
 
     def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Iterator[EvaluationEvent]:
         """One run at a time: a second one would only slow down both, and the reports of people."""

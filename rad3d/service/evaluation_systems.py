@@ -127,7 +127,7 @@ class Systems:
 
     def _load_bank(self) -> Iterator[Step]:
         """From the shipped features of the training scans; without them, all are encoded."""
-        cases = TRAINING.sample_set().samples
+        cases = TRAINING.scans()
         found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
         if not found.ids:
             for done in self._features.encode(TRAINING.id, cases, SHIPPED_ENCODER):

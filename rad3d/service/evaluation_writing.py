@@ -134,9 +134,10 @@ def _read(path: Path) -> dict[str, Kept]:
     for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             row: dict[str, Any] = json.loads(line)
-            found[row.pop("key")] = Kept(**row)
-        except (ValueError, TypeError, KeyError):
+        except ValueError:
             continue
+        key = row.pop("key")
+        found[key] = Kept(**row)
     return found
 
 

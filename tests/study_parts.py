@@ -1,0 +1,56 @@
+"""An evaluation on tiny random models and made-up features: no scan is rendered or encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, save_shipped
+
+from rad3d.service.evaluation import Evaluations
+from rad3d.service.evaluation_features import encoder_identity, write_set_features
+from rad3d.service.evaluation_sets import PHANTOM_SPLITS
+from rad3d.service.service import Service
+from rad3d.settings import Settings
+
+TRAINING_N = 40
+TEST_N = 6
+
+
+def embeddings(labels: np.ndarray, seed: int) -> np.ndarray:
+    """(N, 32) embeddings from which :class:`CountingEncoder` reads the labels without an error."""
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(0.4, 1.0, (len(labels), LATENT_DIM)).astype(np.float32)
+    signs = np.where(rng.random(noise.shape) < 0.5, -1, 1)
+    signs[:, : labels.shape[1]] = 2 * labels - 1
+    return noise * signs
+
+
+def write_features(directory: Path, store: FakeEncoderStore) -> None:
+    """Files of features for both shipped sets and the training split."""
+    identity = encoder_identity(store, "phantom-cnn")
+    sizes = {"phantom-in": TEST_N, "phantom-out": TEST_N, "phantom-train": TRAINING_N}
+    for seed, (name, n) in enumerate(sizes.items()):
+        samples = PHANTOM_SPLITS[name].sample_set(n).samples
+        embedding = embeddings(np.array([sample.labels for sample in samples]), seed)
+        write_set_features(
+            directory / f"{name}.safetensors",
+            ids=[sample.id for sample in samples],
+            embedding=embedding,
+            logits=embedding[:, :18] * 4,
+            encoder=identity,
+        )
+
+
+def small_evaluations(folder: Path, host: str = "127.0.0.1") -> Evaluations:
+    """Evaluations on tiny variants of phantom-s, with everything below ``folder``."""
+    models = folder / "models"
+    if not models.is_dir():
+        save_shipped(models)
+    settings = Settings(
+        models_dir=models, runs_dir=folder / "runs", work_dir=folder / "work", host=host
+    )
+    store = FakeEncoderStore(settings, CountingEncoder())
+    write_features(folder / "study" / "features", store)
+    service = Service(settings, store, samples_dir=folder / "none")
+    return Evaluations(service, settings, study_dir=folder / "study")

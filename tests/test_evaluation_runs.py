@@ -1,0 +1,501 @@
+"""Runs from request to export, through the real engine with tiny random models."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from study_parts import TEST_N, small_evaluations
+
+from rad3d.errors import BadRequest, MissingWeights, UnknownName
+from rad3d.eval.files import read_predictions
+from rad3d.model.engine import BATCH_ROWS, Engine
+from rad3d.service.evaluation import (
+    CONTROLS,
+    EXPORTS,
+    STUDY,
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    Evaluations,
+    SetSpec,
+    compare_runs,
+    copy_run,
+)
+from rad3d.service.evaluation_writing import ReportWriter
+from rad3d.types import GenerationOptions
+
+V3, V2 = "phantom-s/v3", "phantom-s/v2"
+OPTIONS = GenerationOptions(max_new_tokens=40)
+REQUEST = EvaluationRequest(
+    sets=(SetSpec("phantom-in"), SetSpec("phantom-out")),
+    variants=(V3, V2),
+    controls=tuple(CONTROLS),
+    metrics=("f1_macro", "crg", "factuality"),
+    options=OPTIONS,
+    limit=TEST_N,
+    draws=50,
+)
+SMALL = replace(REQUEST, sets=(SetSpec("phantom-in"),), variants=(V3,), controls=())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evaluation")
+
+
+@pytest.fixture(scope="module")
+def evaluations(folder: Path) -> Evaluations:
+    return small_evaluations(folder)
+
+
+@pytest.fixture(scope="module")
+def events(evaluations: Evaluations) -> list[EvaluationEvent]:
+    return list(evaluations.start(REQUEST, threading.Event()))
+
+
+@pytest.fixture(scope="module")
+def run(events: list[EvaluationEvent]) -> EvaluationRun:
+    assert events[-1].run is not None
+    return events[-1].run
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, folder: Path) -> Evaluations:
+    """Evaluations without earlier runs."""
+    shutil.copytree(folder / "models", tmp_path / "models")
+    return small_evaluations(tmp_path)
+
+
+def finished(events: Iterator[EvaluationEvent]) -> EvaluationRun:
+    last = list(events)[-1]
+    assert last.run is not None
+    return last.run
+
+
+def texts(run: EvaluationRun, system: str, sample_set: str = "phantom-in") -> list[str]:
+    return [p.text for p in run.predictions[system, sample_set].predictions]
+
+
+def test_every_system_is_scored_on_every_set(run: EvaluationRun) -> None:
+    assert run.status == "finished"
+    assert run.failed == {}
+    of_variants = {f"{v}+{c}" for v in (V3, V2) for c in CONTROLS if CONTROLS[c].per_variant}
+    alone = {c for c in CONTROLS if not CONTROLS[c].per_variant}
+    expected = {V3, V2} | of_variants | alone
+    assert set(run.cards) == {(s, n) for s in expected for n in run.sample_sets}
+    assert all(card.n == TEST_N for card in run.cards.values())
+
+
+def test_progress_grows_to_its_end_and_cards_come_as_they_are_ready(
+    events: list[EvaluationEvent], run: EvaluationRun
+) -> None:
+    done = [event.done for event in events]
+    assert done == sorted(done)
+    assert done[-1] == events[-1].total
+    assert [event.stage for event in events][-2:] == ["compare", "done"]
+    assert len([event for event in events if event.card]) == len(run.cards)
+    assert {event.run_id for event in events} == {run.id}
+
+
+def test_the_controls_take_away_what_they_say(run: EvaluationRun) -> None:
+    assert len(set(texts(run, f"{V3}+image-zero"))) == 1
+    assert len(set(texts(run, f"{V2}+logits-only"))) == 1, "V-2 does not see the logits"
+    assert len(set(texts(run, f"{V3}+logits-only"))) > 1
+    assert sorted(texts(run, f"{V3}+image-shuffled")) == sorted(texts(run, V3))
+    assert texts(run, f"{V3}+image-shuffled") != texts(run, V3)
+    assert len(set(texts(run, "majority"))) == 1
+
+
+def test_the_lookup_scores_what_the_classifier_decides(run: EvaluationRun) -> None:
+    """The made-up features let the classifier read every label, so its stored text is perfect."""
+    assert run.cards["lookup", "phantom-in"].estimates["f1_macro"].value == 1.0
+    assert run.classifier["phantom-in"].macro["f1"].value == 1.0
+    assert run.classifier["phantom-in"].macro["auroc"].value == 1.0
+
+
+def test_random_models_are_shown_not_to_beat_the_lookup(run: EvaluationRun) -> None:
+    verdicts = [v for v in run.verdicts if v.control == "lookup"]
+    assert {(v.variant, v.sample_set) for v in verdicts} == {
+        (v, s) for v in (V3, V2) for s in run.sample_sets
+    }
+    assert not any(v.beats for v in verdicts)
+    assert all(v.difference.p_adjusted >= v.difference.p_randomisation for v in verdicts)
+    assert "does worse than lookup" in verdicts[0].text or "does not beat" in verdicts[0].text
+
+
+def test_costs_say_what_training_changes(run: EvaluationRun) -> None:
+    cost = run.costs[V3]
+    assert cost["trainable"] > 0
+    assert cost["parameters"] > 0
+    assert cost["seconds"] > 0
+    assert run.costs[f"{V3}+image-zero"]["seconds"] is None
+
+
+def test_a_run_comes_back_from_disk(evaluations: Evaluations, run: EvaluationRun) -> None:
+    back = evaluations.load(run.id)
+    assert set(back.cards) == set(run.cards)
+    assert back.request == run.request
+    assert back.sample_sets == run.sample_sets
+    assert back.predictions == run.predictions
+    assert back.verdicts[0].text == run.verdicts[0].text
+    for key, card in run.cards.items():
+        assert back.cards[key].estimates.keys() == card.estimates.keys()
+        for metric, estimate in card.estimates.items():
+            assert back.cards[key].estimates[metric].value == pytest.approx(
+                estimate.value, abs=1e-5, nan_ok=True
+            )
+    assert evaluations.runs()[0].id == run.id
+
+
+def test_the_same_request_gives_the_same_figures(
+    evaluations: Evaluations, run: EvaluationRun
+) -> None:
+    request = replace(SMALL, controls=("image-shuffled",))
+    again = finished(evaluations.start(request, threading.Event()))
+    for key, card in again.cards.items():
+        assert card.estimates == run.cards[key].estimates
+    differences = compare_runs(run, again, draws=50)
+    assert len(differences) == 2 * 3
+    assert all(d.value == 0 and not d.significant for _, d in differences)
+    other = finished(evaluations.start(replace(request, seed=5), threading.Event()))
+    key = (f"{V3}+image-shuffled", "phantom-in")
+    assert other.predictions[key].predictions != run.predictions[key].predictions
+    assert other.cards[V3, "phantom-in"].estimates != run.cards[V3, "phantom-in"].estimates
+
+
+def test_what_was_written_is_not_written_again(
+    evaluations: Evaluations, run: EvaluationRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a report was written twice")
+
+    monkeypatch.setattr(Engine, "generate_batch", refuse)
+    again = finished(evaluations.start(REQUEST, threading.Event()))
+    assert texts(again, V3) == texts(run, V3)
+
+
+def test_other_options_write_anew(evaluations: Evaluations, run: EvaluationRun) -> None:
+    shorter = replace(SMALL, options=GenerationOptions(max_new_tokens=5))
+    again = finished(evaluations.start(shorter, threading.Event()))
+    assert texts(again, V3) != texts(run, V3)
+
+
+def test_cancelling_keeps_what_is_done_and_resuming_finishes_it(fresh: Evaluations) -> None:
+    cancel = threading.Event()
+    seen: list[EvaluationEvent] = []
+    request = replace(SMALL, variants=(V3, V2))
+    for event in fresh.start(request, cancel):
+        seen.append(event)
+        if event.card is not None:
+            cancel.set()
+    stopped = seen[-1].run
+    assert stopped is not None
+    assert stopped.status == "cancelled"
+    assert len([event for event in seen if event.card]) == 1
+    assert fresh.load(stopped.id).status == "cancelled"
+    whole = finished(fresh.resume(stopped.id, threading.Event()))
+    assert whole.id == stopped.id
+    assert whole.status == "finished"
+    assert whole.cards[V3, "phantom-in"].estimates == stopped.cards[V3, "phantom-in"].estimates
+    assert [row.id for row in fresh.runs()] == [whole.id]
+
+
+def test_closing_the_iterator_saves_the_run_as_cancelled(fresh: Evaluations) -> None:
+    running = fresh.start(SMALL, threading.Event())
+    first = next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert fresh.load(first.run_id).status == "cancelled"
+    next(fresh.start(SMALL, threading.Event()))  # nothing is left locked
+
+
+def test_two_evaluations_at_a_time_are_refused(fresh: Evaluations) -> None:
+    running = fresh.start(SMALL, threading.Event())
+    next(running)
+    with pytest.raises(BadRequest, match="Another evaluation is running"):
+        next(fresh.start(SMALL, threading.Event()))
+    running.close()  # type: ignore[attr-defined]
+
+
+def test_a_cut_off_line_of_kept_reports_costs_one_report(
+    fresh: Evaluations, folder: Path, tmp_path: Path
+) -> None:
+    before = finished(fresh.start(SMALL, threading.Event()))
+    (kept,) = (tmp_path / "runs" / "evaluations" / "reports").glob("*.jsonl")
+    kept.write_text(kept.read_text()[:-20])
+    after = finished(fresh.start(SMALL, threading.Event()))
+    assert texts(after, V3) == texts(before, V3)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"variants": ("phantom-s/v9",)}, UnknownName, "adaptation mode"),
+        ({"variants": ("phantom-m/v3",)}, MissingWeights, "not been trained"),
+        ({"controls": ("lookups",)}, UnknownName, "lookup, majority"),
+        ({"sets": (SetSpec("ct-rate", "/nowhere"),)}, BadRequest, "There is no folder"),
+        ({"variants": ()}, BadRequest, "without a variant"),
+        ({"variants": (), "controls": ()}, BadRequest, "Nothing was chosen"),
+        ({"metrics": ("f2",)}, UnknownName, "f1_macro"),
+    ],
+)
+def test_a_request_that_cannot_be_met_is_refused_at_once(
+    evaluations: Evaluations, change: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        evaluations.start(replace(REQUEST, **change), threading.Event())  # type: ignore[arg-type]
+
+
+def test_a_variant_that_breaks_is_a_failure_and_the_rest_goes_on(
+    fresh: Evaluations, tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "variants" / V2 / "projector.safetensors").write_bytes(b"damaged")
+    request = replace(SMALL, variants=(V3, V2))
+    run = finished(fresh.start(request, threading.Event()))
+    assert run.status == "failures"
+    assert set(run.failed) == {V2}
+    assert (V3, "phantom-in") in run.cards
+
+
+def predictions_file(folder: Path, name: str, rows: list[dict[str, str]]) -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_predictions_file_alone_is_scored(evaluations: Evaluations, tmp_path: Path) -> None:
+    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
+    rows = [{"id": f"c{i}", "reference": text, "prediction": text} for i in range(4)]
+    rows += [{"id": "c0", "reference": text, "prediction": text}]
+    path = predictions_file(tmp_path, "theirs.jsonl", rows)
+    request = EvaluationRequest(
+        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
+    )
+    run = finished(evaluations.start(request, threading.Event()))
+    card = run.cards["theirs", "theirs"]
+    assert card.estimates["f1_macro"].value == 1.0
+    assert [d.reason for d in card.dropped] == ["with an id that was there before"]
+    assert evaluations.load(run.id).sample_sets == run.sample_sets
+    assert run.classifier == {}
+
+
+def test_a_predictions_file_competes_with_variants_on_a_shipped_set(
+    evaluations: Evaluations, run: EvaluationRun, tmp_path: Path
+) -> None:
+    rows = [
+        {"id": sample.id, "prediction": sample.reference}
+        for sample in run.sample_sets["phantom-in"].samples
+    ]
+    path = predictions_file(tmp_path, "perfect.jsonl", rows)
+    request = replace(
+        SMALL,
+        sets=(SetSpec("phantom-in"), SetSpec("predictions", str(path), references="phantom-in")),
+        controls=("lookup",),
+    )
+    found = finished(evaluations.start(request, threading.Event()))
+    assert list(found.sample_sets) == ["phantom-in"]
+    assert found.cards["perfect", "phantom-in"].estimates["f1_macro"].value == 1.0
+    assert "perfect" in {v.variant for v in found.verdicts}
+
+
+def test_variants_need_scans(evaluations: Evaluations, tmp_path: Path) -> None:
+    path = predictions_file(tmp_path, "x.jsonl", [{"id": "a", "reference": "b", "prediction": "c"}])
+    with pytest.raises(BadRequest, match="no scans"):
+        evaluations.start(
+            replace(REQUEST, sets=(SetSpec("predictions", str(path)),)), threading.Event()
+        )
+
+
+def test_one_case_shows_both_reports_and_their_findings(
+    evaluations: Evaluations, run: EvaluationRun
+) -> None:
+    view = evaluations.case(run, "lookup", "phantom-in", "in-030000")
+    assert view.sample.id == view.prediction.id == "in-030000"
+    assert view.score.values["factuality"] > 0
+    assert {m.kind for m in view.score.findings} & {"matched", "wrong_place", "wrong_size"}
+    with pytest.raises(UnknownName):
+        evaluations.case(run, "lookup", "phantom-in", "in-999999")
+    with pytest.raises(UnknownName):
+        evaluations.case(run, "nobody", "phantom-in", "in-030000")
+
+
+# Who may see and read what
+
+
+def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
+    fresh: Evaluations, tmp_path: Path
+) -> None:
+    hosted = small_evaluations(tmp_path, host="0.0.0.0")
+    request = replace(SMALL, owner="me")
+    run = finished(hosted.start(request, threading.Event()))
+    assert [row.id for row in hosted.runs("me")] == [run.id]
+    assert hosted.runs("you") == () == hosted.runs()
+    with pytest.raises(UnknownName):
+        hosted.load(run.id, "you")
+    with pytest.raises(UnknownName):
+        hosted.delete(run.id, "you")
+    assert [row.id for row in fresh.runs()] == [run.id], "at one's own machine all are seen"
+    hosted.delete(run.id, "me")
+    assert hosted.runs("me") == ()
+
+
+def test_on_a_host_that_others_reach_paths_are_read_below_data_dir_only(
+    fresh: Evaluations, tmp_path: Path
+) -> None:
+    hosted = small_evaluations(tmp_path, host="0.0.0.0")
+    secret = predictions_file(tmp_path, "secret.jsonl", [{"id": "a"}])
+    for spec in (
+        SetSpec("predictions", str(secret)),
+        SetSpec("folder", str(tmp_path)),
+        SetSpec("predictions", str(tmp_path / "work" / ".." / "secret.jsonl")),
+        SetSpec("predictions", str(tmp_path / "work" / "up.jsonl"), references=str(secret)),
+    ):
+        with pytest.raises(BadRequest, match="cannot be evaluated from here"):
+            hosted.describe(spec)
+    assert hosted.layouts() == ()
+    assert len(hosted.describe(SetSpec("phantom-in")).samples) == 200
+
+
+@pytest.mark.parametrize("name", ["..", "../../models", "20261124-190000-abcdef", "", "study"])
+def test_a_run_that_is_none_is_refused(fresh: Evaluations, name: str) -> None:
+    with pytest.raises(UnknownName):
+        fresh.load(name)
+
+
+def test_the_study_that_ships_is_in_the_list_and_cannot_be_deleted(
+    fresh: Evaluations, run: EvaluationRun, tmp_path: Path
+) -> None:
+    copy_run(run, tmp_path / "study")
+    rows = fresh.runs()
+    assert [(row.id, row.shipped) for row in rows] == [(STUDY, True)]
+    study = fresh.load(STUDY)
+    assert set(study.cards) == set(run.cards)
+    assert study.predictions == run.predictions
+    assert (tmp_path / "study" / "features").is_dir(), "what else lies there is kept"
+    with pytest.raises(BadRequest):
+        fresh.delete(STUDY)
+
+
+# Batches
+
+
+def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> None:
+    rng = np.random.default_rng(0)
+    engine = Engine(evaluations.store)
+    from rad3d.model.engine import Condition
+
+    given = [
+        Condition(rng.normal(size=32).astype(np.float32), rng.normal(size=18) * 3)
+        for _ in range(BATCH_ROWS + 5)
+    ]
+    writer = ReportWriter(engine, V3, OPTIONS, None)
+    assert list(writer.write(given, threading.Event())) == [BATCH_ROWS, BATCH_ROWS + 5]
+    ids = [str(i) for i in range(len(given))]
+    alone = [engine.generate_batch([c], V3, OPTIONS)[0].text for c in given]
+    assert [p.text for p in writer.predictions(ids, given)] == alone
+    assert writer.missing(given) == 0
+
+
+# Exports
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_a_run_can_be_taken_along(evaluations: Evaluations, run: EvaluationRun, kind: str) -> None:
+    made = evaluations.export(run, kind)
+    assert made.data
+    assert made.data == evaluations.export(run, kind).data
+    assert "/" not in made.name
+
+
+def test_the_csv_holds_every_figure(evaluations: Evaluations, run: EvaluationRun) -> None:
+    rows = list(csv.DictReader(io.StringIO(evaluations.export(run, "csv").data.decode())))
+    assert len(rows) == sum(len(card.estimates) for card in run.cards.values())
+    first = next(r for r in rows if (r["system"], r["metric"]) == ("lookup", "f1_macro"))
+    assert float(first["value"]) == 1.0
+    assert first["n"] == str(TEST_N)
+
+
+def test_a_system_called_like_a_formula_is_not_run_by_a_spreadsheet(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
+    path = predictions_file(
+        tmp_path, "=cmd.jsonl", [{"id": "=1+1", "reference": text, "prediction": text}]
+    )
+    request = EvaluationRequest(
+        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
+    )
+    run = finished(evaluations.start(request, threading.Event()))
+    cells = [
+        cell
+        for row in csv.reader(io.StringIO(evaluations.export(run, "csv").data.decode()))
+        for cell in row
+    ]
+    assert not any(re.match(r"[=+@\t\r]|-[^0-9]", cell) for cell in cells)
+    assert "'=cmd" in cells
+
+
+def test_exported_predictions_can_be_scored_again(
+    evaluations: Evaluations, run: EvaluationRun, tmp_path: Path
+) -> None:
+    archive = zipfile.ZipFile(io.BytesIO(evaluations.export(run, "jsonl").data))
+    assert len(archive.namelist()) == len(run.cards)
+    path = tmp_path / "back.jsonl"
+    path.write_bytes(archive.read("phantom-s-v3--phantom-in.jsonl"))
+    samples, found = read_predictions(path)
+    assert [p.text for p in found.predictions] == texts(run, V3)
+    assert [s.labels for s in samples.samples] == [
+        s.labels for s in run.sample_sets["phantom-in"].samples
+    ]
+
+
+def test_the_page_opens_offline_and_escapes_what_it_is_given(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    text = "Findings: There is a small left pleural effusion <script>alert(1)</script>."
+    path = predictions_file(
+        tmp_path,
+        "<b>x.jsonl",
+        [{"id": f"<i>{i}", "reference": text, "prediction": text} for i in "ab"],
+    )
+    request = EvaluationRequest(
+        sets=(SetSpec("predictions", str(path)),),
+        metrics=("f1_macro", "factuality"),
+        draws=20,
+        title="</title><script>alert(2)</script>",
+    )
+    run = finished(evaluations.start(request, threading.Event()))
+    page = evaluations.export(run, "html").data.decode()
+    start, _, rest = page.partition("<script>/**")
+    _, _, end = rest.partition("</script>")
+    own = start + end
+    assert "alert(1)</script>" not in own
+    assert "alert(2)</script>" not in own
+    assert "<b>x" not in own
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?https?:""", own)
+    assert "default-src 'none'" in own
+
+
+def test_markdown_and_latex_escape_what_their_syntax_would_take(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
+    path = predictions_file(
+        tmp_path, "a|b_50%.jsonl", [{"id": "a", "reference": text, "prediction": text}]
+    )
+    request = EvaluationRequest(
+        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
+    )
+    run = finished(evaluations.start(request, threading.Event()))
+    assert "| a\\|b_50% |" in evaluations.export(run, "markdown").data.decode()
+    assert r"a|b\_50\%" in evaluations.export(run, "latex").data.decode()
