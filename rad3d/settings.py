@@ -23,6 +23,7 @@ HOSTED = {
     "RAD3D_HOST": "GRADIO_SERVER_NAME",
     "RAD3D_PORT": "GRADIO_SERVER_PORT",
     "RAD3D_ROOT_PATH": "GRADIO_ROOT_PATH",
+    "RAD3D_ZERO_GPU": "SPACES_ZERO_GPU",
 }
 """What Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* wins over it."""
 
@@ -44,6 +45,8 @@ class Settings:
         queue_size: how many people may wait.
         threads: CPU threads for torch; 0 lets torch choose.
         default_variant: chosen when the app opens.
+        metrics_python: interpreter with the packages of metrics that cannot live in this one's
+            environment (green_score, radgraph, RaTEScore); empty for this one.
         device: of the language models: ``"auto"`` (a GPU with CUDA, or else the CPU), ``"cpu"``,
             ``"cuda"``, ...
         precision: of the language models: ``"auto"`` (by memory and device), ``"float32"``,
@@ -58,6 +61,8 @@ class Settings:
         metrics_token: who sends it as a bearer token may read ``/metrics``; empty is nobody.
         grace_seconds: when the server is stopped, how long running reports may take to finish.
         log: ``"text"`` or ``"json"``, one line for each event on stderr.
+        zero_gpu: 1 where a GPU is lent for each report, as ZeroGPU of Hugging Face Spaces, which
+            says so itself.
         data_dir: folder of data sets that visitors may evaluate by path; not needed where the app
             listens on this machine only, which then reads any path.
     """
@@ -75,6 +80,7 @@ class Settings:
     queue_size: int = 32
     threads: int = 0
     default_variant: str = "phantom-l/v3"
+    metrics_python: str = ""
     device: str = "auto"
     precision: str = "auto"
     hub_url: str = ""
@@ -85,6 +91,7 @@ class Settings:
     metrics_token: str = field(default="", repr=False)
     grace_seconds: int = 20
     log: str = "text"
+    zero_gpu: bool = False
     data_dir: str = ""
 
     @classmethod
@@ -118,7 +125,7 @@ def _parse(key: str, text: str, kind: str) -> object:
         except ValueError:
             raise BadRequest(f"{key} must be a whole number, not {text!r}.") from None
     if kind == "bool":
-        if text not in ("0", "1"):
+        if text.lower() not in ("0", "1", "false", "true"):
             raise BadRequest(f"{key} must be 0 or 1, not {text!r}.")
-        return text == "1"
+        return text.lower() in ("1", "true")
     return text

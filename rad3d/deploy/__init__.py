@@ -23,7 +23,7 @@ def space_environment(environ: Mapping[str, str] | None = None) -> dict[str, str
     from rad3d.deploy.platforms import PLATFORMS
 
     manifest = read_manifest(ROOT / MANIFEST)
-    lent = env.get(ZERO_GPU, "").lower() in ("1", "t", "true")
+    lent = env.get(ZERO_GPU, "").lower() in ("1", "true")
     fitting = [t for t in manifest.targets.values() if PLATFORMS[t.hardware].gpu == lent]
     for target in fitting[:1]:
         for name, value in manifest.variables(target).items():

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rad3d.errors import BadVolume, Rad3dError
+from rad3d.errors import BadRequest, BadVolume, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
 from rad3d.registry import SHIPPED_ENCODER, lookup
+from rad3d.service.lending import Lender, LentStream
+from rad3d.service.running import Running, Unwatched, Watch
 from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
 from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
@@ -20,6 +25,18 @@ from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.load import Limits, read_volume
 
 _LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a service holds now, in numbers and bytes."""
+
+    sessions: int
+    scan_bytes: int
+    computed_bytes: int
+    models: int
+    model_bytes: int
+    running: int
 
 
 class Service:
@@ -31,6 +48,11 @@ class Service:
         settings: limits and places.
         store: loaded models; one of its own by default.
         samples_dir: the gallery.
+        watch: told what happens, in figures and codes.
+        lender: of the GPU, where one is lent for each report.
+
+    Attributes:
+        running: the reports being written; to be stopped before the process ends.
     """
 
     def __init__(
@@ -38,11 +60,17 @@ class Service:
         settings: Settings,
         store: ModelStore | None = None,
         samples_dir: Path = SAMPLES_DIR,
+        watch: Watch | None = None,
+        lender: Lender | None = None,
     ) -> None:
         self._settings = settings
         self._store = store or ModelStore(settings)
         quarter = settings.feature_cache_mb * 2**20 // 4
         self.engine = Engine(self._store, ByteCache(quarter))
+        self.running = Running()
+        self._watch = watch or Unwatched()
+        self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
+        self._offered = [pattern for pattern in settings.variants.split(",") if pattern]
         self._sessions = SessionStore(
             settings.session_minutes * 60.0, 3 * quarter, self.engine.forget
         )
@@ -92,7 +120,14 @@ class Service:
             BadRequest: the session has ended.
         """
         self._sessions.get(session)
-        return self._sessions.open(session, self.read(path, name, metadata))
+        began = time.perf_counter()
+        try:
+            volume = self._sessions.open(session, self.read(path, name, metadata))
+        except Rad3dError as error:
+            self._watch.scan_refused(error.code)
+            raise
+        self._watch.scan_opened(time.perf_counter() - began, volume.hu.size)
+        return volume
 
     def open_volume(self, session: str, volume: Volume) -> Volume:
         """Make a volume the session's open scan; raises BadRequest where the session has ended."""
@@ -157,8 +192,25 @@ class Service:
         return config.encoder or SHIPPED_ENCODER
 
     def variants(self) -> tuple[VariantStatus, ...]:
-        """Every language model in every mode: ready, or with the reason and the command."""
-        return self._store.statuses()
+        """Every language model in every mode that is offered: ready, or with the reason and the
+        command."""
+        return tuple(status for status in self._store.statuses() if self._is_offered(status.id))
+
+    @property
+    def usage(self) -> Usage:
+        """What is held now."""
+        return Usage(
+            sessions=len(self._sessions),
+            scan_bytes=self._sessions.nbytes,
+            computed_bytes=self.engine.cache.nbytes,
+            models=self._store.loaded,
+            model_bytes=self._store.nbytes,
+            running=len(self.running),
+        )
+
+    def _is_offered(self, variant_id: str) -> bool:
+        patterns = self._offered
+        return not patterns or any(fnmatchcase(variant_id, pattern) for pattern in patterns)
 
     def generate(
         self,
@@ -171,14 +223,43 @@ class Service:
 
         Closing the iterator stops the model. A finished report is kept for :meth:`last_report`
         as long as its scan stays open.
+
+        Raises:
+            BadRequest: besides the engine's reasons: the variant is not offered here, or the server
+                is about to stop.
         """
+        try:
+            if not self._is_offered(variant_id):
+                raise BadRequest(
+                    f"{variant_id} is not offered here.",
+                    f"Offered: {', '.join(self._offered)}.",
+                    code="not_offered",
+                )
+            with self.running.report(cancel):
+                yield from self._written(session, variant_id, options, cancel)
+        except Cancelled:
+            raise
+        except Rad3dError as error:
+            self._watch.report_failed(error.code)
+            raise
+        except Exception:  # not handled here, only counted
+            self._watch.report_failed("defect")
+            raise
+
+    def _written(
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Event]:
         volume = self._sessions.begin(session)
         report: Report | None = None
-        events = self.engine.stream(volume, variant_id, options, cancel)
         try:
-            for event in events:
+            for event in self._stream(volume, variant_id, options, cancel):
                 if isinstance(event, DoneEvent):
                     report = event.report
+                    self._watch.report_written(report)
                 yield event
         finally:
             self._sessions.finish(session, volume, report)
