@@ -18,6 +18,7 @@ from tiny_models import save_language, tiny_language
 from torch import Tensor
 
 from rad3d import cli
+from rad3d.commands.doctor import encoders
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.labels import LABELS
 from rad3d.model.ctclip.checkpoint import build, open_checkpoint, sort_checkpoint
@@ -364,6 +365,20 @@ def test_without_weights_the_row_says_the_exact_steps(tmp_path: Path) -> None:
         "commercial",
     ):
         assert part in str(caught.value)
+
+
+def test_doctor_says_whether_the_encoder_is_here_and_how_to_get_it(
+    lipro: Path, tmp_path: Path
+) -> None:
+    settings = Settings(models_dir=tmp_path)
+    (absent,) = [c for c in encoders(settings) if c.name == "encoder ct-clip"]
+    assert absent.state == "absent"
+    assert "hf download" in absent.remedy
+    source = tmp_path / ENCODERS["ct-clip"].source
+    source.parent.mkdir(parents=True)
+    converted(lipro, tmp_path).rename(source)
+    (here,) = [c for c in encoders(settings) if c.name == "encoder ct-clip"]
+    assert (here.state, here.remedy) == ("ok", "")
 
 
 @pytest.mark.parametrize(

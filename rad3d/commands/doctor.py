@@ -72,6 +72,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from (_writable(name, getattr(settings, name)) for name in ("work_dir", "runs_dir"))
     yield _port(settings)
     yield from _models(settings)
+    yield from encoders(settings)
     yield _chromium()
 
 
@@ -157,6 +158,19 @@ def _models(settings: Settings) -> Iterator[Check]:
     if others:
         detail = f"{ready} ready; LLMs known: {', '.join(others)}"
         yield Check("other variants", "ok" if ready else "absent", detail, "see rad3d variants")
+
+
+def encoders(settings: Settings) -> Iterator[Check]:
+    """One check for each encoder that does not ship."""
+    from rad3d.registry import ENCODERS
+
+    for row in ENCODERS.values():
+        if row.shipped:
+            continue
+        here = (settings.models_dir / row.source / "config.json").is_file()
+        detail = f"{row.name}, licence {row.licence}" + ("" if here else ", is not here")
+        state, remedy = ("ok", "") if here else ("absent", row.get)
+        yield Check(f"encoder {row.id}", state, detail, remedy)
 
 
 def _chromium() -> Check:
