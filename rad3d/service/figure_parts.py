@@ -1,8 +1,9 @@
 """What every figure shares: colours, panels that stack on a phone, rows with their own captions.
 
 A figure carries its phone layout in ``layout.meta["narrow"]``: a partial layout that whoever draws
-it merges in below :data:`NARROW_PX`. Every clickable point has ``customdata[0:3]`` = system, sample
-set and label (empty where there is none), so that it can lead to its cases.
+it merges in below :data:`NARROW_PX`; ``narrow_traces`` likewise is merged into every trace. Every
+clickable point has ``customdata[0:3]`` = system, sample set and label (empty where there is none),
+so that it can lead to its cases.
 """
 
 from __future__ import annotations
@@ -59,7 +60,12 @@ class Series:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def base(height: int, narrow: dict[str, Any] | None = None, **layout: Any) -> go.Figure:
+def base(
+    height: int,
+    narrow: dict[str, Any] | None = None,
+    narrow_traces: dict[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
     """An empty figure in the project's style."""
     figure = go.Figure()
     figure.update_layout(
@@ -80,7 +86,7 @@ def base(height: int, narrow: dict[str, Any] | None = None, **layout: Any) -> go
             "font": {"size": 13},
         },
         dragmode=False,
-        meta={"narrow": narrow or {}},
+        meta={"narrow": narrow or {}, "narrow_traces": narrow_traces or {}},
     )
     figure.update_layout(**layout)
     return figure
@@ -109,13 +115,13 @@ def panels(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
         layout[_long(x)] = {
             "domain": [start, start + width],
             "anchor": y,
-            "title": {"text": x_title, "standoff": 8},
+            "title": axis_title(x_title),
             **_AXIS,
         }
         layout[_long(y)] = {
             "domain": [0, 1],
             "anchor": x,
-            "title": {"text": y_title if i == 0 else "", "standoff": 8},
+            "title": axis_title(y_title if i == 0 else ""),
             "showticklabels": i == 0,
             **({"matches": "y"} if i else {}),
             **_AXIS,
@@ -184,8 +190,17 @@ def rows_figure(
                 font={"size": 12.5},
             )
     if line_at is not None:
-        figure.add_vline(x=line_at, line={"color": QUIET, "width": 1.5})
-    figure.update_xaxes(title={"text": x_title, "standoff": 6}, range=list(x_range), **_AXIS)
+        for place in places:  # beside each row's points and not through its caption
+            figure.add_shape(
+                type="line",
+                x0=line_at,
+                x1=line_at,
+                y0=place - 0.42,
+                y1=place + 0.14,
+                line={"color": QUIET, "width": 1.5},
+                layer="below",
+            )
+    figure.update_xaxes(title=axis_title(x_title), range=list(x_range), **_AXIS)
     figure.update_yaxes(visible=False, fixedrange=True, range=[-0.5, len(rows) - 0.25])
     return figure
 
@@ -216,6 +231,11 @@ _AXIS: dict[str, Any] = {
     "ticks": "",
     "automargin": True,
 }
+
+
+def axis_title(text: str) -> dict[str, Any]:
+    """In the size of the rest."""
+    return {"text": text, "standoff": 8, "font": {"size": 13}}
 
 
 def _long(name: str) -> str:

@@ -56,6 +56,16 @@ _OTHER_MODE = Series("Other", QUIET, "x")
 _SCALE = ((0.0, "#22323d"), (0.5, "#0f7f75"), (1.0, "#c8f2e4"))
 
 
+_SHORT = {
+    "Arterial wall calcification": "Arterial calcif.",
+    "Coronary artery wall calcification": "Coronary calcif.",
+    "Interlobular septal thickening": "Septal thickening",
+    "Mosaic attenuation pattern": "Mosaic attenuation",
+    "Pulmonary fibrotic sequela": "Fibrotic sequela",
+}
+"""Labels that are too long for a phone."""
+
+
 @dataclass(frozen=True)
 class Point:
     """One system on one sample set, with what it costs.
@@ -176,6 +186,7 @@ def _add_reference(
         legendgroup=name,
         showlegend=name not in {t.name for t in figure.data},
         line={"color": QUIET, "width": 2, "dash": "dash"},
+        legendrank=2000,
         hovertemplate=f"{name}<br>{estimate}<extra></extra>",
         xaxis=axis("x", panel),
         yaxis=axis("y", panel),
@@ -248,19 +259,24 @@ def heatmap_figure(
         ]
         for label in labels
     ]
+    rows = [f"{label} ({positives.get(label, 0)})" for label in labels]
+    short = [f"{_SHORT.get(label, label)} ({positives.get(label, 0)})" for label in labels]
+    margin = {"l": 4, "r": 4, "t": 4, "b": 4}
     figure = base(
         120 + 27 * len(labels),
         {
-            "margin": {"l": 4, "r": 4, "t": 4, "b": 4},
+            "margin": margin,
             "font": {"size": 11.5},
             "height": 110 + 24 * len(labels),
+            "yaxis": {"tickvals": rows, "ticktext": short},
         },
-        margin={"l": 4, "r": 4, "t": 4, "b": 4},
+        {"texttemplate": ""},  # cells are too narrow for their figures there
+        margin=margin,
     )
     figure.add_heatmap(
         z=values,
         x=list(names.values()),
-        y=[f"{label} ({positives.get(label, 0)})" for label in labels],
+        y=rows,
         zmin=0,
         zmax=1,
         colorscale=[list(stop) for stop in _SCALE],
@@ -293,11 +309,12 @@ def forest_figure(
     """
     ordered = sorted(differences, key=lambda d: -d.value)
     rows = [_difference_row(d, names, metric, sample_set) for d in ordered]
-    ends = [
-        abs(end) for d in ordered for end in (d.low, d.high, d.value) if not math.isnan(end)
-    ] or [0.1]
-    reach = max(*ends, 0.01) * 1.08
-    return rows_figure(rows, _FOREST, f"Difference in {metric.name}", (-reach, reach), line_at=0.0)
+    ends = [e for d in ordered for e in (d.low, d.high, d.value) if not math.isnan(e)]
+    low, high = min([0.0, *ends]), max([0.0, *ends])
+    room = max(0.05 * (high - low), 0.01)
+    return rows_figure(
+        rows, _FOREST, f"Difference in {metric.name}", (low - room, high + room), line_at=0.0
+    )
 
 
 _FOREST = (

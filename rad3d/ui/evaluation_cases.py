@@ -81,7 +81,10 @@ def case_list(card: Scorecard, ids: Sequence[str], chosen: str, label: str = "")
         return '<p class="r3-fine">No case of this choice.</p>'
     rows = {case.id: i for i, case in enumerate(card.cases)}
     items = "".join(_item(card, rows[id_], id_ == chosen, label) for id_ in ids)
-    return f'<div class="r3-cases" role="listbox" tabindex="-1" aria-label="Cases">{items}</div>'
+    return (
+        f'<p class="r3-count">{len(ids)} of {card.n} cases, with the factuality of each</p>'
+        f'<div class="r3-cases" role="listbox" tabindex="-1" aria-label="Cases">{items}</div>'
+    )
 
 
 def _item(card: Scorecard, row: int, chosen: bool, label: str) -> str:
@@ -115,7 +118,6 @@ def case_view(
     sample: Sample,
     prediction: Prediction,
     score: CaseScore,
-    figures: CaseScore,
     place: tuple[int, int],
     system: str,
 ) -> str:
@@ -123,15 +125,14 @@ def case_view(
 
     Args:
         sample, prediction: the case.
-        score: its findings.
-        figures: its scores.
+        score: its findings and figures.
         place: position in the list, from 1, and length of the list.
         system: shown name.
     """
     shown = [
-        ("Factuality", figures.values.get("factuality")),
-        ("Label F1", figures.values.get("f1_micro")),
-        ("ROUGE-L", figures.values.get("hf_rouge_l")),
+        ("Factuality", score.values.get("factuality")),
+        ("Label F1", score.values.get("f1_micro")),
+        ("ROUGE-L", score.values.get("hf_rouge_l")),
     ]
     scores = "".join(
         f"<div><dt>{name}</dt><dd>{value:.2f}</dd></div>"

@@ -321,10 +321,9 @@ class EvaluationHandlers:
             own, other, title = system.partition(OF_RUN)
             source = self._run(other_id, owner) if other and title else run
             case = self._evaluations.case(source, own, sample_set, chosen)
-            figures_of = next(each for each in card.cases if each.id == chosen)
             place = (ids.index(chosen) + 1, len(ids))
             shown = cases.case_view(
-                case.sample, case.prediction, case.score, figures_of, place, view.names[system]
+                case.sample, case.prediction, case.score, place, view.names[system]
             )
         return (
             "",

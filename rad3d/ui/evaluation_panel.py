@@ -42,7 +42,7 @@ def run_panel(evaluations: Evaluations) -> RunPanel:
     with gr.Accordion(
         "Run an evaluation", open=False, elem_classes="r3-card r3-panel", elem_id="run-panel"
     ):
-        with gr.Row(elem_classes="r3-panel-columns"):
+        with gr.Row(elem_classes="r3-choice r3-panel-columns"):
             with gr.Column(min_width=300):
                 variants, controls = _systems(evaluations)
             with gr.Column(min_width=300):

@@ -128,7 +128,7 @@ def evaluation_tab(
 
 
 def _pickers() -> Pickers:
-    with gr.Row(elem_classes="r3-pickers"):
+    with gr.Row(elem_classes="r3-choice r3-pickers"):
         run = gr.Dropdown([], label="Evaluation", elem_id="run-picker", filterable=False)
         other = gr.Dropdown(
             [("No other run", "")],
@@ -141,11 +141,11 @@ def _pickers() -> Pickers:
 
 
 def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
-    with gr.Row(elem_classes="r3-card r3-lens"):
+    with gr.Row(elem_classes="r3-card r3-choice r3-lens"):
         sample_set = gr.Radio([], label="Sample set", elem_id="lens-set")
         metric = gr.Dropdown([], label="Metric of the figures", elem_id="lens-metric")
     with gr.Column(elem_classes="r3-card r3-board"):
-        with gr.Row(elem_classes="r3-board-head"):
+        with gr.Row(elem_classes="r3-choice r3-board-head"):
             markup("<h2>Leaderboard</h2>")
             table = gr.Radio(
                 [(name, id_) for id_, name in TABLES.items()],
@@ -155,7 +155,7 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
             )
         leaderboard = leaderboard_view()
         downloads = downloads_view(EXPORT_BUTTONS)
-    with gr.Column(elem_classes="r3-card"):
+    with gr.Column(elem_classes="r3-card r3-choice"):
         against = gr.Radio(
             [(name, id_) for id_, name in AGAINST.items()],
             value="parameters",
@@ -166,7 +166,7 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
     with gr.Row(elem_classes="r3-pairs"):
         with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
             heatmap = figure_view("heatmap-figure")
-        with gr.Column(elem_classes="r3-card", min_width=320, scale=10):
+        with gr.Column(elem_classes="r3-card r3-choice", min_width=320, scale=10):
             baseline = gr.Dropdown(
                 [], label="Differences from", elem_id="baseline", filterable=False
             )
@@ -186,7 +186,7 @@ def _cases() -> Cases:
     with gr.Column(elem_classes="r3-card r3-case-card", elem_id="cases"):
         markup("<h2>Cases</h2>")
         notice = markup("", "case-notice")
-        with gr.Row(elem_classes="r3-case-choice"):
+        with gr.Row(elem_classes="r3-choice r3-case-choice"):
             system = gr.Dropdown([], label="System", elem_id="case-system", filterable=False)
             sample_set = gr.Dropdown([], label="Sample set", elem_id="case-set", filterable=False)
             order = gr.Dropdown(

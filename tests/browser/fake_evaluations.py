@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from browser.fakes import FakeService, FakeStatus
@@ -153,7 +154,9 @@ class FakeEvaluations:
         sample = next(s for s in run.sample_sets[set_id].samples if s.id == case_id)
         written = run.predictions[system, set_id].predictions
         prediction = next(p for p in written if p.id == case_id)
-        return CaseView(sample, prediction, score_case(sample, prediction))
+        known = next(c for c in run.cards[system, set_id].cases if c.id == case_id)
+        findings = score_case(sample, prediction).findings
+        return CaseView(sample, prediction, replace(known, findings=findings))
 
     def open_scan(self, session: str, sample: Sample) -> Volume:
         """The first sample of the gallery, under the case's name."""

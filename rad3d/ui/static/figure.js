@@ -66,7 +66,7 @@ class Figure {
       this.width = this.plot.clientWidth;
       const layout = this.layout(figure.plot.layout);
       this.plot.style.minHeight = `${layout.height}px`;
-      await Plotly.react(this.plot, structuredClone(figure.plot.data), layout, CONFIG);
+      await Plotly.react(this.plot, this.traces(figure.plot), layout, CONFIG);
       if (!this.drawn) this.plot.on("plotly_click", (event) => this.choose(event));
       this.drawn = true;
     } catch (error) {
@@ -74,8 +74,17 @@ class Figure {
     }
   }
 
+  get narrow() {
+    return this.width < this.props.narrow_px;
+  }
+
+  traces({ data, layout }) {
+    const changes = (this.narrow && layout.meta?.narrow_traces) || {};
+    return data.map((trace) => merged(structuredClone(trace), changes));
+  }
+
   layout(described) {
-    const narrow = this.width < this.props.narrow_px ? described.meta?.narrow : {};
+    const narrow = this.narrow ? described.meta?.narrow : {};
     const style = getComputedStyle(this.host);
     const color = (name) => style.getPropertyValue(name).trim();
     return merged(merged(structuredClone(described), structuredClone(narrow ?? {})), {
