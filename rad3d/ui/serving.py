@@ -2,27 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
+import signal
+import tempfile
 import threading
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+from starlette.middleware import Middleware
+
+from rad3d.registry import resolve
+from rad3d.service.turns import Turns
+from rad3d.service.workdir import WorkDir
 from rad3d.settings import Settings
-from rad3d.ui.page import build_ui
+from rad3d.ui.guard import Guard
+from rad3d.ui.operations import (
+    Door,
+    Operations,
+    accounts,
+    adopt_server_log,
+    configure_logging,
+    public_path,
+    tell,
+)
+from rad3d.ui.page import MODEL_PLACES, build_ui
 from rad3d.ui.routes import viewer_routes
 from rad3d.ui.theme import favicon, page_head, theme
 
 if TYPE_CHECKING:
+    from rad3d.service.lending import Lender
     from rad3d.service.service import Service
 
+SECONDS_TO_DELIVER = 1.0
+"""For the last events of the reports to reach the pages before the server closes."""
 
-def launch_options(service: Service, settings: Settings) -> dict[str, Any]:
-    """Keyword arguments for ``build_ui(service, settings).launch``."""
+MOST_TABS = 2000
+"""Sessions of which Gradio keeps the state of the page; beyond it the oldest lose theirs."""
+
+
+def launch_options(
+    service: Service, settings: Settings, operations: Operations | None = None
+) -> dict[str, Any]:
+    """Keyword arguments for ``build_ui(service, settings).launch``.
+
+    Args:
+        service: scans and reports.
+        settings: limits and places.
+        operations: health and metrics, where they are served.
+    """
+    middleware = [Middleware(Guard, service=service, idle_seconds=60.0 * settings.session_minutes)]
+    login = accounts(settings.login)
+    if login:
+        middleware.append(Middleware(Door))
     return {
+        "auth": login,
+        "root_path": public_path(settings.root_path),
         "server_name": settings.host,
         "server_port": settings.port,
         "max_file_size": settings.max_upload_mb * 2**20,
-        "app_kwargs": {"routes": viewer_routes(service)},
+        "max_threads": 40 + settings.queue_size,  # Gradio runs no more events than that at once
+        "state_session_capacity": MOST_TABS,
+        "app_kwargs": {
+            "routes": [
+                *viewer_routes(service, settings),
+                *(operations.routes() if operations else []),
+            ],
+            "middleware": middleware,
+        },
         "theme": theme(),
         "head": page_head(),
         "favicon_path": favicon(),
@@ -38,21 +87,73 @@ def launch_options(service: Service, settings: Settings) -> dict[str, Any]:
 
 
 def serve(settings: Settings) -> None:
-    """Serve the app until interrupted.
+    """Serve the app until SIGINT or SIGTERM, then let the running reports finish.
 
-    Uploads go to ``settings.work_dir / "uploads"``, which is emptied first.
+    Uploads and temporary files lie in a private folder below ``settings.work_dir``; those of
+    servers that crashed are deleted first.
     """
-    uploads = settings.work_dir / "uploads"
-    shutil.rmtree(uploads, ignore_errors=True)
-    uploads.mkdir(parents=True, mode=0o700)
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads)  # Gradio takes the folder from there only
+    configure_logging(settings.log)
+    work = WorkDir(settings.work_dir)
+    os.environ["GRADIO_TEMP_DIR"] = str(work.uploads)  # Gradio takes the folder from there only
+    tempfile.tempdir = str(work.temporary)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    lender = zero_gpu() if settings.zero_gpu else None  # before torch, as its package asks
     from rad3d.service.service import Service  # torch is imported here and not before
 
-    service = Service(settings)
-    demo = build_ui(service, settings)
-    options = launch_options(service, settings)
-    _, url, _ = demo.launch(prevent_thread_lock=True, **options)
-    print(f"RAD3D is ready at {url}", flush=True)  # noqa: T201 - the command's one line of output
-    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
-    demo.block_thread()
+    operations = Operations(settings)
+    service = Service(settings, watch=operations, lender=lender)
+    turns = Turns(MODEL_PLACES, settings.queue_size)
+    operations.attach(service, turns, work.uploads)
+    demo = build_ui(service, settings, turns=turns)
+    if lender:
+        service.warm_up()  # ZeroGPU takes over what stands on the GPU when the app is launched
+    options = launch_options(service, settings, operations)
+    with stop_signal() as stop:
+        _, url, _ = demo.launch(prevent_thread_lock=True, **options)
+        adopt_server_log()
+        print(f"RAD3D is ready at {url}", flush=True)  # noqa: T201 - the command's line of output
+        tell("started")
+        threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
+        try:
+            stop.wait()
+            shut_down(demo, service, settings.grace_seconds)
+        finally:
+            work.close()
+
+
+def zero_gpu() -> Lender:
+    """ZeroGPU of Hugging Face Spaces, whose package is there and nowhere else."""
+    gpu = resolve("spaces:GPU")
+    from rad3d.service.lending import Lender
+
+    return Lender(gpu, gr.Error)
+
+
+@contextlib.contextmanager
+def stop_signal() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second one of them ends the process at once."""
+    stop = threading.Event()
+    earlier: dict[int, Any] = {}
+
+    def on_signal(_number: int, _frame: object) -> None:
+        stop.set()
+        for caught in earlier:
+            signal.signal(caught, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():  # Python sets them nowhere else
+        for number in (signal.SIGINT, signal.SIGTERM):
+            earlier[number] = signal.signal(number, on_signal)
+    try:
+        yield stop
+    finally:
+        for caught, handler in earlier.items():
+            signal.signal(caught, handler)
+
+
+def shut_down(demo: gr.Blocks, service: Service, grace_seconds: float) -> None:
+    """Take no new reports, end the running ones within the grace, and close the server."""
+    tell("stopping", running=len(service.running), grace_seconds=grace_seconds)
+    cancelled = service.running.stop(grace_seconds)
+    time.sleep(SECONDS_TO_DELIVER)
+    demo.close(verbose=False)
+    tell("stopped", cancelled=cancelled)
