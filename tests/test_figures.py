@@ -31,7 +31,7 @@ TITLES = {"phantom-in": "In domain", "phantom-out": "Out of domain"}
 
 @pytest.fixture(scope="module")
 def run() -> EvaluationRun:
-    return study_run(n=16)
+    return study_run(16)
 
 
 @pytest.fixture(scope="module")

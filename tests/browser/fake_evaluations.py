@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 from browser.fakes import FakeService, FakeStatus
@@ -168,6 +169,7 @@ class FakeEvaluations:
         return Export(f"{run.id}.{kind}", "text/plain", f"{run.title}: {kind}\n".encode())
 
 
+@cache
 def study_run(n: int) -> EvaluationRun:
     """The small study as a run."""
     sets, predictions, cards = small_cards(n)

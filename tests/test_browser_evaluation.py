@@ -1,0 +1,242 @@
+"""The evaluation tab in headless Chromium: look, sort, press a point, read a case, run, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from browser.fake_evaluations import FakeEvaluations
+from browser.fakes import FakeCard, FakeService
+from browser.launch import CHROMIUM_ARGUMENTS, running_app, small_chest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.browser
+
+PHONE = {"width": 390, "height": 844}
+VIEWER = "document.querySelector('.r3-viewer').viewer"
+
+expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> FakeService:
+    chest = small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
+    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
+
+
+@pytest.fixture(scope="module")
+def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    evaluations = FakeEvaluations(service, n=16, pause=0.15)
+    with running_app(service, tmp_path_factory.mktemp("app"), evaluations=evaluations) as url:
+        yield url
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    yield from _page(browser, address)
+
+
+def _page(browser: Browser, address: str, **options: object) -> Iterator[Page]:
+    """The opened tab; script errors and requests to elsewhere fail the test."""
+    settings = {"viewport": {"width": 1366, "height": 900}, **options}
+    context = browser.new_context(**settings)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith((address, "blob:", "data:"))
+            else problems.append(f"outbound request: {request.url}")
+        ),
+    )
+    page.goto(address)
+    page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
+    page.get_by_role("tab", name="Evaluation").click()
+    expect(page.locator("#headline h2")).to_be_visible()
+    yield page
+    context.close()
+    assert problems == []
+
+
+def _figures(page: Page) -> None:
+    """Wait until every figure is drawn."""
+    for name in ("study", "heatmap", "forest", "classifier", "calibration"):
+        page.locator(f"#{name}-figure .main-svg").first.wait_for()
+
+
+def _press(page: Page, selector: str, index: int = 0) -> None:
+    """Press the middle of a drawn point; plotly listens on a layer above it."""
+    point = page.locator(selector).nth(index)
+    point.scroll_into_view_if_needed()
+    box = point.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(300)  # plotly finds what is under the pointer
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_the_tab_opens_on_the_study_with_every_section(page: Page) -> None:
+    expect(page.locator(".r3-finding")).to_contain_text("has the highest macro F1 of 0.")
+    expect(page.locator(".r3-standing")).to_contain_text("synthetic phantom")
+    _figures(page)
+    assert page.locator("#study-figure .scatterlayer .trace").count() >= 6, "modes and domains"
+    expect(page.locator("#leaderboard tbody").first.locator("tr")).to_have_count(7)
+    expect(page.locator("#leaderboard .r3-controls").first).to_contain_text("Look-up")
+    expect(page.locator(".r3-published")).to_contain_text("not comparable")
+    expect(page.locator("#case .r3-pair section")).to_have_count(2)
+
+
+def test_the_leaderboard_sorts_folds_and_switches_family_and_set(page: Page) -> None:
+    names = page.locator("#leaderboard tbody").first.locator("th")
+    expect(names.first).to_have_text("Phantom L · V-3")
+    page.get_by_role("button", name="Macro F1").click()
+    expect(names.last).to_have_text("Phantom L · V-3")
+    expect(page.locator("#leaderboard [aria-sort=ascending]")).to_contain_text("Macro F1")
+    shuffled = page.get_by_role("button", name="Phantom L · V-3, images shuffled")
+    expect(shuffled).to_be_hidden()
+    page.locator("[data-fold]").click()
+    expect(shuffled).to_be_visible()
+    page.get_by_label("Word overlap, hf").check()
+    expect(page.locator("#leaderboard thead")).to_contain_text("ROUGE-L")
+    expect(page.locator("#leaderboard thead")).not_to_contain_text("Macro F1")
+    figure = page.locator("#leaderboard td span").first.inner_text()
+    page.get_by_label("Out of domain").check()
+    expect(page.locator("#leaderboard td span").first).not_to_have_text(figure)
+    expect(page.locator("#heatmap-figure h3")).to_contain_text("out of domain")
+
+
+def test_a_point_and_a_cell_lead_to_their_cases(page: Page) -> None:
+    _figures(page)
+    last = page.locator("#study-figure .xy .scatterlayer .trace").nth(2)
+    _press(page, "#study-figure .xy .scatterlayer .trace:nth-of-type(3) .point")
+    assert last.count() == 1
+    expect(page.locator("#case h4").nth(1)).to_contain_text("Phantom S · V-3")
+    page.get_by_label("With this finding in either report").click()
+    page.get_by_role("option", name="Cardiomegaly").click()
+    expect(page.locator(".r3-count")).not_to_contain_text("16 of 16")
+    expect(page.locator("#case .r3-verdicts")).to_contain_text("Cardiomegaly")
+
+
+def test_a_case_is_read_stepped_through_and_its_scan_opened(page: Page) -> None:
+    chosen = page.locator(".r3-cases [aria-selected=true]")
+    first = chosen.get_attribute("data-case")
+    page.get_by_role("button", name="Next →").click()
+    expect(page.locator("#case h3")).to_contain_text("2 of 16")
+    expect(chosen).not_to_have_attribute("data-case", str(first))
+    page.get_by_role("button", name="← Previous").click()
+    expect(page.locator("#case h3")).to_contain_text("1 of 16")
+    expect(page.locator("#case .r3-kinds li")).to_have_count(6)
+    page.get_by_role("button", name="Open this scan").click()
+    page.wait_for_function(f"{VIEWER}.source && {VIEWER}.state.id")
+    expect(page.locator("#notes")).to_contain_text(str(first))
+    expect(page.get_by_role("tab", name="Report")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_text("Show what is in this sample")).to_be_visible()
+
+
+def test_a_run_shows_progress_is_cancelled_and_resumed(page: Page) -> None:
+    page.get_by_text("Run an evaluation").click()
+    page.get_by_label("Phantom S · V-1 fine-tuned").check()
+    expect(page.locator("#run-estimate")).to_contain_text("variants on")
+    page.locator("#run-start").click()
+    expect(page.locator("#run-progress")).to_contain_text("Writing reports")
+    expect(page.locator("#run-start")).to_be_disabled()
+    page.locator("#run-cancel").click()
+    expect(page.locator("#run-notice")).to_contain_text("Cancelled")
+    expect(page.locator("#run-start")).to_be_enabled()
+    page.locator("#run-resume").click()
+    expect(page.locator("#headline h2")).to_have_text("Own run")
+    expect(page.locator("#run-progress")).to_have_text("")
+    expect(page.locator("#leaderboard tbody").first.locator("tr")).to_have_count(2)
+    page.get_by_label("Compare with").click()
+    page.get_by_role("option", name="Study of the shipped variants").click()
+    expect(page.locator("#leaderboard")).to_contain_text("@ Study of the shipped variants")
+
+
+def test_files_are_downloaded_and_lie_nowhere(page: Page) -> None:
+    for kind in ("csv", "html"):
+        with page.expect_download() as got:
+            page.locator(f"[data-kind={kind}]").click()
+        assert got.value.suggested_filename == f"study.{kind}"
+        assert Path(got.value.path()).read_text() == f"Study of the shipped variants: {kind}\n"
+    _figures(page)
+    with page.expect_download() as got:
+        page.locator("#study-figure [data-format=png]").click()
+    assert got.value.suggested_filename == "rad3d-f1_macro-by-parameters.png"
+
+
+def test_a_bad_predictions_file_gets_a_sentence(page: Page, tmp_path: Path) -> None:
+    page.get_by_text("Run an evaluation").click()
+    page.get_by_text("Evaluate a predictions file").click()
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    page.set_input_files("#run-file input", bad)
+    expect(page.locator("#run-file")).to_contain_text("bad")
+    page.locator("#run-start").click()
+    expect(page.locator("#run-notice .error")).to_contain_text("no column 'id'")
+    expect(page.locator("#run-start")).to_be_enabled()
+
+
+def test_names_and_cases_are_reached_by_keyboard(page: Page) -> None:
+    page.locator("#leaderboard [data-system='phantom-s/linear']").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#case h4").nth(1)).to_contain_text("Phantom S · Linear")
+    page.locator(".r3-cases [data-case]").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("#case h3")).to_contain_text("2 of 16")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline != "none"
+
+
+def test_without_a_study_the_tab_says_so(
+    browser: Browser, service: FakeService, tmp_path: Path
+) -> None:
+    evaluations = FakeEvaluations(service, empty=True)
+    with running_app(service, tmp_path, evaluations=evaluations) as url:
+        pages = _page(browser, url)
+        page = next(pages)
+        expect(page.locator("#headline")).to_contain_text("No evaluation yet")
+        expect(page.locator("#headline code")).to_have_text("rad3d eval run")
+        expect(page.locator("#leaderboard")).to_be_hidden()
+        assert next(pages, None) is None
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(browser: Browser, address: str, scheme: str) -> None:
+    pages = _page(
+        browser, address, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme
+    )
+    page = next(pages)
+    _figures(page)
+    widest = page.evaluate(
+        """() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll(
+        'body *')].filter(e => !e.closest('.r3-scroll, .r3-samples, .r3-sr, svg') && e.offsetParent)
+        .map(e => e.getBoundingClientRect().right))"""
+    )
+    assert widest <= PHONE["width"] + 1
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('.r3-plot')].flatMap(plot => {
+        const edge = plot.getBoundingClientRect();
+        return [...plot.querySelectorAll('text')].filter(t => t.textContent).map(t => [
+        t.textContent, t.getBoundingClientRect()]).filter(([, box]) => box.width &&
+        (box.left < edge.left - 2 || box.right > edge.right + 2)).map(([text]) => text); })"""
+    )
+    assert cut == [], "no text of a figure is cut off"
+    ink = page.evaluate(
+        "getComputedStyle(document.querySelector('#study-figure .xtick text')).fill"
+    )
+    light = sum(int(part) for part in ink[4:-1].split(",")) / 3 > 128
+    assert light is (scheme == "dark"), "the figures follow the theme"
+    assert next(pages, None) is None
