@@ -14,8 +14,9 @@ from rad3d.errors import BadRequest
 from rad3d.model import cost
 from rad3d.model.architectures import build_config, count, quantise_, random_model
 from rad3d.model.cost import Workload, estimate, measure
+from rad3d.model.language import LanguageBundle
 from rad3d.model.precision import Machine
-from rad3d.registry import LANGUAGE_MODELS, MODES, Architecture, language_model
+from rad3d.registry import LANGUAGE_MODELS, MODES, Architecture, language_model, weight_bytes
 
 TINY = {
     "gpt2": Architecture("gpt2", 3, 128, 4, 4, 512, 600, 256),
@@ -134,7 +135,9 @@ def test_random_weights_are_quantised_as_those_in_files_are(family: str, precisi
     with torch.inference_mode():
         expected, scores = exact(ids).logits.float(), packed(ids).logits.float()
     assert 0 < torch.linalg.norm(scores - expected) < 0.3 * torch.linalg.norm(expected)
-    assert packed.num_parameters() == count(exact).total
+    bundles = [LanguageBundle(model, None, "random") for model in (exact, packed)]
+    need = weight_bytes(count(exact).total, count(exact).linear, precision)
+    assert need < bundles[1].nbytes < 0.95 * bundles[0].nbytes
 
 
 def test_measuring_what_does_not_fit_is_refused_before_it_begins() -> None:

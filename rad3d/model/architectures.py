@@ -131,7 +131,9 @@ def quantise_(model: nn.Module, precision: str) -> None:
         packed: Any
         if precision == "8bit":
             layer = bitsandbytes.nn.Linear8bitLt(*shape, has_fp16_weights=False, device="meta")
-            packed = bitsandbytes.nn.Int8Params(weight.contiguous().cpu(), has_fp16_weights=False)
+            packed = bitsandbytes.nn.Int8Params(
+                weight.contiguous().cpu(), requires_grad=False, has_fp16_weights=False
+            )
         else:
             layer = bitsandbytes.nn.Linear4bit(
                 *shape, compute_dtype=weight.dtype, quant_type="nf4", device="meta"
