@@ -32,7 +32,7 @@ other."""
 
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 MAY_IMPORT_TORCH = {"model", "train"}
-MAY_IMPORT_TORCH_LAZILY = {"volume", "commands"}
+MAY_IMPORT_TORCH_LAZILY = {"volume", "commands", "eval"}
 MAY_IMPORT_GRADIO = {"ui"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

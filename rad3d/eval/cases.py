@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,36 @@ import numpy.typing as npt
 from rad3d.errors import BadRequest
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 from rad3d.labels import LABEL_INDEX, N_LABELS
+from rad3d.settings import ROOT, Settings
 from rad3d.text.labeller import Mention, find_mentions
 
 IntArray = npt.NDArray[np.integer[Any]]
 
 NO_PREDICTION = "no prediction"
 """The failure of a sample that the predictions leave out."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the metrics that need weights find them.
+
+    Attributes:
+        models_dir: each such metric has a folder below ``metrics`` in it.
+        python: interpreter that has the packages which cannot live beside this one's; empty for
+            the running interpreter.
+    """
+
+    models_dir: Path = ROOT / "assets" / "models"
+    python: str = ""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Places:
+        """The places that an operator has set."""
+        return cls(settings.models_dir, settings.metrics_python)
+
+    def weights(self, name: str) -> Path:
+        """The folder of one metric's weights."""
+        return self.models_dir / "metrics" / name
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Cases:
 
     samples: tuple[Sample, ...]
     predictions: tuple[Prediction, ...]
+    places: Places = Places()
 
     def __post_init__(self) -> None:
         if [s.id for s in self.samples] != [p.id for p in self.predictions]:
@@ -86,7 +112,9 @@ def labels_of(mentions: tuple[Mention, ...]) -> tuple[int, ...]:
     return tuple(int(i in present) for i in range(N_LABELS))
 
 
-def align(samples: SampleSet, predictions: PredictionSet) -> tuple[Cases, tuple[Dropped, ...]]:
+def align(
+    samples: SampleSet, predictions: PredictionSet, places: Places | None = None
+) -> tuple[Cases, tuple[Dropped, ...]]:
     """Put each prediction beside its sample.
 
     Returns:
@@ -106,4 +134,4 @@ def align(samples: SampleSet, predictions: PredictionSet) -> tuple[Cases, tuple[
         for sample in samples.samples
     )
     unmatched = tuple(Dropped(each, "with an unknown id") for each in by_id if each not in known)
-    return Cases(samples.samples, found), unmatched
+    return Cases(samples.samples, found, places or Places()), unmatched

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.errors import BadRequest
-from rad3d.eval.cases import Cases
+from rad3d.eval.cases import Cases, Places
 from rad3d.eval.measure import Measure, MetricStatus, ratio, values_and_ones
 from rad3d.eval.overlap import Tokens, bleu, bleu_mean, bleu_row, common_subsequence
 from rad3d.eval.resampling import FloatArray
@@ -39,7 +39,7 @@ _PUNCTUATION = frozenset(
 _TIMEOUT_S = 600
 
 
-def status() -> MetricStatus:
+def status(places: Places = Places()) -> MetricStatus:  # noqa: B008 (frozen)
     """Ready where both Java programs and a Java runtime are there."""
     if _jar(TOKENIZER_JAR) is None or _jar(METEOR_JAR) is None:
         return MetricStatus(

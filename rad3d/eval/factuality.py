@@ -109,7 +109,7 @@ def _gathered(label: str, mentions: Sequence[Mention]) -> Stated:
         frozenset(side for m in mentions for side in _sides(m.side)),
         frozenset(site for m in mentions for site in m.sites),
         max(sizes, default=None),
-        next((m.severity for m in mentions if m.severity), None),
+        max((m.severity for m in mentions if m.severity), key=SEVERITIES.index, default=None),
         mentions[0].sentence,
         bool(firm),
     )

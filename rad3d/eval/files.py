@@ -12,7 +12,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ MAX_REPORT_CHARACTERS = 20_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection)."""
 
+_RUN = ("=", "@", "+")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".dcm")
 
 
@@ -72,10 +73,8 @@ def read_predictions(
     """
     names = columns or Columns()
     wanted = (names.id, names.prediction, *(() if samples else (names.reference,)))
-    found, dropped = _usable(read_rows(path, names), names, wanted, samples is None)
-    cut = sum(_is_long(row[names.prediction]) for row in found.values())
+    found, dropped = _usable(read_rows(path, names, wanted), names, wanted, samples is None)
     predictions = tuple(_prediction(id_, row, names) for id_, row in found.items())
-    foreign = sum(not looks_english(p.text) for p in predictions)
     if samples is None:
         samples = SampleSet(
             id=path.stem,
@@ -89,28 +88,40 @@ def read_predictions(
         )
     else:
         samples = replace(samples, dropped=(*samples.dropped, *dropped))
-    notes = [
-        text
-        for count, text in (
-            (cut, f"{cut} predictions were cut at {MAX_REPORT_CHARACTERS:,} characters."),
-            (
-                foreign,
-                f"{foreign} predictions do not look like English, which is all that the labeller "
-                "reads; they are scored as they are.",
-            ),
-        )
-        if count
-    ]
+    notes = _notes([row[names.prediction] for row in found.values()])
     facts = {"file": path.name, "notes": notes}
     return samples, PredictionSet(name or path.stem, samples.id, predictions, facts)
+
+
+def _notes(cells: Sequence[Any]) -> list[str]:
+    """What a person should know of predictions that are scored all the same."""
+    texts = ["" if cell is None else str(cell) for cell in cells]
+    counts = (
+        (
+            sum(len(text) > MAX_REPORT_CHARACTERS for text in texts),
+            f"{{}} longer than {MAX_REPORT_CHARACTERS:,} characters; the rest is left out.",
+        ),
+        (
+            sum(not looks_english(text) for text in texts),
+            "{} not in English, it seems, which is all that the labeller reads.",
+        ),
+        (
+            sum(text.startswith(_RUN) for text in texts),
+            "{} like a spreadsheet formula; it is read as text, and nothing is run.",
+        ),
+    )
+    return [
+        text.format("1 prediction is" if count == 1 else f"{count} predictions are")
+        for count, text in counts
+        if count
+    ]
 
 
 def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     """The cases of a file that holds references, as :func:`read_predictions` reads them."""
     names = columns or Columns()
-    found, dropped = _usable(
-        read_rows(path, names), names, (names.id, names.reference), own_references=True
-    )
+    wanted = (names.id, names.reference)
+    found, dropped = _usable(read_rows(path, names, wanted), names, wanted, own_references=True)
     return SampleSet(
         id=path.stem,
         name=path.name,
@@ -123,17 +134,17 @@ def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     )
 
 
-def read_rows(path: Path, columns: Columns) -> Iterator[_Row]:
-    """The rows of a file in any of the three formats."""
+def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[_Row]:
+    """The rows of a file in any of the three formats; a CSV must have the wanted columns."""
     text = _decoded(path)
     start = text.lstrip()[:1]
     if path.suffix.lower() in (".csv", ".tsv"):
-        return _csv_rows(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+        return _csv_rows(text, "\t" if path.suffix.lower() == ".tsv" else ",", wanted)
     if start == "[":
         return _json_rows(text, columns)
     if start == "{":
         return _json_line_rows(text)
-    return _csv_rows(text, ",")
+    return _csv_rows(text, ",", wanted)
 
 
 def _decoded(path: Path) -> str:
@@ -155,7 +166,7 @@ def _decoded(path: Path) -> str:
         ) from error
 
 
-def _csv_rows(text: str, delimiter: str) -> Iterator[_Row]:
+def _csv_rows(text: str, delimiter: str, wanted: tuple[str, ...]) -> Iterator[_Row]:
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
@@ -164,6 +175,8 @@ def _csv_rows(text: str, delimiter: str) -> Iterator[_Row]:
             raise BadRequest(
                 f"Two columns are called {sorted(repeated)[0]!r}.", "Rename one.", code="bad_csv"
             )
+        if missing := [name for name in wanted if name not in header]:
+            raise UnknownName("column", missing[0], header)
         for cells in reader:
             where = f"line {reader.line_num}"
             if len(cells) == len(header):
@@ -316,7 +329,3 @@ def _report(cell: Any) -> str:
     """A cell as text of bounded length, without the characters no report holds."""
     text = "" if cell is None else str(cell)
     return text[:MAX_REPORT_CHARACTERS].replace("\0", " ")
-
-
-def _is_long(cell: Any) -> bool:
-    return cell is not None and len(str(cell)) > MAX_REPORT_CHARACTERS

@@ -17,7 +17,7 @@ from typing import Any
 import evaluate
 from datasets import Features, Value
 
-from rad3d.eval.cases import Cases
+from rad3d.eval.cases import Cases, Places
 from rad3d.eval.registry import measure, metric_row
 from rad3d.eval.samples import Prediction, Sample
 
@@ -39,7 +39,7 @@ class ReportMetric(evaluate.Metric):
     @property
     def signature(self) -> str:
         """What fixes the figure: implementation, settings and versions."""
-        return measure(self.row.id).signature()
+        return measure(self.row.id).signed(Places())
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rad3d.eval.cases import Places
 from rad3d.eval.measure import Measure, MetricStatus
 from rad3d.registry import lookup, resolve
 
@@ -47,6 +48,8 @@ _COCO = "rad3d.eval.coco"
 _CLINICAL = "rad3d.eval.clinical"
 _FACTS = "rad3d.eval.factuality"
 
+_MODELS = "rad3d.eval.model_metrics"
+_EXTERNAL = "rad3d.eval.external"
 _COCO_NEEDS = "pycocoevalcap and a Java runtime"
 
 
@@ -126,6 +129,21 @@ METRICS: dict[str, MetricRow] = {
         MetricRow("wrong_size", "Wrong size", "clinical", False, "per report",
                   "Findings of the wrong size, or mild instead of severe or the reverse.",
                   f"{_FACTS}:WRONG_SIZE"),
+        MetricRow("bertscore", "BERTScore", "weights", True, "",
+                  "F-measure of words matched by their embeddings in a language model.",
+                  f"{_MODELS}:BERTSCORE", "a transformers encoder"),
+        MetricRow("radbert_f1", "RadBERT macro F1", "weights", True, "",
+                  "Macro F1 of the 18 labels as the RadBERT classifier reads them.",
+                  f"{_MODELS}:RADBERT_F1", "the RadBERT CT classifier"),
+        MetricRow("green", "GREEN", "weights", True, "",
+                  "Matched findings over matched findings and significant errors, judged by a "
+                  "language model.", f"{_EXTERNAL}:GREEN", "green_score, its model and a GPU"),
+        MetricRow("f1_radgraph", "F1-RadGraph", "weights", True, "",
+                  "F-measure of entities and whether they have relations.",
+                  f"{_EXTERNAL}:F1_RADGRAPH", "radgraph and its model"),
+        MetricRow("ratescore", "RaTEScore", "weights", True, "",
+                  "Similarity of medical entities, aware of negation and synonyms.",
+                  f"{_EXTERNAL}:RATESCORE", "RaTEScore and its models"),
     )
 }  # fmt: skip
 
@@ -149,9 +167,9 @@ def measure(metric: str) -> Measure:
     return found
 
 
-def metric_status(metric: str) -> MetricStatus:
+def metric_status(metric: str, places: Places | None = None) -> MetricStatus:
     """Whether a metric can run here."""
-    return measure(metric).status()
+    return measure(metric).status(places or Places())
 
 
 def metrics_of(families: Sequence[str]) -> tuple[str, ...]:

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.errors import BadRequest, MissingWeights
-from rad3d.eval.cases import Cases, align
+from rad3d.eval.cases import Cases, Places, align
 from rad3d.eval.clinical import label_counts, label_table
 from rad3d.eval.factuality import Match, matches_of
-from rad3d.eval.registry import default_metrics, measure
+from rad3d.eval.registry import default_metrics, measure, metric_status
 from rad3d.eval.resampling import LEVEL, Estimate, FloatArray, estimate
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 
@@ -154,6 +154,7 @@ def score(
     metrics: Sequence[str] | None = None,
     draws: int = 1000,
     seed: int = 0,
+    places: Places | None = None,
     progress: Progress | None = None,
 ) -> Scorecard:
     """Score the reports of one system.
@@ -165,14 +166,15 @@ def score(
             weights nor Java.
         draws: bootstrap draws behind every interval.
         seed: of the draws.
+        places: where metrics that need weights find them.
         progress: told of each metric.
     """
     if not 1 <= draws <= MOST_DRAWS:
         raise BadRequest(f"Draws must be from 1 to {MOST_DRAWS:,}, not {draws}.", code="bad_option")
     names = tuple(dict.fromkeys(default_metrics() if metrics is None else metrics))
     for name in names:
-        _require_ready(name)
-    cases, unmatched = align(samples, predictions)
+        _require_ready(name, places)
+    cases, unmatched = align(samples, predictions, places)
     tell = progress or (lambda text, fraction: None)
     statistics: dict[str, FloatArray] = {}
     estimates: dict[str, Estimate] = {}
@@ -193,7 +195,7 @@ def score(
         estimates=estimates,
         per_label=label_table(label_counts(cases.truth, cases.said).sum(axis=0)),
         cases=_case_scores(ids, estimates, statistics, matches_of(cases)),
-        signature={name: measure(name).signature() for name in names},
+        signature={name: measure(name).signed(cases.places) for name in names},
         settings={
             "draws": draws,
             "seed": seed,
@@ -210,8 +212,8 @@ def score_case(sample: Sample, prediction: Prediction) -> CaseScore:
     return CaseScore(sample.id, {}, matches_of(cases)[0])
 
 
-def _require_ready(metric: str) -> None:
-    status = measure(metric).status()
+def _require_ready(metric: str, places: Places | None) -> None:
+    status = metric_status(metric, places)
     if not status.ready:
         remedy = f"Run: {status.command}" if status.command else ""
         raise MissingWeights(
