@@ -241,6 +241,7 @@ def test_a_cut_off_line_of_kept_reports_costs_one_report(
     ("change", "error", "words"),
     [
         ({"variants": ("phantom-s/v9",)}, UnknownName, "adaptation mode"),
+        ({"sets": (SetSpec("folder"),)}, BadRequest, "needs a path"),
         ({"variants": ("phantom-m/v3",)}, MissingWeights, "not been trained"),
         ({"controls": ("lookups",)}, UnknownName, "lookup, majority"),
         ({"sets": (SetSpec("ct-rate", "/nowhere"),)}, BadRequest, "There is no folder"),
@@ -287,6 +288,23 @@ def test_a_predictions_file_alone_is_scored(evaluations: Evaluations, tmp_path: 
     assert [d.reason for d in card.dropped] == ["with an id that was there before"]
     assert evaluations.load(run.id).sample_sets == run.sample_sets
     assert run.classifier == {}
+
+
+def test_a_run_of_a_file_is_resumed_without_the_file(fresh: Evaluations, tmp_path: Path) -> None:
+    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
+    path = predictions_file(
+        tmp_path, "theirs.jsonl", [{"id": "a", "reference": text, "prediction": text}]
+    )
+    request = replace(SMALL, sets=(*SMALL.sets, SetSpec("predictions", str(path))))
+    cancel = threading.Event()
+    events = fresh.start(request, cancel)
+    path.unlink()
+    for event in events:
+        if event.card is not None:
+            cancel.set()
+    whole = finished(fresh.resume(event.run_id, threading.Event()))
+    assert whole.status == "finished"
+    assert {("theirs", "theirs"), (V3, "phantom-in")} <= set(whole.cards)
 
 
 def test_a_predictions_file_competes_with_variants_on_a_shipped_set(
@@ -345,7 +363,9 @@ def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
     with pytest.raises(UnknownName):
         hosted.delete(run.id, "you")
     assert [row.id for row in fresh.runs()] == [run.id], "at one's own machine all are seen"
-    hosted.delete(run.id, "me")
+    hosted.forget("you")
+    assert [row.id for row in hosted.runs("me")] == [run.id]
+    hosted.forget("me")
     assert hosted.runs("me") == ()
 
 
@@ -357,11 +377,15 @@ def test_on_a_host_that_others_reach_paths_are_read_below_data_dir_only(
     for spec in (
         SetSpec("predictions", str(secret)),
         SetSpec("folder", str(tmp_path)),
-        SetSpec("predictions", str(tmp_path / "work" / ".." / "secret.jsonl")),
+        SetSpec("predictions", str(tmp_path / "work" / "uploads" / "of-another.jsonl")),
         SetSpec("predictions", str(tmp_path / "work" / "up.jsonl"), references=str(secret)),
     ):
         with pytest.raises(BadRequest, match="cannot be evaluated from here"):
             hosted.describe(spec)
+    upload = predictions_file(
+        tmp_path, "mine.jsonl", [{"id": "a", "reference": "No nodule.", "prediction": "Nodule."}]
+    )
+    assert len(hosted.describe(SetSpec("predictions", str(upload)), [str(upload)]).samples) == 1
     assert hosted.layouts() == ()
     assert len(hosted.describe(SetSpec("phantom-in")).samples) == 200
 

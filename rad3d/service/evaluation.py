@@ -12,7 +12,7 @@ import logging
 import secrets
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ from rad3d.service.evaluation_sets import (
     Layout,
     PhantomSplit,
     load_set,
+    load_sets,
 )
 from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
 from rad3d.service.evaluation_systems import Systems
@@ -110,9 +111,10 @@ class SetCard:
 class Evaluations:
     """One per process, beside the :class:`Service`; one evaluation runs at a time.
 
-    On a host that others reach, paths are read only below ``settings.data_dir``, and a run belongs
-    to its ``owner``, a text that only its session knows; where the app listens on this machine
-    alone, and for the command line, there is one person who may see everything.
+    On a host that others reach, a run belongs to its ``owner``, a text that only its session knows,
+    and files are read only below ``settings.data_dir`` or where the face vouches for them
+    (``uploads``: what this visitor has just sent). Where the app listens on this machine alone, and
+    for the command line, there is one person who may see everything.
 
     Args:
         service: gives models and sessions.
@@ -168,9 +170,9 @@ class Evaluations:
         """Every language model in every mode: ready, or with the reason and the command."""
         return self.store.statuses()
 
-    def describe(self, spec: SetSpec) -> SampleSet:
+    def describe(self, spec: SetSpec, uploads: Collection[str] = ()) -> SampleSet:
         """Read a set: its cases, and what was dropped; raises where it cannot be used."""
-        self._check_place(spec)
+        self._check_place(spec, uploads)
         return load_set(spec)[0]
 
     # Runs
@@ -204,17 +206,41 @@ class Evaluations:
             raise BadRequest("The study that ships cannot be deleted.", code="shipped")
         shutil.rmtree(self._directory(run_id, owner))
 
+    def forget(self, owner: str) -> None:
+        """Delete the runs of a session that has ended; does nothing where one person sees all."""
+        if self._trusted or not owner:
+            return
+        for row in self.runs(owner):
+            if not row.shipped:
+                directory = self._root / row.id
+                if secrets.compare_digest(read_summary(directory)[1], owner):
+                    shutil.rmtree(directory)
+
     def start(
-        self, request: EvaluationRequest, cancel: threading.Event
+        self,
+        request: EvaluationRequest,
+        cancel: threading.Event,
+        uploads: Collection[str] = (),
     ) -> Iterator[EvaluationEvent]:
         """Begin a run; everything that can be refused is refused before the first event.
+
+        Files are read before this returns, and are not needed again, also to resume.
+
+        Args:
+            request: what to evaluate.
+            cancel: stops it, see :meth:`rad3d.service.evaluation_work.EvaluationWork.events`.
+            uploads: paths of the request that this visitor may read wherever they are.
 
         Raises:
             UnknownName, MissingWeights, BadRequest: the request cannot be met.
         """
+        for spec in request.sets:
+            self._check_place(spec, uploads)
         created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        return self._events(request, run_id, created.isoformat(timespec="seconds"), cancel)
+        self._check(request)
+        loaded = load_sets(request.sets, request.limit)
+        return self._events(request, loaded, run_id, created.isoformat(timespec="seconds"), cancel)
 
     def resume(
         self, run_id: str, cancel: threading.Event, owner: str = ""
@@ -223,21 +249,25 @@ class Evaluations:
         if run_id == STUDY:
             raise BadRequest("The study that ships is finished.", code="shipped")
         run = read_run(self._directory(run_id, owner))
-        return self._events(run.request, run.id, run.created, cancel)
+        self._check(run.request)
+        files = tuple(p for p in run.predictions.values() if "file" in p.facts)
+        wanted = sum(spec.source == "predictions" for spec in run.request.sets)
+        loaded = (
+            (dict(run.sample_sets), files)
+            if len(files) == wanted
+            else load_sets(run.request.sets, run.request.limit)
+        )
+        return self._events(run.request, loaded, run.id, run.created, cancel)
 
     def _events(
-        self, request: EvaluationRequest, run_id: str, created: str, cancel: threading.Event
+        self,
+        request: EvaluationRequest,
+        loaded: tuple[dict[str, SampleSet], tuple[PredictionSet, ...]],
+        run_id: str,
+        created: str,
+        cancel: threading.Event,
     ) -> Iterator[EvaluationEvent]:
-        for spec in request.sets:
-            self._check_place(spec)
-        _check_request(request)
-        for variant in request.variants:
-            status = self.store.status(variant)
-            if not status.ready:
-                raise MissingWeights(
-                    status.reason, f"Run: {status.command}", code="missing_weights"
-                )
-        sets, files = _load_sets(request)
+        sets, files = loaded
         if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
             raise BadRequest(
                 "The chosen cases have no scans, so no variant can write about them.",
@@ -267,6 +297,31 @@ class Evaluations:
             tuple(sets.values()),
         )
         return self._alone(EvaluationWork(systems, self.store, run, files), cancel)
+
+    def _check(self, request: EvaluationRequest) -> None:
+        """Names, weights and metrics, before anything is read or computed."""
+        for control in request.controls:
+            lookup("control", CONTROLS, control)
+        if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
+            raise BadRequest(
+                "A control of a variant was chosen without a variant.",
+                "Choose one.",
+                code="nothing",
+            )
+        for variant in request.variants:
+            status = self.store.status(variant)
+            if not status.ready:
+                raise MissingWeights(
+                    status.reason, f"Run: {status.command}", code="missing_weights"
+                )
+        for metric in request.metrics or ():
+            state = metric_status(metric)
+            if not state.ready:
+                raise BadRequest(
+                    f"{metric} cannot run here: {state.reason}",
+                    f"Run: {state.command}" if state.command else "Leave it out.",
+                    code="metric_not_ready",
+                )
 
     def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Iterator[EvaluationEvent]:
         """One run at a time: a second one would only slow down both, and the reports of people."""
@@ -330,16 +385,13 @@ class Evaluations:
     def _may_see(self, whose: str, owner: str) -> bool:
         return self._trusted or not whose or secrets.compare_digest(whose, owner)
 
-    def _check_place(self, spec: SetSpec) -> None:
+    def _check_place(self, spec: SetSpec, uploads: Collection[str] = ()) -> None:
         """Refuse a path that this person may not read."""
-        paths = [Path(p).expanduser().resolve() for p in (spec.path, spec.references) if p]
-        if self._trusted or not paths or spec.source in SAMPLE_SETS:
-            return
-        roots = [self._settings.work_dir.resolve()]
-        if self._settings.data_dir:
-            roots.append(Path(self._settings.data_dir).expanduser().resolve())
-        for text, path in zip((p for p in (spec.path, spec.references) if p), paths, strict=True):
-            if text not in SAMPLE_SETS and not any(path.is_relative_to(root) for root in roots):
+        root = self._settings.data_dir and Path(self._settings.data_dir).expanduser().resolve()
+        for text in (spec.path, spec.references):
+            if self._trusted or not text or text in SAMPLE_SETS or text in uploads:
+                continue
+            if not root or not Path(text).expanduser().resolve().is_relative_to(root):
                 raise BadRequest(
                     "Files of this machine cannot be evaluated from here.",
                     "Upload a predictions file, or ask the operator to set RAD3D_DATA_DIR.",
@@ -347,56 +399,8 @@ class Evaluations:
                 )
 
 
-def _check_request(request: EvaluationRequest) -> None:
-    """Names and metrics, before anything is computed."""
-    for control in request.controls:
-        lookup("control", CONTROLS, control)
-    if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
-        raise BadRequest(
-            "A control of a variant was chosen without a variant.", "Choose one.", code="nothing"
-        )
-    for metric in request.metrics or ():
-        status = metric_status(metric)
-        if not status.ready:
-            raise BadRequest(
-                f"{metric} cannot run here: {status.reason}",
-                f"Run: {status.command}" if status.command else "Leave it out.",
-                code="metric_not_ready",
-            )
-
-
 def _standing_alone(request: EvaluationRequest) -> bool:
     return any(not CONTROLS[control].per_variant for control in request.controls)
-
-
-def _load_sets(
-    request: EvaluationRequest,
-) -> tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]:
-    """The sets by id, and predictions that were read from files."""
-    sets: dict[str, SampleSet] = {}
-    files: list[PredictionSet] = []
-    for spec in request.sets:
-        samples, written = load_set(spec, request.limit)
-        kept = sets.setdefault(samples.id, samples)
-        if [s.id for s in kept.samples] != [s.id for s in samples.samples]:
-            raise BadRequest(
-                f"Two sets are called {samples.id}.", "Rename one file.", code="duplicate_names"
-            )
-        extra = tuple(d for d in samples.dropped if d not in kept.dropped)
-        sets[samples.id] = replace(kept, dropped=(*kept.dropped, *extra))
-        if written is not None:
-            if any((f.name, f.sample_set) == (written.name, written.sample_set) for f in files):
-                raise BadRequest(
-                    f"Two files are called {written.name}.", "Rename one.", code="duplicate_names"
-                )
-            files.append(_limited(written, samples) if request.limit else written)
-    return sets, tuple(files)
-
-
-def _limited(written: PredictionSet, samples: SampleSet) -> PredictionSet:
-    ids = {sample.id for sample in samples.samples}
-    kept = tuple(p for p in written.predictions if p.id in ids)
-    return replace(written, predictions=kept)
 
 
 def _title(request: EvaluationRequest) -> str:

@@ -295,7 +295,7 @@ def _gathered(rows: Mapping[str, Row], failures: Mapping[str, str]) -> SetFeatur
 def _key(sample: Sample) -> str:
     """The id, and for a file its size and time, so that a changed scan is encoded again."""
     path = Path(sample.scan)
-    if not sample.scan or not path.is_file():
+    if not path.is_absolute() or not path.is_file():  # none, or one that is rendered
         return sample.id
     stat = path.stat()
     return f"{sample.id}\0{stat.st_size}\0{stat.st_mtime_ns}"

@@ -176,7 +176,7 @@ def _scans(root: Path) -> dict[str, list[Path]]:
 
 
 def _folder(path: Path) -> Path:
-    path = path.expanduser()
+    path = path.expanduser().absolute()
     if not path.is_dir():
         raise BadRequest(f"There is no folder {path}.", "Check the path.", code="no_folder")
     return path

@@ -6,7 +6,7 @@ The shipped sets are seeds: truth, report and scan follow from them on every mac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,6 +186,40 @@ def load_set(spec: SetSpec, limit: int = 0) -> Loaded:
         )
     samples, written = lookup("layout", LAYOUTS, spec.source).load(spec)
     return (replace(samples, samples=samples.samples[:limit]) if limit else samples), written
+
+
+def load_sets(
+    specs: Sequence[SetSpec], limit: int = 0
+) -> tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]:
+    """Several sets by id, and the predictions that were read from files.
+
+    A predictions file about a set that is also chosen becomes one more system on that set. Raises
+    BadRequest where two sets or two files have one name.
+    """
+    sets: dict[str, SampleSet] = {}
+    files: list[PredictionSet] = []
+    for spec in specs:
+        samples, written = load_set(spec, limit)
+        kept = sets.setdefault(samples.id, samples)
+        if [s.id for s in kept.samples] != [s.id for s in samples.samples]:
+            raise BadRequest(
+                f"Two sets are called {samples.id}.", "Rename one file.", code="duplicate_names"
+            )
+        extra = tuple(d for d in samples.dropped if d not in kept.dropped)
+        sets[samples.id] = replace(kept, dropped=(*kept.dropped, *extra))
+        if written is None:
+            continue
+        if any((f.name, f.sample_set) == (written.name, written.sample_set) for f in files):
+            raise BadRequest(
+                f"Two files are called {written.name}.", "Rename one.", code="duplicate_names"
+            )
+        files.append(_limited(written, samples) if limit else written)
+    return sets, tuple(files)
+
+
+def _limited(written: PredictionSet, samples: SampleSet) -> PredictionSet:
+    ids = {sample.id for sample in samples.samples}
+    return replace(written, predictions=tuple(p for p in written.predictions if p.id in ids))
 
 
 def _phantom(seed: int, domain: str) -> Sample:

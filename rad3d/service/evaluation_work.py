@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -66,10 +67,11 @@ class EvaluationWork:
             save_sets(self._run.directory, self._run.sample_sets.values())
         self._save("running")
         try:
-            for event in self._steps(cancel):
-                yield event
-                if cancel.is_set():
-                    raise Cancelled("The evaluation was cancelled.", code="cancelled")
+            with closing(self._steps(cancel)) as steps:
+                for event in steps:
+                    yield event
+                    if cancel.is_set():
+                        raise Cancelled("The evaluation was cancelled.", code="cancelled")
             incomplete = self._failed or any(card.failures for card in self._cards.values())
             status = "failures" if incomplete else "finished"
         except Cancelled:
@@ -79,11 +81,11 @@ class EvaluationWork:
         self._done = self._done if status == "cancelled" else self._total
         yield replace(self._event(Step("done", _WORDS[status])), run=run)
 
-    def _steps(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
-        for step in self._systems.encode():
-            yield self._event(step)
+    def _steps(self, cancel: threading.Event) -> Generator[EvaluationEvent, None, None]:
         for name in dict.fromkeys(each.name for each in self._files):
             yield from self._group(name, [f for f in self._files if f.name == name])
+        for step in self._systems.encode():
+            yield self._event(step)
         for variant in self._request.variants:
             yield from self._group(variant, self._systems.variant(variant, cancel))
             self._add_costs(variant)
@@ -104,28 +106,37 @@ class EvaluationWork:
                 self._failed[item.system] = item.reason
             else:
                 yield self._event(item)
-        outcomes = []
-        for predictions in found:
-            yield self._event(Step("score", f"Scoring {predictions.name}"))
-            samples = self._run.sample_sets[predictions.sample_set]
-            try:
-                card = score(
-                    samples,
-                    predictions,
-                    metrics=self._request.metrics,
-                    draws=self._request.draws,
-                    seed=self._request.seed,
-                )
-            except Rad3dError as error:
-                self._failed[predictions.name] = f"{samples.name}: {error}"
-                continue
-            outcomes.append(Outcome(predictions, card))
-            self._cards[card.name, samples.id] = card
-            self._predictions[card.name, samples.id] = predictions
-            step = Step("score", f"Scored {card.name}", scoring_units(len(samples.samples)))
-            yield replace(self._event(step), card=card)
-        if self._run.directory and outcomes:
-            save_group(self._run.directory, group, outcomes)
+        outcomes: list[Outcome] = []
+        try:
+            for predictions in found:
+                yield self._event(Step("score", f"Scoring {predictions.name}"))
+                card = self._score(predictions)
+                if card is None:
+                    continue
+                outcomes.append(Outcome(predictions, card))
+                step = Step("score", f"Scored {card.name}", scoring_units(card.n))
+                yield replace(self._event(step), card=card)
+        finally:  # also where the run is stopped here
+            if self._run.directory and outcomes:
+                save_group(self._run.directory, group, outcomes)
+
+    def _score(self, predictions: PredictionSet) -> Scorecard | None:
+        """The scorecard of a system on a set; None, and remembered, where it cannot be scored."""
+        samples = self._run.sample_sets[predictions.sample_set]
+        try:
+            card = score(
+                samples,
+                predictions,
+                metrics=self._request.metrics,
+                draws=self._request.draws,
+                seed=self._request.seed,
+            )
+        except Rad3dError as error:
+            self._failed[predictions.name] = f"{samples.name}: {error}"
+            return None
+        self._cards[card.name, samples.id] = card
+        self._predictions[card.name, samples.id] = predictions
+        return card
 
     def _add_costs(self, variant: str) -> None:
         """Parameters of a variant for all its systems, and the seconds of a report where known."""
