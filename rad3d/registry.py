@@ -363,6 +363,7 @@ class EncoderRow:
         licence: of the weights.
         get: the exact steps to the weights, where they do not ship.
         command: the last of them.
+        has_head: False where it has no head for the 18 labels, and so gives no diagnosis.
     """
 
     id: str
@@ -374,6 +375,7 @@ class EncoderRow:
     licence: str = "Apache-2.0"
     get: str = "Train it with: rad3d demo build"
     command: str = "rad3d demo build"
+    has_head: bool = True
 
 
 ENCODERS: dict[str, EncoderRow] = {
@@ -401,6 +403,20 @@ ENCODERS: dict[str, EncoderRow] = {
             "--repo-type dataset --local-dir ct-rate, and: "
             "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
             "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
+        ),
+        EncoderRow(
+            "colipri",
+            "COLIPRI (no head for the 18 labels)",
+            "rad3d.model.colipri:ColipriEncoder",
+            "encoders/colipri",
+            False,
+            "chest CTs with their reports",
+            "MIT",
+            'Run: pip install "rad3d[colipri]", then: hf download microsoft/colipri '
+            "model.safetensors --local-dir assets/models/encoders/colipri",
+            "hf download microsoft/colipri model.safetensors "
+            "--local-dir assets/models/encoders/colipri",
+            has_head=False,
         ),
     )
 }

@@ -1,0 +1,138 @@
+"""COLIPRI behind the interface of every encoder: on a small stand-in, and on the real package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.model.colipri import GRID, ColipriEncoder
+from rad3d.model.encoder import load_encoder
+from rad3d.registry import ENCODERS
+from rad3d.volume.grid import GridSpec
+
+SMALL = GridSpec(spacing_mm=(2.0, 2.0, 2.0), shape=(16, 16, 16))
+
+
+class _Pool(nn.Module):
+    """Attention whose query is the mean of the sequence."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attn = nn.MultiheadAttention(width, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, _ = self.attn(x.mean(dim=1, keepdim=True), x, x)
+        return pooled[:, 0]
+
+
+class _ImageEncoder(nn.Module):
+    """The parts and names of COLIPRI's image encoder, with a convolution as its backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Conv3d(1, 24, 8, stride=8)
+        self.projector = nn.Conv3d(24, 16, 1)
+        self.pooler = _Pool(16)
+
+    def encode(self, images: Tensor) -> Tensor:
+        return self.backbone(images)
+
+
+def _seeded() -> _ImageEncoder:
+    torch.manual_seed(0)
+    return _ImageEncoder()
+
+
+def _file(folder: Path, **extra: Tensor) -> Path:
+    weights = {f"image_encoder.{k}": v for k, v in _seeded().state_dict().items()}
+    published = {
+        "text_encoder.backbone.weight": torch.zeros(2),
+        "softmax_temperature": torch.ones(1),
+    }
+    save_file(weights | published | extra, folder / "model.safetensors")
+    return folder
+
+
+def _scan(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+
+
+def test_the_row_says_that_there_is_no_head_and_how_to_get_the_weights() -> None:
+    row = ENCODERS["colipri"]
+    assert not row.has_head
+    assert ENCODERS["phantom-cnn"].has_head
+    assert row.licence == "MIT"
+    assert (GRID.spacing_mm, GRID.shape) == ((2.0, 2.0, 2.0), (192, 192, 192))
+    for step in ('pip install "rad3d[colipri]"', "hf download microsoft/colipri"):
+        assert step in row.get
+
+
+def test_missing_weights_name_the_steps(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights, match=r"hf download microsoft/colipri"):
+        load_encoder(ENCODERS["colipri"], tmp_path)
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "colipri", None)
+    with pytest.raises(MissingWeights, match=r"rad3d\[colipri\]"):
+        ColipriEncoder.from_pretrained(_file(tmp_path))
+
+
+def test_weights_load_strictly_and_the_text_side_is_ignored(tmp_path: Path) -> None:
+    loaded = ColipriEncoder.from_pretrained(_file(tmp_path), _ImageEncoder)
+    for name, value in _seeded().state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value)
+    with pytest.raises(CorruptWeights, match="unexpected entries, such as strange"):
+        ColipriEncoder.from_pretrained(_file(tmp_path, strange=torch.ones(1)), _ImageEncoder)
+    extra = {"image_encoder.more": torch.ones(1)}
+    with pytest.raises(CorruptWeights, match="does not hold"):
+        ColipriEncoder.from_pretrained(_file(tmp_path, **extra), _ImageEncoder)
+    (tmp_path / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CorruptWeights, match="does not hold"):
+        ColipriEncoder.from_pretrained(tmp_path, _ImageEncoder)
+
+
+def test_a_scan_becomes_a_unit_embedding_and_tokens_and_no_diagnosis() -> None:
+    network = _seeded()
+    encoder = ColipriEncoder(network, SMALL, 16)
+    values = _scan(SMALL.shape)
+    before = values.copy()
+    seen = encoder.encode(values)
+    assert np.array_equal(values, before)
+    assert seen.tokens.shape == (24, 2, 2, 2)
+    assert seen.pooled.shape == (16,)
+    assert np.linalg.norm(seen.pooled) == pytest.approx(1.0, abs=1e-5)
+    assert not np.allclose(seen.pooled, encoder.encode(-values).pooled)
+    with pytest.raises(BadRequest, match="no head for the 18 labels") as caught:
+        encoder.diagnose(seen.pooled)
+    assert caught.value.code == "no_head"
+
+
+@pytest.mark.slow
+def test_the_adapter_computes_what_the_real_package_does(tmp_path: Path) -> None:
+    colipri = pytest.importorskip("colipri", reason='needs pip install "rad3d[colipri]"')
+    one_layer = {"image_encoder.backbone.eva_depth": 1}
+
+    def build() -> nn.Module:
+        model = colipri.get_model(pretrained=False, image_only=True, **one_layer)
+        return model.image_encoder
+
+    torch.manual_seed(0)
+    model = colipri.get_model(pretrained=False, image_only=True, **one_layer)
+    model.save_weights(tmp_path / "model.safetensors")
+    encoder = ColipriEncoder.from_pretrained(tmp_path, build)
+    values = _scan(GRID.shape)
+    seen = encoder.encode(values)
+    x = torch.from_numpy(values)[None, None]
+    with torch.inference_mode():
+        expected = model.image_encoder(x, project=True, pool=True, normalize=True)[0]
+        tokens = model.image_encoder(x, project=False, pool=False, normalize=False)[0]
+    torch.testing.assert_close(torch.from_numpy(seen.pooled), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(seen.tokens), tokens)
+    assert seen.pooled.shape == (encoder.embedding_dim,)
