@@ -186,6 +186,23 @@ def test_a_file_that_is_none_gets_a_clear_sentence(
         read_predictions(path)
 
 
+def test_semicolons_tabs_a_byte_order_mark_and_half_characters_are_read(tmp_path: Path) -> None:
+    for name, content in {
+        "a.csv": f"id;reference;prediction\n0;{EFFUSION};{EFFUSION}\n",
+        "b.tsv": f"id\treference\tprediction\n0\t{EFFUSION}\t{EFFUSION}\n",
+        "c.csv": f"\ufeffid,reference,prediction\n\n0,{EFFUSION},{EFFUSION}\n",
+    }.items():
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        samples, predictions = read_predictions(tmp_path / name)
+        assert samples.samples == (Sample("0", EFFUSION),), name
+        assert predictions.predictions[0].text == EFFUSION
+    half = tmp_path / "half.jsonl"
+    half.write_text('{"id": 0, "reference": "Normal.", "prediction": "\\ud800 effusion"}')
+    samples, predictions = read_predictions(half)
+    write_predictions(tmp_path / "again.csv", samples, predictions, "csv")
+    assert predictions.predictions[0].text == "? effusion"
+
+
 def test_a_missing_column_is_named_with_the_ones_there_are(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "x.csv", [["1", "a", "b"]], "study,truth,prediction")
     with pytest.raises(UnknownName, match="study, truth, prediction"):

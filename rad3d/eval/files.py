@@ -138,13 +138,16 @@ def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator
     """The rows of a file in any of the three formats; a CSV must have the wanted columns."""
     text = _decoded(path)
     start = text.lstrip()[:1]
-    if path.suffix.lower() in (".csv", ".tsv"):
-        return _csv_rows(text, "\t" if path.suffix.lower() == ".tsv" else ",", wanted)
-    if start == "[":
+    suffix = path.suffix.lower()
+    if suffix == ".tsv":
+        return _csv_rows(text, "\t", wanted)
+    if start == "[" and suffix != ".csv":
         return _json_rows(text, columns)
-    if start == "{":
+    if start == "{" and suffix != ".csv":
         return _json_line_rows(text)
-    return _csv_rows(text, ",", wanted)
+    header = text.lstrip().partition("\n")[0]
+    # Spreadsheets of many countries write semicolons, because their decimals have commas.
+    return _csv_rows(text, ";" if ";" in header and "," not in header else ",", wanted)
 
 
 def _decoded(path: Path) -> str:
@@ -268,7 +271,8 @@ def _usable(
                 raise UnknownName("column", missing[0], list(seen))
             dropped.append(Dropped(row.where, f"without {missing[0]}"))
             continue
-        id_ = str(row.cells.get(names.id) or "").strip()
+        cell = row.cells.get(names.id)
+        id_ = "" if cell is None else _report(cell).strip()
         if reason := _reason(row, id_, names, found, own_references):
             dropped.append(Dropped(id_ or row.where, reason))
         else:
@@ -292,7 +296,7 @@ def _reason(
             return "without a reference"
         try:
             labels = _labels(row.cells)
-        except ValueError:
+        except (TypeError, ValueError):
             return "with a label that is neither 0 nor 1"
         if labels is None and not looks_english(reference):
             return "with a reference that does not look like English"
@@ -328,4 +332,6 @@ def _prediction(id_: str, row: Mapping[str, Any], names: Columns) -> Prediction:
 def _report(cell: Any) -> str:
     """A cell as text of bounded length, without the characters no report holds."""
     text = "" if cell is None else str(cell)
-    return text[:MAX_REPORT_CHARACTERS].replace("\0", " ")
+    text = text[:MAX_REPORT_CHARACTERS].replace("\0", " ")
+    # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
+    return text.encode("utf-8", "replace").decode("utf-8")

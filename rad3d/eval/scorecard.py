@@ -171,6 +171,8 @@ def score(
     """
     if not 1 <= draws <= MOST_DRAWS:
         raise BadRequest(f"Draws must be from 1 to {MOST_DRAWS:,}, not {draws}.", code="bad_option")
+    if seed < 0:
+        raise BadRequest(f"A seed is 0 or more, not {seed}.", code="bad_option")
     names = tuple(dict.fromkeys(default_metrics() if metrics is None else metrics))
     for name in names:
         _require_ready(name, places)
@@ -201,6 +203,7 @@ def score(
             "seed": seed,
             "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
             "truth": _truth_source(samples),
+            "notes": list(predictions.facts.get("notes", ())),
         },
         statistics=statistics,
     )
