@@ -56,7 +56,7 @@ FULL = DemoPlan(
     calibration_split=Split("calibration", "in", 20_000, 250),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
-    encoder_training=EncoderTraining((LoopConfig(2400, 3e-3, warmup=100),)),
+    encoder_training=EncoderTraining((LoopConfig(2000, 3e-3, warmup=100), LoopConfig(450, 1e-3, warmup=20, seed=1))),
     language_models={
         "phantom-s": PretrainConfig(
             LanguageModelShape(128, 3, 4, 344),
@@ -75,9 +75,9 @@ FULL = DemoPlan(
         ),
     },
     variants={
-        "phantom-s": _variants(400, 1e-3, 5e-4),
-        "phantom-m": _variants(350, 1e-3, 5e-4),
-        "phantom-l": _variants(350, 8e-4, 4e-4),
+        "phantom-s": _variants(800, 1e-3, 5e-4),
+        "phantom-m": _variants(700, 1e-3, 5e-4),
+        "phantom-l": _variants(600, 8e-4, 4e-4),
     },
 )
 

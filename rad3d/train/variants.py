@@ -41,7 +41,7 @@ class VariantTraining:
     loop: LoopConfig
     tuned_loop: LoopConfig
     batch_size: int = 16
-    views: int = 3
+    views: int = 2
     layers: int = 2
     noise: float = 0.1
 
