@@ -100,9 +100,9 @@ def test_the_tab_opens_on_the_study_with_every_section(page: Page) -> None:
 
 def test_the_leaderboard_sorts_folds_and_switches_family_and_set(page: Page) -> None:
     names = page.locator("#leaderboard tbody").first.locator("th")
-    expect(names.first).to_have_text("Phantom L · V-3")
+    best = names.first.inner_text()
     page.get_by_role("button", name="Macro F1").click()
-    expect(names.last).to_have_text("Phantom L · V-3")
+    expect(names.last).to_have_text(best)
     expect(page.locator("#leaderboard [aria-sort=ascending]")).to_contain_text("Macro F1")
     shuffled = page.get_by_role("button", name="Phantom L · V-3, images shuffled")
     expect(shuffled).to_be_hidden()
@@ -119,9 +119,7 @@ def test_the_leaderboard_sorts_folds_and_switches_family_and_set(page: Page) -> 
 
 def test_a_point_and_a_cell_lead_to_their_cases(page: Page) -> None:
     _figures(page)
-    last = page.locator("#study-figure .xy .scatterlayer .trace").nth(2)
     _press(page, "#study-figure .xy .scatterlayer .trace:nth-of-type(3) .point")
-    assert last.count() == 1
     expect(page.locator("#case h4").nth(1)).to_contain_text("Phantom S · V-3")
     page.get_by_label("With this finding in either report").click()
     page.get_by_role("option", name="Cardiomegaly").click()

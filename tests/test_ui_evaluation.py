@@ -398,6 +398,17 @@ def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -
     assert "was not evaluated" in handlers.press_point("study", "", "worst", unknown, _request())[0]
 
 
+def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
+    evaluations = FakeEvaluations(service, n=8, pause=0.0)
+    handlers = _handlers(evaluations, service)
+    handlers.begin(_request())
+    _last(handlers.run(*_asked(["phantom-s/v1"]), _request()))
+    owner = owner_of(service.open_sessions[0])
+    assert [run.id for run in evaluations.runs(owner)] == ["run-1", "study"]
+    handlers.end(_request())
+    assert [run.id for run in evaluations.runs(owner)] == ["study"]
+
+
 def test_a_closed_tab_stops_its_run() -> None:
     stops = Stops()
     stop = stops.arm("token")

@@ -380,7 +380,8 @@ class EvaluationHandlers:
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
                 )
                 # Everything is read here, before the upload is deleted.
-                return self._evaluations.start(replace(asked, sets=(*specs, own)), stop)
+                with_file = replace(asked, sets=(*specs, own))
+                return self._evaluations.start(with_file, stop, uploads=(own.path,))
 
         yield from self._followed(start, request)
 
@@ -447,8 +448,10 @@ class EvaluationHandlers:
         return render.progress("Stopping after the report that is being written")
 
     def end(self, request: gr.Request) -> None:
-        """The browser tab was closed: its evaluation stops, and its session ends."""
-        self._stops.close(self._sessions.token(request))
+        """The browser tab was closed: its evaluation stops, its own runs and session go."""
+        token = self._sessions.token(request)
+        self._stops.close(token)
+        self._evaluations.forget(owner_of(token))
         self._report.end(request)
 
     def _resting(self, text: str, level: str) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ It scores for real and writes nothing by a model: a run takes its predictions fr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cache
 
@@ -101,8 +101,16 @@ class FakeEvaluations:
             raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
         return self._runs[run_id]
 
+    def forget(self, owner: str) -> None:
+        """The runs of a session that has ended go with it."""
+        for run_id in [run_id for run_id, whose in self._owners.items() if whose == owner]:
+            del self._runs[run_id], self._owners[run_id]
+
     def start(
-        self, request: EvaluationRequest, cancel: threading.Event
+        self,
+        request: EvaluationRequest,
+        cancel: threading.Event,
+        uploads: Collection[str] = (),
     ) -> Iterator[EvaluationEvent]:
         """One system after the other, a pause for each case."""
         run_id = f"run-{len(self._runs)}"
