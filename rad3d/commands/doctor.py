@@ -15,9 +15,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from rad3d.commands import print_json, print_table
+from rad3d.errors import Rad3dError
 from rad3d.settings import ROOT, Settings
 
 EXAMPLE = """
@@ -67,12 +69,13 @@ def examine(settings: Settings) -> Iterator[Check]:
     """Every check, cheap ones first."""
     yield _python()
     yield from packages(ROOT / "requirements.txt")
-    yield Check("processor", "ok", f"{os.cpu_count()} cores{_memory()}")
-    yield _gpu()
+    yield from devices(settings)
+    yield from _tools()
     yield from (_writable(name, getattr(settings, name)) for name in ("work_dir", "runs_dir"))
     yield _port(settings)
     yield from _models(settings)
     yield from encoders(settings)
+    yield from language_models(settings)
     yield _chromium()
 
 
@@ -103,21 +106,49 @@ def packages(requirements: Path) -> Iterator[Check]:
     yield Check("packages", "ok", f"{good} at their pinned versions")
 
 
-def _memory() -> str:
-    if not hasattr(os, "sysconf"):  # Windows
-        return ""
-    return f", {os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 1e9:.1f} GB memory"
-
-
-def _gpu() -> Check:
+def devices(settings: Settings) -> Iterator[Check]:
+    """Processor, GPU, and where and how exactly language models will run."""
     try:
-        import torch
-    except ImportError:
-        return Check("gpu", "absent", "torch is not installed", "pip install -r requirements.txt")
-    if torch.cuda.is_available():
-        return Check("gpu", "ok", torch.cuda.get_device_name(0))
-    remedy = "the shipped models do not need one; published-size models do"
-    return Check("gpu", "absent", "no CUDA device, models run on the processor", remedy)
+        from rad3d.model.precision import gigabytes, inspect_machine, processor_name, total_memory
+    except ImportError as error:
+        yield Check("processor", "missing", str(error), "pip install -r requirements.txt")
+        return
+    here = inspect_machine("cpu")
+    memory = (
+        f"{gigabytes(here.free_bytes)} of {gigabytes(total_memory())} free"
+        if here.free_bytes
+        else "memory not known"
+    )
+    bf16 = "computes in bf16" if here.native_bf16 else "has no bf16: float32 there"
+    yield Check("processor", "ok", f"{processor_name()}, {memory}, {bf16}")
+    best = inspect_machine()
+    if best.device == "cpu":
+        remedy = "the shipped models do not need one; published-size models are slow without"
+        yield Check("gpu", "absent", "no CUDA device, models run on the processor", remedy)
+    else:
+        bf16 = "bf16" if best.native_bf16 else "float16"
+        yield Check("gpu", "ok", f"{best.name}, {gigabytes(best.free_bytes)} free, {bf16}")
+    if here.quantises:
+        version = metadata.version("bitsandbytes")
+        yield Check("8 and 4 bit", "ok", f"bitsandbytes {version}, on the processor and on CUDA")
+    else:
+        remedy = "pip install bitsandbytes"
+        yield Check("8 and 4 bit", "absent", "bitsandbytes is not installed", remedy)
+    try:
+        wanted = inspect_machine(settings.device)
+    except Rad3dError as error:
+        yield Check("device", "missing", error.problem, error.remedy)
+        return
+    yield Check("device", "ok", f"{wanted.name}, precision {settings.precision}")
+
+
+def _tools() -> Iterator[Check]:
+    java = shutil.which("java")
+    remedy = "apt-get install default-jre-headless"
+    if java:
+        yield Check("java", "ok", java)
+    else:
+        yield Check("java", "absent", "METEOR and PTB tokens of the coco profile need it", remedy)
 
 
 def _writable(name: str, folder: Path) -> Check:
@@ -162,15 +193,39 @@ def _models(settings: Settings) -> Iterator[Check]:
 
 def encoders(settings: Settings) -> Iterator[Check]:
     """One check for each encoder that does not ship."""
+    from rad3d.model.store import encoder_is_here
     from rad3d.registry import ENCODERS
 
     for row in ENCODERS.values():
         if row.shipped:
             continue
-        here = (settings.models_dir / row.source / "config.json").is_file()
+        here = encoder_is_here(row, settings.models_dir)
         detail = f"{row.name}, licence {row.licence}" + ("" if here else ", is not here")
         state, remedy = ("ok", "") if here else ("absent", row.get)
         yield Check(f"encoder {row.id}", state, detail, remedy)
+
+
+def language_models(settings: Settings) -> Iterator[Check]:
+    """One check for each published language model: here, or the step that brings it."""
+    from rad3d.model.sources import Hub, find_cached, find_local, get_command
+    from rad3d.registry import LANGUAGE_MODELS
+
+    hub = Hub.from_settings(settings)
+    state = "downloads are off" if hub.closed else f"models come from {hub.address}"
+    yield Check("hub", "ok", state)
+    for row in LANGUAGE_MODELS.values():
+        if row.shipped:
+            continue
+        found = find_local(row.source, settings.models_dir) or find_cached(row.source, row.revision)
+        if found and not (row.package and find_spec(row.package) is None):
+            yield Check(f"LLM {row.id}", "ok", f"{row.source}, licence {row.licence}")
+            continue
+        steps = [f"pip install {row.package}"] if row.package else []
+        if row.gated:
+            steps += [f"accept its licence at {hub.address}/{row.source}", "hf auth login"]
+        steps.append(get_command(row.source))
+        detail = f"{row.source}, licence {row.licence}, is not here"
+        yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps))
 
 
 def _chromium() -> Check:

@@ -1,7 +1,8 @@
 """List every language model and adaptation mode: what is ready here, and what others need.
 
 A variant is LLM/mode, such as phantom-m/v3. One that is not ready is listed with the reason and,
-where there is one, the command that makes it ready.
+where there is one, the command that makes it ready. --llms lists the published language models
+instead: sizes, memory by precision, licence, and the mode that the paper's rule suggests.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import argparse
 
 from rad3d.commands import print_json, print_table
+from rad3d.registry import LANGUAGE_MODELS
 from rad3d.settings import Settings
 
 EXAMPLE = """
 rad3d variants
+rad3d variants --llms
 rad3d variants --json | jq -r '.[] | select(.ready) | .id'
 """
 
@@ -20,12 +23,16 @@ rad3d variants --json | jq -r '.[] | select(.ready) | .id'
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d variants``."""
     parser.add_argument("--json", action="store_true", help="a JSON list instead of a table")
+    parser.add_argument("--llms", action="store_true", help="the published language models")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the status of every variant of the registry."""
     from dataclasses import asdict
+
+    if args.llms:
+        return _language_models(args.json)
 
     from rad3d.model.store import ModelStore
 
@@ -43,4 +50,37 @@ def run(args: argparse.Namespace) -> int:
         for status in statuses
     ]
     print_table(rows, ("variant", "ready", "LLM parameters", "what it needs"))
+    return 0
+
+
+SHOWN = ("float32", "bf16", "8bit", "4bit")
+
+
+def _language_models(as_json: bool) -> int:
+    """The table of rad3d.registry, with what follows from it."""
+    rows = [row for row in LANGUAGE_MODELS.values() if row.architecture]
+    memory = {row.id: {p: row.memory_bytes(p) for p in SHOWN} for row in rows}
+    if as_json:
+        from dataclasses import asdict
+
+        facts = [asdict(row) | {"memory_bytes": memory[row.id], "advice": row.paper_advice}
+                 for row in rows]  # fmt: skip
+        print_json(facts)
+        return 0
+    table = [
+        (
+            row.id,
+            f"{row.parameters:,}",
+            str(sizes.width),
+            f"{sizes.context:,}",
+            *(f"{memory[row.id][p] / 1e9:.2f} GB" for p in SHOWN),
+            row.paper_advice,
+            row.licence + (" (gated)" if row.gated else ""),
+            f"{row.source}@{(row.revision or 'main')[:7]}",
+        )
+        for row in rows
+        if (sizes := row.architecture)
+    ]
+    head = ("LLM", "parameters", "width", "context", *SHOWN, "paper", "licence", "hub")
+    print_table(table, head)
     return 0

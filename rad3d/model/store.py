@@ -37,6 +37,7 @@ from rad3d.registry import (
     ENCODERS,
     LANGUAGE_MODELS,
     MODES,
+    EncoderRow,
     LanguageModel,
     Mode,
     lookup,
@@ -275,10 +276,8 @@ class ModelStore:
         )
 
     def _lacks_encoder(self, config: VariantConfig) -> bool:
-        if config.encoder not in ENCODERS:
-            return False
-        source = ENCODERS[config.encoder].source
-        return not (self.models_dir / source / "config.json").is_file()
+        row = ENCODERS.get(config.encoder)
+        return row is not None and not encoder_is_here(row, self.models_dir)
 
     def _missing_part(self, directory: Path, config: VariantConfig) -> str:
         for name in (PROJECTOR_FILE, *config.files):
@@ -304,6 +303,12 @@ class ModelStore:
 
     def _parameters(self, directory: Path) -> int:
         return sum(parameter_count(path) for path in sorted(directory.glob("*.safetensors")))
+
+
+def encoder_is_here(row: EncoderRow, models_dir: Path) -> bool:
+    """True where an encoder's files are in place; they are checked when it is loaded."""
+    folder = models_dir / row.source
+    return any((folder / name).is_file() for name in ("config.json", "model.safetensors"))
 
 
 def parameter_count(path: Path) -> int:
