@@ -123,7 +123,7 @@ def _print_run(run: EvaluationRun) -> None:
     columns = [m for m in _SHOWN if m in scored] or sorted(scored)
     rows = [
         (name, system, str(card.n), str(card.failures),
-         *(str(card.estimates[m]) if m in card.estimates else "-" for m in columns))
+         *(_cell(card.estimates.get(m)) for m in columns))
         for name in run.sample_sets
         for (system, sample_set), card in run.cards.items()
         if sample_set == name
@@ -132,6 +132,10 @@ def _print_run(run: EvaluationRun) -> None:
     for verdict in run.verdicts:
         if verdict.control == "lookup":
             print(f"{verdict.sample_set}: {verdict.text}")
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "-" if estimate is None or estimate.value != estimate.value else str(estimate)
 
 
 def _summary(run: EvaluationRun) -> dict[str, object]:

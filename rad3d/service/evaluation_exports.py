@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rad3d.eval.files import guarded
-from rad3d.eval.registry import FAMILIES, MetricRow, metric_row
+from rad3d.eval.registry import MetricRow, metric_row
 from rad3d.eval.resampling import Estimate
 from rad3d.eval.scorecard import Scorecard
 from rad3d.eval.writers import predictions_text
@@ -162,9 +162,8 @@ def _tex(text: str) -> str:
 
 
 def _columns(view: StudyView, facts: SetFacts) -> list[MetricRow]:
-    rows = view.metrics(facts.id)
-    shown = [row for row in rows if row.id in SHOWN] or list(rows)
-    return sorted(shown, key=lambda row: (list(FAMILIES).index(row.family), rows.index(row)))
+    rows = {row.id: row for row in view.metrics(facts.id)}
+    return [rows[name] for name in SHOWN if name in rows] or list(rows.values())
 
 
 def _table(
