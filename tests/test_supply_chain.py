@@ -1,0 +1,155 @@
+"""Lock, licences, bill of materials and model card are held to what is pinned and shipped."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rad3d.deploy.plan import pins
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def chain() -> ModuleType:
+    return script("supply_chain")
+
+
+@pytest.fixture(scope="module")
+def card() -> ModuleType:
+    return script("model_card")
+
+
+def script(name: str) -> ModuleType:
+    """A module of scripts/."""
+    sys.path.insert(0, str(ROOT / "scripts"))
+    try:
+        return import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "scripts"))
+
+
+def test_the_lock_holds_every_direct_pin_and_a_hash_for_every_package(chain: ModuleType) -> None:
+    packages = chain.locked((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    found = {re.sub(r"[-_.]+", "-", p.name).lower(): p.version for p in packages}
+    for name, version in pins((ROOT / "requirements.txt").read_text(encoding="utf-8")).items():
+        assert found.get(re.sub(r"[-_.]+", "-", name)) == version, (
+            f"{name}: run scripts/supply_chain.py lock"
+        )
+    assert all(package.hashes for package in packages)
+    assert len(found) == len(packages) > 60
+
+
+def test_the_lock_names_no_place_that_packages_come_from() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index" not in text
+
+
+def test_a_lock_is_read_package_by_package(chain: ModuleType) -> None:
+    one, two = "a" * 64, "b" * 64
+    text = f"# made\npip==1.0 \\\n    --hash=sha256:{one} \\\n    --hash=sha256:{two}\nno-such==2\n"
+    first, second = chain.locked(text)
+    assert (first.name, first.version, first.hashes) == ("pip", "1.0", (one, two))
+    assert first.licence == "MIT"
+    assert (second.version, second.hashes, second.licence) == ("2", (), "")
+
+
+def test_no_installed_package_has_a_licence_that_is_refused(
+    chain: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packages = chain.locked((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    assert chain.licences(packages) == 0
+    listed = capsys.readouterr().out
+    assert len(listed.splitlines()) == len(packages)
+    unknown = [p.name for p in packages if p.installed and not p.licence]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("licence", ["GPL-3.0-only", "AGPL-3.0", "CC-BY-NC-4.0", "GPLv3 or MIT"])
+def test_a_licence_of_that_kind_would_be_refused(
+    chain: ModuleType, licence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = chain.Package("pkg", "1", (), licence, "1")
+    fine = chain.Package("pkg", "1", (), "LGPL-3.0-or-later", "1")
+    assert chain.licences([fine]) == 0
+    assert chain.licences([fine, bad]) == 1
+    assert "refused: pkg" in capsys.readouterr().err
+
+
+def test_the_bill_of_materials_names_every_locked_package_once(chain: ModuleType) -> None:
+    packages = chain.locked((ROOT / "requirements.lock").read_text(encoding="utf-8"))
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "supply_chain.py"), "sbom"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    bill = json.loads(done.stdout)
+    assert (bill["bomFormat"], bill["specVersion"]) == ("CycloneDX", "1.6")
+    references = [component["bom-ref"] for component in bill["components"]]
+    assert len(set(references)) == len(references) == len(packages)
+    assert bill["dependencies"][0]["dependsOn"] == references
+    assert re.fullmatch(r"urn:uuid:[0-9a-f-]{36}", bill["serialNumber"])
+    assert all(re.fullmatch(r"pkg:pypi/[a-z0-9-]+@\S+", r) for r in references)
+    assert chain.bill(packages) == bill, "the same lock gives the same bill"
+
+
+def test_an_audit_without_tool_or_data_base_says_that_it_was_skipped(
+    chain: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(chain, "_tool", lambda _: None)
+    assert chain.audit() == 0
+    assert capsys.readouterr().out.startswith("skipped:")
+    tool = tmp_path / "pip-audit"
+    tool.write_text("#!/bin/sh\necho 'no route' >&2\nexit 1\n")
+    tool.chmod(0o755)
+    monkeypatch.setattr(chain, "_tool", lambda _: str(tool))
+    assert chain.audit() == 0
+    assert "skipped: " in capsys.readouterr().out
+    weak = {"name": "pkg", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+    tool.write_text(f"#!/bin/sh\necho '{json.dumps({'dependencies': [weak]})}'\nexit 1\n")
+    assert chain.audit() == 1
+    assert "pkg 1: CVE-1, mended in 2" in capsys.readouterr().out
+
+
+# --- model card and statements ------------------------------------------------------------------
+
+
+def test_the_model_cards_figures_are_those_of_the_shipped_models(card: ModuleType) -> None:
+    text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.filled(text) == text, "run: python scripts/model_card.py"
+
+
+def test_the_model_card_follows_whatever_models_are_there(card: ModuleType, tmp_path: Path) -> None:
+    folder = tmp_path / "variants" / "phantom-z" / "v3"
+    folder.mkdir(parents=True)
+    score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
+    scores = {"test-in": {"n": 7, "macro_f1": score}}
+    (folder / "variant.json").write_text(json.dumps({"id": "phantom-z/v3", "scores": scores}))
+    figures = card.figures(tmp_path)
+    assert "| `phantom-z/v3` | test-in, 7 | 0.500 [0.400, 0.600] |  |  |  |" in figures
+    (folder / "variant.json").write_text(json.dumps({"id": "phantom-z/v3"}))
+    assert "| `phantom-z/v3` | not measured |" in card.figures(tmp_path)
+
+
+@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md", "SECURITY.md"])
+def test_every_page_says_plainly_that_this_is_not_a_medical_device(page: str) -> None:
+    head = (ROOT / page).read_text(encoding="utf-8")[:3000].lower()
+    assert "not a medical device" in head
+
+
+def test_security_names_only_settings_that_exist() -> None:
+    from rad3d.settings import Settings
+
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    for name in re.findall(r"RAD3D_([A-Z_]+)", text):
+        assert name.lower() in Settings.__dataclass_fields__, name
