@@ -1,4 +1,4 @@
-"""What the app is made of: the lock with hashes, known vulnerabilities, licences, a bill of materials.
+"""What the app is made of: the lock with hashes, weaknesses, licences, a bill of materials.
 
     .venv/bin/python scripts/supply_chain.py lock       # writes requirements.lock (needs uv)
     .venv/bin/python scripts/supply_chain.py audit      # pip-audit on the lock (needs the network)
