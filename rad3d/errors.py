@@ -4,6 +4,8 @@ Everything below raises a subclass of :class:`Rad3dError` for conditions that a 
 The faces (command line, app) show ``str(error)``; any other exception is a defect.
 """
 
+import errno
+
 
 class Rad3dError(Exception):
     """Base of the errors that are shown to a person.
@@ -46,6 +48,10 @@ class UnknownName(Rad3dError):
 
 class BadRequest(Rad3dError):
     """An option is out of range or two options contradict each other."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of the operating system's errors that mean a full disk."""
 
 
 class DiskFull(Rad3dError):

@@ -5,7 +5,6 @@ The only broad ``except`` of the project is here, at the edge to the person.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from rad3d.errors import Cancelled, Rad3dError
+from rad3d.errors import NO_ROOM, Cancelled, Rad3dError
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
 from rad3d.service.crosscheck import cross_check
 from rad3d.service.export import report_json, report_text
@@ -71,7 +70,7 @@ def sentence(error: Exception) -> str:
     _LOG.error("A defect reached the page: %s", _kind_and_place(error))
     if isinstance(error, MemoryError):
         return "The server has no memory left for this. Try again in a minute, or a smaller scan."
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         return "The server's disk is full. Tell the person who runs it; nothing of yours was lost."
     return (
         f"Something went wrong inside the app ({type(error).__name__}). "
@@ -304,7 +303,7 @@ class Handlers:
             notes="",
             truth="",
         )
-        return (*view.outputs(), *replace(NO_RUN, notice=None).outputs())
+        return (*view.outputs(), *NO_RUN.outputs())
 
     def end(self, request: gr.Request) -> None:
         """The tab was closed."""

@@ -29,6 +29,7 @@ class ScanColumn:
     viewer: gr.HTML
     notes: gr.HTML
     truth: gr.HTML
+    delete: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
@@ -97,7 +98,14 @@ def _scan_column(service: Service, settings: Settings) -> ScanColumn:
     viewer = volume_viewer()
     notes = markup("", "notes")
     truth = markup("", "truth")
-    return ScanColumn(source, notice, viewer, notes, truth)
+    with gr.Row(elem_classes="r3-run"):
+        delete = gr.Button("Delete scan and report", size="sm", elem_id="delete")
+    markup(
+        '<p class="r3-fine">A scan is held in this server\'s memory only. It is deleted with '
+        "everything computed from it when you press Delete, when you close this tab, and after "
+        f"{settings.session_minutes} minutes without use.</p>"
+    )
+    return ScanColumn(source, notice, viewer, notes, truth, delete)
 
 
 def _choice(service: Service, settings: Settings) -> Choice:
@@ -206,6 +214,7 @@ def _connect(
         **quiet,
     )
     choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **quiet)
+    scan.delete.click(handlers.forget, None, opened, queue=False, **quiet)
     _connect_pickers(service, choice, quiet)
     return opened
 

@@ -28,6 +28,8 @@ class Sessions:
         self._stops: dict[str, threading.Event] = {}
         self._waiting: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
+        self.farewells: list[Callable[[str], None]] = []
+        """Called with the token of a session that is about to end, for what others hold of it."""
 
     def token(self, request: gr.Request) -> str:
         """The tab's service token, made on first use; raises :class:`BadRequest` without a tab."""
@@ -84,6 +86,8 @@ class Sessions:
         if stop:
             stop.set()
         if token:
+            for farewell in self.farewells:
+                farewell(token)
             self._service.end_session(token)
 
     def open(self, request: gr.Request, read: Callable[[str], Volume]) -> tuple[str, Volume]:

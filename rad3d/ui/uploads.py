@@ -9,7 +9,6 @@ out.
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import secrets
 import shutil
@@ -24,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from rad3d.errors import BadRequest, DiskFull
+from rad3d.errors import NO_ROOM, BadRequest, DiskFull
 from rad3d.volume.decoded import in_mb
 
 UNREAD_SECONDS = 600.0
@@ -162,7 +161,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
             paths.append(str(path))
         homes = []
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in NO_ROOM:
             raise
         raise DiskFull from error
     finally:

@@ -42,6 +42,7 @@ def read_zip(
         BadVolume: where it holds no scan or several, or is over a limit.
         zipfile.BadZipFile: and other errors of the archive itself; the caller words them.
     """
+    Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)  # a cleaner may have taken it
     with (
         tempfile.TemporaryDirectory(prefix="rad3d-") as folder,
         zipfile.ZipFile(path) as archive,

@@ -21,7 +21,6 @@ implausible_body invalid_voxels spacing_unit``.
 
 from __future__ import annotations
 
-import errno
 import lzma
 import struct
 import zipfile
@@ -29,7 +28,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rad3d.errors import BadRequest, BadVolume, DiskFull
+from rad3d.errors import NO_ROOM, BadRequest, BadVolume, DiskFull
 from rad3d.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
@@ -130,7 +129,7 @@ def _decode_zip(path: Path, limits: Limits) -> Decoded:
     try:
         return read_zip(path, limits, lambda files: decode(files, limits))
     except DAMAGED_ZIP as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise DiskFull from error
         raise BadVolume(
             "The zip file is damaged or uses an unknown compression.",
