@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.labels import LABELS
+from rad3d.service.evaluation import EXPORTS
 from rad3d.service.figures import AGAINST
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation_cases import ORDERS
@@ -27,16 +28,6 @@ if TYPE_CHECKING:
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _TO_CASES = "() => document.getElementById('cases').scrollIntoView({behavior: 'smooth'})"
-EXPORT_BUTTONS: tuple[tuple[str, str, str], ...] = (
-    ("csv", "CSV", "The leaderboard as CSV"),
-    ("markdown", "Markdown", "The leaderboard as Markdown"),
-    ("latex", "LaTeX", "The leaderboard as LaTeX"),
-    ("jsonl", "Predictions, JSONL", "Every report with its reference"),
-    ("vlm3d", "Predictions, VLM3D", "Every report in the schema of the VLM3D challenge"),
-    ("html", "Report, HTML", "Everything here in one file that needs no network"),
-)
-"""(kind of :meth:`Evaluations.export`, name, hint)."""
-
 _TO_TOP = "() => window.scrollTo({top: 0})"
 
 
@@ -154,7 +145,9 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
                 elem_id="table-picker",
             )
         leaderboard = leaderboard_view()
-        downloads = downloads_view(EXPORT_BUTTONS)
+        downloads = downloads_view(
+            [(row.id, row.name, f"A .{row.suffix} file") for row in EXPORTS.values()]
+        )
     with gr.Column(elem_classes="r3-card r3-choice"):
         against = gr.Radio(
             [(name, id_) for id_, name in AGAINST.items()],
