@@ -20,7 +20,7 @@ RUN useradd --system --no-create-home --uid 10001 rad3d \
 ENV HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    RAD3D_GRACE_SECONDS=8 \
+    RAD3D_GRACE_SECONDS=6 \
     RAD3D_HOST=0.0.0.0 \
     RAD3D_LOG=json \
     RAD3D_PORT=7860 \

@@ -113,20 +113,20 @@ class LentStream:
         split_variant_id(variant_id)  # before a GPU is asked for
         shown: tuple[DiagnosisEvent, TextEvent] | None = None
         diagnosis: DiagnosisEvent | None = None
+        finished = False
         events = self._write(volume, variant_id, options)
         try:
             for event in events:
                 if isinstance(event, Refused):
                     raise Rad3dError(event.problem, event.remedy, event.code)
-                if cancel.is_set():
+                if cancel.is_set() and not isinstance(event, DoneEvent):
                     break
                 if isinstance(event, DiagnosisEvent):
                     diagnosis = event
                 elif isinstance(event, TextEvent) and diagnosis:
                     shown = (diagnosis, event)
+                finished = isinstance(event, DoneEvent)
                 yield event
-                if isinstance(event, DoneEvent):
-                    return
         except self._refusal as error:
             raise Rad3dError(
                 f"No GPU could be had for this report: {getattr(error, 'message', error)}",
@@ -135,6 +135,8 @@ class LentStream:
             ) from error
         finally:
             events.close()
+        if finished:
+            return
         if shown is None:
             raise Cancelled("The run was cancelled.", code="cancelled")
         yield DoneEvent(_cut_short(volume, variant_id, options, *shown))
