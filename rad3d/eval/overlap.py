@@ -33,6 +33,7 @@ _STOP_AFTER_NO_DIGIT = re.compile(r"([^0-9])([.,])")
 _STOP_BEFORE_NO_DIGIT = re.compile(r"([.,])([^0-9])")
 _HYPHEN_AFTER_DIGIT = re.compile(r"([0-9])(-)")
 _ALPHANUMERIC = re.compile(r"[a-z0-9]+")
+_ENDLESS_WORD = re.compile(r"(\S{200})\S+")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
@@ -131,6 +132,8 @@ class _NoSynonyms:
 
 def tokens_treebank(text: str) -> list[str]:
     """NLTK's Treebank tokens of each sentence; sentences end at .!? and at line breaks."""
+    # NLTK takes seconds for "words" of thousands of letters, which are none.
+    text = _ENDLESS_WORD.sub(r"\1", text)
     return [token for part in _SENTENCE_END.split(text) for token in _treebank(part)]
 
 
