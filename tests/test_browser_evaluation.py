@@ -112,7 +112,7 @@ def test_the_leaderboard_sorts_folds_and_switches_family_and_set(page: Page) -> 
     expect(page.locator("#leaderboard thead")).to_contain_text("ROUGE-L")
     expect(page.locator("#leaderboard thead")).not_to_contain_text("Macro F1")
     figure = page.locator("#leaderboard td span").first.inner_text()
-    page.get_by_label("Out of domain").check()
+    page.get_by_label("Out of domain", exact=True).check()
     expect(page.locator("#leaderboard td span").first).not_to_have_text(figure)
     expect(page.locator("#heatmap-figure h3")).to_contain_text("out of domain")
 

@@ -2,7 +2,11 @@
 
 export function mount(element, watch, trigger) {
   const options = () => [...element.querySelectorAll("[data-case]")];
-  const choose = (option) => trigger("select", { case: option.dataset.case });
+  let focused = false; // the list is drawn anew: whoever was in it stays in it
+  const choose = (option) => {
+    focused = true;
+    trigger("select", { case: option.dataset.case });
+  };
   element.addEventListener("click", ({ target }) => {
     const option = target.closest("[data-case]");
     if (option) choose(option);
@@ -17,7 +21,10 @@ export function mount(element, watch, trigger) {
   const reveal = () => {
     const chosen = element.querySelector("[aria-selected=true]");
     const list = element.querySelector(".r3-cases");
-    if (chosen && list) list.scrollTop = chosen.offsetTop - list.clientHeight / 2;
+    if (!chosen || !list) return;
+    list.scrollTop = chosen.offsetTop - list.clientHeight / 2;
+    if (focused) chosen.focus({ preventScroll: true });
+    focused = false;
   };
   watch("value", () => requestAnimationFrame(reveal));
 }
