@@ -405,7 +405,7 @@ def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     _last(handlers.run(*_asked(["phantom-s/v1"]), _request()))
     owner = owner_of(service.open_sessions[0])
     assert [run.id for run in evaluations.runs(owner)] == ["run-1", "study"]
-    handlers.end(_request())
+    handlers._sessions.close(_request())
     assert [run.id for run in evaluations.runs(owner)] == ["study"]
 
 

@@ -64,6 +64,7 @@ class EvaluationHandlers:
         self._runs: OrderedDict[tuple[str, str], EvaluationRun] = OrderedDict()
         self._views: OrderedDict[tuple[str, str, str], StudyView] = OrderedDict()
         self._lock = threading.Lock()
+        sessions.farewells.append(self._ended)
 
     # -- looking at a run --------------------------------------------------------------------
 
@@ -441,18 +442,23 @@ class EvaluationHandlers:
             yield self._resting(sentence(error), "error")
         finally:
             stop.set()  # also where the tab was closed: the run stops at its next report
+            if not self._sessions.knows(token):  # closed meanwhile: what was written since goes
+                self._ended(token)
 
     def cancel(self, request: gr.Request) -> str:
         """Stop the run."""
         self._stops.stop(self._sessions.token(request))
         return render.progress("Stopping after the report that is being written")
 
-    def end(self, request: gr.Request) -> None:
-        """The browser tab was closed: its evaluation stops, its own runs and session go."""
-        token = self._sessions.token(request)
+    def _ended(self, token: str) -> None:
+        """A session ends, however: its evaluation stops and its own runs go."""
         self._stops.close(token)
-        self._evaluations.forget(owner_of(token))
-        self._report.end(request)
+        owner = owner_of(token)
+        self._evaluations.forget(owner)
+        with self._lock:
+            for kept in (self._runs, self._views):
+                for key in [key for key in kept if key[-1] == owner]:
+                    del kept[key]  # type: ignore[arg-type]
 
     def _resting(self, text: str, level: str) -> tuple[Any, ...]:
         return ("", render.notice(text, level), *_running(False), *_skipped())

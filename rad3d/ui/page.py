@@ -76,7 +76,7 @@ def build_ui(
         demo.load(
             handlers.start, None, report.viewer, show_progress="hidden", api_visibility="private"
         )
-        demo.unload(evaluation.end)
+        demo.unload(handlers.end)
     # Reports wait in Turns, which tells them how long; this bound is for everything else.
     demo.queue(max_size=MOST_EVENTS, default_concurrency_limit=2)
     return demo

@@ -46,9 +46,15 @@ class Sessions:
         """Forget the tabs that never said goodbye and whose sessions have ended for being idle."""
         for tab, token in list(self._tokens.items()):
             if not self._service.knows(token):
+                for farewell in self.farewells:
+                    farewell(token)
                 del self._tokens[tab]
                 self._stops.pop(token, None)
                 self._waiting.pop(token, None)
+
+    def knows(self, token: str) -> bool:
+        """Whether a session is alive."""
+        return self._service.knows(token)
 
     def renew(self, request: gr.Request) -> str:
         """A new token for the tab, after the service ended its session for being idle."""
