@@ -12,9 +12,9 @@ RUN python -m venv /venv \
 FROM python:3.12-slim-trixie
 WORKDIR /app
 COPY --from=build /venv /venv
-COPY app.py spaces.yaml requirements.txt LICENSE ./
-COPY assets ./assets
-COPY rad3d ./rad3d
+COPY --chmod=755 app.py spaces.yaml requirements.txt LICENSE ./
+COPY --chmod=755 assets ./assets
+COPY --chmod=755 rad3d ./rad3d
 RUN useradd --system --no-create-home --uid 10001 rad3d \
     && /venv/bin/python -m compileall -q rad3d
 ENV HOME=/tmp \

@@ -665,7 +665,7 @@ def test_everything_that_the_image_copies_is_there_and_in_the_build_context() ->
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert ignored[1] == "*", "nothing but what is listed reaches the build"
-    for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.M):
+    for line in re.findall(r"^COPY (?!--from)(?:--chmod=755 )?(.+)$", text, re.M):
         for source in line.split()[:-1]:
             name = source.removeprefix("./")
             assert (ROOT / name).exists(), name
