@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rad3d.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
+from rad3d.eval.cases import Places
 from rad3d.eval.registry import metric_status
 from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.eval.scorecard import score_case
@@ -134,6 +135,7 @@ class Evaluations:
         self._service, self._settings, self._study = service, settings, study_dir
         self._trusted = trusted or _is_loopback(settings.host)
         self.store = service.engine.store
+        self._places = Places.of(settings)
         self._root = settings.runs_dir / "evaluations"
         self.feature_source = FeatureSource(
             self.store, study_dir / "features", self._root / "features", self._volume
@@ -296,7 +298,7 @@ class Evaluations:
             request,
             tuple(sets.values()),
         )
-        return self._alone(EvaluationWork(systems, self.store, run, files), cancel)
+        return self._alone(EvaluationWork(systems, self.store, run, files, self._places), cancel)
 
     def _check(self, request: EvaluationRequest) -> None:
         """Names, weights and metrics, before anything is read or computed."""
@@ -315,7 +317,7 @@ class Evaluations:
                     status.reason, f"Run: {status.command}", code="missing_weights"
                 )
         for metric in request.metrics or ():
-            state = metric_status(metric)
+            state = metric_status(metric, self._places)
             if not state.ready:
                 raise BadRequest(
                     f"{metric} cannot run here: {state.reason}",

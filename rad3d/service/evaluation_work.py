@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from rad3d.errors import Cancelled, Rad3dError
+from rad3d.eval.cases import Places
 from rad3d.eval.samples import PredictionSet
 from rad3d.eval.scorecard import Scorecard, score
 from rad3d.model.store import ModelStore
@@ -37,6 +38,7 @@ class EvaluationWork:
         store: says what the variants cost.
         run: as it begins: id, request, sets and directory; the rest is empty.
         files: predictions that were read from files.
+        places: where metrics that need weights find them.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class EvaluationWork:
         store: ModelStore,
         run: EvaluationRun,
         files: Sequence[PredictionSet] = (),
+        places: Places | None = None,
     ) -> None:
         self._systems, self._store, self._files = systems, store, files
+        self._places = places
         self._run, self._request = run, run.request
         self._cards: dict[Key, Scorecard] = {}
         self._predictions: dict[Key, PredictionSet] = {}
@@ -130,6 +134,7 @@ class EvaluationWork:
                 metrics=self._request.metrics,
                 draws=self._request.draws,
                 seed=self._request.seed,
+                places=self._places,
             )
         except Rad3dError as error:
             self._failed[predictions.name] = f"{samples.name}: {error}"
