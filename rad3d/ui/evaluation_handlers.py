@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,16 +18,15 @@ from rad3d.service.evaluation_sets import SAMPLE_SETS
 from rad3d.service.evaluation_types import (
     EvaluationEvent,
     EvaluationRequest,
-    EvaluationRun,
     SetSpec,
 )
 from rad3d.service.figures import Against
-from rad3d.service.study_view import StudyView, view_of
 from rad3d.service.systems import OF_RUN, expected_seconds
 from rad3d.ui import evaluation_cases as cases
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render, uploads
 from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of, throttled
+from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import (
     EMPTY,
     NO_FIGURE,
@@ -47,7 +45,6 @@ if TYPE_CHECKING:
 Start = Callable[[threading.Event, str], Iterator[EvaluationEvent]]
 Handler = Callable[..., tuple[Any, ...]]
 
-_KEPT_RUNS = 6
 _SECONDS_BETWEEN_UPDATES = 0.4
 _UNFINISHED = ("running", "cancelled", "failures")
 
@@ -61,10 +58,7 @@ class EvaluationHandlers:
         self._report = report
         self._stops = Stops()
         self._serial = itertools.count(1)
-        self._runs: OrderedDict[tuple[str, str], EvaluationRun] = OrderedDict()
-        self._views: OrderedDict[tuple[str, str, str], StudyView] = OrderedDict()
-        self._lock = threading.Lock()
-        sessions.farewells.append(self._ended)
+        self._shelf = Shelf(evaluations)
 
     # -- looking at a run --------------------------------------------------------------------
 
@@ -102,7 +96,7 @@ class EvaluationHandlers:
         """Show the run as the controls ask for, and the other run's systems beside it."""
         owner = self._owner(request)
         try:
-            run, view = self._view(run_id, other_id, owner)
+            run, view = self._shelf.view(run_id, other_id, owner)
             look = Look(sample_set, metric, table, against, baseline).fitted(view)
             return ("", *content_of(run, view, look).outputs())
         except Exception as error:
@@ -112,14 +106,14 @@ class EvaluationHandlers:
         self, run_id: str, other_id: str, sample_set: str, table: str, request: gr.Request
     ) -> str:
         """Another family of metrics."""
-        _, view = self._view(run_id, other_id, self._owner(request))
+        _, view = self._shelf.view(run_id, other_id, self._owner(request))
         return evaluation_render.leaderboard(view, sample_set, table)
 
     def choose_against(
         self, run_id: str, other_id: str, metric: str, against: Against, request: gr.Request
     ) -> dict[str, Any]:
         """Another cost on the x axis."""
-        _, view = self._view(run_id, other_id, self._owner(request))
+        _, view = self._shelf.view(run_id, other_id, self._owner(request))
         return figures.study(view, metric, against) or NO_FIGURE
 
     def choose_baseline(
@@ -132,7 +126,7 @@ class EvaluationHandlers:
         request: gr.Request,
     ) -> dict[str, Any]:
         """Another system to compare with."""
-        _, view = self._view(run_id, other_id, self._owner(request))
+        _, view = self._shelf.view(run_id, other_id, self._owner(request))
         return figures.forest(view, sample_set, metric, baseline) or NO_FIGURE
 
     def _picked(self, run_id: str, owner: str) -> tuple[Any, ...]:
@@ -147,7 +141,7 @@ class EvaluationHandlers:
         resumable = any(r.id == run_id and r.status in _UNFINISHED for r in runs)
         if not run_id:
             return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self._no_cases())
-        run, view = self._view(run_id, "", owner)
+        run, view = self._shelf.view(run_id, "", owner)
         if not view.sets:
             text = "Nothing of this run has been scored yet. Resume it below."
             content = (render.notice(text, "info"), gr.update(visible=resumable))
@@ -235,7 +229,7 @@ class EvaluationHandlers:
             request: gr.Request,
         ) -> tuple[Any, ...]:
             try:
-                _, view = self._view(run_id, other_id, self._owner(request))
+                _, view = self._shelf.view(run_id, other_id, self._owner(request))
                 ids = cases.ordered_ids(view.cards[system, sample_set], order, label)
                 at = ids.index(chosen) + forward if chosen in ids else 0
                 chosen = ids[at % len(ids)] if ids else ""
@@ -263,7 +257,7 @@ class EvaluationHandlers:
             request: gr.Request,
         ) -> tuple[Any, ...]:
             try:
-                run, _ = self._view(run_id, other_id, self._owner(request))
+                run, _ = self._shelf.view(run_id, other_id, self._owner(request))
                 sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
                 if not sample.scan:
                     raise BadRequest(
@@ -307,7 +301,7 @@ class EvaluationHandlers:
         chosen: str,
     ) -> tuple[Any, ...]:
         """Notice, the four controls, the list, the case and its id."""
-        run, view = self._view(run_id, other_id, owner)
+        run, view = self._shelf.view(run_id, other_id, owner)
         if (system, sample_set) not in view.cards:
             raise BadRequest(
                 f"{view.names.get(system, system)} was not evaluated on this set.",
@@ -320,7 +314,7 @@ class EvaluationHandlers:
         shown = ""
         if chosen:
             own, other, title = system.partition(OF_RUN)
-            source = self._run(other_id, owner) if other and title else run
+            source = self._shelf.run(other_id, owner) if other and title else run
             case = self._evaluations.case(source, own, sample_set, chosen)
             place = (ids.index(chosen) + 1, len(ids))
             shown = cases.case_view(
@@ -407,7 +401,7 @@ class EvaluationHandlers:
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
         runs = self._evaluations.runs(owner)
-        costs = self._run(runs[0].id, owner).costs if runs else {}
+        costs = self._shelf.run(runs[0].id, owner).costs if runs else {}
         writing = [row for row in self._evaluations.controls() if row.id in controls]
         seconds = expected_seconds(costs, variants, [row.id for row in writing], cases)
         if not variants or not cases:
@@ -433,12 +427,12 @@ class EvaluationHandlers:
                 run_id = event.run_id
                 if event.stage != "done":
                     yield (meter.line(event), gr.skip(), *_running(None), *_skipped())
-            self._forget(run_id)
+            self._shelf.forget(run_id)
             text = "Cancelled. What was written is kept: Resume goes on from there."
             notice = render.notice(text, "info") if stop.is_set() else ""
             yield ("", notice, *_running(False), *self._picked(run_id, owner))
         except Exception as error:
-            self._forget(run_id)
+            self._shelf.forget(run_id)
             yield self._resting(sentence(error), "error")
         finally:
             stop.set()  # also where the tab was closed: the run stops at its next report
@@ -469,52 +463,15 @@ class EvaluationHandlers:
         """The file itself as a value; nothing is written to the disk."""
         serial = next(self._serial)
         try:
-            run = self._run(run_id, self._owner(request))
+            run = self._shelf.run(run_id, self._owner(request))
             made = self._evaluations.export(run, str(event.kind))
         except Exception as error:
             return {"serial": serial, "data": ""}, render.notice(sentence(error))
         data = base64.b64encode(made.data).decode("ascii")
         return {"serial": serial, "name": made.name, "type": made.media_type, "data": data}, ""
 
-    # -- runs kept in memory -------------------------------------------------------------------
-
     def _owner(self, request: gr.Request) -> str:
         return owner_of(self._sessions.token(request))
-
-    def _run(self, run_id: str, owner: str) -> EvaluationRun:
-        with self._lock:
-            if found := self._runs.get((run_id, owner)):
-                self._runs.move_to_end((run_id, owner))
-                return found
-        run = self._evaluations.load(run_id, owner)
-        if run.status != "running":
-            with self._lock:
-                self._runs[run_id, owner] = run
-                while len(self._runs) > _KEPT_RUNS:
-                    self._runs.popitem(last=False)
-        return run
-
-    def _view(self, run_id: str, other_id: str, owner: str) -> tuple[EvaluationRun, StudyView]:
-        run = self._run(run_id, owner)
-        other = self._run(other_id, owner) if other_id else None
-        key = (run_id, other_id, owner)
-        with self._lock:
-            if run.status != "running" and (found := self._views.get(key)):
-                self._views.move_to_end(key)
-                return run, found
-        view = view_of(run, other)
-        with self._lock:
-            self._views[key] = view
-            while len(self._views) > _KEPT_RUNS:
-                self._views.popitem(last=False)
-        return run, view
-
-    def _forget(self, run_id: str) -> None:
-        """A run has changed."""
-        with self._lock:
-            for kept in (self._runs, self._views):
-                for key in [key for key in kept if run_id in key[:2]]:
-                    del kept[key]  # type: ignore[arg-type]
 
 
 def _running(now: bool | None) -> tuple[Any, Any, Any]:
