@@ -17,9 +17,9 @@ from mutations import make_case
 
 @pytest.fixture(autouse=True)
 def _handler_put_back() -> Iterator[None]:
-    earlier = signal.getsignal(signal.SIGALRM)
+    earlier = signal.getsignal(signal.SIGPROF)
     yield
-    signal.signal(signal.SIGALRM, earlier)
+    signal.signal(signal.SIGPROF, earlier)
 
 
 def test_damaged_scans_are_read_correctly_or_refused_in_a_sentence() -> None:

@@ -133,7 +133,7 @@ class Evaluations:
         trusted: bool = False,
     ) -> None:
         self._service, self._settings, self._study = service, settings, study_dir
-        self._trusted = trusted or _is_loopback(settings.host)
+        self._is_shell, self._is_local = trusted, _is_loopback(settings.host)
         self.store = service.engine.store
         self._places = Places.of(settings)
         self._root = settings.runs_dir / "evaluations"
@@ -141,6 +141,11 @@ class Evaluations:
             self.store, study_dir / "features", self._root / "features", self._volume
         )
         self._busy = threading.Lock()
+
+    @property
+    def _trusted(self) -> bool:
+        """Behind a reverse proxy the app listens on this machine alone and serves others."""
+        return self._is_shell or (self._is_local and not self._service.reached_by_others)
 
     # What there is to choose
 

@@ -53,6 +53,7 @@ class Service:
 
     Attributes:
         running: the reports being written; to be stopped before the process ends.
+        reached_by_others: set by a face as soon as a request came from beyond this machine.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Service:
         quarter = settings.feature_cache_mb * 2**20 // 4
         self.engine = Engine(self._store, ByteCache(quarter))
         self.running = Running()
+        self.reached_by_others = False
         self._watch = watch or Unwatched()
         self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
         self._offered = [pattern for pattern in settings.variants.split(",") if pattern]

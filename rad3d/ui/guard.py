@@ -79,6 +79,8 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing here speaks over websockets
             return
+        if not self._service.reached_by_others:
+            self._service.reached_by_others = comes_from_elsewhere(scope)
         path, method = _path(scope), scope["method"].replace("HEAD", "GET")
         if not (method in _ALLOWED and _ALLOWED[method].fullmatch(path)):
             answer = PlainTextResponse("There is nothing here.", status_code=404)
@@ -205,6 +207,18 @@ def _is_own_upload(value: dict[str, Any]) -> bool:
     path, url = value.get("path"), value.get("url")
     shown = not url or (isinstance(url, str) and url.endswith(f"/gradio_api/file={path}"))
     return uploads.is_upload(path) and shown and isinstance(value.get("meta", {}), dict)
+
+
+def comes_from_elsewhere(scope: Scope) -> bool:
+    """Whether a request was forwarded, or asks for another host than this machine's loopback.
+
+    Only the person at this machine asks for ``localhost`` without a proxy on the way.
+    """
+    headers = dict(scope["headers"])
+    if any(name.startswith(b"x-forwarded-") or name == b"forwarded" for name in headers):
+        return True
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    return re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host) is None
 
 
 def _path(scope: Scope) -> str:

@@ -1,0 +1,296 @@
+"""Two visitors never reach each other, and nobody reaches the server's files, whatever is asked."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from browser.fakes import FakeCard, FakeService
+from browser.launch import running_app, small_chest
+from tabs import KEY, Tab
+
+from rad3d.service.evaluation import Evaluations
+from rad3d.service.service import Service
+from rad3d.settings import Settings
+from rad3d.ui import uploads
+from rad3d.ui.guard import MOST_BODY_BYTES, comes_from_elsewhere, file_problem
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def service(chest: Path) -> FakeService:
+    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.005)
+
+
+@pytest.fixture(scope="module")
+def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
+        yield url
+
+
+@pytest.fixture
+def tab(address: str) -> Iterator[Tab]:
+    with Tab(address) as opened:
+        yield opened
+
+
+# -- paths and forged files ----------------------------------------------------------------------
+
+
+def forged() -> list[dict[str, Any]]:
+    """Values that name files which are not the caller's."""
+    base = uploads.folder()
+    paths = [
+        "/etc/passwd",
+        "../../../etc/passwd",
+        f"{base}/../../etc/passwd",
+        f"{base}/{'0' * 32}/../../../etc/passwd",
+        f"{base}/{'0' * 32}/upload/../../x",
+        f"{base}/deep_links/x/state.json",
+        f"{base}/{'0' * 32}/upload\0.nii",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/scan.nii.gz",
+        "https://example.org/scan.nii.gz",
+        "\\\\host\\share\\scan.nii",
+        "",
+    ]
+    values: list[dict[str, Any]] = [{"path": path} for path in paths]
+    fine = f"{base}/{'0' * 32}/upload.nii.gz"
+    values += [{"path": fine, "url": "http://127.0.0.1:1/x"}, {"path": fine, "meta": "x"}]
+    values += [{"url": "http://127.0.0.1:1/x"}, {"path": 7}, {"path": None}, {"path": [fine]}]
+    return values
+
+
+def test_every_call_refuses_every_forged_file_wherever_it_stands(tab: Tab) -> None:
+    """Each function of the page and of programs, by each way of calling it."""
+    meta = {"_type": "gradio.FileData"}
+    client = tab.client
+    for number, value in enumerate(forged()):
+        marked = {"meta": meta, **value}
+        for data in ([marked], [[{"deep": [marked]}]], [{"options": value}]):
+            everywhere = number == 0 and data[0] is marked
+            names = tab.functions if everywhere else {"open_scan": tab.functions["open_scan"]}
+            for name, index in names.items():
+                body = {"data": data, "session_hash": tab.hash, "fn_index": index}
+                ways = [f"{tab.api}/queue/join"]
+                if everywhere:  # what follows differs by path and place only
+                    ways += [f"{tab.api}/{way}/{name}" for way in ("run", "api", "call", "call/v2")]
+                for way in ways:
+                    answer = client.post(way, json=body)
+                    assert answer.status_code == 400, (way, value)
+                    assert "uploaded here" in answer.text
+
+
+def test_a_call_that_is_too_large_too_deep_or_no_json_is_refused(tab: Tab) -> None:
+    url = f"{tab.api}/queue/join"
+    large = b'{"data": ["' + b"x" * MOST_BODY_BYTES + b'"]}'
+    for body in (large, b"[" * 200_000, b"\xff\xfe", b""):
+        answer = tab.client.post(url, content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 400
+    assert file_problem(b'{"data": [{"name": "x", "value": [1, {"a": "b"}]}]}') == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "gradio_api/file=/etc/passwd",
+        "gradio_api/file=../../../etc/passwd",
+        "gradio_api/file/etc/passwd",
+        "file=/etc/passwd",
+        "gradio_api/file=http://127.0.0.1:1/",
+        "gradio_api/proxy=http://127.0.0.1:1/",
+        "gradio_api/deep_link?session_hash=x",
+        "gradio_api/custom_component/../../../etc/passwd",
+        "gradio_api/stream/x/y/z/playlist.m3u8",
+        "gradio_api/token",
+        "gradio_api/dev/reload",
+        "gradio_api/runs",
+        "gradio_api/profiling/traces",
+        "gradio_api/vibe-code",
+        "monitoring",
+        "monitoring/summary",
+        "rad3d/static/..%2F..%2Fserving.py",
+        "rad3d/static/%2Fetc%2Fpasswd",
+        "rad3d/thumbnail/..%2F..%2Fetc%2Fpasswd",
+        "assets/..%2F..%2F..%2F..%2Fetc%2Fpasswd",
+        "static/..%2F..%2F..%2F..%2Fetc%2Fpasswd",
+        "docs",
+        "openapi.json",
+    ],
+)
+def test_what_the_page_does_not_need_is_closed(address: str, path: str) -> None:
+    answer = httpx.get(f"{address}/{path}", follow_redirects=False)
+    assert answer.status_code in (403, 404), path
+    assert "root:" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["component_server", "process_recording", "vibe-edit", "stream/x", "stream/x/close"],
+)
+def test_functions_of_gradio_that_the_page_does_not_need_are_closed(
+    address: str, path: str
+) -> None:
+    assert httpx.post(f"{address}/gradio_api/{path}", json={}).status_code == 404
+
+
+# -- one visitor and another ---------------------------------------------------------------------
+
+
+def test_equal_files_of_two_visitors_are_two_files_and_neither_can_be_fetched(
+    address: str, chest: Path
+) -> None:
+    with Tab(address) as one, Tab(address) as two:
+        mine, yours = one.upload(chest), two.upload(chest)
+        assert mine["path"] != yours["path"]
+        assert "chest" not in mine["path"], "the name is in no path"
+        for value in (mine, yours):
+            answer = httpx.get(f"{address}/gradio_api/file={value['path']}")
+            assert answer.status_code == 404
+        assert one.call("open_scan", mine)["shape"] == [96, 96, 60]
+        assert two.call("open_scan", yours)["shape"] == [96, 96, 60]
+
+
+def test_an_upload_is_read_once(address: str, chest: Path) -> None:
+    with Tab(address) as one, Tab(address) as two:
+        value = one.upload(chest)
+        one.call("open_scan", value)
+        with pytest.raises(RuntimeError, match="not here any more"):
+            two.call("open_scan", value)
+
+
+def test_a_scan_opens_with_its_key_only_not_by_hash_tab_or_address(
+    address: str, chest: Path
+) -> None:
+    with Tab(address) as one, Tab(address) as two:
+        facts = one.call("open_scan", one.upload(chest))
+        key, other = one.key(), two.key()
+        assert key != other
+        places = ("volume", "geometry", "slice", "volume?view=model", "geometry?view=model")
+        for place in places:
+            url = f"{address}/rad3d/{place}"
+            assert httpx.get(url, headers={KEY: key}).status_code == 200
+            for guess in (other, facts["sha256"], one.hash, two.hash, "", key[:-1], key + "x"):
+                assert httpx.get(url, headers={KEY: guess}).status_code == 404
+            joined = f"{url}{'&' if '?' in url else '?'}key={key}"
+            assert httpx.get(joined).status_code == 404
+
+
+def test_what_one_visitor_writes_never_arrives_at_another(
+    address: str, service: FakeService, chest: Path
+) -> None:
+    with Tab(address) as one, Tab(address) as two:
+        one.call("open_scan", one.upload(chest))
+        mine = two.call("open_sample", "one")
+        seen = [json.dumps(event) for event in one.events("write_report", "phantom-l/v3", {})]
+        assert "nodule" in "".join(seen)
+        assert "nodule" not in _delivered(two)
+        assert service.last_report(two.key()) is None
+        assert service.last_report(one.key()) is not None
+        assert mine["name"] == "Sample one"
+        two.call("forget")
+        assert service.volume(one.key()) is not None, "deleting is for one's own session"
+
+
+def _delivered(tab: Tab) -> str:
+    """What the server would deliver to a tab that asked for nothing."""
+    query = {"session_hash": tab.hash}
+    with (
+        contextlib.suppress(httpx.HTTPError),
+        tab.client.stream("GET", f"{tab.api}/queue/data", params=query, timeout=10) as stream,
+    ):
+        return "".join(stream.iter_lines())
+    return ""
+
+
+def test_results_are_not_found_by_guessing_their_event(tab: Tab) -> None:
+    answer = tab.client.get(f"{tab.api}/call/write_report/{'0' * 32}")
+    assert "nodule" not in answer.text
+    assert "error" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "elsewhere"),
+    [
+        ({"host": "127.0.0.1:7860"}, False),
+        ({"host": "localhost:7860"}, False),
+        ({"host": "[::1]:7860"}, False),
+        ({"host": "127.0.0.1:7860", "x-forwarded-for": "192.0.2.7"}, True),
+        ({"host": "localhost", "x-forwarded-host": "example.org"}, True),
+        ({"host": "localhost", "forwarded": "for=192.0.2.7"}, True),
+        ({"host": "example.org"}, True),
+        ({"host": "localhost.example.org"}, True),
+        ({"host": "127.0.0.1.example.org"}, True),
+        ({}, True),
+    ],
+)
+def test_a_forwarded_request_ends_the_trust_in_loopback(
+    headers: dict[str, str], elsewhere: bool
+) -> None:
+    """Behind a reverse proxy everybody seems to be at this machine."""
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    assert comes_from_elsewhere({"type": "http", "headers": raw}) == elsewhere
+
+
+def test_a_proxied_app_trusts_nobody_with_paths(tmp_path: Path) -> None:
+    service = Service(Settings(runs_dir=tmp_path), samples_dir=tmp_path)
+    evaluations = Evaluations(service, Settings(runs_dir=tmp_path))
+    assert evaluations.layouts(), "at this machine alone, folders may be named"
+    with running_app(service, tmp_path, evaluations) as url:
+        httpx.get(url, headers={"X-Forwarded-For": "192.0.2.7"})
+    assert evaluations.layouts() == ()
+
+
+# -- weights that are programs -------------------------------------------------------------------
+
+LOADERS = {"load", "loads", "Unpickler", "load_checkpoint_and_dispatch"}
+
+
+def unsafe_loads(source: str) -> list[str]:
+    """Calls that could run what a weight file says."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        options = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if name == "torch.load" and options.get("weights_only") != "True":
+            found.append(ast.unparse(node))
+        if name.startswith(("pickle.", "joblib.", "dill.")) and name.split(".")[-1] in LOADERS:
+            found.append(ast.unparse(node))
+        if options.get("trust_remote_code", "False") != "False":
+            found.append(ast.unparse(node))
+        if options.get("allow_pickle", "False") != "False":
+            found.append(ast.unparse(node))
+    return found
+
+
+def test_no_weights_are_loaded_in_a_way_that_runs_code() -> None:
+    for path in [*sorted((ROOT / "rad3d").rglob("*.py")), ROOT / "app.py"]:
+        assert unsafe_loads(path.read_text(encoding="utf-8")) == [], path.name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.load(f)",
+        "AutoModel.from_pretrained(p, trust_remote_code=True)",
+        "np.load(p, allow_pickle=True)",
+    ],
+)
+def test_the_search_for_unsafe_loading_finds_it(source: str) -> None:
+    assert unsafe_loads(source)
