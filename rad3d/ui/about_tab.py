@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _METHOD = """
 <section class="r3-card r3-prose"><h2>How a report is made</h2>
 <ol class="r3-steps"><li>The scan is checked, resampled to the encoder’s grid and clipped to its
-HU range.</li><li>A frozen encoder turns it into one embedding of 512 numbers.</li><li>A classifier
-on that embedding gives 18 logits, shown as calibrated probabilities.</li><li>A projector turns the
+HU range.</li><li>A frozen encoder turns it into one embedding.</li><li>A classifier
+on that embedding gives 18 logits, shown as probabilities.</li><li>A projector turns the
 embedding, and in two of the modes the logits, into a prefix of 10 soft tokens.</li><li>The language
 model continues the prefix with a report.</li></ol>
 <p>The method is RAD3D-Prefix (arXiv 2606.17213). The models that ship with this app are small and
