@@ -111,6 +111,7 @@ class Source {
     request.upload.onprogress = (event) => this.#uploading(event.loaded / event.total);
     request.onload = () => {
       if (request.status === 413) failed(`${file.name} is larger than the ${this.props.max_mb} MB that this app accepts.`);
+      else if (request.status === 507) failed(request.responseText); // the disk is full
       else if (request.status !== 200) failed("The upload was refused. Try again.");
       else this.#uploaded(file, JSON.parse(request.responseText)[0]);
     };
