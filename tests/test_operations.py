@@ -363,7 +363,8 @@ def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Pa
         linked = re.findall(r'(?:src|href)="(/[^"/][^"]*)"', page.text)
         outside = {link for link in linked if not link.startswith("/ct/app/")}
         assert outside <= {"/manifest.json"}, "Gradio's, of no use without its PWA"
-        assert 'href="rad3d/static/style.css"' in page.text
+        assert "rad3d/static/style.css" in page.text
+        assert "/rad3d/static/style.css" not in page.text, "relative, so below the path"
         assert httpx.get(f"{public}/rad3d/static/style.css").status_code == 200
         client = Client(f"{public}/", verbose=False)
         assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
