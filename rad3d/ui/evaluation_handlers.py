@@ -59,6 +59,7 @@ class EvaluationHandlers:
         self._stops = Stops()
         self._serial = itertools.count(1)
         self._shelf = Shelf(evaluations)
+        sessions.farewells.append(self._ended)
 
     # -- looking at a run --------------------------------------------------------------------
 
@@ -449,10 +450,7 @@ class EvaluationHandlers:
         self._stops.close(token)
         owner = owner_of(token)
         self._evaluations.forget(owner)
-        with self._lock:
-            for kept in (self._runs, self._views):
-                for key in [key for key in kept if key[-1] == owner]:
-                    del kept[key]  # type: ignore[arg-type]
+        self._shelf.forget_owner(owner)
 
     def _resting(self, text: str, level: str) -> tuple[Any, ...]:
         return ("", render.notice(text, level), *_running(False), *_skipped())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rad3d.service.evaluation_types import EvaluationRun
@@ -59,8 +60,15 @@ class Shelf:
 
     def forget(self, run_id: str) -> None:
         """A run has changed."""
+        self._drop(lambda key: run_id in key[:-1])
+
+    def forget_owner(self, owner: str) -> None:
+        """A session has ended."""
+        self._drop(lambda key: key[-1] == owner)
+
+    def _drop(self, chosen: Callable[[tuple[str, ...]], bool]) -> None:
         with self._lock:
-            for run_key in [key for key in self._runs if key[0] == run_id]:
+            for run_key in [key for key in self._runs if chosen(key)]:
                 del self._runs[run_key]
-            for view_key in [key for key in self._views if run_id in key[:2]]:
+            for view_key in [key for key in self._views if chosen(key)]:
                 del self._views[view_key]
