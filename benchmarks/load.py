@@ -237,7 +237,7 @@ def _next_stage(stream: Iterator[dict]) -> str:  # type: ignore[type-arg]
 
 
 def _wait_for_turn(stream: Iterator[dict], left: list[float]) -> None:  # type: ignore[type-arg]
-    while WAITING in _next_stage(stream):
+    while "Loading the model" not in _next_stage(stream):  # a change of the wait, or its turn
         pass
     left.append(time.perf_counter())
 
