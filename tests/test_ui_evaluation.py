@@ -270,7 +270,7 @@ def handlers(service: FakeService) -> EvaluationHandlers:
     return _handlers(FakeEvaluations(service, n=8, pause=0.0), service)
 
 
-def _asked(variants: list[str], path: str = "", **changes: Any) -> tuple[Any, ...]:
+def _asked(variants: list[str], path: str | None = "", **changes: Any) -> tuple[Any, ...]:
     values = {
         "variants": variants, "sets": [IN], "controls": [], "limit": 8, "file": None,
         "references": "", "layout": "folder", "path": path,
@@ -303,6 +303,12 @@ def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandler
     assert any("progress" in str(step[0]) for step in steps[:-1])
     assert "Phantom S · V-1" in str(steps[-1])
     assert steps[-1][5]["value"] == "run-1"
+
+
+def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
+    handlers.begin(_request())
+    asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
+    assert _last(handlers.run(*asked, _request()))[5]["value"] == "run-1"
 
 
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:

@@ -351,9 +351,9 @@ class EvaluationHandlers:
         controls: list[str],
         limit: int,
         file: dict[str, Any] | None,
-        references: str,
-        layout: str,
-        path: str,
+        references: str | None,
+        layout: str | None,
+        path: str | None,
         request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:
         """Evaluate what was chosen; the page follows, and shows the run at its end.
@@ -372,7 +372,7 @@ class EvaluationHandlers:
                 own = SetSpec(
                     "predictions",
                     str(taken),
-                    references=references if references in SAMPLE_SETS else "",
+                    references=references if references and references in SAMPLE_SETS else "",
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
                 )
                 # Everything is read here, before the upload is deleted.
@@ -381,12 +381,12 @@ class EvaluationHandlers:
 
         yield from self._followed(start, request)
 
-    def _specs(self, sets: list[str], layout: str, path: str) -> list[SetSpec]:
+    def _specs(self, sets: list[str], layout: str | None, path: str | None) -> list[SetSpec]:
         """The chosen sample sets; a folder only where the operator allows one."""
         specs = [SetSpec(lookup("sample set", SAMPLE_SETS, each).id) for each in sets]
-        if path.strip():
+        if path and path.strip():  # an untouched field arrives as None
             layouts = {row.id: row for row in self._evaluations.layouts()}
-            specs.append(SetSpec(lookup("layout", layouts, layout).id, path.strip()))
+            specs.append(SetSpec(lookup("layout", layouts, layout or "").id, path.strip()))
         return specs
 
     def estimate(
