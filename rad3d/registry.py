@@ -364,6 +364,7 @@ class EncoderRow:
         get: the exact steps to the weights, where they do not ship.
         command: the last of them.
         has_head: False where it has no head for the 18 labels, and so gives no diagnosis.
+        files: what tells that it lies in its directory; the rest is checked when it is loaded.
     """
 
     id: str
@@ -376,6 +377,7 @@ class EncoderRow:
     get: str = "Train it with: rad3d demo build"
     command: str = "rad3d demo build"
     has_head: bool = True
+    files: tuple[str, ...] = ("config.json",)
 
 
 ENCODERS: dict[str, EncoderRow] = {
@@ -417,6 +419,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "hf download microsoft/colipri model.safetensors "
             "--local-dir assets/models/encoders/colipri",
             has_head=False,
+            files=("model.safetensors",),
         ),
     )
 }

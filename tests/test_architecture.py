@@ -147,6 +147,7 @@ def third_party(paths: list[Path]) -> set[str]:
     """Top-level names of foreign packages that files import."""
     names = {module.split(".")[0] for path in paths for module in imported_modules(path)}
     own = {"rad3d", "app", *(name for path in paths for name in (path.stem, path.parent.name))}
+    own |= {path.stem for path in (ROOT / "benchmarks").glob("*.py")}  # tests run some of them
     return names - set(sys.stdlib_module_names) - own
 
 

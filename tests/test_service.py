@@ -50,7 +50,9 @@ def samples(tmp_path: Path) -> Path:
 def service(
     models: Path, samples: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Service:
-    def read(path: Path, name: str | None = None, limits: Any = None) -> Volume:
+    def read(
+        path: Path, name: str | None = None, limits: Any = None, metadata: Any = None
+    ) -> Volume:
         if path.suffix == ".bad":
             raise BadVolume("This is not a scan.", "Choose another.", code="not_nifti")
         seed = int(path.name.split(".")[0][-1])

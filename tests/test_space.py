@@ -37,10 +37,12 @@ def checkout(tmp_path: Path) -> Path:
     """A small checkout that is fit to deploy."""
     root = tmp_path / "checkout"
     (root / "rad3d").mkdir(parents=True)
-    (root / "rad3d" / "code.py").write_text("ANSWER = 42\n")
-    (root / "app.py").write_text("import rad3d\n")
-    (root / "secret-notes.txt").write_text("not for the Space\n")
-    (root / "requirements.txt").write_text("# pins\ntorch==2.13.0\ngradio==6.31.0\nnumpy==2.4.6\n")
+    (root / "rad3d" / "code.py").write_text("ANSWER = 42\n", encoding="utf-8")
+    (root / "app.py").write_text("import rad3d\n", encoding="utf-8")
+    (root / "secret-notes.txt").write_text("not for the Space\n", encoding="utf-8")
+    (root / "requirements.txt").write_text(
+        "# pins\ntorch==2.13.0\ngradio==6.31.0\nnumpy==2.4.6\n", encoding="utf-8"
+    )
     change(root, files=["app.py", "rad3d/"])
     return root
 
@@ -48,11 +50,12 @@ def checkout(tmp_path: Path) -> Path:
 def change(root: Path, **parts: Any) -> None:
     """Write a manifest like the project's but for ``parts``, and the README that goes with it."""
     (root / "spaces.yaml").write_text(
-        yaml.safe_dump({**manifest_dict(), **parts}, sort_keys=False, allow_unicode=True)
+        yaml.safe_dump({**manifest_dict(), **parts}, sort_keys=False, allow_unicode=True),
+        encoding="utf-8",
     )
     manifest = read_manifest(root / "spaces.yaml")
     block = yaml.safe_dump(manifest.front_matter(manifest.target()), allow_unicode=True)
-    (root / "README.md").write_text(f"---\n{block}---\n\n# rad3d\n")
+    (root / "README.md").write_text(f"---\n{block}---\n\n# rad3d\n", encoding="utf-8")
 
 
 def plans_of(root: Path) -> tuple[Manifest, dict[str, Plan]]:
@@ -188,7 +191,9 @@ def test_the_versions_of_a_target_stand_over_the_pins(checkout: Path) -> None:
 
 def test_a_readme_out_of_step_is_found_and_the_differing_key_named(checkout: Path) -> None:
     readme = checkout / "README.md"
-    readme.write_text(readme.read_text().replace("sdk_version: 6.31.0", "sdk_version: 5.0.0"))
+    readme.write_text(
+        readme.read_text(encoding="utf-8").replace("sdk_version: 6.31.0", "sdk_version: 5.0.0")
+    )
     said = text_of(problems_of(checkout))
     assert "front matter" in said
     assert "(sdk_version)" in said
@@ -196,7 +201,7 @@ def test_a_readme_out_of_step_is_found_and_the_differing_key_named(checkout: Pat
 
 @pytest.mark.parametrize("front", ["", "---\n: : :\n---\n", "---\n- a list\n---\n"])
 def test_a_readme_without_front_matter_is_found(checkout: Path, front: str) -> None:
-    (checkout / "README.md").write_text(front + "# rad3d\n")
+    (checkout / "README.md").write_text(front + "# rad3d\n", encoding="utf-8")
     assert "front matter" in text_of(problems_of(checkout))
 
 
@@ -240,7 +245,7 @@ def test_a_manifest_of_another_shape_is_refused_with_the_place_and_without_any_v
     tmp_path: Path, parts: dict[str, Any], said: str
 ) -> None:
     path = tmp_path / "spaces.yaml"
-    path.write_text(yaml.safe_dump({**manifest_dict(), **parts}))
+    path.write_text(yaml.safe_dump({**manifest_dict(), **parts}), encoding="utf-8")
     with pytest.raises(BadRequest) as refused:
         read_manifest(path)
     assert said in str(refused.value)
@@ -250,7 +255,7 @@ def test_a_manifest_of_another_shape_is_refused_with_the_place_and_without_any_v
 @pytest.mark.parametrize("text", ["{", "- a\n- b\n", "", "card: {}\n"])
 def test_something_else_than_a_manifest_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spaces.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(BadRequest, match=r"^spaces\.yaml: "):
         read_manifest(path)
     with pytest.raises(BadRequest, match="cannot be read"):
@@ -321,7 +326,7 @@ def test_a_file_that_needs_lfs_is_found(checkout: Path) -> None:
 
 @pytest.mark.parametrize("name", ["code.py", "notes.json", ".env", "server.pem"])
 def test_a_key_in_a_planned_file_is_found_and_not_repeated(checkout: Path, name: str) -> None:
-    (checkout / "rad3d" / name).write_text(f"TOKEN = '{KEY}'\n")
+    (checkout / "rad3d" / name).write_text(f"TOKEN = '{KEY}'\n", encoding="utf-8")
     said = text_of(problems_of(checkout))
     assert f"rad3d/{name}" in said
     assert KEY not in said
@@ -344,8 +349,8 @@ def test_only_what_git_knows_is_planned_and_what_differs_is_named(checkout: Path
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "all")
-    (checkout / "rad3d" / "left-over.bin").write_text("x")
-    (checkout / "rad3d" / "code.py").write_text("ANSWER = 43\n")
+    (checkout / "rad3d" / "left-over.bin").write_text("x", encoding="utf-8")
+    (checkout / "rad3d" / "code.py").write_text("ANSWER = 43\n", encoding="utf-8")
     _, plans = plans_of(checkout)
     plan = plans["cpu-basic"]
     assert set(plan.sizes) == {"app.py", "rad3d/code.py", "README.md", "requirements.txt"}
@@ -369,7 +374,7 @@ def as_root(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check_exits_with_1_and_lists_the_problems(
     as_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (as_root / "README.md").write_text("# rad3d\n")
+    (as_root / "README.md").write_text("# rad3d\n", encoding="utf-8")
     assert cli.main(["space", "check"]) == 1
     assert "front matter" in capsys.readouterr().out
     assert cli.main(["space", "check", "--json", "--target", "zero-gpu"]) == 1
@@ -380,13 +385,15 @@ def test_check_exits_with_1_and_lists_the_problems(
 def test_render_write_mends_the_readme_and_keeps_its_text(
     as_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (as_root / "README.md").write_text("---\ntitle: old\n---\n\n# rad3d\n\n---\nA rule.\n")
+    (as_root / "README.md").write_text(
+        "---\ntitle: old\n---\n\n# rad3d\n\n---\nA rule.\n", encoding="utf-8"
+    )
     assert cli.main(["space", "render", "--write"]) == 0
-    text = (as_root / "README.md").read_text()
+    text = (as_root / "README.md").read_text(encoding="utf-8")
     assert text.endswith("---\n\n# rad3d\n\n---\nA rule.\n")
     assert cli.main(["space", "check"]) == 0
     assert cli.main(["space", "render", "--write"]) == 0
-    assert (as_root / "README.md").read_text() == text
+    assert (as_root / "README.md").read_text(encoding="utf-8") == text
     capsys.readouterr()
     assert cli.main(["space", "render", "--target", "zero-gpu"]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["python_version"] == "3.12.12"
@@ -397,7 +404,7 @@ def test_render_out_lays_out_exactly_the_planned_files(as_root: Path, tmp_path: 
     assert cli.main(["space", "render", "--target", "zero-gpu", "--out", str(out)]) == 0
     found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert found == {"app.py", "rad3d/code.py", "README.md", "requirements.txt"}
-    assert "zero-a10g" in (out / "README.md").read_text()
+    assert "zero-a10g" in (out / "README.md").read_text(encoding="utf-8")
     assert cli.main(["space", "render", "--out", str(out)]) == 1, "nothing is written over"
 
 
@@ -476,7 +483,7 @@ def test_what_would_not_start_is_not_uploaded(
     as_root: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", KEY)
-    (as_root / "README.md").write_text("# rad3d\n")
+    (as_root / "README.md").write_text("# rad3d\n", encoding="utf-8")
     assert cli.main(["space", "deploy", "owner/name", "--yes"]) == 1
     assert hub.calls == []
 

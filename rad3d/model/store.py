@@ -308,7 +308,7 @@ class ModelStore:
 def encoder_is_here(row: EncoderRow, models_dir: Path) -> bool:
     """True where an encoder's files are in place; they are checked when it is loaded."""
     folder = models_dir / row.source
-    return any((folder / name).is_file() for name in ("config.json", "model.safetensors"))
+    return all((folder / name).is_file() for name in row.files)
 
 
 def parameter_count(path: Path) -> int:

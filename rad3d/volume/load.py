@@ -6,7 +6,7 @@ say, never its name. Nothing that identifies a person is kept from a header.
 
 Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
 
-* unreadable: ``not_found empty_file lfs_pointer html_page single_dicom wrong_format not_gzip
+* unreadable: ``not_found no_file empty_file lfs_pointer html_page single_dicom wrong_format not_gzip
   corrupt_gzip corrupt_header truncated size_mismatch half_pair not_nifti bad_zip empty_zip
   several_volumes bad_dicom multiframe_dicom``
 * not one three-dimensional volume: ``not_3d``; not one number per voxel: ``not_scalar``
@@ -14,6 +14,7 @@ Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
   not_hu not_ct``
 * geometry: ``too_few_voxels bad_affine sheared no_orientation implausible_size irregular_slices``
 * over a limit: ``too_large``
+* the table of CT-RATE beside it: ``no_metadata bad_metadata``
 
 A volume that is read may carry warning notes: ``not_chest beyond_chest cropped_fov
 implausible_body invalid_voxels spacing_unit``.
