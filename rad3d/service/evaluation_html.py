@@ -78,7 +78,7 @@ def _facts(run: EvaluationRun) -> str:
     request = run.request
     rows = {
         "Run": run.id,
-        "Date": run.created,
+        "Date": f"{run.created[:16].replace('T', ' ')} UTC",
         "Revision": run.revision,
         "State": run.status,
         "Draws and seed": f"{request.draws}, {request.seed}",
