@@ -36,6 +36,8 @@ from tabs import KEY, Tab
 ROOT = Path(__file__).resolve().parent.parent
 PLACES = 2
 WAITING = "Waiting for a free model"
+SLOW = {"strategy": "beam", "beams": 8}
+"""Options of a report that takes long enough to wait for, or to be left."""
 
 
 class Times:
@@ -112,17 +114,19 @@ class Asked:
         self.client = Client(address, verbose=False)
         self.client.predict(sample, api_name="/open_sample")
         self.variant = variant
-        self.began = self.started = self.ended = 0.0
+        self.began = self.joined = self.started = self.ended = 0.0
         self.told: list[str] = []
         self.refused = ""
 
-    def run(self, times: Times | None = None) -> None:
+    def run(self, times: Times | None = None, slow: bool = False) -> None:
         """Ask, follow the events, keep what was said while waiting."""
         self.began = time.perf_counter()
         first = diagnosis = 0.0
         try:
-            for event in self.client.submit(self.variant, {}, api_name="/write_report"):
+            options = SLOW if slow else {}
+            for event in self.client.submit(self.variant, options, api_name="/write_report"):
                 now = time.perf_counter()
+                self.joined = self.joined or now
                 if event["event"] == "stage" and event["stage"].startswith(WAITING):
                     self.told.append(event["stage"])
                     continue
@@ -177,12 +181,13 @@ def burst(address: str, args: argparse.Namespace, samples: list[str]) -> None:
     ]
     threads = []
     for asked in wanting:
-        threads.append(threading.Thread(target=asked.run))
+        threads.append(threading.Thread(target=asked.run, kwargs={"slow": True}))
         threads[-1].start()
-        time.sleep(0.08)  # so that the order of arrival is known
+        time.sleep(0.05)
     for thread in threads:
         thread.join()
     served = [asked for asked in wanting if not asked.refused]
+    served.sort(key=lambda asked: asked.joined)  # in the order in which the server answered
     refused = [asked for asked in wanting if asked.refused]
     order = sorted(served, key=lambda asked: asked.started)
     late = sum(abs(order.index(a) - i) > 1 for i, a in enumerate(served))
@@ -205,7 +210,7 @@ def leave(address: str, args: argparse.Namespace, samples: list[str]) -> None:
             tabs = [Tab(address) for _ in range(PLACES + 1)]
             for tab in tabs:
                 tab.call("open_sample", samples[0])
-            streams = [tab.events("write_report", args.variant, {}) for tab in tabs]
+            streams = [tab.events("write_report", args.variant, SLOW) for tab in tabs]
             for stream in streams[:PLACES]:
                 _next_stage(stream)
             left: list[float] = []
@@ -214,10 +219,8 @@ def leave(address: str, args: argparse.Namespace, samples: list[str]) -> None:
             time.sleep(0.3)
             began = time.perf_counter()
             if how == "cancel":
-                other = Tab(address)
-                other.hash = tabs[0].hash
-                list(other.events("stop_report"))
-                other.close()
+                call = {"data": [], "session_hash": tabs[0].hash}
+                tabs[0].client.post(f"{tabs[0].api}/run/stop_report", json=call)
             else:
                 tabs[0].close()
             follower.join()
@@ -237,8 +240,8 @@ def _next_stage(stream: Iterator[dict]) -> str:  # type: ignore[type-arg]
 
 
 def _wait_for_turn(stream: Iterator[dict], left: list[float]) -> None:  # type: ignore[type-arg]
-    while "Loading the model" not in _next_stage(stream):  # a change of the wait, or its turn
-        pass
+    while (text := _next_stage(stream)) and "Loading the model" not in text:
+        pass  # a change of the wait
     left.append(time.perf_counter())
 
 
@@ -262,7 +265,7 @@ def main() -> None:
     args = parser.parse_args()
     full = args.full
     args.visitors, args.reports, args.slices = (50, 10, 20) if full else (6, 3, 8)
-    args.queue, args.over, args.leaving = (10, 6, 5) if full else (3, 2, 2)
+    args.queue, args.over, args.leaving = (10, 20, 5) if full else (3, 8, 2)
     args.many = 200 if full else 12
     with server(args.queue) as (address, pid):
         samples = [
