@@ -121,7 +121,7 @@ def test_a_point_and_a_cell_lead_to_their_cases(page: Page) -> None:
     _figures(page)
     _press(page, "#study-figure .xy .scatterlayer .trace:nth-of-type(3) .point")
     expect(page.locator("#case h4").nth(1)).to_contain_text("Phantom S · V-3")
-    page.get_by_label("With this finding in either report").click()
+    page.get_by_label("With this finding").click()
     page.get_by_role("option", name="Cardiomegaly").click()
     expect(page.locator(".r3-count")).not_to_contain_text("16 of 16")
     expect(page.locator("#case .r3-verdicts")).to_contain_text("Cardiomegaly")
@@ -146,7 +146,7 @@ def test_a_case_is_read_stepped_through_and_its_scan_opened(page: Page) -> None:
 def test_a_run_shows_progress_is_cancelled_and_resumed(page: Page) -> None:
     page.get_by_text("Run an evaluation").click()
     page.get_by_label("Phantom S · V-1 fine-tuned").check()
-    expect(page.locator("#run-estimate")).to_contain_text("variants on")
+    expect(page.locator("#run-estimate")).to_contain_text("2 variants on 100 cases")
     page.locator("#run-start").click()
     expect(page.locator("#run-progress")).to_contain_text("Writing reports")
     expect(page.locator("#run-start")).to_be_disabled()

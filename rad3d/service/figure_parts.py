@@ -14,7 +14,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-NARROW_PX = 620
+NARROW_PX = 520
 """Drawn narrower than this, a figure takes its phone layout."""
 
 FONT = "IBM Plex Sans, system-ui, sans-serif"

@@ -268,6 +268,7 @@ def heatmap_figure(
             "margin": margin,
             "font": {"size": 11.5},
             "height": 110 + 24 * len(labels),
+            "xaxis": {"tickfont": {"size": 9}},
             "yaxis": {"tickvals": rows, "ticktext": short},
         },
         {"texttemplate": ""},  # cells are too narrow for their figures there
@@ -291,8 +292,8 @@ def heatmap_figure(
         hoverongaps=False,
     )
     tick = {"fixedrange": True, "ticks": "", "automargin": True, "showgrid": False}
-    figure.update_xaxes(**tick, tickangle=-90, side="top")
-    figure.update_yaxes(**tick)
+    figure.update_xaxes(**tick, tickangle=-90, side="top", dtick=1)
+    figure.update_yaxes(**tick, dtick=1)
     return figure
 
 

@@ -82,6 +82,9 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
     if len(better) == len(order):
         yield f"Every variant is significantly better than the look-up of stored text ({figure})."
         return
+    if len(worse) == len(order):
+        yield f"Every variant is significantly worse than the look-up of stored text ({figure})."
+        return
     if better:
         yield (
             f"{listed([names[name] for name in better])} "
@@ -90,9 +93,7 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
         )
     else:
         yield f"No variant is significantly better than the look-up of stored text ({figure})."
-    if len(worse) == len(order):
-        yield "All are significantly worse than it."
-    elif worse:
+    if worse:
         yield f"{listed([names[n] for n in worse])} {_is(worse)} significantly worse than it."
 
 

@@ -70,8 +70,8 @@ def forest(view: StudyView, sample_set: str, metric: str, baseline: str) -> Figu
     return figure_value(
         f"Against {view.names[baseline]}, {where(view.set_facts(sample_set)).lower()}",
         f"Paired differences in {metric_row(metric).name} on the same {differences[0].n} cases "
-        f"with 95% intervals; p by approximate randomisation, Holm-corrected over the "
-        f"{len(differences)} comparisons shown.",
+        "with 95% intervals; p by approximate randomisation, Holm-corrected over what is shown "
+        f"({len(differences)}).",
         f"rad3d-differences-{sample_set}-{metric}",
         figure,
     )

@@ -21,6 +21,7 @@ from rad3d.service.evaluation_types import (
     SetSpec,
 )
 from rad3d.service.figures import Against
+from rad3d.service.study_words import where
 from rad3d.service.systems import OF_RUN, expected_seconds
 from rad3d.ui import evaluation_cases as cases
 from rad3d.ui import evaluation_figures as figures
@@ -33,6 +34,7 @@ from rad3d.ui.evaluation_views import (
     Content,
     Look,
     content_of,
+    counted,
     run_choices,
     system_choices,
 )
@@ -324,7 +326,7 @@ class EvaluationHandlers:
         return (
             "",
             gr.update(choices=system_choices(view, sample_set), value=system),
-            gr.update(choices=[(s.name, s.id) for s in view.sets], value=sample_set),
+            gr.update(choices=[(where(s), s.id) for s in view.sets], value=sample_set),
             label,
             cases.case_list(card, ids, chosen, label),
             shown,
@@ -408,7 +410,9 @@ class EvaluationHandlers:
         if not variants or not cases:
             return ""
         known = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""
-        return f'<p class="r3-fine">{len(variants)} variants on {cases} cases{known}.</p>'
+        return (
+            f'<p class="r3-fine">{counted(len(variants), "variant")} on {cases} cases{known}.</p>'
+        )
 
     def resume(self, run_id: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Go on with a run that was stopped; what it has written is kept."""

@@ -100,7 +100,8 @@ def leaderboard(view: StudyView, sample_set: str, table: str) -> str:
         *(card for card in cards if first not in card.estimates),
     ]
     leaders = {row.id: view.leader(sample_set, row.id) for row in columns}
-    spans = {row.id: _span(cards, row.id) for row in columns}
+    compared = view.on(sample_set, controls=False) or cards
+    spans = {row.id: _span(compared, row.id) for row in columns}
     failures = any(card.failures for card in cards)
     groups: dict[str, list[str]] = {"compared": [], "alone": [], "of_variant": []}
     for card in [*ordered, *(c for c in cards if c not in ordered)]:
@@ -190,9 +191,12 @@ def _figure(estimate: Estimate | None, best: bool, span: tuple[float, float]) ->
         return '<td data-value="">–</td>'
     low, high = span
     width = max(high - low, 1e-9)
-    left = 100 * (estimate.low - low) / width
-    length = max(100 * (estimate.high - estimate.low) / width, 1.5)
-    at = 100 * (estimate.value - low) / width
+    # Controls may lie outside of what the compared systems span: they end at its edge.
+    left, at, right = (
+        min(max(100 * (end - low) / width, 0.0), 100.0)
+        for end in (estimate.low, estimate.value, estimate.high)
+    )
+    length = max(right - left, 1.5)
     star = '<abbr title="Significantly better than the runner-up">★</abbr> ' if best else ""
     return (
         f'<td data-value="{estimate.value:.6f}"{" class=best" if best else ""}>'

@@ -192,7 +192,7 @@ def _cases() -> Cases:
             label = gr.Dropdown(
                 [("Any", ""), *((name, name) for name in LABELS)],
                 value="",
-                label="With this finding in either report",
+                label="With this finding",
                 elem_id="case-label",
                 filterable=False,
             )

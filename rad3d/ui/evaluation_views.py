@@ -38,7 +38,7 @@ class Look:
         tables = [id_ for _, id_ in render.tables_of(view)]
         table = self.table if self.table in tables else _first(tables, "core")
         systems = [card.name for card in view.on(sample_set)]
-        best = view.ranked(sample_set, metric, controls=True)
+        best = view.ranked(sample_set, metric) or view.ranked(sample_set, metric, controls=True)
         baseline = self.baseline if self.baseline in systems else (best[0].name if best else "")
         return Look(sample_set, metric, table, self.against, baseline)
 
@@ -98,9 +98,9 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
     controls = [s for s in view.systems.values() if s.control]
     others = len(view.systems) - len(variants) - len(controls)
     compared = [
-        _counted(len(variants), "variant"),
-        _counted(len(controls), "control"),
-        _counted(others, "predictions file"),
+        counted(len(variants), "variant"),
+        counted(len(controls), "control"),
+        counted(others, "predictions file"),
     ]
     failures = sum(card.failures for card in run.cards.values())
     dropped = sum(len(card.dropped) for card in run.cards.values())
@@ -128,7 +128,7 @@ _STATUS = {
 def run_choices(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """(shown, id) of the runs, newest first."""
     return [
-        (f"{run.title} · {run.created[:10]} · {_counted(run.systems, 'system')}"
+        (f"{run.title} · {run.created[:10]} · {counted(run.systems, 'system')}"
          + ("" if run.status == "finished" else f" · {run.status}"), run.id)
         for run in runs
     ]  # fmt: skip
@@ -149,5 +149,6 @@ def _first(found: Sequence[str], wanted: str) -> str:
     return wanted if wanted in found else (found[0] if found else "")
 
 
-def _counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``2, "variant" -> "2 variants"``; empty for none."""
     return "" if not number else f"{number} {noun}{'' if number == 1 else 's'}"
