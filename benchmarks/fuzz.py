@@ -6,8 +6,9 @@
 Every file must be read correctly or refused in a sentence, within 5 s of processor time, without
 the address space growing by more than the cap. "Correctly" means that an independent reader
 (nibabel, where it reads the file at all) finds the same voxels at the same places, and that the
-model grid is finite and within its bounds. Prints how many ended how, the slowest file and the largest rise of memory; exits
-with 1 and the numbers of the files that broke a rule. ``--show N`` says what is done to file N.
+model grid is finite and within its bounds. Prints how many ended how, the slowest file and the
+largest rise of memory; exits with 1 and the numbers of the files that broke a rule. ``--show N``
+says what is done to file N.
 """
 
 from __future__ import annotations
