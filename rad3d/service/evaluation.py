@@ -247,7 +247,9 @@ class Evaluations:
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
         loaded = load_sets(request.sets, request.limit)
-        return self._events(request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel)
+        return self._events(
+            request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel
+        )
 
     def resume(
         self, run_id: str, cancel: threading.Event, owner: str = ""

@@ -56,7 +56,9 @@ FULL = DemoPlan(
     calibration_split=Split("calibration", "in", 20_000, 250),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
-    encoder_training=EncoderTraining((LoopConfig(2000, 3e-3, warmup=100), LoopConfig(450, 1e-3, warmup=20, seed=1))),
+    encoder_training=EncoderTraining(
+        (LoopConfig(2000, 3e-3, warmup=100), LoopConfig(450, 1e-3, warmup=20, seed=1))
+    ),
     language_models={
         "phantom-s": PretrainConfig(
             LanguageModelShape(128, 3, 4, 344),

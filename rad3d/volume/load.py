@@ -6,8 +6,8 @@ say, never its name. Nothing that identifies a person is kept from a header.
 
 Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
 
-* unreadable: ``not_found no_file empty_file lfs_pointer html_page single_dicom wrong_format not_gzip
-  corrupt_gzip corrupt_header truncated size_mismatch half_pair not_nifti bad_zip empty_zip
+* unreadable: ``not_found no_file empty_file lfs_pointer html_page single_dicom wrong_format
+  not_gzip corrupt_gzip corrupt_header truncated size_mismatch half_pair not_nifti bad_zip empty_zip
   several_volumes bad_dicom multiframe_dicom``
 * not one three-dimensional volume: ``not_3d``; not one number per voxel: ``not_scalar``
 * not Hounsfield units: ``constant label_map too_many_invalid no_intercept rescaled_twice noise
