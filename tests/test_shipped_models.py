@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -94,3 +95,12 @@ def test_a_real_scan_is_told_from_phantoms(shared_dir: Path, name: str) -> None:
     novelty = service.engine.features(volume).novelty
     assert novelty is not None
     assert novelty.is_novel
+
+
+def test_language_models_that_are_loaded_at_the_same_time_are_all_whole() -> None:
+    names = ("phantom-s", "phantom-m", "phantom-l")
+    with ThreadPoolExecutor(len(names)) as pool:
+        bundles = list(
+            pool.map(lambda n: load_language_model(f"llms/{n}", models_dir=MODELS), names)
+        )
+    assert [bundle.source for bundle in bundles] == [f"llms/{name}" for name in names]

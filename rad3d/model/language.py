@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,6 +207,11 @@ def directory_size(directory: Path) -> Size:
         ) from error
 
 
+_LOADING = threading.Lock()
+"""Transformers switches torch's initialisation off for the whole process while it loads a model:
+two at the same time lose weights."""
+
+
 def load_language_model(
     source: str,
     *,
@@ -250,10 +256,11 @@ def load_language_model(
         )
     transformers_logging.disable_progress_bar()  # it would show tensors, not a download
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            place, trust_remote_code=False, local_files_only=True
-        )
-        model = _load(place, source, precision, device)
+        with _LOADING:
+            tokenizer = AutoTokenizer.from_pretrained(
+                place, trust_remote_code=False, local_files_only=True
+            )
+            model = _load(place, source, precision, device)
     except ImportError as error:
         raise _needs_package(source, error) from error
     except (SafetensorError, pickle.UnpicklingError) as error:
