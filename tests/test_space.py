@@ -192,7 +192,8 @@ def test_the_versions_of_a_target_stand_over_the_pins(checkout: Path) -> None:
 def test_a_readme_out_of_step_is_found_and_the_differing_key_named(checkout: Path) -> None:
     readme = checkout / "README.md"
     readme.write_text(
-        readme.read_text(encoding="utf-8").replace("sdk_version: 6.31.0", "sdk_version: 5.0.0")
+        readme.read_text(encoding="utf-8").replace("sdk_version: 6.31.0", "sdk_version: 5.0.0"),
+        encoding="utf-8",
     )
     said = text_of(problems_of(checkout))
     assert "front matter" in said
