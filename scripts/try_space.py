@@ -122,7 +122,7 @@ def visit(plan: Plan, folder: Path, python: Path, scratch: Path, variant: str) -
         )
     try:
         if not answers(port, app):
-            print(log.read_text(), file=sys.stderr)
+            print(log.read_text(encoding="utf-8"), file=sys.stderr)
             return 1
         sample = min(path.stem for path in (folder / "assets" / "samples").glob("*.json"))
         line = [str(python), "-c", VISIT, f"http://127.0.0.1:{port}/", sample]
@@ -137,7 +137,7 @@ def visit(plan: Plan, folder: Path, python: Path, scratch: Path, variant: str) -
     changed = [path for path, state in listing(folder).items() if before.get(path) != state]
     if done.returncode or stopped or changed:
         print(f"visit {done.returncode}, stop {stopped}, changed {changed}", file=sys.stderr)
-        print(log.read_text(), file=sys.stderr)
+        print(log.read_text(encoding="utf-8"), file=sys.stderr)
         return 1
     print(f"{plan.target.name}: started, wrote a report, stopped, left its files as they were")
     return 0

@@ -406,7 +406,9 @@ def test_the_server_as_started_reaches_nobody_logs_no_name_and_leaves_no_file(
         ) as server,
     ):
         try:
-            assert eventually(lambda: "ready" in log.read_text(), 300), log.read_text()
+            assert eventually(lambda: "ready" in log.read_text(encoding="utf-8"), 300), (
+                log.read_text(encoding="utf-8")
+            )
             with Tab(address) as tab:
                 tab.call("open_scan", tab.upload(chest, NAME))
                 *_, last = tab.events("write_report", "phantom-s/v3", {"max_new_tokens": 60})
@@ -417,7 +419,7 @@ def test_the_server_as_started_reaches_nobody_logs_no_name_and_leaves_no_file(
                 assert path.stat().st_mode & 0o077 == 0
         finally:
             server.kill()
-    written = log.read_text()
+    written = log.read_text(encoding="utf-8")
     assert "REACHED OUT" not in written
     assert not [s for s in ("JANE", words) if s in written]
     assert path.is_file(), "killed before it was read"
