@@ -11,9 +11,16 @@ import pytest
 
 from rad3d.errors import BadRequest, Rad3dError, UnknownName
 from rad3d.labels import LABELS
-from rad3d.service.evaluation_sets import LAYOUTS, PHANTOM_SPLITS, SAMPLE_SETS, load_set
+from rad3d.service.evaluation_sets import (
+    LAYOUTS,
+    PHANTOM_SPLITS,
+    SAMPLE_SETS,
+    TRAINING,
+    load_set,
+)
 from rad3d.service.evaluation_types import SetSpec
 from rad3d.text.labeller import label_report
+from rad3d.train.plan import FULL
 from rad3d.truth import draw_truth
 
 ENGLISH = "The heart is normal in size. There is a small pleural effusion on the left side."
@@ -25,6 +32,13 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]
         writer = csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",")
         writer.writerows([header, *rows])
     return path
+
+
+def test_the_shipped_sets_are_the_splits_that_the_models_were_made_with() -> None:
+    held_out = {(s.domain, s.first, s.n) for s in FULL.test_splits}
+    assert {(row.domain, row.first, row.n) for row in SAMPLE_SETS.values()} == held_out
+    paired = FULL.paired_split
+    assert (TRAINING.domain, TRAINING.first, TRAINING.n) == ("in", paired.first, paired.n)
 
 
 @pytest.mark.parametrize("row", SAMPLE_SETS.values(), ids=lambda row: row.id)

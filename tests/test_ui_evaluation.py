@@ -380,17 +380,17 @@ def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
 
 def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHandlers) -> None:
     choice = ("study", "", "phantom-l/v3", IN, "worst", "")
-    first = handlers.list_cases(*choice, "", _request())[-1]
-    second = handlers.step(1)(*choice, first, _request())[-1]
+    first = handlers.cases.list_cases(*choice, "", _request())[-1]
+    second = handlers.cases.step(1)(*choice, first, _request())[-1]
     assert second != first
-    assert handlers.step(-1)(*choice, second, _request())[-1] == first
-    last = handlers.step(-1)(*choice, first, _request())[-1]
-    assert handlers.step(1)(*choice, last, _request())[-1] == first
+    assert handlers.cases.step(-1)(*choice, second, _request())[-1] == first
+    last = handlers.cases.step(-1)(*choice, first, _request())[-1]
+    assert handlers.cases.step(1)(*choice, last, _request())[-1] == first
 
 
 def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -> None:
     cell = SimpleNamespace(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
-    _notice, system, sample_set, label, listed_html, shown, chosen = handlers.press_point(
+    _notice, system, sample_set, label, listed_html, shown, chosen = handlers.cases.press_point(
         "study", "", "worst", cell, _request()
     )
     assert (system["value"], sample_set["value"], label) == (
@@ -399,9 +399,15 @@ def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -
     assert chosen in listed_html
     assert "Phantom S · V-1" in shown
     name = SimpleNamespace(system="lookup")
-    assert handlers.press_name("study", "", IN, "worst", name, _request())[1]["value"] == "lookup"
+    assert (
+        handlers.cases.press_name("study", "", IN, "worst", name, _request())[1]["value"]
+        == "lookup"
+    )
     unknown = SimpleNamespace(system="nobody", set=IN, label="")
-    assert "was not evaluated" in handlers.press_point("study", "", "worst", unknown, _request())[0]
+    assert (
+        "was not evaluated"
+        in handlers.cases.press_point("study", "", "worst", unknown, _request())[0]
+    )
 
 
 def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:

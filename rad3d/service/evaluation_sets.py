@@ -77,11 +77,7 @@ PHANTOM_SPLITS: dict[str, PhantomSplit] = {
             "Synthetic CT angiograms with other prevalence, protocol and style of report.",
         ),
         PhantomSplit(
-            "phantom-calibration", "Phantoms, calibration", "in", 20_000, 250, "calibration",
-            "What probabilities and thresholds of the classifier were fitted on.",
-        ),
-        PhantomSplit(
-            "phantom-train", "Phantoms, training", "in", 10_000, 2000, "train",
+            "phantom-train", "Phantoms, training", "in", 10_000, 1600, "train",
             "What the variants learned from; look-up, majority and nearest reports are taken here.",
         ),
     )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.errors import BadRequest
 from rad3d.registry import lookup
 from rad3d.service.evaluation_sets import SAMPLE_SETS
 from rad3d.service.evaluation_types import (
@@ -21,11 +20,10 @@ from rad3d.service.evaluation_types import (
     SetSpec,
 )
 from rad3d.service.figures import Against
-from rad3d.service.study_words import where
-from rad3d.service.systems import OF_RUN, expected_seconds
-from rad3d.ui import evaluation_cases as cases
+from rad3d.service.systems import expected_seconds
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render, uploads
+from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers
 from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of, throttled
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import (
@@ -36,7 +34,6 @@ from rad3d.ui.evaluation_views import (
     content_of,
     counted,
     run_choices,
-    system_choices,
 )
 from rad3d.ui.handlers import Handlers, sentence
 from rad3d.ui.sessions import Sessions
@@ -61,6 +58,7 @@ class EvaluationHandlers:
         self._stops = Stops()
         self._serial = itertools.count(1)
         self._shelf = Shelf(evaluations)
+        self.cases = CaseHandlers(evaluations, self._shelf, report, self._owner)
         sessions.farewells.append(self._ended)
 
     # -- looking at a run --------------------------------------------------------------------
@@ -76,7 +74,7 @@ class EvaluationHandlers:
             return (True, *self._picked(chosen, owner))
         except Exception as error:
             empty = (gr.skip(), gr.skip(), render.notice(sentence(error)), gr.skip())
-            return (True, *empty, *EMPTY.outputs(), *self._no_cases())
+            return (True, *empty, *EMPTY.outputs(), *self.cases.none())
 
     def pick_run(self, run_id: str, request: gr.Request) -> tuple[Any, ...]:
         """Another run was chosen."""
@@ -143,201 +141,24 @@ class EvaluationHandlers:
         )
         resumable = any(r.id == run_id and r.status in _UNFINISHED for r in runs)
         if not run_id:
-            return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self._no_cases())
+            return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self.cases.none())
         run, view = self._shelf.view(run_id, "", owner)
         if not view.sets:
             text = "Nothing of this run has been scored yet. Resume it below."
             content = (render.notice(text, "info"), gr.update(visible=resumable))
-            return (*pickers, *content, *EMPTY.outputs(), *self._no_cases())
+            return (*pickers, *content, *EMPTY.outputs(), *self.cases.none())
         look = Look().fitted(view)
         return (
             *pickers,
             "",
             gr.update(visible=resumable),
             *content_of(run, view, look).outputs(),
-            *self._cases(run_id, "", owner, look.baseline, look.sample_set, "worst", "", ""),
+            *self.cases.shown(run_id, "", owner, look.baseline, look.sample_set, "worst", "", ""),
         )
 
     def _refused(self, text: str) -> tuple[Any, ...]:
         skipped = tuple(gr.skip() for _ in range(_N_OPENED - 4))
         return (gr.skip(), gr.skip(), render.notice(text), *skipped)
-
-    # -- cases -------------------------------------------------------------------------------
-
-    def press_point(
-        self, run_id: str, other_id: str, order: str, event: gr.EventData, request: gr.Request
-    ) -> tuple[Any, ...]:
-        """A point, a cell or a name leads to its cases."""
-        return self._cases_or_notice(
-            run_id, other_id, request, event.system, event.set, order, event.label or "", ""
-        )
-
-    def press_name(
-        self,
-        run_id: str,
-        other_id: str,
-        sample_set: str,
-        order: str,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
-        """A system's name in the leaderboard leads to its cases on the set that is shown."""
-        return self._cases_or_notice(
-            run_id, other_id, request, event.system, sample_set, order, "", ""
-        )
-
-    def list_cases(
-        self,
-        run_id: str,
-        other_id: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        chosen: str,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
-        """The list under its controls; the chosen case stays where it is listed."""
-        return self._cases_or_notice(
-            run_id, other_id, request, system, sample_set, order, label, chosen
-        )
-
-    def press_case(
-        self,
-        run_id: str,
-        other_id: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
-        """A case of the list."""
-        return self._cases_or_notice(
-            run_id, other_id, request, system, sample_set, order, label, str(event.case)
-        )
-
-    def step(self, forward: int) -> Handler:
-        """The handler of the next (1) or previous (-1) button."""
-
-        def handle(
-            run_id: str,
-            other_id: str,
-            system: str,
-            sample_set: str,
-            order: str,
-            label: str,
-            chosen: str,
-            request: gr.Request,
-        ) -> tuple[Any, ...]:
-            try:
-                _, view = self._shelf.view(run_id, other_id, self._owner(request))
-                ids = cases.ordered_ids(view.cards[system, sample_set], order, label)
-                at = ids.index(chosen) + forward if chosen in ids else 0
-                chosen = ids[at % len(ids)] if ids else ""
-            except Exception as error:
-                return self._cases_refused(sentence(error))
-            return self._cases_or_notice(
-                run_id, other_id, request, system, sample_set, order, label, chosen
-            )
-
-        return handle
-
-    def open_scan(self, n_outputs: int) -> Handler:
-        """The handler that opens a case's scan in the report tab, its reference folded away.
-
-        Args:
-            n_outputs: how many components opening a scan writes to.
-        """
-
-        def handle(
-            run_id: str,
-            other_id: str,
-            system: str,
-            sample_set: str,
-            chosen: str,
-            request: gr.Request,
-        ) -> tuple[Any, ...]:
-            try:
-                run, _ = self._shelf.view(run_id, other_id, self._owner(request))
-                sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
-                if not sample.scan:
-                    raise BadRequest(
-                        "This case has no scan here: only its texts are known.",
-                        "Give the folder of the scans as a sample set.",
-                        code="no_scan",
-                    )
-            except Exception as error:
-                skipped = tuple(gr.skip() for _ in range(n_outputs))
-                return (gr.skip(), render.notice(sentence(error)), *skipped)
-            opened = self._report.open(
-                request,
-                lambda token: self._evaluations.open_scan(token, sample),
-                sample.reference,
-            )
-            return (gr.Tabs(selected="report"), "", *opened)
-
-        return handle
-
-    def describe(self, request: gr.Request) -> str:
-        """What was read from the opened scan and done to it."""
-        return self._report.describe(request)
-
-    def _cases_or_notice(
-        self, run_id: str, other_id: str, request: gr.Request, *choice: str
-    ) -> tuple[Any, ...]:
-        try:
-            return self._cases(run_id, other_id, self._owner(request), *choice)
-        except Exception as error:
-            return self._cases_refused(sentence(error))
-
-    def _cases(
-        self,
-        run_id: str,
-        other_id: str,
-        owner: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        chosen: str,
-    ) -> tuple[Any, ...]:
-        """Notice, the four controls, the list, the case and its id."""
-        run, view = self._shelf.view(run_id, other_id, owner)
-        if (system, sample_set) not in view.cards:
-            raise BadRequest(
-                f"{view.names.get(system, system)} was not evaluated on this set.",
-                "Choose another one.",
-                code="not_evaluated",
-            )
-        card = view.cards[system, sample_set]
-        ids = cases.ordered_ids(card, order, label)
-        chosen = chosen if chosen in ids else (ids[0] if ids else "")
-        shown = ""
-        if chosen:
-            own, other, title = system.partition(OF_RUN)
-            source = self._shelf.run(other_id, owner) if other and title else run
-            case = self._evaluations.case(source, own, sample_set, chosen)
-            place = (ids.index(chosen) + 1, len(ids))
-            shown = cases.case_view(
-                case.sample, case.prediction, case.score, place, view.names[system]
-            )
-        return (
-            "",
-            gr.update(choices=system_choices(view, sample_set), value=system),
-            gr.update(choices=[(where(s), s.id) for s in view.sets], value=sample_set),
-            label,
-            cases.case_list(card, ids, chosen, label),
-            shown,
-            chosen,
-        )
-
-    def _no_cases(self) -> tuple[Any, ...]:
-        return ("", gr.skip(), gr.skip(), "", "", "", "")
-
-    def _cases_refused(self, text: str) -> tuple[Any, ...]:
-        return (render.notice(text), *(gr.skip() for _ in range(_N_CASES - 1)))
 
     # -- running -----------------------------------------------------------------------------
 
@@ -491,7 +312,6 @@ def _skipped() -> tuple[Any, ...]:
     return tuple(gr.skip() for _ in range(_N_OPENED - 1))
 
 
-_N_CASES = 7
-_N_OPENED = 1 + 2 + 1 + 1 + len(Content().outputs()) + _N_CASES
+_N_OPENED = 1 + 2 + 1 + 1 + len(Content().outputs()) + N_CASES
 """Outputs of :meth:`EvaluationHandlers.open_tab`: the flag, both pickers, the notice, the resume
 button, the content and the cases."""

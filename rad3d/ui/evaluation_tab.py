@@ -260,11 +260,14 @@ def _connect_sections(
         **_QUIET,
     )
     for figure in (sections.study, sections.heatmap, sections.forest):
-        figure.select(handlers.press_point, [*runs, cases.order], cases.outputs, **_QUIET).then(
-            None, js=_TO_CASES
-        )
+        figure.select(
+            handlers.cases.press_point, [*runs, cases.order], cases.outputs, **_QUIET
+        ).then(None, js=_TO_CASES)
     sections.leaderboard.select(
-        handlers.press_name, [*runs, sections.sample_set, cases.order], cases.outputs, **_QUIET
+        handlers.cases.press_name,
+        [*runs, sections.sample_set, cases.order],
+        cases.outputs,
+        **_QUIET,
     ).then(None, js=_TO_CASES)
     sections.downloads.select(
         handlers.download, pickers.run, [sections.downloads, pickers.notice], **_QUIET
@@ -280,14 +283,14 @@ def _connect_cases(
 ) -> None:
     asked = [pickers.run, pickers.other, *cases.choice]
     for control in cases.choice:
-        control.input(handlers.list_cases, [*asked, cases.chosen], cases.outputs, **_QUIET)
-    cases.listed.select(handlers.press_case, asked, cases.outputs, **_QUIET)
+        control.input(handlers.cases.list_cases, [*asked, cases.chosen], cases.outputs, **_QUIET)
+    cases.listed.select(handlers.cases.press_case, asked, cases.outputs, **_QUIET)
     for button, forward in ((cases.previous, -1), (cases.next, 1)):
-        button.click(handlers.step(forward), [*asked, cases.chosen], cases.outputs, **_QUIET)
+        button.click(handlers.cases.step(forward), [*asked, cases.chosen], cases.outputs, **_QUIET)
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
     cases.open.click(
-        handlers.open_scan(len(report.opened)),
+        handlers.cases.open_scan(len(report.opened)),
         [pickers.run, pickers.other, cases.system, cases.sample_set, cases.chosen],
         [tabs, cases.notice, *report.opened],
         **reading,
-    ).then(handlers.describe, None, report.notes, **reading).then(None, js=_TO_TOP)
+    ).then(handlers.cases.describe, None, report.notes, **reading).then(None, js=_TO_TOP)
