@@ -102,7 +102,8 @@ def _scan_column(service: Service, settings: Settings) -> ScanColumn:
         delete = gr.Button("Delete scan and report", size="sm", elem_id="delete")
     markup(
         '<p class="r3-fine">A scan is held in this server\'s memory only. It is deleted with '
-        "everything computed from it when you press Delete, when you close this tab, and after "
+        "everything computed from it (on a shared server your evaluations too) when you press "
+        "Delete, when you close this tab, and after "
         f"{settings.session_minutes} minutes without use.</p>"
     )
     return ScanColumn(source, notice, viewer, notes, truth, delete)
