@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, save_shipped
 
+from rad3d.model.features import encoder_identity, write_features
 from rad3d.service.evaluation import Evaluations
-from rad3d.service.evaluation_features import encoder_identity, write_set_features
 from rad3d.service.evaluation_sets import PHANTOM_SPLITS
 from rad3d.service.service import Service
 from rad3d.settings import Settings
@@ -26,14 +26,14 @@ def embeddings(labels: np.ndarray, seed: int) -> np.ndarray:
     return noise * signs
 
 
-def write_features(directory: Path, store: FakeEncoderStore) -> None:
+def write_study_features(directory: Path, store: FakeEncoderStore) -> None:
     """Files of features for both shipped sets and the training split."""
     identity = encoder_identity(store, "phantom-cnn")
     sizes = {"phantom-in": TEST_N, "phantom-out": TEST_N, "phantom-train": TRAINING_N}
     for seed, (name, n) in enumerate(sizes.items()):
         samples = PHANTOM_SPLITS[name].sample_set(n).samples
         embedding = embeddings(np.array([sample.labels for sample in samples]), seed)
-        write_set_features(
+        write_features(
             directory / f"{name}.safetensors",
             ids=[sample.id for sample in samples],
             embedding=embedding,

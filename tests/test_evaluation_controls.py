@@ -10,6 +10,7 @@ from study_parts import TRAINING_N, embeddings
 
 from rad3d.eval.samples import Prediction, PredictionSet
 from rad3d.labels import LABELS, N_LABELS
+from rad3d.model.features import FeatureTable
 from rad3d.service.evaluation_controls import (
     CONTROLS,
     TrainingBank,
@@ -17,7 +18,6 @@ from rad3d.service.evaluation_controls import (
     derangement,
     shuffled,
 )
-from rad3d.service.evaluation_features import SetFeatures
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.systems import CONTROL_NAMES
 from rad3d.text.labeller import label_report
@@ -29,12 +29,12 @@ CASES = TRAINING.sample_set(TRAINING_N).samples
 def bank() -> TrainingBank:
     labels = np.array([case.labels for case in CASES])
     found = embeddings(labels, 3)
-    return TrainingBank(SetFeatures(tuple(c.id for c in CASES), found, found[:, :18] * 4))
+    return TrainingBank(FeatureTable(tuple(c.id for c in CASES), found, found[:, :18] * 4))
 
 
-def features(n: int, seed: int = 0) -> SetFeatures:
+def features(n: int, seed: int = 0) -> FeatureTable:
     rng = np.random.default_rng(seed)
-    return SetFeatures(
+    return FeatureTable(
         tuple(f"case-{i}" for i in range(n)),
         rng.normal(size=(n, 32)).astype(np.float32),
         rng.normal(size=(n, N_LABELS)).astype(np.float32),
@@ -93,7 +93,7 @@ def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
 def test_the_lookup_never_states_what_the_classifier_denies(present: list[bool]) -> None:
     ids = tuple(case.id for case in CASES)
     whole = TrainingBank(
-        SetFeatures(ids, np.zeros((TRAINING_N, 2)), np.zeros((TRAINING_N, N_LABELS)))
+        FeatureTable(ids, np.zeros((TRAINING_N, 2)), np.zeros((TRAINING_N, N_LABELS)))
     )
     said = label_report(whole.lookup(present))
     lacking = {LABELS[i] for i, (a, b) in enumerate(zip(said, present, strict=True)) if b and not a}

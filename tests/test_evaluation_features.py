@@ -12,13 +12,8 @@ from tiny_models import CountingEncoder, FakeEncoderStore, volume
 
 from rad3d.errors import BadRequest, BadVolume
 from rad3d.eval.samples import Sample
-from rad3d.service.evaluation_features import (
-    EncoderIdentity,
-    FeatureSource,
-    SetFeatures,
-    read_set_features,
-    write_set_features,
-)
+from rad3d.model.features import EncoderIdentity, FeatureTable, read_features, write_features
+from rad3d.service.evaluation_features import FeatureSource
 from rad3d.settings import Settings
 from rad3d.types import Volume
 
@@ -26,12 +21,12 @@ MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 IDS = ("in-030000", "in-030001", "in-030002")
 
 
-def written(path: Path, half: bool = False) -> SetFeatures:
+def written(path: Path, half: bool = False) -> FeatureTable:
     rng = np.random.default_rng(0)
-    found = SetFeatures(
+    found = FeatureTable(
         IDS, rng.normal(size=(3, 8)).astype(np.float32), rng.normal(size=(3, 18)).astype(np.float32)
     )
-    write_set_features(
+    write_features(
         path, ids=IDS, embedding=found.embedding, logits=found.logits, encoder=MINE, half=half
     )
     return found
@@ -40,7 +35,7 @@ def written(path: Path, half: bool = False) -> SetFeatures:
 def test_features_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "set.safetensors"
     found = written(path)
-    back = read_set_features(path, MINE)
+    back = read_features(path, MINE)
     assert back is not None
     assert back.ids == IDS
     np.testing.assert_array_equal(back.embedding, found.embedding)
@@ -51,7 +46,7 @@ def test_half_precision_halves_the_embeddings_and_keeps_the_logits(tmp_path: Pat
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     found = written(whole)
     written(half, half=True)
-    back = read_set_features(half, MINE)
+    back = read_features(half, MINE)
     assert back is not None
     assert back.embedding.dtype == np.float32
     np.testing.assert_allclose(back.embedding, found.embedding, rtol=1e-3)
@@ -63,7 +58,7 @@ def test_half_precision_halves_the_embeddings_and_keeps_the_logits(tmp_path: Pat
 def test_features_of_another_encoder_are_not_used(tmp_path: Path, field: str) -> None:
     path = tmp_path / "set.safetensors"
     written(path)
-    assert read_set_features(path, replace(MINE, **{field: "other"})) is None
+    assert read_features(path, replace(MINE, **{field: "other"})) is None
 
 
 def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
@@ -71,12 +66,12 @@ def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
     written(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(BadRequest, match="cannot be read"):
-        read_set_features(path, MINE)
+        read_features(path, MINE)
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(BadRequest, match="3 cases"):
-        SetFeatures(IDS, np.zeros((2, 8)), np.zeros((3, 18)))
+        FeatureTable(IDS, np.zeros((2, 8)), np.zeros((3, 18)))
 
 
 @pytest.fixture

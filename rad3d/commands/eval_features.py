@@ -14,8 +14,8 @@ from rad3d.registry import SHIPPED_ENCODER
 from rad3d.settings import Settings
 
 if TYPE_CHECKING:
+    from rad3d.model.features import FeatureTable
     from rad3d.service.evaluation import Evaluations
-    from rad3d.service.evaluation_features import SetFeatures
     from rad3d.service.evaluation_sets import PhantomSplit
 
 PROOFS = 2
@@ -27,8 +27,8 @@ TOLERANCE = 0.02
 
 def run(args: argparse.Namespace) -> int:
     """Write one file for each set and print its path."""
+    from rad3d.model.features import write_features
     from rad3d.service.evaluation import STUDY_DIR
-    from rad3d.service.evaluation_features import write_set_features
     from rad3d.service.evaluation_sets import PHANTOM_SPLITS
 
     settings = Settings.from_env()
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"{row.id}: encoding {row.n} scans")
             found = _encoded(evaluations, row)
         path = directory / f"{row.id}.safetensors"
-        write_set_features(
+        write_features(
             path,
             ids=found.ids,
             embedding=found.embedding,
@@ -54,9 +54,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _built(settings: Settings) -> Iterator[tuple[str, SetFeatures]]:
+def _built(settings: Settings) -> Iterator[tuple[str, FeatureTable]]:
     """The features of the demo build, where it was run here: set id -> features."""
-    from rad3d.service.evaluation_features import SetFeatures
+    from rad3d.model.features import FeatureTable
     from rad3d.service.evaluation_sets import PHANTOM_SPLITS
     from rad3d.train.plan import FULL
 
@@ -69,10 +69,10 @@ def _built(settings: Settings) -> Iterator[tuple[str, SetFeatures]]:
         with np.load(path) as file:
             embedding, logits = file["pooled"][:, 0], file["logits"][:, 0]
         ids = tuple(sample.id for sample in row.scans()[: len(embedding)])
-        yield row.id, SetFeatures(ids, embedding[: len(ids)], logits[: len(ids)])
+        yield row.id, FeatureTable(ids, embedding[: len(ids)], logits[: len(ids)])
 
 
-def _is_proven(evaluations: Evaluations, row: PhantomSplit, found: SetFeatures) -> bool:
+def _is_proven(evaluations: Evaluations, row: PhantomSplit, found: FeatureTable) -> bool:
     """Whether the first cases, encoded now, look the same."""
     samples = row.scans()[:PROOFS]
     seen = evaluations.feature_source.fresh(samples, SHIPPED_ENCODER)
@@ -83,7 +83,7 @@ def _is_proven(evaluations: Evaluations, row: PhantomSplit, found: SetFeatures) 
     return bool(same)
 
 
-def _encoded(evaluations: Evaluations, row: PhantomSplit) -> SetFeatures:
+def _encoded(evaluations: Evaluations, row: PhantomSplit) -> FeatureTable:
     samples = row.scans()
     for done in evaluations.feature_source.encode(row.id, samples, SHIPPED_ENCODER):
         if done % 20 == 0:

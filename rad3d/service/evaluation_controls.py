@@ -25,7 +25,7 @@ import numpy.typing as npt
 from rad3d.eval.samples import PredictionSet
 from rad3d.labels import LABEL_INDEX, LABELS
 from rad3d.model.engine import Condition
-from rad3d.service.evaluation_features import Row, SetFeatures
+from rad3d.model.features import FeatureTable, Row
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.systems import CONTROL_NAMES
 from rad3d.text.grammar import write_report
@@ -86,7 +86,7 @@ class TrainingBank:
         features: of the training split; its ids say which cases there are.
     """
 
-    def __init__(self, features: SetFeatures) -> None:
+    def __init__(self, features: FeatureTable) -> None:
         by_id = {f"{TRAINING.domain}-{seed:06d}": seed for seed in _training_seeds()}
         self.embedding = features.embedding
         self._seeds = [by_id[id_] for id_ in features.ids]
@@ -159,7 +159,7 @@ class TrainingBank:
 
 
 def conditions(
-    control: str, features: SetFeatures, bank: TrainingBank | None, blank: Row | None
+    control: str, features: FeatureTable, bank: TrainingBank | None, blank: Row | None
 ) -> list[Condition]:
     """What a variant is given for each case.
 

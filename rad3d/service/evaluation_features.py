@@ -1,160 +1,35 @@
-"""What an encoder saw in every case of a sample set, computed once and kept in one small file.
+"""What an encoder saw in every case of a sample set: from a file of features, or computed here.
 
-A file of features is a safetensors file with ``embedding`` (N, D) and ``logits`` (N, 18) and, as
-its metadata, the cases' ids, the encoder's id, the SHA-256 of its weights and the id of its model
-grid. It is used only by the encoder with these weights; any other encodes the scans again, and what
-it finds is kept below the runs folder.
+Features are used only by the encoder whose weights made them; any other encodes the scans again,
+and what it finds is kept below the runs folder.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from rad3d.errors import BadRequest, Rad3dError
+from rad3d.errors import Rad3dError
 from rad3d.eval.samples import Sample
-from rad3d.labels import N_LABELS
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
+from rad3d.model.features import (
+    EncoderIdentity,
+    FeatureTable,
+    Row,
+    encoder_identity,
+    gathered,
+    read_features,
+    write_features,
+)
 from rad3d.model.store import ModelStore
-from rad3d.registry import ENCODERS, lookup
 from rad3d.types import Volume
 
-SCHEMA_ID = "rad3d-features/1"
 SAVE_EVERY = 20
 """Scans between two saves, so that an interrupted run loses little."""
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Row = tuple[FloatArray, FloatArray]
-"""(D,) embedding and (18,) logits of one scan."""
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """Which weights saw the scans: features of other weights are of no use."""
-
-    id: str
-    sha256: str
-    preprocessing: str
-
-
-@dataclass(frozen=True, eq=False)
-class SetFeatures:
-    """What an encoder saw.
-
-    Attributes:
-        ids: of the cases, in order.
-        embedding: (N, D) float32.
-        logits: (N, 18) float32.
-        failures: id -> why the scan could not be encoded; such a case has no row.
-    """
-
-    ids: tuple[str, ...]
-    embedding: FloatArray
-    logits: FloatArray
-    failures: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        n = len(self.ids)
-        wrong = self.embedding.ndim != 2 or len(self.embedding) != n
-        if wrong or self.logits.shape != (n, N_LABELS) or len(set(self.ids)) != n:
-            raise BadRequest(
-                f"Features of {n} cases have the shapes {self.embedding.shape} and "
-                f"{self.logits.shape}.",
-                code="bad_features",
-            )
-
-
-def encoder_identity(store: ModelStore, encoder_id: str) -> EncoderIdentity:
-    """Id, weights and grid of an encoder; raises MissingWeights where it is not here."""
-    folder = store.models_dir / lookup("encoder", ENCODERS, encoder_id).source
-    weights = sorted(folder.glob("*.safetensors"))
-    digest = hashlib.sha256()
-    for path in weights:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return EncoderIdentity(encoder_id, digest.hexdigest(), store.encoder(encoder_id).grid.id)
-
-
-def write_set_features(
-    path: Path,
-    *,
-    ids: Sequence[str],
-    embedding: FloatArray,
-    logits: FloatArray,
-    encoder: EncoderIdentity,
-    failures: Mapping[str, str] | None = None,
-    half: bool = False,
-) -> None:
-    """Write a file of features in one step.
-
-    Args:
-        path: ends with ``.safetensors``; its folder is made if need be.
-        ids: of the cases, such as ``"in-030000"``.
-        embedding: (N, D).
-        logits: (N, 18).
-        encoder: whose they are.
-        failures: id -> why a scan has no row.
-        half: keep the embeddings as float16. Good for look-ups over thousands of cases; reports are
-            written from float32, so that they are those of the app.
-    """
-    found = SetFeatures(tuple(ids), np.asarray(embedding), np.asarray(logits), failures or {})
-    tensors = {
-        "embedding": np.ascontiguousarray(found.embedding, np.float16 if half else np.float32),
-        "logits": np.ascontiguousarray(found.logits, np.float32),
-    }
-    about = {
-        "schema": SCHEMA_ID,
-        "encoder": encoder.id,
-        "encoder_sha256": encoder.sha256,
-        "preprocessing": encoder.preprocessing,
-        "ids": json.dumps(found.ids),
-        "failures": json.dumps(dict(found.failures)),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    save_file(tensors, part, metadata=about)
-    os.replace(part, path)
-
-
-def read_set_features(path: Path, encoder: EncoderIdentity) -> SetFeatures | None:
-    """The features in a file; None where there is no file, or one of another encoder.
-
-    Raises:
-        BadRequest: the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            if about.get("schema") != SCHEMA_ID:
-                raise BadRequest(f"{path.name} is no file of features.", code="bad_features")
-            kept = EncoderIdentity(
-                about["encoder"], about["encoder_sha256"], about["preprocessing"]
-            )
-            if kept != encoder:
-                return None
-            return SetFeatures(
-                tuple(json.loads(about["ids"])),
-                file.get_tensor("embedding").astype(np.float32),
-                file.get_tensor("logits").astype(np.float32),
-                json.loads(about["failures"]),
-            )
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise BadRequest(
-            f"The features in {path.name} cannot be read.", "Remove the file.", code="bad_features"
-        ) from error
 
 
 class FeatureSource:
@@ -187,10 +62,10 @@ class FeatureSource:
             self._identities[encoder_id] = encoder_identity(self._store, encoder_id)
         return self._identities[encoder_id]
 
-    def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> SetFeatures:
+    def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
         """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
         rows, failures = self._known(set_id, samples, encoder_id)
-        return _gathered(
+        return gathered(
             {s.id: rows[_key(s)] for s in samples if _key(s) in rows},
             {s.id: failures[_key(s)] for s in samples if _key(s) in failures},
         )
@@ -224,9 +99,9 @@ class FeatureSource:
             if done > saved:
                 self._save(set_id, samples, encoder_id, rows, failures)
 
-    def fresh(self, samples: Sequence[Sample], encoder_id: str) -> SetFeatures:
+    def fresh(self, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
         """Encode samples now, whatever is known of them; raises where a scan cannot be read."""
-        return _gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
+        return gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
 
     def _encode(self, sample: Sample, encoder_id: str) -> Row:
         features = self._engine.features(self._open(sample), encoder_id)
@@ -251,7 +126,7 @@ class FeatureSource:
             self._shipped / f"{set_id}.safetensors",
             self._path(set_id, samples, encoder_id),
         ):
-            if found := read_set_features(path, identity):
+            if found := read_features(path, identity):
                 pairs = zip(found.embedding, found.logits, strict=True)
                 rows |= dict(zip(found.ids, pairs, strict=True))
                 failures |= found.failures
@@ -265,8 +140,8 @@ class FeatureSource:
         rows: Mapping[str, Row],
         failures: Mapping[str, str],
     ) -> None:
-        found = _gathered(rows, failures)
-        write_set_features(
+        found = gathered(rows, failures)
+        write_features(
             self._path(set_id, samples, encoder_id),
             ids=found.ids,
             embedding=found.embedding,
@@ -281,15 +156,6 @@ class FeatureSource:
         key = f"{self.identity(encoder_id).sha256}\0{place}"
         name = f"{set_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
         return self._kept / f"{name}.safetensors"
-
-
-def _gathered(rows: Mapping[str, Row], failures: Mapping[str, str]) -> SetFeatures:
-    if not rows:
-        empty = np.empty((0, 0), np.float32), np.empty((0, N_LABELS), np.float32)
-        return SetFeatures((), *empty, dict(failures))
-    embedding = np.stack([row[0] for row in rows.values()]).astype(np.float32)
-    logits = np.stack([row[1] for row in rows.values()]).astype(np.float32)
-    return SetFeatures(tuple(rows), embedding, logits, dict(failures))
 
 
 def _key(sample: Sample) -> str:

@@ -1,7 +1,7 @@
 """Sample sets: the phantoms that ship, and everything that is read by path.
 
 The shipped sets are seeds: truth, report and scan follow from them on every machine. The table
-:data:`LAYOUTS` reads folders and files; its loaders are in rad3d.service.evaluation_layouts.
+:data:`LAYOUTS` reads folders and files; its loaders are in rad3d.eval.layouts.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.files import read_predictions, read_references
+from rad3d.eval.layouts import read_ct_rate, read_folder, read_inspect
 from rad3d.eval.samples import PredictionSet, Sample, SampleSet
 from rad3d.phantom.cohort import case_id
 from rad3d.registry import lookup
-from rad3d.service.evaluation_layouts import read_ct_rate, read_folder, read_inspect
 from rad3d.service.evaluation_types import SetSpec
 from rad3d.text.grammar import write_report
 from rad3d.truth import draw_truth

@@ -15,6 +15,7 @@ from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.eval.classifier import ClassifierCard, classifier_card
 from rad3d.eval.samples import Prediction, PredictionSet, SampleSet
 from rad3d.model.engine import Engine
+from rad3d.model.features import FeatureTable
 from rad3d.registry import SHIPPED_ENCODER
 from rad3d.service.evaluation_controls import (
     CONTROLS,
@@ -22,7 +23,7 @@ from rad3d.service.evaluation_controls import (
     conditions,
     shuffled,
 )
-from rad3d.service.evaluation_features import FeatureSource, SetFeatures
+from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.evaluation_types import EvaluationRequest, Stage
 from rad3d.service.evaluation_writing import ReportWriter
@@ -140,7 +141,7 @@ class Systems:
             raise BadRequest(f"The training scans of {encoder} are not known here.")
         return self._banks[encoder]
 
-    def _seen(self, samples: SampleSet, encoder: str) -> SetFeatures:
+    def _seen(self, samples: SampleSet, encoder: str) -> FeatureTable:
         found = self._features.features(samples.id, samples.samples, encoder)
         if not found.ids:
             reason = next(iter(found.failures.values()), NO_SCAN)
@@ -236,7 +237,7 @@ class Systems:
                 facts = {"control": control, "encoder": asdict(self._features.identity(encoder))}
                 yield PredictionSet(name, samples.id, _in_order(samples, by_id, seen), facts)
 
-    def _stored(self, control: str, encoder: str, seen: SetFeatures) -> list[str]:
+    def _stored(self, control: str, encoder: str, seen: FeatureTable) -> list[str]:
         bank = self._bank(encoder)
         if control == "majority":
             return [bank.majority()] * len(seen.ids)
@@ -275,13 +276,13 @@ class Systems:
             self._request.seed,
         )
 
-    def _diagnoses(self, encoder: str, seen: SetFeatures) -> list[Diagnosis]:
+    def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
         loaded = self._engine.store.encoder(encoder)
         return [loaded.diagnose(embedding) for embedding in seen.embedding]
 
 
 def _in_order(
-    samples: SampleSet, texts: dict[str, Prediction], seen: SetFeatures
+    samples: SampleSet, texts: dict[str, Prediction], seen: FeatureTable
 ) -> tuple[Prediction, ...]:
     """One prediction for each sample; a scan that could not be encoded is a failure."""
     return tuple(
