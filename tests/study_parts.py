@@ -51,6 +51,6 @@ def small_evaluations(folder: Path, host: str = "127.0.0.1") -> Evaluations:
         models_dir=models, runs_dir=folder / "runs", work_dir=folder / "work", host=host
     )
     store = FakeEncoderStore(settings, CountingEncoder())
-    write_features(folder / "study" / "features", store)
+    write_study_features(folder / "study" / "features", store)
     service = Service(settings, store, samples_dir=folder / "none")
     return Evaluations(service, settings, study_dir=folder / "study")
