@@ -5,11 +5,10 @@ The app, the command line and the evaluation all run through it.
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +18,11 @@ import transformers
 from torch import Tensor
 
 from rad3d import __version__
-from rad3d.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.errors import BadRequest, Cancelled
 from rad3d.model.cache import ByteCache
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.encoder import LoadedEncoder
-from rad3d.model.precision import is_out_of_memory, out_of_memory
+from rad3d.model.failures import plain_errors
 from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import PrefixReporter
@@ -45,8 +44,6 @@ from rad3d.types import (
     Volume,
 )
 from rad3d.volume.grid import ModelGrid, to_grid
-
-_LOG = logging.getLogger(__name__)
 
 BATCH_ROWS = 16
 """Texts written at the same time by :meth:`Engine.generate_batch`."""
@@ -89,7 +86,7 @@ class Engine:
     def grid(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> ModelGrid:
         """The volume as the encoder sees it; kept."""
         spec = self.store.encoder(encoder_id).grid
-        with _plain_errors("put the scan onto the model grid"):
+        with plain_errors("put the scan onto the model grid"):
             return self.cache.get(
                 (volume.sha256, "grid", spec.id),
                 lambda: to_grid(volume, spec),
@@ -107,7 +104,7 @@ class Engine:
 
     def _encode(self, volume: Volume, encoder: LoadedEncoder, encoder_id: str) -> Features:
         grid = self.grid(volume, encoder_id)
-        with _plain_errors("encode the scan"):
+        with plain_errors("encode the scan"):
             seen = encoder.encode(grid.values)
         return Features(
             pooled=seen.pooled,
@@ -120,7 +117,7 @@ class Engine:
 
     def diagnose(self, features: Features) -> Diagnosis:
         """The 18 logits and probabilities."""
-        with _plain_errors("run the classifier"):
+        with plain_errors("run the classifier"):
             return self.store.encoder(features.encoder_id).diagnose(features.pooled)
 
     def forget(self, volume_sha256: str) -> None:
@@ -148,7 +145,7 @@ class Engine:
         _check(cancel)
         if self.store.needs_download(variant_id):
             yield from self._fetching(variant_id, cancel)
-        with _plain_errors("load the model"):
+        with plain_errors("load the model"):
             reporter = self.store.variant(variant_id)
             encoder_id = reporter.config.encoder or SHIPPED_ENCODER
             _same_grid(reporter, self.store.encoder(encoder_id))
@@ -200,7 +197,7 @@ class Engine:
 
     def _fetching(self, variant_id: str, cancel: threading.Event) -> Iterator[Event]:
         """Stages of a download; ``cancel`` stops it."""
-        with _plain_errors("load the model"):
+        with plain_errors("load the model"):
             told = with_progress(lambda progress: self.store.variant(variant_id, progress))
             with closing(told):
                 for text, fraction in told:
@@ -215,11 +212,11 @@ class Engine:
         options: GenerationOptions,
         cancel: threading.Event,
     ) -> Iterator[Written]:
-        with _plain_errors("make the prefix"):
+        with plain_errors("make the prefix"):
             embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
-            with _plain_errors("write the report", reporter):
+            with plain_errors("write the report", reporter):
                 written = next(steps, None)
             if written is None:
                 return
@@ -240,7 +237,7 @@ class Engine:
         reporter = self.store.variant(variant_id)
         texts: list[Generated] = []
         for first in range(0, len(conditions), BATCH_ROWS):
-            with _plain_errors("write the reports", reporter):
+            with plain_errors("write the reports", reporter):
                 embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
                 rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:
@@ -354,27 +351,3 @@ def _streamable(text: str) -> str:
 def _check(cancel: threading.Event) -> None:
     if cancel.is_set():
         raise Cancelled("The run was cancelled.", code="cancelled")
-
-
-@contextmanager
-def _plain_errors(doing: str, reporter: PrefixReporter | None = None) -> Iterator[None]:
-    """Turn what torch raises into a sentence; its text goes to the log.
-
-    Where memory ran out, the sentence names something smaller than ``reporter``.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            language = reporter.language if reporter else None
-            raise out_of_memory(
-                doing,
-                language.precision if language else "",
-                language.nbytes if language else 0,
-            ) from error
-        _LOG.exception("Could not %s", doing)
-        raise Rad3dError(
-            f"The models could not {doing}.",
-            "Try again or choose another model; the log says more.",
-            code="model_failed",
-        ) from error

@@ -1,0 +1,44 @@
+"""What torch raises, in plain words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rad3d.errors import Rad3dError
+from rad3d.model.precision import is_out_of_memory, out_of_memory
+
+if TYPE_CHECKING:
+    from rad3d.model.variant import PrefixReporter
+
+_LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def plain_errors(doing: str, reporter: PrefixReporter | None = None) -> Iterator[None]:
+    """Turn what torch raises into a sentence; its text goes to the log.
+
+    Where memory ran out, the sentence names something smaller than ``reporter``.
+
+    Args:
+        doing: such as ``"write the report"``.
+        reporter: that was doing it, where one was loaded.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            language = reporter.language if reporter else None
+            raise out_of_memory(
+                doing,
+                language.precision if language else "",
+                language.nbytes if language else 0,
+            ) from error
+        _LOG.exception("Could not %s", doing)
+        raise Rad3dError(
+            f"The models could not {doing}.",
+            "Try again or choose another model; the log says more.",
+            code="model_failed",
+        ) from error
