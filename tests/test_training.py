@@ -14,7 +14,8 @@ from rad3d.findings import Finding, Truth
 from rad3d.phantom.acquisition import draw_acquisition
 from rad3d.phantom.render import render
 from rad3d.train.attributes import attribute_names, attribute_targets
-from rad3d.train.encoder import EncoderTraining, augment, calibrate, novelty_reference
+from rad3d.train.calibration import calibrate, novelty_reference
+from rad3d.train.encoder import EncoderTraining, augment
 from rad3d.train.loop import LoopConfig, fit
 from rad3d.train.phantoms import Split, build_split, token_cells
 from rad3d.types import Volume

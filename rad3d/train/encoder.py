@@ -1,4 +1,4 @@
-"""Training of the shipped encoder, its head, calibration and novelty reference."""
+"""Training of the shipped encoder and its head; its calibration and novelty reference."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.eval.clinical import macro_auroc
-from rad3d.model.encoder import (
-    TOKEN_STRIDE,
-    Calibration,
-    ConvEncoder,
-    ConvEncoderConfig,
-    NoveltyReference,
-    ShippedEncoder,
-    novelty_vector,
-)
+from rad3d.model.calibration import novelty_vector
+from rad3d.model.encoder import TOKEN_STRIDE, ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.train.attributes import attribute_names, attribute_targets
+from rad3d.train.calibration import calibrate, novelty_reference
 from rad3d.train.loop import LoopConfig, Progress, fit
 from rad3d.train.phantoms import PhantomArrays
 
@@ -235,64 +229,6 @@ def encode_arrays(
         "logits": np.stack(logits),
         "novelty": np.stack(novelty),
     }
-
-
-def calibrate(logits: Float, labels: Float, split: str) -> Calibration:
-    """Platt scaling per label, and the threshold of best F1, from (N, 18) logits and labels."""
-    slope, offset, threshold = np.ones(18), np.zeros(18), np.full(18, 0.5)
-    for j in range(logits.shape[1]):
-        slope[j], offset[j] = _platt(logits[:, j], labels[:, j])
-        probability = 1 / (1 + np.exp(-(slope[j] * logits[:, j] + offset[j])))
-        threshold[j] = _best_threshold(probability, labels[:, j])
-    return Calibration(slope, offset, threshold, split)
-
-
-def _platt(logit: Float, label: Float) -> tuple[float, float]:
-    """Slope and offset by Newton's method with Platt's target smoothing (Platt 1999)."""
-    positive, negative = label.sum(), (1 - label).sum()
-    target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
-    weights = np.zeros(2)
-    x = np.stack((logit, np.ones_like(logit)), axis=1).astype(np.float64)
-    weights[0] = 1.0
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        gradient = x.T @ (p - target)
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        weights -= np.clip(step, -1, 1)
-        if np.abs(step).max() < 1e-8:
-            break
-    return max(float(weights[0]), 0.05), float(weights[1])
-
-
-def _best_threshold(probability: Float, label: Float) -> float:
-    """The middle of the gap below the cut with the best F1."""
-    order = np.argsort(-probability)
-    hits = np.cumsum(label[order])
-    f1 = 2 * hits / (np.arange(1, len(order) + 1) + label.sum())
-    best = int(f1.argmax())
-    here = probability[order[best]]
-    below = probability[order[best + 1]] if best + 1 < len(order) else 0.0
-    return float((here + below) / 2)
-
-
-def novelty_reference(training: Float, held_out: Float) -> NoveltyReference:
-    """Mahalanobis statistics from (N, F) training vectors, calibrated on held-out ones.
-
-    The limit is 1.5 times the largest held-out distance's 99th percentile.
-    """
-    mean = training.mean(axis=0)
-    covariance = np.cov(training - mean, rowvar=False)
-    values, vectors = np.linalg.eigh(covariance)
-    floor = 1e-3 * values.max()
-    whitening = vectors / np.sqrt(np.maximum(values, floor))
-    distances = np.linalg.norm((held_out - mean) @ whitening, axis=1)
-    return NoveltyReference(
-        mean=mean,
-        whitening=whitening,
-        quantiles=np.percentile(distances, np.arange(101)),
-        limit=float(1.5 * np.percentile(distances, 99)),
-    )
 
 
 def finish_encoder(

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rad3d.errors import BadRequest
 from rad3d.labels import N_LABELS
+from rad3d.model.calibration import Calibration
 from rad3d.model.ctclip.checkpoint import load_network
 from rad3d.model.ctclip.network import CtClip
-from rad3d.model.encoder import Calibration, Encoding
+from rad3d.model.encoder import Encoding
 from rad3d.registry import ENCODERS, lookup
 from rad3d.types import Diagnosis, FloatArray
 from rad3d.volume.grid import GridSpec
