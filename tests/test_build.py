@@ -16,7 +16,6 @@ from rad3d.phantom.render import render
 from rad3d.registry import MODES
 from rad3d.settings import Settings
 from rad3d.train.build import DemoBuild
-from rad3d.train.evaluate import DemoEvaluation
 from rad3d.train.phantoms import Split
 from rad3d.train.plan import QUICK, DemoPlan
 from rad3d.train.pretrain import LanguageModelShape
@@ -107,15 +106,3 @@ def test_a_built_variant_describes_itself_and_writes(built, mode: str) -> None:
     )
     assert isinstance(events[-1], DoneEvent)
     assert events[-1].report.variant_id == config.id
-
-
-def test_scores_are_recorded_with_the_variant(built) -> None:
-    build, _ = built
-    evaluation = DemoEvaluation(build)
-    assert evaluation.variants() == [f"phantom-s/{mode}" for mode in MODES]
-    scores = evaluation.run("phantom-s/v3")["test-in"]
-    recorded = VariantConfig.read(variant_directory(build.models_dir, "phantom-s/v3")).scores
-    assert recorded["test-in"]["n"] == 4
-    assert recorded["test-in"]["macro_f1"]["value"] == pytest.approx(
-        scores.macro_f1.value, abs=1e-3
-    )

@@ -41,12 +41,10 @@ def test_the_shipped_language_models_differ_clearly_in_size() -> None:
 
 
 @pytest.mark.parametrize("directory", VARIANTS, ids=lambda d: f"{d.parent.name}-{d.name}")
-def test_a_shipped_variant_matches_its_hashes_and_states_its_scores(directory: Path) -> None:
+def test_a_shipped_variant_matches_its_hashes(directory: Path) -> None:
     config = VariantConfig.read(directory)
     verify_files(directory, config)
     assert config.encoder == SHIPPED_ENCODER
-    for split in ("test-in", "test-out"):
-        assert config.scores[split]["n"] >= 200
 
 
 def test_every_size_ships_with_the_published_method() -> None:

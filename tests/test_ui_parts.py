@@ -126,13 +126,6 @@ def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) 
     assert ("This choice follows it." in text) is follows
 
 
-def test_measured_scores_are_shown_with_interval_and_n() -> None:
-    scores = {"test-in": {"n": 200, "macro_f1": {"value": 0.9, "low": 0.8, "high": 0.95, "n": 200}}}
-    status = FakeStatus("phantom-l/v3", True, parameters=5, scores=scores)
-    assert choices.measured(status) == {"in domain": "0.90 [0.80, 0.95], n = 200"}
-    assert "0.90 [0.80, 0.95], n = 200" in choices.guidance([status], "phantom-l", "v3")
-
-
 def test_the_windows_are_the_agreed_ones() -> None:
     assert {w.name: (w.level, w.width) for w in WINDOWS} == {
         "Lung": (-600, 1500),

@@ -123,7 +123,7 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
     save_language(language, tmp_path / "llms" / "phantom-s")
     reporter = PrefixReporter(config(mode), language)
     reporter.scaling.fit(torch.randn(9, LATENT_DIM), torch.randn(9, 18))
-    saved = reporter.save_pretrained(tmp_path / "v", dtype=torch.float32, scores={"f1": 0.5})
+    saved = reporter.save_pretrained(tmp_path / "v", dtype=torch.float32)
     assert set(saved.files) == (
         {"projector.safetensors", "llm/model.safetensors"}
         if MODES[mode].trains_llm

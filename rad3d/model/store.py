@@ -6,17 +6,19 @@ import gc
 import json
 import math
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError, UnknownName
 from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
+from rad3d.model.failures import plain_errors
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -60,7 +62,6 @@ class VariantStatus:
         trainable: parameters that its training changes, 0 where not known.
         licence: of the weights.
         encoder: id of the encoder it listens to.
-        scores: what was measured, by sample set.
     """
 
     id: str
@@ -71,7 +72,6 @@ class VariantStatus:
     trainable: int = 0
     licence: str = ""
     encoder: str = ""
-    scores: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ModelStore:
@@ -90,6 +90,7 @@ class ModelStore:
         self.hub = Hub.from_settings(settings)
         self._settings = settings
         self._cache = ByteCache(_model_memory(settings.model_cache_mb))
+        self._failed: dict[str, tuple[Rad3dError, tuple[tuple[int, int], ...]]] = {}
 
     @property
     def nbytes(self) -> int:
@@ -102,14 +103,49 @@ class ModelStore:
         return len(self._cache)
 
     def encoder(self, encoder_id: str) -> LoadedEncoder:
-        """A loaded encoder; raises UnknownName, MissingWeights or CorruptWeights."""
+        """A loaded encoder.
+
+        Raises:
+            UnknownName, MissingWeights: there is none.
+            CorruptWeights: its files cannot be used.
+            Rad3dError: there is no memory for it.
+        """
         row = lookup("encoder", ENCODERS, encoder_id)
         folder = self.models_dir / row.source
         return self._cache.get(
             ("encoder", encoder_id),
-            lambda: load_encoder(row, self.models_dir),
+            lambda: self._load_encoder(row),
             lambda _: _stored_bytes(folder),
         )
+
+    def _load_encoder(self, row: EncoderRow) -> LoadedEncoder:
+        self._failed.pop(row.id, None)
+        try:
+            remedy = f"Restore them, or make them again with: {row.command}"
+            with (
+                plain_errors(f"load the encoder {row.id}"),
+                _readable(f"The files of the encoder {row.id}", remedy),
+            ):
+                return load_encoder(row, self.models_dir)
+        except MissingWeights:
+            raise
+        except Rad3dError as error:
+            self._failed[row.id] = error, self._stamp(row)
+            raise
+
+    @property
+    def failures(self) -> dict[str, Rad3dError]:
+        """Encoders whose files are in place and could not be loaded when last tried, and why."""
+        return {
+            encoder: error
+            for encoder, (error, stamp) in list(self._failed.items())
+            if stamp == self._stamp(ENCODERS[encoder])
+        }
+
+    def _stamp(self, row: EncoderRow) -> tuple[tuple[int, int], ...]:
+        """Tells whether an encoder's files were replaced."""
+        stats = [path.stat() for path in sorted((self.models_dir / row.source).glob("*"))]
+        return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
 
     def language(
         self, source: str, revision: str | None = None, progress: Progress | None = None
@@ -176,6 +212,10 @@ class ModelStore:
         return reporter
 
     def _load_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:
+        with plain_errors(f"load {config.id}"):
+            return self._read_variant(config, progress)
+
+    def _read_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:
         directory = variant_directory(self.models_dir, config.id)
         if not config.mode_row.trains_llm:
             language = self.language(config.llm_source, config.llm_revision, progress)
@@ -223,7 +263,9 @@ class ModelStore:
 
     def config(self, variant: str) -> VariantConfig:
         """What the variant's ``variant.json`` says; raises MissingWeights where there is none."""
-        config = VariantConfig.read(variant_directory(self.models_dir, variant))
+        directory = variant_directory(self.models_dir, variant)
+        with _readable(f"{variant}/{CONFIG_FILE}", "Restore it, or train the variant again."):
+            config = VariantConfig.read(directory)
         if config.id != variant:
             raise CorruptWeights(
                 f"The directory of {variant} holds {config.id}.",
@@ -255,13 +297,12 @@ class ModelStore:
             return VariantStatus(variant, False, reason, command, parameters, 0, llm.licence)
         try:
             config = self.config(variant)
-        except (Rad3dError, ValueError, TypeError) as error:
-            reason = f"{variant}/{CONFIG_FILE} cannot be read ({error})."
-            return VariantStatus(variant, False, reason, command, parameters, 0, llm.licence)
+        except Rad3dError as error:
+            return VariantStatus(variant, False, error.problem, command, parameters, 0, llm.licence)
         parameters = self._parameters(directory / LLM_DIR) or parameters
         trainable = self._parameters(directory) + (parameters if mode.trains_llm else 0)
         reason = self._missing_part(directory, config)
-        if self._lacks_encoder(config):
+        if self._lacks_encoder(config) or self._has_corrupt_encoder(config):
             command = ENCODERS[config.encoder].command
         return VariantStatus(
             variant,
@@ -272,12 +313,14 @@ class ModelStore:
             trainable,
             config.licence or llm.licence,
             config.encoder,
-            config.scores,
         )
 
     def _lacks_encoder(self, config: VariantConfig) -> bool:
         row = ENCODERS.get(config.encoder)
         return row is not None and not encoder_is_here(row, self.models_dir)
+
+    def _has_corrupt_encoder(self, config: VariantConfig) -> bool:
+        return isinstance(self.failures.get(config.encoder), CorruptWeights)
 
     def _missing_part(self, directory: Path, config: VariantConfig) -> str:
         for name in (PROJECTOR_FILE, *config.files):
@@ -287,6 +330,8 @@ class ModelStore:
             encoder = ENCODERS[config.encoder]
             way = "" if encoder.shipped else f" {encoder.get}"
             return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
+        if self._has_corrupt_encoder(config):
+            return f"{config.id} needs its encoder. {self.failures[config.encoder].problem}"
         if config.encoder and config.encoder not in ENCODERS:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
@@ -309,6 +354,17 @@ def encoder_is_here(row: EncoderRow, models_dir: Path) -> bool:
     """True where an encoder's files are in place; they are checked when it is loaded."""
     folder = models_dir / row.source
     return all((folder / name).is_file() for name in row.files)
+
+
+@contextmanager
+def _readable(files: str, remedy: str) -> Iterator[None]:
+    """Around the reading of a model's files: what is wrong with them is said as such."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise CorruptWeights(
+            f"{files} cannot be read ({type(error).__name__}).", remedy, code="corrupt_weights"
+        ) from error
 
 
 def parameter_count(path: Path) -> int:

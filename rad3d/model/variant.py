@@ -56,7 +56,6 @@ class VariantConfig:
         licence: of the weights.
         files: path inside the variant's directory -> SHA-256.
         training: facts of the training run.
-        scores: what was measured, by sample set.
     """
 
     llm: str
@@ -80,7 +79,6 @@ class VariantConfig:
     licence: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    scores: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         lookup("adaptation mode", MODES, self.mode)
@@ -109,6 +107,7 @@ class VariantConfig:
         """The inverse of :meth:`to_json`; an unknown key is an error."""
         values = json.loads(text)
         stated = values.pop("id", None)
+        values.pop("scores", None)  # earlier files held figures, which are an evaluation's now
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadRequest(f"{CONFIG_FILE} has unknown keys: {', '.join(sorted(unknown))}.")
@@ -262,14 +261,13 @@ class PrefixReporter(nn.Module):
         *,
         dtype: torch.dtype = torch.float16,
         training: Mapping[str, Any] | None = None,
-        scores: Mapping[str, Any] | None = None,
     ) -> VariantConfig:
         """Write ``variant.json``, ``projector.safetensors`` and, for V-1, ``llm/``.
 
         Args:
             save_directory: created if need be.
             dtype: of the stored projector and of a V-1's language model.
-            training, scores: replace those of the configuration.
+            training: replaces that of the configuration.
 
         Returns:
             The configuration as written, with the files' hashes.
@@ -287,7 +285,6 @@ class PrefixReporter(nn.Module):
             self.config,
             files={p.relative_to(directory).as_posix(): file_hash(p) for p in written},
             training=dict(self.config.training if training is None else training),
-            scores=dict(self.config.scores if scores is None else scores),
         )
         (directory / CONFIG_FILE).write_text(config.to_json())
         return config

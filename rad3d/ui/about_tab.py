@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.registry import ENCODERS, split_variant_id
-from rad3d.ui.choices import measured, size
+from rad3d.ui.choices import size
 from rad3d.ui.components import markup
 
 if TYPE_CHECKING:
@@ -45,19 +45,17 @@ def _variants(service: Service) -> str:
         llm, mode = split_variant_id(status.id)
         state = "ready" if status.ready else f"{status.reason} {status.command}".strip()
         parameters = status.parameters or llm.parameters
-        figures = "; ".join(f"{name} {figure}" for name, figure in measured(status).items())
         rows += (
             f"<tr class='{'ready' if status.ready else 'missing'}'>"
             f"<th scope='row'>{escape(llm.name)}</th><td>{escape(mode.name)}</td>"
             f"<td>{size(parameters) if parameters else ''}</td><td>{escape(llm.licence)}</td>"
-            f"<td>{escape(figures)}</td><td>{escape(state)}</td></tr>"
+            f"<td>{escape(state)}</td></tr>"
         )
     head = (
         "Language model",
         "Mode",
         "Parameters",
         "Licence",
-        "Macro F1 on held-out phantoms",
         "State",
     )
     return _table("Language models and modes", head, rows)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.registry import (
+    ENCODERS,
     FREEZE_FROM_PARAMETERS,
     LANGUAGE_MODELS,
     MODES,
+    SHIPPED_ENCODER,
+    EncoderRow,
     split_variant_id,
     variant_id,
 )
@@ -18,9 +21,6 @@ if TYPE_CHECKING:
     from rad3d.model.store import VariantStatus
 
 Choices = list[tuple[str, str]]
-
-SPLITS = {"test-in": "in domain", "test-out": "out of domain"}
-"""How the test sets of ``rad3d demo build`` are called on the page."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
@@ -51,6 +51,15 @@ def first_choice(
     return llm.id, mode.id
 
 
+def encoder_of(
+    statuses: Sequence[VariantStatus], llm: str | None, mode: str | None
+) -> EncoderRow:
+    """The encoder that a variant listens to; the shipped one where no variant is chosen."""
+    chosen = variant_id(llm, mode) if llm and mode else ""
+    found = next((s.encoder for s in statuses if s.id == chosen), "")
+    return ENCODERS.get(found, ENCODERS[SHIPPED_ENCODER])
+
+
 def size(parameters: int) -> str:
     """``5242880 -> "5.2M"``."""
     for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -60,7 +69,7 @@ def size(parameters: int) -> str:
 
 
 def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> str:
-    """The paper's rule for this size, and what was measured for this variant."""
+    """The paper's rule for this size."""
     if not llm or not mode:
         return (
             '<p class="r3-guidance">No model is ready here. Train the small ones with '
@@ -79,30 +88,8 @@ def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | Non
         f"freeze. {escape(LANGUAGE_MODELS[llm].name)} is "
         f"{'below' if small else 'above'} that, so: {advice}. "
         f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span>"
-        f"{_measured_line(status)}</p>"
+        "</p>"
     )
-
-
-def _measured_line(status: VariantStatus | None) -> str:
-    figures = measured(status) if status else {}
-    if not figures:
-        return ""
-    text = "; ".join(f"{name} {figure}" for name, figure in figures.items())
-    return (
-        "<span><strong>Measured here</strong>, macro F1 of its reports on held-out phantoms: "
-        f"{escape(text)}.</span>"
-    )
-
-
-def measured(status: VariantStatus) -> dict[str, str]:
-    """Sample set -> macro F1 over the 18 labels with its 95% interval and n, where recorded."""
-    figures = {}
-    for name, scores in status.scores.items():
-        f1 = scores.get("macro_f1") if isinstance(scores, Mapping) else None
-        if isinstance(f1, Mapping):
-            shown = f"{f1['value']:.2f} [{f1['low']:.2f}, {f1['high']:.2f}]"
-            figures[SPLITS.get(name, name)] = f"{shown}, n = {f1['n']}"
-    return figures
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:

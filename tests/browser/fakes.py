@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +63,7 @@ class FakeStatus:
     reason: str = ""
     command: str = ""
     parameters: int = 0
-    scores: dict[str, object] = field(default_factory=dict)
+    encoder: str = ""
 
 
 def fake_diagnosis() -> Diagnosis:
@@ -97,6 +97,7 @@ class FakeService:
         self._cards = {card.id: card for card in cards}
         self._volumes: dict[str, Volume | None] = {}
         self.reached_by_others = False
+        self.troubles = ()
         self._reports: dict[str, Report] = {}
         self._pause = seconds_per_word
         self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
@@ -143,7 +144,7 @@ class FakeService:
         """The open volume; an unknown session has none."""
         return self._volumes.get(session)
 
-    def model_view(self, session: str) -> Volume:
+    def model_view(self, session: str, encoder_id: str = "") -> Volume:
         """Every second voxel."""
         volume = self._volumes[session]
         if volume is None:
