@@ -1,30 +1,34 @@
 """One training loop for encoders, base language models and variants, on top of accelerate.
 
-A batch is a pure function of the step number, so a run that was interrupted and resumed sees the
-same data as one that was not. Checkpoints hold model, optimiser and step; the resolved
-configuration lies beside them.
+A batch and the random numbers of a step are pure functions of the step number, so a run that was
+interrupted and resumed ends with the weights of one that was not. Checkpoints hold model, optimiser
+and state; the resolved configuration lies beside them (:mod:`rad3d.train.rundir`).
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from rad3d.errors import BadRequest
+from rad3d.model.precision import inspect_machine
+from rad3d.train.rundir import RunDirectory, RunState
 
 Progress = Callable[[str, float], None]
 """Called with a line of text and the fraction done in [0, 1]."""
+
+Loss = Callable[[nn.Module, Any], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -33,124 +37,247 @@ class LoopConfig:
 
     Attributes:
         steps: optimiser steps.
-        learning_rate: peak, after a linear warm-up, then a cosine down to a tenth.
+        learning_rate: peak, after a linear warm-up, then a cosine down to ``final`` of it.
         warmup: steps of linear warm-up.
-        weight_decay: AdamW, on matrices only.
+        final: share of the peak that is left at the end; 1 keeps the rate.
+        weight_decay: AdamW, on matrices only; 0 is Adam.
+        beta2: of AdamW.
         clip: largest gradient norm.
         precision: ``"bf16"`` (autocast) or ``"no"`` (float32).
         muon_rate: peak learning rate of Muon (Jordan et al. 2024) for the weight matrices inside
             the layers; 0 leaves them to AdamW.
+        accumulate: batches for each step and process, whose gradients are added up.
         seed: of weights initialised later and of dropout; data has its own seeds.
         save_every: steps between checkpoints.
         log_every: steps between log lines.
+        validate_every: steps between measurements on held-out data, where there is some.
+        patience: so many measurements without a better one end the run; 0 never does.
     """
 
     steps: int
     learning_rate: float
     warmup: int = 100
+    final: float = 0.04
     weight_decay: float = 0.01
+    beta2: float = 0.98
     clip: float = 1.0
     precision: str = "bf16"
     muon_rate: float = 0.0
+    accumulate: int = 1
     seed: int = 0
     save_every: int = 200
     log_every: int = 50
+    validate_every: int = 200
+    patience: int = 0
 
     def factor(self, step: int) -> float:
         """Share of the peak learning rate at ``step`` (0-based)."""
         if step < self.warmup:
             return (step + 1) / self.warmup
         done = (step - self.warmup) / max(self.steps - self.warmup, 1)
-        return 0.52 + 0.48 * math.cos(math.pi * min(done, 1.0))
+        half = (1 - self.final) / 2
+        return 1 - half + half * math.cos(math.pi * min(done, 1.0))
+
+    def ended(self, state: RunState) -> bool:
+        """True after the last step, or when held-out data says so."""
+        impatient = self.patience > 0 and state.worse >= self.patience
+        return state.step >= self.steps or impatient
 
 
 def fit(
     model: nn.Module,
     batch: Callable[[int], Any],
-    loss: Callable[[nn.Module, Any], Mapping[str, Tensor]],
+    loss: Loss,
     config: LoopConfig,
     directory: Path,
     *,
     name: str,
     facts: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    weigh: Callable[[Any], float] = lambda batch: 1.0,
+    held_out: Sequence[Any] = (),
     progress: Progress | None = None,
     on_step: Callable[[nn.Module, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train the parameters of ``model`` that require gradients; resume where a run stopped.
 
+    Under ``accelerate launch`` every process takes batches of its own, and their gradients are
+    averaged.
+
     Args:
-        model: trained in place.
-        batch: step number -> batch of CPU tensors (any nesting), deterministic.
-        loss: (model, batch) -> named scalars; ``"loss"`` is minimised, the others are logged.
+        model: trained in place; ends with the best weights on ``held_out``, or else the last.
+        batch: number of a batch -> batch of CPU tensors (any nesting), deterministic.
+        loss: (model, batch) -> named means; ``"loss"`` is minimised, the others are logged.
         config: the schedule.
-        directory: receives ``config.json``, ``log.jsonl`` and ``checkpoint.pt``.
+        directory: of the run.
         name: shown in progress lines.
-        facts: saved in ``config.json``; a resumed run must have the same.
+        facts: saved with the configuration; a resumed run must have the same.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        weigh: how much a batch's mean counts among those of its step, such as its tokens: then
+            accumulated batches are one large batch.
+        held_out: batches that are not learned from.
         progress: receives one line at every log step.
         on_step: called after every step, for measurements along the way.
 
     Returns:
-        Training facts: steps, seconds, final smoothed loss.
+        Training facts: steps, seconds, final smoothed loss; the best one on held-out data.
 
     Raises:
         BadRequest: the directory holds a run with another configuration.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    AcceleratorState._reset_state()  # one process may train in bf16 and then in float32
-    accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
-    set_seed(config.seed)
+    accelerator = _accelerator(config.precision, device)
+    run = RunDirectory(directory, accelerator.is_main_process)
     resolved = {"loop": asdict(config), "facts": dict(facts or {})}
-    _claim(directory / "config.json", resolved)
+    if accelerator.num_processes > 1:
+        resolved["processes"] = accelerator.num_processes
+    with accelerator.main_process_first():
+        run.claim(resolved)
+    set_seed(config.seed)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizers = _optimizers(model, config)
-    checkpoint = directory / "checkpoint.pt"
-    start, seconds, smoothed = 0, 0.0, math.nan
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        _restore(model, state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        start, seconds, smoothed = state["step"], state["seconds"], state["smoothed"]
-    prepared, *optimizers = accelerator.prepare(model, *optimizers)
+    state = run.restore(model, optimizers)
+    placed = next(model.parameters()).device.type == accelerator.device.type
+    prepared = accelerator.prepare_model(model, device_placement=not placed)
+    optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
     groups = [(g, g["lr"]) for g in _peak_groups(optimizers, config)]
-    began = time.perf_counter()
-    for step in range(start, config.steps):
+    before, began = state.seconds, time.perf_counter()
+    while not config.ended(state):
+        _seed(config.seed, state.step, accelerator.process_index)
         for group, peak in groups:
-            group["lr"] = peak * config.factor(step)
-        with accelerator.autocast():
-            values = loss(prepared, _to(batch(step), accelerator.device))
+            group["lr"] = peak * config.factor(state.step)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        accelerator.backward(values["loss"])
+        values = _backward(accelerator, prepared, _batches(accelerator, batch, config, state.step),
+                           loss, weigh)  # fmt: skip
         accelerator.clip_grad_norm_(trained, config.clip)
         for optimizer in optimizers:
             optimizer.step()
-        current = float(values["loss"].detach())
-        smoothed = current if math.isnan(smoothed) else 0.95 * smoothed + 0.05 * current
+        state.learned(values["loss"])
         if on_step is not None:
-            on_step(model, step + 1)
-        spent = seconds + time.perf_counter() - began
-        last = step + 1 == config.steps
-        if (step + 1) % config.log_every == 0 or last:
-            line = {k: round(float(v.detach()), 5) for k, v in values.items()}
-            line |= {"step": step + 1, "smoothed": round(smoothed, 5), "seconds": round(spent, 1)}
-            _log(accelerator, directory, line)
-            if progress is not None:
-                left = spent / (step + 1) * (config.steps - step - 1)
-                progress(
-                    f"{name}: step {step + 1}/{config.steps}, loss {smoothed:.4f}, "
-                    f"about {left / 60:.1f} min left",
-                    (step + 1) / config.steps,
-                )
-        if ((step + 1) % config.save_every == 0 or last) and accelerator.is_main_process:
-            _save(checkpoint, model, optimizers, step + 1, spent, smoothed)
-    total = seconds + time.perf_counter() - began
-    return {
-        "steps": config.steps,
-        "seconds": round(total, 1),
-        "final_loss": round(smoothed, 4),
+            on_step(model, state.step)
+        state.seconds = before + time.perf_counter() - began
+        last = state.step == config.steps
+        validated = bool(held_out) and (state.step % config.validate_every == 0 or last)
+        if validated:
+            values["validation"] = _validate(accelerator, model, held_out, loss, weigh)
+            if state.validated(values["validation"]):
+                run.save_best(model, state.step)
+        if validated or state.step % config.log_every == 0 or last:
+            run.log(_line(values, state))
+            if progress is not None and accelerator.is_main_process:
+                progress(_sentence(name, values, state, config), state.step / config.steps)
+        if validated or state.step % config.save_every == 0 or last:
+            run.save(model, optimizers, state)
+    if state.best_step:
+        accelerator.wait_for_everyone()
+        run.restore_best(model, state.best_step)
+    return _facts(state, trained, accelerator.num_processes)
+
+
+def _accelerator(precision: str, device: str) -> Accelerator:
+    """A new one: one process may train in bf16 and then in float32."""
+    machine = inspect_machine(device)
+    alone = not torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=alone)
+    if machine.device.startswith("cuda:") and alone:
+        torch.cuda.set_device(machine.device)
+    return Accelerator(mixed_precision=precision, cpu=machine.device == "cpu")
+
+
+def _seed(seed: int, step: int, process: int) -> None:
+    """Dropout's random numbers belong to the step, so that a resumed run draws the same."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
+
+
+def _batches(
+    accelerator: Accelerator, batch: Callable[[int], Any], config: LoopConfig, step: int
+) -> list[Any]:
+    """The batches of one step that belong to this process."""
+    each = config.accumulate
+    first = (step * accelerator.num_processes + accelerator.process_index) * each
+    return [batch(first + i) for i in range(each)]
+
+
+def _backward(
+    accelerator: Accelerator,
+    model: nn.Module,
+    batches: Sequence[Any],
+    loss: Loss,
+    weigh: Callable[[Any], float],
+) -> dict[str, float]:
+    """Add up the gradients of a step's batches; returns the weighted means of what was measured."""
+    weights = [weigh(batch) for batch in batches]
+    total = _sum(accelerator, sum(weights))
+    sums: dict[str, float] = {}
+    for i, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
+        with ExitStack() as stack:
+            if i + 1 < len(batches):
+                stack.enter_context(accelerator.no_sync(model))
+            with accelerator.autocast():
+                values = loss(model, _to(batch, accelerator.device))
+            # Gradients are averaged over processes, so that each counts by its share of the whole.
+            share = weight / total * accelerator.num_processes
+            accelerator.backward(values["loss"] * share if share != 1 else values["loss"])
+        for key, value in values.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach()) * weight
+    return {key: _sum(accelerator, value) / total for key, value in sums.items()}
+
+
+@torch.no_grad()
+def _validate(
+    accelerator: Accelerator,
+    model: nn.Module,
+    held_out: Sequence[Any],
+    loss: Loss,
+    weigh: Callable[[Any], float],
+) -> float:
+    """Weighted mean loss over held-out batches, shared out among the processes."""
+    training = model.training
+    model.eval()
+    value, total = 0.0, 0.0
+    for batch in held_out[accelerator.process_index :: accelerator.num_processes]:
+        with accelerator.autocast():
+            found = loss(model, _to(batch, accelerator.device))["loss"]
+        value += float(found) * weigh(batch)
+        total += weigh(batch)
+    model.train(training)
+    return _sum(accelerator, value) / _sum(accelerator, total)
+
+
+def _sum(accelerator: Accelerator, value: float) -> float:
+    """Over all processes."""
+    if accelerator.num_processes == 1:
+        return value
+    tensor = torch.tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(accelerator.reduce(tensor, "sum"))
+
+
+def _line(values: Mapping[str, float], state: RunState) -> dict[str, Any]:
+    line: dict[str, Any] = {k: round(v, 5) for k, v in values.items()}
+    return line | {
+        "step": state.step, "smoothed": round(state.smoothed, 5), "seconds": round(state.seconds, 1)
+    }  # fmt: skip
+
+
+def _sentence(name: str, values: Mapping[str, float], state: RunState, config: LoopConfig) -> str:
+    left = state.seconds / state.step * (config.steps - state.step) / 60
+    held = f", held-out loss {values['validation']:.4f}" if "validation" in values else ""
+    return (
+        f"{name}: step {state.step}/{config.steps}, loss {state.smoothed:.4f}{held}, "
+        f"about {left:.1f} min left"
+    )
+
+
+def _facts(state: RunState, trained: Sequence[nn.Parameter], processes: int) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "steps": state.step,
+        "seconds": round(state.seconds, 1),
+        "final_loss": round(state.smoothed, 4),
         "trainable_parameters": sum(p.numel() for p in trained),
     }
+    if state.best_step:
+        facts |= {"best_step": state.best_step, "validation_loss": round(state.best_loss, 4)}
+    return facts | ({"processes": processes} if processes > 1 else {})
 
 
 def prefer_eager_attention(model: Any) -> None:
@@ -177,7 +304,7 @@ def _optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimi
             {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
         ],
         lr=config.learning_rate,
-        betas=(0.9, 0.98),
+        betas=(0.9, config.beta2),
     )
     if not inner:
         return [adamw]
@@ -193,49 +320,6 @@ def _peak_groups(optimizers: list[Any], config: LoopConfig) -> list[dict[str, An
             group["lr"] = peak
             groups.append(group)
     return groups
-
-
-def _restore(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
-    """Put trained parameters and buffers back; frozen ones are not in a checkpoint."""
-    absent, unexpected = model.load_state_dict(saved, strict=False)
-    trained = {n for n, p in model.named_parameters() if p.requires_grad}
-    if unexpected or trained & set(absent):
-        raise BadRequest("The checkpoint belongs to another model.", code="other_run")
-
-
-def _claim(path: Path, resolved: dict[str, Any]) -> None:
-    """Write the resolved configuration, or check that a present one is the same."""
-    text = json.dumps(resolved, indent=2, sort_keys=True) + "\n"
-    if path.is_file() and path.read_text() != text:
-        raise BadRequest(
-            f"{path.parent} holds a run with another configuration.",
-            "Choose another directory, or remove this one to start again.",
-            code="other_run",
-        )
-    path.write_text(text)
-
-
-def _save(
-    path: Path, model: nn.Module, optimizers: list[Any], step: int, seconds: float, smoothed: float
-) -> None:
-    wanted = {n for n, p in model.named_parameters() if p.requires_grad}
-    wanted |= {n for n, _ in model.named_buffers()}
-    state = {
-        "model": {k: v for k, v in model.state_dict().items() if k in wanted},
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-        "step": step,
-        "seconds": seconds,
-        "smoothed": smoothed,
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
-
-
-def _log(accelerator: Accelerator, directory: Path, line: dict[str, Any]) -> None:
-    if accelerator.is_main_process:
-        with (directory / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
 
 
 def _to(batch: Any, device: torch.device) -> Any:
