@@ -1,4 +1,4 @@
-"""Reads the cases of CT-RATE, of INSPECT and of anybody's folder, where they lie.
+"""Reads the cases of CT-RATE, of INSPECT and of anybody's folder, and tables of labels.
 
 Nothing is copied or renamed. A row that cannot be used is dropped and counted; a scan that is not
 there is a failure of every system on that case only when the scan is needed.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rad3d.errors import BadRequest, UnknownName
@@ -60,7 +61,7 @@ def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
             continue
         patient, scan = "_".join(id_.split("_")[:2]), "_".join(id_.split("_")[:3])
         path = volumes / patient / scan / f"{id_}.nii.gz"
-        samples[id_] = Sample(id_, text, _labels(labels[id_]), scan=str(path))
+        samples[id_] = Sample(id_, text, _labels(labels[id_], id_), scan=str(path))
     return SampleSet(
         f"ct-rate-{split}", f"CT-RATE, {split}", tuple(samples.values()), split=split,
         licence="CC BY-NC-SA 4.0", dropped=tuple(dropped),
@@ -149,6 +150,64 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     return SampleSet(
         f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped)
     )
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """The 18 labels of scans, and whose scans they are.
+
+    Attributes:
+        labels: id -> 0 or 1 for each label, in published order.
+        patients: id -> patient; the scans of one patient belong together.
+    """
+
+    labels: Mapping[str, tuple[int, ...]]
+    patients: Mapping[str, str]
+
+
+def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
+    """A CSV or TSV of labels: CT-RATE's ``multi_abnormality_labels``, or one's own.
+
+    Args:
+        path: has the column ``VolumeName`` or ``id``, and one for each of the 18 labels, with 0 or
+            1. A suffix such as ``.nii.gz`` of a name does not count.
+        patient_column: says whose scan a row is; without it, see :func:`patient_of`.
+
+    Raises:
+        BadRequest: there is no such file, an id is there twice, or a label is neither 0 nor 1.
+        UnknownName: a column is missing.
+    """
+    if not path.is_file():
+        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
+    rows = _rows(path, (*LABELS, *filter(None, [patient_column])))
+    if not rows:
+        raise BadRequest(f"{path.name} has no rows.", "Check the file.", code="bad_labels")
+    column = next((name for name in ("VolumeName", "id") if name in rows[0]), "")
+    if not column:
+        raise UnknownName(f"column in {path.name}", "VolumeName or id", list(rows[0]))
+    labels: dict[str, tuple[int, ...]] = {}
+    patients: dict[str, str] = {}
+    for row in rows:
+        id_ = image_id(row[column].strip())
+        patient = row[patient_column].strip() if patient_column else patient_of(id_)
+        if not id_ or not patient or id_ in labels:
+            problem = "twice" if id_ in labels else "without an id or patient"
+            raise BadRequest(
+                f"{path.name} has {id_ or 'a row'} {problem}.",
+                "Give every scan one row.",
+                code="bad_labels",
+            )
+        labels[id_], patients[id_] = _labels(row, id_), patient
+    return LabelTable(labels, patients)
+
+
+def patient_of(id_: str) -> str:
+    """``train_1_a_2``, as CT-RATE names its volumes, is of ``train_1``; any other id stands alone.
+
+    CT-RATE's names are split, patient, scan and reconstruction.
+    """
+    named = re.fullmatch(r"((?:train|valid)_\d+)_[a-z]+_\d+", id_)
+    return named[1] if named else id_
 
 
 def _table(root: Path, name: str) -> Path:
@@ -240,13 +299,19 @@ def _problem(id_: str, text: str, seen: Mapping[str, Sample]) -> str:
     return "" if text else "without a reference"
 
 
-def _labels(row: Row) -> tuple[int, ...]:
+def _labels(row: Row, id_: str) -> tuple[int, ...]:
+    for label in LABELS:
+        if _number(row[label]) not in (0.0, 1.0):
+            raise BadRequest(
+                f"{label} of {id_} is {row[label]!r}, neither 0 nor 1.",
+                "Correct the table of labels.",
+                code="bad_labels",
+            )
+    return tuple(int(_number(row[label])) for label in LABELS)
+
+
+def _number(text: str) -> float:
     try:
-        values = tuple(int(float(row[label])) for label in LABELS)
+        return float(text)
     except ValueError:
-        values = (-1,)
-    if not set(values) <= {0, 1}:
-        raise BadRequest(
-            "A label of the table is neither 0 nor 1.", "Restore the file.", code="bad_labels"
-        )
-    return values
+        return float("nan")
