@@ -7,7 +7,7 @@ the error is the mean gap between what is stated and what is true, weighted by t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,9 @@ from rad3d.eval.resampling import Estimate, interval
 from rad3d.labels import LABELS, N_LABELS
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+Rows = npt.NDArray[np.intp]
+"""Which cases, with repeats."""
 
 BINS = 10
 MACRO = ("auroc", "average_precision", "f1", "brier", "calibration_error")
@@ -116,6 +119,7 @@ def classifier_card(
     threshold_split: str,
     draws: int = 1000,
     seed: int = 0,
+    patients: Sequence[str] = (),
 ) -> ClassifierCard:
     """Score a classifier.
 
@@ -128,14 +132,14 @@ def classifier_card(
         threshold_split: which one.
         draws: bootstrap draws over cases.
         seed: of the draws.
+        patients: of the cases, where some have several; then patients are drawn, with their cases.
     """
     if truth.shape != probabilities.shape or truth.ndim != 2 or truth.shape[1] != N_LABELS:
         raise BadRequest(
             f"Labels {truth.shape} and probabilities {probabilities.shape} do not fit together.",
             code="bad_shape",
         )
-    rng = np.random.default_rng(seed)
-    rows = [np.arange(len(truth)), *(rng.integers(0, len(truth), (draws, len(truth))))]
+    rows = [np.arange(len(truth)), *_drawn(len(truth), patients, draws, seed)]
     said = (probabilities >= thresholds).astype(np.int64)
     figures = {
         "auroc": _each(rows, lambda r, j: auroc(truth[r, j], probabilities[r, j])),
@@ -165,7 +169,7 @@ def classifier_card(
             for j, label in enumerate(LABELS)
         },
         macro={key: _interval_of(whole[key], n) for key in MACRO},
-        bins=_curve(truth, probabilities, draws, seed),
+        bins=_curve(truth, probabilities, rows[1:]),
         threshold_split=threshold_split,
         settings={"draws": draws, "seed": seed, "bins": BINS},
     )
@@ -191,32 +195,43 @@ def calibration_error(truth: IntArray, probabilities: FloatArray, bins: int = BI
     return float(sum(abs(p[g].mean() - y[g].mean()) * len(g) for g in groups if len(g)) / len(p))
 
 
-def _curve(truth: IntArray, probabilities: FloatArray, draws: int, seed: int) -> tuple[Bin, ...]:
+def _drawn(n: int, patients: Sequence[str], draws: int, seed: int) -> list[Rows]:
+    """The cases of each bootstrap draw; of n single cases, or of patients with all of theirs."""
+    rng = np.random.default_rng(seed)
+    if not patients:
+        return list(rng.integers(0, n, (draws, n)))
+    names, of_case = np.unique(np.array(patients), return_inverse=True)
+    groups = np.split(np.argsort(of_case, kind="stable"), np.cumsum(np.bincount(of_case))[:-1])
+    return [
+        np.concatenate([groups[g] for g in rng.integers(0, len(names), len(names))])
+        for _ in range(draws)
+    ]
+
+
+def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tuple[Bin, ...]:
     """The bins of the calibration curve; cases are resampled, as their labels belong together."""
     p, y = probabilities.ravel(), truth.ravel()
     edges = np.unique(np.quantile(p, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, probabilities, side="right")
-    n, k = len(truth), len(edges) + 1
+    k = len(edges) + 1
     inside = np.stack([(place == b).sum(axis=1) for b in range(k)], axis=1)
     hits = np.stack([((place == b) & (truth == 1)).sum(axis=1) for b in range(k)], axis=1)
-    rng = np.random.default_rng([seed, 2])
-    picks = rng.integers(0, n, (draws, n))
+    drawn_inside = np.array([inside[r].sum(axis=0) for r in rows]).reshape(-1, k)
+    drawn_hits = np.array([hits[r].sum(axis=0) for r in rows]).reshape(-1, k)
     found = []
     for b in range(k):
         members = place.ravel() == b
         if not members.any():
             continue
-        drawn_n, drawn_hits = inside[picks, b].sum(axis=1), hits[picks, b].sum(axis=1)
-        shares = np.where(drawn_n > 0, drawn_hits / np.maximum(drawn_n, 1), np.nan)
+        counts, found_in = drawn_inside[:, b], drawn_hits[:, b]
+        shares = np.where(counts > 0, found_in / np.maximum(counts, 1), np.nan)
         low, high = interval(shares)
         share = Estimate(float(y[members].mean()), low, high, int(members.sum()))
         found.append(Bin(float(p[members].mean()), share))
     return tuple(found)
 
 
-def _each(
-    rows: list[npt.NDArray[np.intp]], figure: Callable[[npt.NDArray[np.intp], int], float]
-) -> npt.NDArray[np.float64]:
+def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> npt.NDArray[np.float64]:
     """(1 + draws, 18) figures: of all cases, then of each draw."""
     return np.array([[figure(r, j) for j in range(N_LABELS)] for r in rows])
 
