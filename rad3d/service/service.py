@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -89,6 +90,19 @@ class Service:
             self._store.encoder(config.encoder or SHIPPED_ENCODER)
         except Rad3dError as error:
             _LOG.info("Not loaded ahead: %s", error)
+
+    def probe(self) -> None:
+        """Try the default variant's encoder, so that the first visitor is told of its troubles."""
+        with contextlib.suppress(Rad3dError):
+            self._store.encoder(self._encoder_of(None))
+
+    @property
+    def troubles(self) -> tuple[Rad3dError, ...]:
+        """Why encoders whose files are here could not be loaded when that was last tried.
+
+        Scans can be looked at and predictions files scored all the same.
+        """
+        return tuple(self._store.failures.values())
 
     def new_session(self) -> str:
         """A token that cannot be guessed; it ends after ``session_minutes`` without use."""

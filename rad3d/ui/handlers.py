@@ -102,9 +102,10 @@ class Handlers:
 
     # -- scans -----------------------------------------------------------------------------
 
-    def start(self, request: gr.Request) -> dict[str, Any]:
-        """A new tab: an empty viewer that knows its key."""
-        return self._viewer(self._sessions.token(request), opened=True)
+    def start(self, request: gr.Request) -> tuple[dict[str, Any], str]:
+        """A new tab: an empty viewer that knows its key, and what does not work here."""
+        troubles = render.troubles(self._service.troubles)
+        return self._viewer(self._sessions.token(request), opened=True), troubles
 
     def open_upload(self, file: FileData | None, request: gr.Request) -> tuple[Any, ...]:
         """Read an uploaded file; a refused one leaves everything as it was."""

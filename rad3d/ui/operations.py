@@ -129,8 +129,10 @@ class Operations:
         found = []
         if self._service is None or self._service.running.stopping:
             found.append("stopping")
-        elif not any(status.ready for status in self._service.variants()):
-            found.append("no_model")
+        else:
+            found += sorted({error.code for error in self._service.troubles})
+            if not any(status.ready for status in self._service.variants()):
+                found.append("no_model")
         if not os.access(self._uploads, os.W_OK):
             found.append("uploads_unwritable")
         elif shutil.disk_usage(self._uploads).free < LEAST_FREE_BYTES:

@@ -10,6 +10,7 @@ from rad3d.service.evaluation import Evaluations
 from rad3d.service.turns import Turns
 from rad3d.ui.about_tab import about_tab
 from rad3d.ui.api import add_endpoints
+from rad3d.ui.components import markup
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_tab import evaluation_tab
 from rad3d.ui.handlers import Handlers
@@ -65,6 +66,7 @@ def build_ui(
         fill_width=True,
     ) as demo:
         gr.HTML(_HEADER, js_on_load=_HEADER_SCRIPT, apply_default_css=False, elem_id="header")
+        troubles = markup("", "troubles")
         with gr.Tabs() as tabs:
             with gr.Tab("Report", id="report"):
                 report = report_tab(service, settings, handlers)
@@ -74,7 +76,11 @@ def build_ui(
                 about_tab(service)
         add_endpoints(service, sessions, turns, settings.default_variant)
         demo.load(
-            handlers.start, None, report.viewer, show_progress="hidden", api_visibility="private"
+            handlers.start,
+            None,
+            [report.viewer, troubles],
+            show_progress="hidden",
+            api_visibility="private",
         )
         demo.unload(handlers.end)
     # Reports wait in Turns, which tells them how long; this bound is for everything else.

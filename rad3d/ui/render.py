@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from rad3d.errors import Rad3dError
 from rad3d.text.sections import split_report
 from rad3d.types import Diagnosis, Note, Novelty, Report, Volume
 
@@ -29,6 +30,13 @@ def notice(text: str, level: str = "error") -> str:
         return ""
     role = "alert" if level == "error" else "status"
     return f'<div class="r3-notice {level}" role="{role}">{escape(text)}</div>'
+
+
+def troubles(errors: Iterable[Rad3dError]) -> str:
+    """What keeps this server from writing reports, for every visitor to see; empty for nothing."""
+    found = " ".join(dict.fromkeys(str(error) for error in errors))
+    goes_on = "Scans can be looked at, and predictions files evaluated, all the same."
+    return notice(f"{found} {goes_on}") if found else ""
 
 
 def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:

@@ -104,6 +104,7 @@ def serve(settings: Settings) -> None:
     service = Service(settings, watch=operations, lender=lender)
     turns = Turns(MODEL_PLACES, settings.queue_size)
     operations.attach(service, turns, work.uploads)
+    service.probe()
     demo = build_ui(service, settings, turns=turns)
     if lender:
         service.warm_up()  # ZeroGPU takes over what stands on the GPU when the app is launched

@@ -98,6 +98,7 @@ class FakeService:
         self._volumes: dict[str, Volume | None] = {}
         self.reached_by_others = False
         self.troubles = ()
+        self.troubles = ()
         self._reports: dict[str, Report] = {}
         self._pause = seconds_per_word
         self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
