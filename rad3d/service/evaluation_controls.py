@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rad3d.errors import BadRequest
 from rad3d.eval.samples import PredictionSet
 from rad3d.labels import LABEL_INDEX, LABELS
 from rad3d.model.engine import Condition
@@ -172,9 +173,14 @@ def conditions(
     if control == "image-zero" and blank is not None:
         return [Condition(*blank)] * len(features.ids)
     if control == "logits-only" and bank is not None:
+        if features.logits is None:
+            raise BadRequest(
+                "These features have no logits: the encoder has no head for the 18 labels.",
+                "Leave out logits-only.",
+                code="no_head",
+            )
         return [Condition(bank.mean, logits) for logits in features.logits]
-    pairs = zip(features.embedding, features.logits, strict=True)
-    return [Condition(embedding, logits) for embedding, logits in pairs]
+    return [Condition(*row) for row in features.rows.values()]
 
 
 def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:

@@ -20,6 +20,7 @@ from rad3d.model.features import (
     EncoderIdentity,
     FeatureTable,
     Row,
+    encode,
     encoder_identity,
     gathered,
     read_features,
@@ -104,16 +105,13 @@ class FeatureSource:
         return gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
 
     def _encode(self, sample: Sample, encoder_id: str) -> Row:
-        features = self._engine.features(self._open(sample), encoder_id)
-        return features.pooled, self._engine.diagnose(features).logits
+        return encode(self._engine, self._open(sample), encoder_id)
 
     def blank(self, encoder_id: str) -> Row:
         """Embedding and logits of a scan that holds nothing but air, made as of any other scan."""
         air = np.full((64, 64, 64), -1000, dtype=np.int16)
-        features = self._engine.features(
-            Volume.from_array(air, np.diag([5.0, 5.0, 5.0, 1.0])), encoder_id
-        )
-        return features.pooled, self._engine.diagnose(features).logits
+        empty = Volume.from_array(air, np.diag([5.0, 5.0, 5.0, 1.0]))
+        return encode(self._engine, empty, encoder_id)
 
     def _known(
         self, set_id: str, samples: Sequence[Sample], encoder_id: str
@@ -127,8 +125,7 @@ class FeatureSource:
             self._path(set_id, samples, encoder_id),
         ):
             if found := read_features(path, identity):
-                pairs = zip(found.embedding, found.logits, strict=True)
-                rows |= dict(zip(found.ids, pairs, strict=True))
+                rows |= found.rows
                 failures |= found.failures
         return rows, failures
 
