@@ -177,19 +177,24 @@ class Service:
         found = self._sessions.find(session)
         return found.volume if found else None
 
-    def model_view(self, session: str) -> Volume:
-        """What the encoder sees, as a volume in HU; its notes say what was done to the scan.
+    def model_view(self, session: str, encoder_id: str = "") -> Volume:
+        """What an encoder sees, as a volume in HU; its notes say what was done to the scan.
 
-        The encoder is the one that the last report on the scan was written with; before any
-        report, the default variant's.
+        Args:
+            session: token.
+            encoder_id: whose grid; empty is that of the last report on the scan, and before any
+                report the default variant's.
 
         Raises:
             BadRequest: there is no open scan, or the session has ended.
+            UnknownName: there is no such encoder.
             MissingWeights: the encoder, whose grid it is, is not here.
         """
         volume = self._sessions.begin(session)
         try:
-            grid = self.engine.grid(volume, self._encoder_of(self.last_report(session)))
+            grid = self.engine.grid(
+                volume, encoder_id or self._encoder_of(self.last_report(session))
+            )
             return self.engine.cache.get(
                 (volume.sha256, "view", grid.spec.id),
                 lambda: grid.to_volume(),

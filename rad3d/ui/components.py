@@ -7,7 +7,7 @@ tree for every subclass.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -49,15 +49,20 @@ def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None)
 
 
-def volume_viewer() -> gr.HTML:
-    """Three synced planes of the session's volume.
+def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
+    """Three synced planes of the session's volume, or of what an encoder sees of it.
 
     Value (output only): the dict of ``rad3d.ui.handlers.Handlers.start``.
+
+    Args:
+        encoder: ``id`` and ``name`` of the one whose view is offered; changed by an update of the
+            property of this name.
     """
     return gr.HTML(
         html_template='<div class="r3-viewer"></div>',
         js_on_load=module_script("viewer.js", "props, watch, root"),
         presets=[asdict(window) for window in WINDOWS],
+        encoder=dict(encoder),
         apply_default_css=False,
         elem_id="viewer",
     )

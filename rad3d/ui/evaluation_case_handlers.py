@@ -163,10 +163,6 @@ class CaseHandlers:
 
         return handle
 
-    def describe(self, request: gr.Request) -> str:
-        """What was read from the opened scan and done to it."""
-        return self._report.describe(request)
-
     def _shown_or_notice(
         self, run_id: str, other_id: str, request: gr.Request, *choice: str
     ) -> tuple[Any, ...]:

@@ -23,6 +23,7 @@ from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
 from rad3d.service.crosscheck import cross_check
 from rad3d.service.export import report_json, report_text
 from rad3d.types import (
+    Diagnosis,
     DiagnosisEvent,
     DoneEvent,
     Event,
@@ -34,7 +35,7 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
-from rad3d.ui import render, uploads
+from rad3d.ui import choices, render, uploads
 from rad3d.ui.chart import diagnosis_chart
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.views import NO_RUN, RunView, ScanView
@@ -98,7 +99,6 @@ class Handlers:
         self._turns = turns
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.samples()}
-        self._trained_on = ENCODERS[SHIPPED_ENCODER].trained_on
 
     # -- scans -----------------------------------------------------------------------------
 
@@ -143,14 +143,18 @@ class Handlers:
         )
         return (*view.outputs(), *NO_RUN.outputs())
 
-    def describe(self, request: gr.Request) -> str:
-        """What was read, and what the model grid does to it; also warms the grid for the report."""
+    def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> str:
+        """What was read, and what the grid of the chosen variant's encoder does to it.
+
+        Also warms the grid for the report.
+        """
         token = self._sessions.token(request)
         volume = self._service.volume(token)
         if volume is None:
             return ""
         try:
-            done = self._service.model_view(token).notes
+            encoder = choices.encoder_of(self._service.variants(), llm, mode)
+            done = self._service.model_view(token, encoder.id).notes
         except Rad3dError as error:
             done = (Note("warning", error.code, str(error)),)
         return render.scan_notes(volume, done)
@@ -259,7 +263,9 @@ class Handlers:
         if isinstance(event, DiagnosisEvent):
             return RunView(
                 report=_panel(render.report_panel("", "waiting for the first word", writing=True)),
-                verdicts=render.verdicts(event.novelty, self._trained_on, notes=event.notes),
+                verdicts=render.verdicts(
+                    event.novelty, _trained_on(event.diagnosis), notes=event.notes
+                ),
                 chart=gr.update(value=diagnosis_chart(event.diagnosis), visible=True),
                 table=render.diagnosis_table(event.diagnosis),
             )
@@ -276,7 +282,7 @@ class Handlers:
             progress="",
             report=_panel(html, report_text(report), report_json(report), _file_name(report)),
             verdicts=render.verdicts(
-                report.novelty, self._trained_on, found, report.notes, checked=True
+                report.novelty, _trained_on(report.diagnosis), found, report.notes, checked=True
             ),
             chart=gr.update(
                 value=diagnosis_chart(report.diagnosis, {item.label for item in found}),
@@ -313,6 +319,11 @@ class Handlers:
 
 def _panel(html: str, text: str = "", data: str = "", name: str = "report") -> dict[str, str]:
     return {"html": html, "text": text, "json": data, "name": name}
+
+
+def _trained_on(diagnosis: Diagnosis) -> str:
+    """What the encoder behind a diagnosis learned from."""
+    return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
 
 
 def _file_name(report: Report) -> str:

@@ -14,6 +14,7 @@ from rad3d.ui.handlers import OPTION_NAMES, Handlers
 from rad3d.ui.views import NO_RUN
 
 if TYPE_CHECKING:
+    from rad3d.registry import EncoderRow
     from rad3d.service.service import Service
     from rad3d.settings import Settings
 
@@ -48,6 +49,11 @@ class Choice:
     generate: gr.Button
     cancel: gr.Button
 
+    @property
+    def variant(self) -> list[Any]:
+        """What names the chosen variant."""
+        return [self.llm, self.mode]
+
 
 @dataclass(frozen=True)
 class ReportColumn:
@@ -71,11 +77,12 @@ class ReportTab:
 
     Attributes:
         viewer: a new browser tab has to tell it its key.
-        notes: what :meth:`Handlers.describe` writes to.
+        chosen, notes: what :meth:`Handlers.describe` takes and writes to.
         opened: what opening a scan writes to.
     """
 
     viewer: gr.HTML
+    chosen: list[Any]
     notes: gr.HTML
     opened: list[Any]
 
@@ -89,13 +96,15 @@ def report_tab(service: Service, settings: Settings, handlers: Handlers) -> Repo
             choice = _choice(service, settings)
             run = _report_column()
     opened = _connect(service, handlers, scan, choice, run)
-    return ReportTab(scan.viewer, scan.notes, opened)
+    return ReportTab(scan.viewer, choice.variant, scan.notes, opened)
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
     source = scan_source(service.samples(), settings)
     notice = markup("", "notice")
-    viewer = volume_viewer()
+    statuses = service.variants()
+    chosen = choices.first_choice(statuses, settings.default_variant)
+    viewer = volume_viewer(_shown_encoder(choices.encoder_of(statuses, *chosen)))
     notes = markup("", "notes")
     truth = markup("", "truth")
     with gr.Row(elem_classes="r3-run"):
@@ -201,14 +210,14 @@ def _connect(
     opened = [*scan.outputs, *run_outputs]
     reading: dict[str, Any] = {**quiet, "concurrency_id": "reading", "concurrency_limit": 2}
     scan.source.upload(handlers.open_upload, scan.source, opened, **reading).then(
-        handlers.describe, None, scan.notes, **reading
+        handlers.describe, choice.variant, scan.notes, **reading
     )
     scan.source.select(handlers.pick_sample, None, opened, **reading).then(
-        handlers.describe, None, scan.notes, **reading
+        handlers.describe, choice.variant, scan.notes, **reading
     )
     choice.generate.click(handlers.begin, None, run_outputs, queue=False, **quiet).then(
         handlers.generate,
-        [choice.llm, choice.mode, *choice.options],
+        [*choice.variant, *choice.options],
         run_outputs,
         concurrency_id="report",
         concurrency_limit=None,  # Turns has the limit
@@ -216,21 +225,34 @@ def _connect(
     )
     choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **quiet)
     scan.delete.click(handlers.forget, None, opened, queue=False, **quiet)
-    _connect_pickers(service, choice, quiet)
+    for chosen in _connect_pickers(service, choice, scan.viewer, quiet):
+        chosen.then(handlers.describe, choice.variant, scan.notes, **reading)
     return opened
 
 
-def _connect_pickers(service: Service, choice: Choice, quiet: dict[str, Any]) -> None:
-    def llm_chosen(llm: str, mode: str | None) -> tuple[Any, str]:
+def _connect_pickers(
+    service: Service, choice: Choice, viewer: gr.HTML, quiet: dict[str, Any]
+) -> list[Any]:
+    """Connect the two pickers; returns the events after which another encoder may be chosen."""
+
+    def llm_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
         statuses = service.variants()
         modes = choices.mode_choices(statuses, llm)
         ids = [mode_id for _, mode_id in modes]
         kept = mode if mode in ids else (ids[-1] if ids else None)
-        return gr.update(choices=modes, value=kept), choices.guidance(statuses, llm, kept)
+        return gr.update(choices=modes, value=kept), *mode_chosen(llm, kept)
 
-    def mode_chosen(llm: str, mode: str | None) -> str:
-        return choices.guidance(service.variants(), llm, mode)
+    def mode_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
+        statuses = service.variants()
+        encoder = _shown_encoder(choices.encoder_of(statuses, llm, mode))
+        return choices.guidance(statuses, llm, mode), gr.update(encoder=encoder)
 
-    pair = [choice.llm, choice.mode]
-    choice.llm.input(llm_chosen, pair, [choice.mode, choice.guidance], queue=False, **quiet)
-    choice.mode.input(mode_chosen, pair, choice.guidance, queue=False, **quiet)
+    changed = [choice.guidance, viewer]
+    return [
+        choice.llm.input(llm_chosen, choice.variant, [choice.mode, *changed], queue=False, **quiet),
+        choice.mode.input(mode_chosen, choice.variant, changed, queue=False, **quiet),
+    ]
+
+
+def _shown_encoder(encoder: EncoderRow) -> dict[str, str]:
+    return {"id": encoder.id, "name": encoder.name}

@@ -89,7 +89,9 @@ def _requested(service: Service, request: Request) -> Volume:
     volume = service.volume(key) if key else None
     if volume is None:
         raise BadRequest("There is no open scan.", "Open it again.", code="no_volume")
-    return service.model_view(key) if view == "model" else volume
+    if view == "model":
+        return service.model_view(key, request.query_params.get("encoder", ""))
+    return volume
 
 
 def _volume(volume: Volume, _request: Request) -> Response:

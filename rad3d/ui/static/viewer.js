@@ -38,17 +38,20 @@ const MARKUP = `
     <output class="r3-hu" aria-label="Value at the cursor"></output>
     <output class="r3-mm" aria-label="Position"></output>
   </div>
+  <p class="r3-grid" role="status" hidden></p>
 </div>`;
 
 export class Viewer {
   /**
    * @param {HTMLElement} element filled with the viewer
-   * @param {{presets: {name: string, level: number, width: number}[], root: URL}} options
+   * @param {{presets: {name: string, level: number, width: number}[], root: URL,
+   *   encoder: {id: string, name: string}}} options encoder: whose view of the scan is offered
    */
-  constructor(element, { presets, root }) {
+  constructor(element, { presets, root, encoder }) {
     this.element = element;
     this.presets = presets;
     this.root = root;
+    this.encoder = encoder;
     this.loader = new VolumeLoader();
     this.sources = { scan: null, model: null };
     this.view = "scan";
@@ -127,6 +130,16 @@ export class Viewer {
     else this.redraw();
   }
 
+  /** A variant of another encoder was chosen, which sees another grid. */
+  async setEncoder(encoder) {
+    if (encoder.id === this.encoder.id) return;
+    this.encoder = encoder;
+    const { preview } = this;
+    if (preview) preview.kept = { ...preview.kept, sources: { ...preview.kept.sources, model: null }, view: "scan" };
+    if (this.view === "model" && !preview) await this.#load("model"); // stays in view meanwhile
+    else this.sources.model = null;
+  }
+
   #matches(source, { shape, spacing_mm: spacing }) {
     const close = (a, b) => Math.abs(a - b) <= 0.01 * Math.max(Math.abs(b), 1e-6);
     return source.dims.every((n, i) => n === shape[i] && close(source.spacing[i], spacing[i]));
@@ -147,10 +160,11 @@ export class Viewer {
 
   async #load(view) {
     const { id, key } = this.state;
-    const current = () => this.state.id === id;
+    const { encoder } = this;
+    const current = () => this.state.id === id && (view === "scan" || this.encoder === encoder);
     this.#busy(view === "scan" ? "Loading the scan" : "Preparing what the model sees");
     try {
-      const url = new URL(`rad3d/volume?view=${view}`, this.root).href;
+      const url = new URL(`rad3d/volume?${this.#query(view)}`, this.root).href;
       const source = await this.loader.open({ url, headers: { "X-Rad3d-Key": key } });
       if (!current()) return;
       this.#show(view, source);
@@ -161,11 +175,16 @@ export class Viewer {
     if (current()) this.#busy("");
   }
 
+  #query(view, more = {}) {
+    const encoder = view === "model" ? { encoder: this.encoder.id } : {};
+    return new URLSearchParams({ view, ...encoder, ...more });
+  }
+
   async #fallBack(view, error) {
     try {
-      const geometry = await (await this.#ask(`rad3d/geometry?view=${view}`)).json();
+      const geometry = await (await this.#ask(`rad3d/geometry?${this.#query(view)}`)).json();
       const slice = async ({ plane, index, level, width }) => {
-        const query = new URLSearchParams({ view, plane, index, level, width });
+        const query = this.#query(view, { plane, index, level, width });
         return (await this.#ask(`rad3d/slice?${query}`)).blob();
       };
       const source = new ServerSource(
@@ -175,7 +194,9 @@ export class Viewer {
       this.#show(view, source);
     } catch (problem) {
       this.#note(problem.message, true);
+      this.sources.model = null;
       this.#setView("scan");
+      this.redraw();
     }
   }
 
@@ -303,6 +324,15 @@ export class Viewer {
       button.setAttribute("aria-pressed", String(button.dataset.view === view)));
   }
 
+  /** Whose grid is shown, and how fine it is; nothing while the scan itself is. */
+  #caption() {
+    const line = this.#find(".r3-grid");
+    line.hidden = this.view !== "model" || !this.source;
+    if (line.hidden) return;
+    const size = this.source.spacing.map((mm) => Number(mm.toFixed(2))).join(" × ");
+    line.textContent = `As ${this.encoder.name} gets it: ${this.source.dims.join(" × ")} voxels of ${size} mm`;
+  }
+
   /** The voxel under the mouse, or null. */
   hover(voxel) {
     this.hovered = voxel;
@@ -319,6 +349,7 @@ export class Viewer {
       this.panes.forEach((pane) => pane.draw());
       this.#find(".r3-empty").hidden = Boolean(this.source) || !this.#find(".r3-busy").hidden;
       this.#controls();
+      this.#caption();
       this.#readout();
     });
   }
@@ -370,7 +401,7 @@ export class Viewer {
 /** Starts the viewer inside its component; other scripts find it as element.viewer. */
 export function mount(element, props, watch, root) {
   const host = element.querySelector(".r3-viewer");
-  const viewer = new Viewer(host, { presets: props.presets, root });
+  const viewer = new Viewer(host, { presets: props.presets, root, encoder: props.encoder });
   host.viewer = viewer;
   let serial = -1;
   const follow = () => {
@@ -380,5 +411,6 @@ export function mount(element, props, watch, root) {
     viewer.update(state);
   };
   watch("value", follow);
+  watch("encoder", () => viewer.setEncoder(props.encoder));
   follow();
 }
