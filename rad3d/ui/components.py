@@ -12,9 +12,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import gradio as gr
-from gradio.data_classes import FileData
+from gradio.data_classes import ListFiles
 
 from rad3d.settings import Settings
+from rad3d.ui import uploads
 from rad3d.ui.windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -71,7 +72,8 @@ def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
 def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
     """Upload and sample gallery.
 
-    Value (input only): the uploaded file. Events: ``upload``; ``select`` with the sample's ``id``.
+    Value (input only): the uploaded scan, and behind it CT-RATE's metadata table if there is one.
+    Events: ``upload``; ``select`` with the sample's ``id``.
     """
     cards = [
         {"id": card.id, "title": card.title, "description": card.description} for card in samples
@@ -81,12 +83,13 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
         js_on_load=module_script("source.js", "props, trigger, root"),
         samples=cards,
         max_mb=settings.max_upload_mb,
+        table_mb=uploads.MOST_TABLE_MB,
         apply_default_css=False,
         elem_id="source",
     )
     # Without a data model the value is whatever a browser sends, /etc/passwd included; with this
     # one Gradio refuses every path that is not an upload of its own (tests/test_app_client.py).
-    source.data_model = FileData
+    source.data_model = ListFiles
     return source
 
 

@@ -293,4 +293,4 @@ def _connect_cases(
         [pickers.run, pickers.other, cases.system, cases.sample_set, cases.chosen],
         [tabs, cases.notice, *report.opened],
         **reading,
-    ).then(handlers.describe, report.chosen, report.notes, **reading).then(None, js=_TO_TOP)
+    ).then(report.describe, report.chosen, report.notes, **reading).then(None, js=_TO_TOP)

@@ -5,20 +5,20 @@ The only broad ``except`` of the project is here, at the edge to the person.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
-from gradio.data_classes import FileData
+from gradio.data_classes import ListFiles
 
-from rad3d.errors import NO_ROOM, Cancelled, Rad3dError
+from rad3d.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
 from rad3d.service.crosscheck import cross_check
 from rad3d.service.export import report_json, report_text
@@ -40,6 +40,7 @@ from rad3d.ui.chart import diagnosis_chart
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.views import NO_RUN, RunView, ScanView
 from rad3d.ui.waiting import in_turn
+from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -107,14 +108,25 @@ class Handlers:
         troubles = render.troubles(self._service.troubles)
         return self._viewer(self._sessions.token(request), opened=True), troubles
 
-    def open_upload(self, file: FileData | None, request: gr.Request) -> tuple[Any, ...]:
-        """Read an uploaded file; a refused one leaves everything as it was."""
-        if file is None:
+    def open_upload(self, files: ListFiles | None, request: gr.Request) -> tuple[Any, ...]:
+        """Read an uploaded scan; a refused one leaves everything as it was.
+
+        Args:
+            files: the scan, and CT-RATE's metadata table where the person gave one. Both are
+                deleted when this returns.
+            request: of the tab.
+        """
+        given = files.root if files else []
+        if not given:
             return self._refused(self._sessions.token(request), "No file arrived. Choose it again.")
-        name = Path(file.orig_name or "scan").name
+        name, *shown = [Path(file.orig_name or "scan").name for file in given]
         try:
-            with uploads.taken(file.path) as path:
-                return self.open(request, lambda token: self._service.open_path(token, path, name))
+            with contextlib.ExitStack() as stack:
+                path, *tables = [stack.enter_context(uploads.taken(file.path)) for file in given]
+                row = _metadata(tables[0], shown[0], name) if tables else None
+                return self.open(
+                    request, lambda token: self._service.open_path(token, path, name, row)
+                )
         except Rad3dError as error:
             return self._refused(self._sessions.token(request), str(error))
 
@@ -230,7 +242,7 @@ class Handlers:
                 self._turns, stop, lambda: self._service.generate(token, variant, options, stop)
             )
             shown = 0.0
-            async with aclosing(events):  # type: ignore[type-var]
+            async with contextlib.aclosing(events):  # type: ignore[type-var]
                 async for event in events:
                     if not self._is_open(token, volume):
                         return  # another scan: this report would stand beside the wrong one
@@ -319,6 +331,17 @@ class Handlers:
 
 def _panel(html: str, text: str = "", data: str = "", name: str = "report") -> dict[str, str]:
     return {"html": html, "text": text, "json": data, "name": name}
+
+
+def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
+    """The row of a scan in CT-RATE's table; nothing else of the table is kept."""
+    if path.stat().st_size > uploads.MOST_TABLE_MB * 2**20:
+        raise BadRequest(
+            f"The metadata table is larger than the {uploads.MOST_TABLE_MB} MB allowed here.",
+            "Give one with the rows of your scans.",
+            code="too_large",
+        )
+    return MetadataTable(path, shown, only=scan).row(scan)
 
 
 def _trained_on(diagnosis: Diagnosis) -> str:

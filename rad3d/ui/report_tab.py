@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from rad3d.registry import EncoderRow
     from rad3d.service.service import Service
     from rad3d.settings import Settings
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_READING: dict[str, Any] = {**_QUIET, "concurrency_id": "reading", "concurrency_limit": 2}
 
 STRATEGIES = (("Greedy", "greedy"), ("Sampling", "sample"), ("Beam search", "beam"))
 
@@ -77,26 +81,39 @@ class ReportTab:
 
     Attributes:
         viewer: a new browser tab has to tell it its key.
-        chosen, notes: what :meth:`Handlers.describe` takes and writes to.
+        describe: :meth:`Handlers.describe`.
+        chosen, notes: what it takes and writes to.
         opened: what opening a scan writes to.
     """
 
     viewer: gr.HTML
+    describe: Callable[..., str]
     chosen: list[Any]
     notes: gr.HTML
     opened: list[Any]
 
 
-def report_tab(service: Service, settings: Settings, handlers: Handlers) -> ReportTab:
-    """Lay the tab out and connect it."""
+def report_tab(
+    service: Service, settings: Settings, handlers: Handlers, look: choices.Look
+) -> ReportTab:
+    """Lay the tab out and connect it.
+
+    Args:
+        service: scans and reports.
+        settings: limits and places.
+        handlers: what the components call.
+        look: what was measured of a variant.
+    """
     with gr.Row(elem_classes="r3-columns"):
         with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
             scan = _scan_column(service, settings)
         with gr.Column(scale=13, min_width=320, elem_classes="r3-right"):
-            choice = _choice(service, settings)
+            choice = _choice(service, settings, look)
             run = _report_column()
-    opened = _connect(service, handlers, scan, choice, run)
-    return ReportTab(scan.viewer, choice.variant, scan.notes, opened)
+    opened = _connect(handlers, scan, choice, run)
+    for chosen in _connect_pickers(service, look, choice, scan.viewer):
+        chosen.then(handlers.describe, choice.variant, scan.notes, **_READING)
+    return ReportTab(scan.viewer, handlers.describe, choice.variant, scan.notes, opened)
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
@@ -118,7 +135,7 @@ def _scan_column(service: Service, settings: Settings) -> ScanColumn:
     return ScanColumn(source, notice, viewer, notes, truth, delete)
 
 
-def _choice(service: Service, settings: Settings) -> Choice:
+def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
     statuses = service.variants()
     llm_id, mode_id = choices.first_choice(statuses, settings.default_variant)
     with gr.Column(elem_classes="r3-card r3-choice"):
@@ -134,7 +151,7 @@ def _choice(service: Service, settings: Settings) -> Choice:
             label="Adaptation mode",
             elem_id="mode",
         )
-        guidance = markup(choices.guidance(statuses, llm_id, mode_id), "guidance")
+        guidance = markup(choices.guidance(statuses, llm_id, mode_id, look), "guidance")
         needs = choices.not_ready(statuses)
         if needs:
             with gr.Accordion("Other models, and what they need", open=False):
@@ -201,37 +218,31 @@ def _report_column() -> ReportColumn:
     return ReportColumn(progress, report, verdicts, chart, table)
 
 
-def _connect(
-    service: Service, handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn
-) -> list[Any]:
+def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn) -> list[Any]:
     """Connect the events; returns what opening a scan writes to."""
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     run_outputs = [*run.outputs, scan.notice, choice.generate, choice.cancel]
     opened = [*scan.outputs, *run_outputs]
-    reading: dict[str, Any] = {**quiet, "concurrency_id": "reading", "concurrency_limit": 2}
-    scan.source.upload(handlers.open_upload, scan.source, opened, **reading).then(
-        handlers.describe, choice.variant, scan.notes, **reading
+    scan.source.upload(handlers.open_upload, scan.source, opened, **_READING).then(
+        handlers.describe, choice.variant, scan.notes, **_READING
     )
-    scan.source.select(handlers.pick_sample, None, opened, **reading).then(
-        handlers.describe, choice.variant, scan.notes, **reading
+    scan.source.select(handlers.pick_sample, None, opened, **_READING).then(
+        handlers.describe, choice.variant, scan.notes, **_READING
     )
-    choice.generate.click(handlers.begin, None, run_outputs, queue=False, **quiet).then(
+    choice.generate.click(handlers.begin, None, run_outputs, queue=False, **_QUIET).then(
         handlers.generate,
         [*choice.variant, *choice.options],
         run_outputs,
         concurrency_id="report",
         concurrency_limit=None,  # Turns has the limit
-        **quiet,
+        **_QUIET,
     )
-    choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **quiet)
-    scan.delete.click(handlers.forget, None, opened, queue=False, **quiet)
-    for chosen in _connect_pickers(service, choice, scan.viewer, quiet):
-        chosen.then(handlers.describe, choice.variant, scan.notes, **reading)
+    choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **_QUIET)
+    scan.delete.click(handlers.forget, None, opened, queue=False, **_QUIET)
     return opened
 
 
 def _connect_pickers(
-    service: Service, choice: Choice, viewer: gr.HTML, quiet: dict[str, Any]
+    service: Service, look: choices.Look, choice: Choice, viewer: gr.HTML
 ) -> list[Any]:
     """Connect the two pickers; returns the events after which another encoder may be chosen."""
 
@@ -245,12 +256,14 @@ def _connect_pickers(
     def mode_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
         statuses = service.variants()
         encoder = _shown_encoder(choices.encoder_of(statuses, llm, mode))
-        return choices.guidance(statuses, llm, mode), gr.update(encoder=encoder)
+        return choices.guidance(statuses, llm, mode, look), gr.update(encoder=encoder)
 
     changed = [choice.guidance, viewer]
     return [
-        choice.llm.input(llm_chosen, choice.variant, [choice.mode, *changed], queue=False, **quiet),
-        choice.mode.input(mode_chosen, choice.variant, changed, queue=False, **quiet),
+        choice.llm.input(
+            llm_chosen, choice.variant, [choice.mode, *changed], queue=False, **_QUIET
+        ),
+        choice.mode.input(mode_chosen, choice.variant, changed, queue=False, **_QUIET),
     ]
 
 

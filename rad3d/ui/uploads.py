@@ -30,6 +30,9 @@ UNREAD_SECONDS = 600.0
 """A file that nobody opened is deleted after so long."""
 
 MOST_FILES = 8
+MOST_TABLE_MB = 64
+"""Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
+
 ENDINGS = (
     ".nii.gz", ".nii", ".zip", ".hdr", ".img",
     ".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet",

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -30,6 +31,8 @@ ORIENTATION = "ImageOrientationPatient"
 NEEDED = (NAME, SLOPE, INTERCEPT, XY_SPACING, Z_SPACING)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 ORTHONORMAL = 0.02
+MOST_LINE = 2**20
+"""Characters; the tables that are published have lines of about 1,000."""
 
 
 @dataclass(frozen=True)
@@ -85,27 +88,33 @@ class MetadataTable:
     Args:
         path: ``train_metadata.csv`` or ``validation_metadata.csv`` of CT-RATE, or a table with
             their columns VolumeName, RescaleSlope, RescaleIntercept, XYSpacing and ZSpacing.
+        shown: what messages call it; by default the file's name.
+        only: keep the row of this scan alone, so that a stranger's table takes no memory.
 
     Raises:
         BadRequest: there is no such file, or it is no such table.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, shown: str = "", only: str = "") -> None:
         if not path.is_file():
             raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-        self.name = path.name
+        self.name = shown or path.name
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
+                reader = csv.DictReader(_lines(file))
                 columns = reader.fieldnames or ()
                 missing = [column for column in NEEDED if column not in columns]
                 kept = [column for column in (*NEEDED, ORIENTATION) if column in columns]
-                rows = [] if missing else [{key: row[key] for key in kept} for row in reader]
+                rows = [
+                    {key: row[key] for key in kept}
+                    for row in (() if missing else reader)
+                    if not only or row[NAME] == only
+                ]
         except (UnicodeDecodeError, csv.Error) as error:
-            raise BadRequest(f"{path.name} is not a CSV table.", code="bad_metadata") from error
+            raise BadRequest(f"{self.name} is not a CSV table.", code="bad_metadata") from error
         if missing:
             raise BadRequest(
-                f"{path.name} lacks the columns {', '.join(missing)}.",
+                f"{self.name} lacks the columns {', '.join(missing)}.",
                 "Give train_metadata.csv or validation_metadata.csv of CT-RATE.",
                 code="bad_metadata",
             )
@@ -143,6 +152,14 @@ class MetadataTable:
             ) from error
 
 
+def _lines(file: TextIO) -> Iterator[str]:
+    """The lines of a file; one without end is refused before it is held."""
+    while line := file.readline(MOST_LINE):
+        if len(line) == MOST_LINE:
+            raise csv.Error("a line is too long")
+        yield line
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     """``"[0.7, 0.7]"`` or ``"(0.7, 0.7)"`` -> numbers."""
     inside = text.strip().strip("[]()")
@@ -152,7 +169,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 def rescaled(decoded: Decoded, metadata: ScanMetadata) -> Decoded:
     """Apply the table's slope and intercept, unless the values are in HU already."""
     if metadata.slope == 1 and metadata.intercept == 0:
-        return decoded
+        text = "By the metadata table the stored values are HU."
+        return replace(decoded, notes=(*decoded.notes, Note("info", "already_hu", text)))
     stated = f"slope {metadata.slope:g} and intercept {metadata.intercept:g}"
     if in_hounsfield(decoded):
         text = (

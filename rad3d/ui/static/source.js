@@ -9,6 +9,17 @@ const MARKUP = `
     <span id="r3-drop-hint"></span></span>
   <progress max="1" value="0" hidden aria-label="Upload"></progress>
 </label>
+<details class="r3-metadata"><summary>A scan of CT-RATE? Add its metadata table</summary>
+  <p>Scaling, spacing and direction of the scan are then taken from its row in
+    <code>train_metadata.csv</code> or <code>validation_metadata.csv</code>, which is found by the
+    file’s name. Choose the table first, then the scan. Only the row is read; the table is sent with
+    each scan and deleted at once.</p>
+  <div class="r3-metadata-file">
+    <label class="r3-button">Choose a table<input type="file" accept=".csv"></label>
+    <output></output>
+    <button type="button" class="r3-button" hidden>Remove</button>
+  </div>
+</details>
 <p class="r3-source-error" role="alert" hidden></p>
 <div class="r3-samples" role="list" aria-label="Sample scans"></div>`;
 
@@ -16,6 +27,7 @@ const viewer = () => document.querySelector(".r3-viewer")?.viewer;
 
 class Source {
   #running = null;
+  #table = null; // CT-RATE's metadata table: sent with every scan, until it is removed
 
   constructor(host, { props, trigger, root }) {
     Object.assign(this, { host, props, trigger, root });
@@ -31,6 +43,7 @@ class Source {
       if (file) this.open(file);
     });
     this.#acceptDrops(this.drop);
+    this.#addTable(host.querySelector(".r3-metadata"));
     this.#addSamples(props.samples);
   }
 
@@ -46,6 +59,25 @@ class Source {
       const [file] = event.dataTransfer.files;
       if (file) this.open(file);
     });
+  }
+
+  #addTable(fold) {
+    const [input, shown, remove] = ["input", "output", "button"].map((tag) => fold.querySelector(tag));
+    const choose = (file) => {
+      this.#table = file;
+      shown.textContent = file ? file.name : "";
+      remove.hidden = !file;
+    };
+    input.addEventListener("change", () => {
+      const [file] = input.files;
+      input.value = "";
+      if (!file) return;
+      const most = this.props.table_mb;
+      const large = file.size > most * 2 ** 20;
+      this.say(large ? `${file.name} is larger than the ${most} MB that a metadata table may have.` : "");
+      if (!large) choose(file);
+    });
+    remove.addEventListener("click", () => choose(null));
   }
 
   #addSamples(samples) {
@@ -95,11 +127,12 @@ class Source {
       );
       return;
     }
-    viewer()?.showLocal(file);
-    this.#upload(file);
+    if (this.#table) viewer()?.expect(`Reading ${file.name}`); // its own header may be wrong
+    else viewer()?.showLocal(file);
+    this.#upload(file, this.#table ? [file, this.#table] : [file]);
   }
 
-  #upload(file) {
+  #upload(file, files) {
     const request = new XMLHttpRequest();
     this.#running = request;
     const failed = (text) => {
@@ -113,21 +146,21 @@ class Source {
       if (request.status === 413) failed(`${file.name} is larger than the ${this.props.max_mb} MB that this app accepts.`);
       else if (request.status === 507) failed(request.responseText); // the disk is full
       else if (request.status !== 200) failed("The upload was refused. Try again.");
-      else this.#uploaded(file, JSON.parse(request.responseText)[0]);
+      else this.#uploaded(files, JSON.parse(request.responseText));
     };
     request.onerror = () => failed("The upload was interrupted. Check the connection and try again.");
     request.onabort = () => this.#uploading(null);
     const form = new FormData();
-    form.append("files", file, file.name);
+    for (const each of files) form.append("files", each, each.name);
     request.send(form);
     this.#uploading(0);
   }
 
-  #uploaded(file, path) {
+  #uploaded(files, paths) {
     this.#uploading(null);
-    this.props.value = {
-      path, orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" },
-    };
+    this.props.value = files.map((file, i) => ({
+      path: paths[i], orig_name: file.name, size: file.size, meta: { _type: "gradio.FileData" },
+    }));
     this.trigger("upload");
   }
 
