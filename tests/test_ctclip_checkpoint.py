@@ -27,8 +27,9 @@ from rad3d.model.ctclip.encoder import CtClipEncoder
 from rad3d.model.ctclip.network import CtClip
 from rad3d.model.encoder import load_encoder
 from rad3d.model.engine import Engine
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
-from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import ENCODERS
 from rad3d.service.service import Service
 from rad3d.settings import Settings

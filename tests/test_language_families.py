@@ -15,7 +15,8 @@ from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.model.architectures import build_config, random_model
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.language import LanguageBundle, load_language_model, settle, weights_hash
-from rad3d.model.variant import PrefixReporter, VariantConfig
+from rad3d.model.reporter import PrefixReporter
+from rad3d.model.variant import VariantConfig
 from rad3d.registry import Architecture
 from rad3d.types import GenerationOptions
 

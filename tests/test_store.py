@@ -23,8 +23,9 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.language import weights_hash
 from rad3d.model.precision import Machine
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
-from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import LANGUAGE_MODELS, MODES, language_model, variant_id
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, GenerationOptions

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
-from rad3d.model.variant import PrefixReporter, VariantConfig
+from rad3d.model.reporter import PrefixReporter
+from rad3d.model.variant import VariantConfig
 from rad3d.registry import MODES
 
 TEXTS = ("Findings: Normal.", "Findings: A nodule of 8 mm in the right upper lobe.")

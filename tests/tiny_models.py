@@ -25,8 +25,9 @@ from transformers import (
 from rad3d.labels import N_LABELS
 from rad3d.model.encoder import Encoding, LoadedEncoder
 from rad3d.model.language import LanguageBundle, weights_hash
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
-from rad3d.model.variant import PrefixReporter, VariantConfig, variant_directory
+from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES
 from rad3d.settings import Settings
 from rad3d.types import Diagnosis, FloatArray, Novelty, Volume

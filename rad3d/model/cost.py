@@ -40,8 +40,9 @@ from rad3d.model.precision import (
     gigabytes,
     processor_name,
 )
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, obtain
-from rad3d.model.variant import PrefixReporter, VariantConfig
+from rad3d.model.variant import VariantConfig
 from rad3d.registry import MODES, PRECISIONS, LanguageModel, lookup, weight_bytes
 from rad3d.types import GenerationOptions
 

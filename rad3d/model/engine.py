@@ -23,9 +23,9 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.encoder import LoadedEncoder
 from rad3d.model.failures import plain_errors
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
-from rad3d.model.variant import PrefixReporter
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.types import (
     Diagnosis,

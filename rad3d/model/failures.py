@@ -11,7 +11,7 @@ from rad3d.errors import Rad3dError
 from rad3d.model.precision import is_out_of_memory, out_of_memory
 
 if TYPE_CHECKING:
-    from rad3d.model.variant import PrefixReporter
+    from rad3d.model.reporter import PrefixReporter
 
 _LOG = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
+from rad3d.model.failures import plain_errors
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -26,12 +27,12 @@ from rad3d.model.language import (
     settle,
 )
 from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, find_cached, find_local, obtain
 from rad3d.model.variant import (
     CONFIG_FILE,
     LLM_DIR,
     PROJECTOR_FILE,
-    PrefixReporter,
     VariantConfig,
     variant_directory,
 )

@@ -1,35 +1,28 @@
-"""A variant: projector and language model joined by a prefix, on disk and in memory.
+"""A variant on disk: ``variant.json`` that describes it, its weights, and their hashes.
 
-The sequence is ``<bos>`` + prefix + prompt + report + ``<eos>``; only the report is predicted.
+In memory it is a :class:`rad3d.model.reporter.PrefixReporter`.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.nn import functional as F
+from safetensors.torch import save_file
+from torch import nn
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.labels import N_LABELS
-from rad3d.model.language import LanguageBundle, file_hash, load_language_model
-from rad3d.model.projector import ConditionScaling, build_projector
-from rad3d.model.sources import Hub, offline
+from rad3d.model.language import file_hash
 from rad3d.registry import MODES, Mode, lookup, variant_id
 
 CONFIG_FILE = "variant.json"
 PROJECTOR_FILE = "projector.safetensors"
 LLM_DIR = "llm"
-IGNORED = -100
-"""Label of positions that are not predicted."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +37,7 @@ class VariantConfig:
         llm_revision: of a hub model.
         llm_sha256: hash of a local frozen language model's weights, checked when it is loaded.
         encoder: id of the encoder whose latents it was trained on.
+        encoder_sha256: hash of that encoder's weights, where it is known.
         preprocessing: identity of that encoder's model grid.
         projector: row of the projector.
         latent_dim: size of the image embedding.
@@ -64,6 +58,7 @@ class VariantConfig:
     llm_revision: str | None = None
     llm_sha256: str = ""
     encoder: str = ""
+    encoder_sha256: str = ""
     preprocessing: str = ""
     projector: str = "transformer"
     latent_dim: int = 512
@@ -122,7 +117,7 @@ class VariantConfig:
         path = directory / CONFIG_FILE
         if not path.is_file():
             raise MissingWeights(f"{directory} holds no variant.", code="missing_weights")
-        return cls.from_json(path.read_text())
+        return cls.from_json(path.read_text(encoding="utf-8"))
 
 
 def variant_directory(models_dir: Path, variant: str) -> Path:
@@ -130,277 +125,41 @@ def variant_directory(models_dir: Path, variant: str) -> Path:
     return models_dir / "variants" / variant
 
 
-class PrefixReporter(nn.Module):
-    """Projector and language model; the projector's dtype is float32, whatever the LLM's.
+def write_variant(
+    directory: Path,
+    config: VariantConfig,
+    projector: nn.Module,
+    scaling: nn.Module,
+    dtype: torch.dtype,
+    others: Sequence[Path] = (),
+) -> VariantConfig:
+    """Write ``projector.safetensors`` and ``variant.json``, which makes it a variant.
 
     Args:
-        config: the variant.
-        language: its language model, used in place: frozen here, unless the mode trains it.
+        directory: there already; until the end it holds no ``variant.json``, so that one that is
+            half written is no variant.
+        config: what it is.
+        projector: stored in ``dtype``.
+        scaling: of its input, stored in float32.
+        dtype: of the projector's weights.
+        others: files of the language model that were written into the directory before.
+
+    Returns:
+        The configuration as written, with the files' hashes.
     """
-
-    def __init__(self, config: VariantConfig, language: LanguageBundle) -> None:
-        super().__init__()
-        self.config = config
-        self.scaling = ConditionScaling(
-            config.latent_dim, config.logits_dim, config.latent_weight, config.logits_weight
-        )
-        self.projector = build_projector(
-            config.projector,
-            self.scaling.dim,
-            language.width,
-            config.prefix_length,
-            config.clip_length,
-            config.layers,
-            config.heads,
-        )
-        self.llm: nn.Module = language.model
-        self.language = language
-        if config.mode_row.trains_llm:
-            self.llm.requires_grad_(True)
-        else:
-            language.freeze()
-        bos = [language.bos_id] if config.bos_first and language.bos_id is not None else []
-        self.register_buffer("_bos", torch.tensor([bos], dtype=torch.long), persistent=False)
-        prompt = language.tokens(config.prompt) if config.prompt else []
-        self.register_buffer("_prompt", torch.tensor([prompt], dtype=torch.long), persistent=False)
-        if self._bos.device != language.device:  # the language model stays as it was loaded
-            for own in (self.scaling, self.projector):
-                own.to(language.device)
-            self._bos = self._bos.to(language.device)
-            self._prompt = self._prompt.to(language.device)
-
-    _bos: Tensor
-    _prompt: Tensor
-
-    def train(self, mode: bool = True) -> PrefixReporter:
-        """As in torch, but a frozen language model stays in eval mode (no dropout)."""
-        super().train(mode)
-        if not self.config.mode_row.trains_llm:
-            self.llm.eval()
-        return self
-
-    @property
-    def conditioning_length(self) -> int:
-        """Positions before the report: start token, prefix and prompt."""
-        return self._bos.shape[1] + self.config.prefix_length + self._prompt.shape[1]
-
-    def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """The projector's, and the language model's where the mode trains it."""
-        yield from self.projector.parameters()
-        if self.config.mode_row.trains_llm:
-            yield from self.llm.parameters()
-
-    def prefix(self, latent: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, 512) latent, (B, 18) logits where used -> (B, P, H) in the projector's dtype."""
-        latent = latent.to(self._bos.device)
-        condition = self.scaling(latent, None if logits is None else logits.to(latent.device))
-        return self.projector(condition.to(self.projector.linear.weight.dtype))
-
-    def conditioning(self, prefix: Tensor) -> Tensor:
-        """(B, P, H) prefix -> (B, bos + P + prompt, H), in the language model's dtype."""
-        b = prefix.shape[0]
-        parts = [prefix.to(self.language.dtype)]
-        if self._bos.shape[1]:
-            parts.insert(0, self.language.embed(self._bos).expand(b, -1, -1))
-        if self._prompt.shape[1]:
-            parts.append(self.language.embed(self._prompt).expand(b, -1, -1))
-        return torch.cat(parts, dim=1)
-
-    def report_ids(self, text: str) -> list[int]:
-        """Token ids of a report as it follows the prompt, with the end token."""
-        return self.language.report_tokens(self.config.prompt, text)
-
-    def collate(self, reports: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ragged report ids -> ``input_ids`` and ``labels``, (B, T), padded on the right."""
-        longest = max(len(ids) for ids in reports)
-        room = self.language.context - self.conditioning_length
-        if longest > room:
-            raise BadRequest(
-                f"A report of {longest} tokens does not fit: {self.config.llm} has room for {room}."
-            )
-        pad = self.language.pad_id
-        rows = [[*ids, *[pad] * (longest - len(ids))] for ids in reports]
-        targets = [[*ids, *[IGNORED] * (longest - len(ids))] for ids in reports]
-        return torch.tensor(rows), torch.tensor(targets)
-
-    def forward(
-        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
-    ) -> Tensor:
-        """The loss; as ``forward`` so that wrappers for distributed training see it."""
-        return self.loss(latent, logits, input_ids, labels)
-
-    def loss(
-        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
-    ) -> Tensor:
-        """Mean next-token cross-entropy over the report tokens.
-
-        Args:
-            latent: (B, 512).
-            logits: (B, 18), or None where the mode does not use them.
-            input_ids: (B, T) report tokens with the end token, padded on the right.
-            labels: (B, T) the same with -100 where nothing is to be predicted.
-
-        No attention mask is needed: with padding on the right, causal attention keeps every real
-        token from seeing a padded one, and without a mask the fused causal kernels are used.
-        """
-        head = self.conditioning(self.prefix(latent, logits))
-        embeds = torch.cat((head, self.language.embed(input_ids[:, :-1]).to(head.dtype)), dim=1)
-        # The last conditioning position predicts the first report token, and so on.
-        output = self.llm(
-            inputs_embeds=embeds, use_cache=False, logits_to_keep=input_ids.shape[1]
-        ).logits
-        return F.cross_entropy(
-            output.flatten(0, 1).float(),
-            labels.to(output.device).flatten(),
-            ignore_index=IGNORED,
-        )
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        *,
-        dtype: torch.dtype = torch.float16,
-        training: Mapping[str, Any] | None = None,
-    ) -> VariantConfig:
-        """Write ``variant.json``, ``projector.safetensors`` and, for V-1, ``llm/``.
-
-        Args:
-            save_directory: created if need be.
-            dtype: of the stored projector and of a V-1's language model.
-            training: replaces that of the configuration.
-
-        Returns:
-            The configuration as written, with the files' hashes.
-        """
-        directory = Path(save_directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.to(dtype) for k, v in self.projector.state_dict().items()}
-        tensors |= {f"scaling.{k}": v.float() for k, v in self.scaling.state_dict().items()}
-        tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(tensors, directory / PROJECTOR_FILE, metadata={"format": "pt"})
-        written = [directory / PROJECTOR_FILE]
-        if self.config.mode_row.trains_llm:
-            written += self._save_llm(directory / LLM_DIR, dtype)
-        config = replace(
-            self.config,
-            files={p.relative_to(directory).as_posix(): file_hash(p) for p in written},
-            training=dict(self.config.training if training is None else training),
-        )
-        (directory / CONFIG_FILE).write_text(config.to_json())
-        return config
-
-    def _save_llm(self, directory: Path, dtype: torch.dtype) -> list[Path]:
-        converted: dict[int, Tensor] = {}  # tied weights must stay one tensor to be stored once
-        state = {
-            k: converted.setdefault(v.data_ptr(), v.to(dtype))
-            for k, v in self.language.model.state_dict().items()
-        }
-        kept = self.language.model.config.dtype
-        self.language.model.config.dtype = dtype
-        try:
-            self.language.model.save_pretrained(directory, state_dict=state, max_shard_size="9MB")
-        finally:
-            self.language.model.config.dtype = kept
-        self.language.tokenizer.save_pretrained(directory)
-        return sorted(directory.glob("*.safetensors"))
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        models_dir: Path | None = None,
-        language: LanguageBundle | None = None,
-        revision: str | None = None,
-        token: str | None = None,
-        precision: str = "float32",
-        device: str = "cpu",
-        hub: Hub | None = None,
-        reason: str = "",
-    ) -> PrefixReporter:
-        """Load a variant from its directory or from the hub, strictly, ready for inference.
-
-        Args:
-            pretrained_model_name_or_path: directory or hub id.
-            models_dir: where a frozen shipped language model is looked for.
-            language: the frozen language model if it is loaded already; ignored by V-1.
-            revision, token: for the hub.
-            precision, device: of the language model.
-            hub: where a frozen published language model is fetched from.
-            reason: why this precision and device; kept with the language model.
-
-        Raises:
-            MissingWeights: a file is absent.
-            CorruptWeights: a file does not match its recorded hash; the message names it.
-        """
-        directory = _locate(pretrained_model_name_or_path, revision, token)
-        config = VariantConfig.read(directory)
-        verify_files(directory, config)
-        if config.mode_row.trains_llm:
-            bundle = load_language_model(
-                str(directory / LLM_DIR), precision=precision, device=device, reason=reason
-            )
-        else:
-            bundle = language or load_language_model(
-                config.llm_source,
-                models_dir=models_dir,
-                revision=config.llm_revision,
-                precision=precision,
-                device=device,
-                sha256=config.llm_sha256,
-                hub=hub,
-                reason=reason,
-            )
-            _same_weights(config, bundle)
-        reporter = cls(config, bundle)
-        reporter._load_projector(directory / PROJECTOR_FILE)
-        return reporter.requires_grad_(False).eval()
-
-    def _load_projector(self, path: Path) -> None:
-        try:
-            tensors = load_file(path)
-            scaling = {k.removeprefix("scaling."): v for k, v in tensors.items() if "scaling." in k}
-            weights = {k: v.float() for k, v in tensors.items() if "scaling." not in k}
-            self.scaling.load_state_dict(scaling, strict=True)
-            self.projector.load_state_dict(weights, strict=True)
-        except (SafetensorError, RuntimeError) as error:
-            raise CorruptWeights(
-                f"{self.config.id}/{path.name} does not fit its configuration.",
-                _restore(self.config),
-                code="corrupt_weights",
-            ) from error
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        commit_message: str = "Upload variant",
-        private: bool | None = None,
-        token: str | None = None,
-    ) -> str:
-        """Upload what :meth:`save_pretrained` writes and a model card; returns the URL."""
-        from huggingface_hub import HfApi  # not needed without a hub
-
-        api = HfApi(token=token)
-        repo = api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            config = self.save_pretrained(folder)
-            (Path(folder) / "README.md").write_text(model_card(config))
-            api.upload_folder(
-                repo_id=repo.repo_id, folder_path=folder, commit_message=commit_message
-            )
-        return str(repo)
-
-
-def model_card(config: VariantConfig) -> str:
-    """A hub model card from what the configuration knows."""
-    licence = f"license: {config.licence.lower()}\n" if config.licence else ""
-    return (
-        f"---\n{licence}library_name: rad3d\npipeline_tag: image-to-text\n---\n"
-        f"# {config.id}\n\n{config.mode_row.summary}\n\n"
-        f"Language model: {config.llm_source}. Encoder: {config.encoder or 'not stated'}.\n\n"
-        "Research demo, not a medical device.\n"
+    (directory / CONFIG_FILE).unlink(missing_ok=True)
+    tensors = {k: v.to(dtype) for k, v in projector.state_dict().items()}
+    tensors |= {f"scaling.{k}": v.float() for k, v in scaling.state_dict().items()}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(tensors, directory / PROJECTOR_FILE, metadata={"format": "pt"})
+    written = (directory / PROJECTOR_FILE, *others)
+    config = replace(
+        config, files={p.relative_to(directory).as_posix(): file_hash(p) for p in written}
     )
+    part = directory / f".{CONFIG_FILE}.part"
+    part.write_text(config.to_json(), encoding="utf-8")
+    part.replace(directory / CONFIG_FILE)
+    return config
 
 
 def verify_files(directory: Path, config: VariantConfig) -> None:
@@ -409,58 +168,27 @@ def verify_files(directory: Path, config: VariantConfig) -> None:
         path = directory / name
         if not path.is_file():
             raise MissingWeights(
-                f"{config.id} lacks its file {name}.", _restore(config), code="missing_weights"
+                f"{config.id} lacks its file {name}.",
+                restore_advice(config),
+                code="missing_weights",
             )
         if file_hash(path) != expected:
             raise CorruptWeights(
                 f"{config.id}/{name} does not match its recorded hash.",
-                _restore(config),
+                restore_advice(config),
                 code="corrupt_weights",
             )
     if PROJECTOR_FILE not in config.files:
         raise CorruptWeights(
             f"{config.id} records no hash for {PROJECTOR_FILE}.",
-            _restore(config),
+            restore_advice(config),
             code="corrupt_weights",
         )
 
 
-def _same_weights(config: VariantConfig, bundle: LanguageBundle) -> None:
-    if config.llm_sha256 and bundle.sha256 and config.llm_sha256 != bundle.sha256:
-        raise CorruptWeights(
-            f"{config.id} was trained on other weights of {config.llm_source} than these.",
-            _restore(config),
-            code="corrupt_weights",
-        )
-
-
-def _restore(config: VariantConfig) -> str:
+def restore_advice(config: VariantConfig) -> str:
+    """What to do about a variant whose files are not those that were saved."""
     return (
         "Restore it from the repository, or train it again with: "
         f"rad3d train --llm {config.llm} --mode {config.mode}"
     )
-
-
-def _locate(name: str | Path, revision: str | None, token: str | None) -> Path:
-    directory = Path(name)
-    if (directory / CONFIG_FILE).is_file():
-        return directory
-    from huggingface_hub import snapshot_download  # not needed for local directories
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(
-                str(name),
-                revision=revision,
-                token=token,
-                local_files_only=offline(),
-                allow_patterns=["*.json", "*.safetensors", f"{LLM_DIR}/*"],
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise MissingWeights(
-            f"There is no variant in {name}, and the hub gave none.",
-            "Check the path, or train it with: rad3d train",
-            code="missing_weights",
-        ) from error

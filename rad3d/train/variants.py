@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from rad3d.model.language import LanguageBundle
-from rad3d.model.variant import PrefixReporter, VariantConfig
+from rad3d.model.reporter import PrefixReporter
+from rad3d.model.variant import VariantConfig
 from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
 
 Float = npt.NDArray[np.floating[Any]]
