@@ -47,8 +47,8 @@ class Settings:
         default_variant: chosen when the app opens.
         metrics_python: interpreter with the packages of metrics that cannot live in this one's
             environment (green_score, radgraph, RaTEScore); empty for this one.
-        device: of the language models: ``"auto"`` (a GPU with CUDA, or else the CPU), ``"cpu"``,
-            ``"cuda"``, ...
+        device: of language models and encoders: ``"auto"`` (a GPU with CUDA, or else the CPU),
+            ``"cpu"``, ``"cuda"``, ``"mps"``, ...
         precision: of the language models: ``"auto"`` (by memory and device), ``"float32"``,
             ``"bf16"``, ``"float16"``, ``"8bit"`` or ``"4bit"``.
         hub_url: a mirror of the hub to fetch language models from; empty is HF_ENDPOINT, or else

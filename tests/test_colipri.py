@@ -85,17 +85,17 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_weights_load_strictly_and_the_text_side_is_ignored(tmp_path: Path) -> None:
-    loaded = ColipriEncoder.from_pretrained(_file(tmp_path), _ImageEncoder)
+    loaded = ColipriEncoder.from_pretrained(_file(tmp_path), build=_ImageEncoder)
     for name, value in _seeded().state_dict().items():
         assert torch.equal(loaded.network.state_dict()[name], value)
     with pytest.raises(CorruptWeights, match="unexpected entries, such as strange"):
-        ColipriEncoder.from_pretrained(_file(tmp_path, strange=torch.ones(1)), _ImageEncoder)
+        ColipriEncoder.from_pretrained(_file(tmp_path, strange=torch.ones(1)), build=_ImageEncoder)
     extra = {"image_encoder.more": torch.ones(1)}
     with pytest.raises(CorruptWeights, match="does not hold"):
-        ColipriEncoder.from_pretrained(_file(tmp_path, **extra), _ImageEncoder)
+        ColipriEncoder.from_pretrained(_file(tmp_path, **extra), build=_ImageEncoder)
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(CorruptWeights, match="does not hold"):
-        ColipriEncoder.from_pretrained(tmp_path, _ImageEncoder)
+        ColipriEncoder.from_pretrained(tmp_path, build=_ImageEncoder)
 
 
 def test_a_scan_becomes_a_unit_embedding_and_tokens_and_no_diagnosis() -> None:
@@ -126,7 +126,7 @@ def test_the_adapter_computes_what_the_real_package_does(tmp_path: Path) -> None
     torch.manual_seed(0)
     model = colipri.get_model(pretrained=False, image_only=True, **one_layer)
     model.save_weights(tmp_path / "model.safetensors")
-    encoder = ColipriEncoder.from_pretrained(tmp_path, build)
+    encoder = ColipriEncoder.from_pretrained(tmp_path, build=build)
     values = _scan(GRID.shape)
     seen = encoder.encode(values)
     x = torch.from_numpy(values)[None, None]

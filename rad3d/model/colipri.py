@@ -76,12 +76,16 @@ class ColipriEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, directory: Path, build: Callable[[], nn.Module] | None = None
+        cls,
+        directory: Path,
+        device: str = "cpu",
+        build: Callable[[], nn.Module] | None = None,
     ) -> ColipriEncoder:
         """Load the published ``model.safetensors``, strictly.
 
         Args:
             directory: holds the file.
+            device: where it is to run.
             build: makes the image encoder; by default the package does.
 
         Raises:
@@ -102,7 +106,7 @@ class ColipriEncoder:
                 "Download it again.",
                 code="corrupt_weights",
             ) from error
-        return cls(network)
+        return cls(network.to(device))
 
 
 def image_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -344,8 +344,8 @@ class ShippedEncoder:
         (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     @classmethod
-    def from_pretrained(cls, directory: Path) -> ShippedEncoder:
-        """Read what :meth:`save_pretrained` wrote.
+    def from_pretrained(cls, directory: Path, device: str = "cpu") -> ShippedEncoder:
+        """Read what :meth:`save_pretrained` wrote, onto a device.
 
         Raises:
             MissingWeights: a file is absent.
@@ -372,7 +372,7 @@ class ShippedEncoder:
         novelty = {k: v.double().numpy() for k, v in _below(tensors, "novelty.").items()}
         return cls(
             config["encoder"],
-            network,
+            network.to(device),
             Calibration(**calibration, split=config["calibration_split"]),
             NoveltyReference(**novelty, limit=config["novelty_limit"]) if novelty else None,
         )
@@ -382,7 +382,7 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
-def load_encoder(row: EncoderRow, models_dir: Path) -> LoadedEncoder:
-    """The encoder of a registry row, with weights from below ``models_dir``."""
+def load_encoder(row: EncoderRow, models_dir: Path, device: str = "cpu") -> LoadedEncoder:
+    """The encoder of a registry row, with weights from below ``models_dir``, on a device."""
     loader = resolve(row.target)
-    return cast(LoadedEncoder, loader.from_pretrained(models_dir / row.source))
+    return cast(LoadedEncoder, loader.from_pretrained(models_dir / row.source, device))

@@ -19,7 +19,6 @@ from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
-from rad3d.model.failures import plain_errors
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -103,6 +102,14 @@ class ModelStore:
         """How many encoders, language models and variants are held now."""
         return len(self._cache)
 
+    @property
+    def device(self) -> str:
+        """Where encoders run: as language models do; but on the processor where a GPU is lent for
+        single reports, since scans are also encoded outside of them.
+        """
+        wanted = "cpu" if self._settings.zero_gpu else self._settings.device
+        return inspect_machine(wanted).device
+
     def encoder(self, encoder_id: str) -> LoadedEncoder:
         """A loaded encoder.
 
@@ -127,7 +134,7 @@ class ModelStore:
                 plain_errors(f"load the encoder {row.id}"),
                 _readable(f"The files of the encoder {row.id}", remedy),
             ):
-                return load_encoder(row, self.models_dir)
+                return load_encoder(row, self.models_dir, self.device)
         except MissingWeights:
             raise
         except Rad3dError as error:

@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rad3d.errors import BadRequest, BadVolume, Cancelled, Rad3dError
+from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
 from rad3d.registry import SHIPPED_ENCODER, lookup
 from rad3d.service.lending import Lender, LentStream
+from rad3d.service.reading import read_scan
 from rad3d.service.running import Running, Unwatched, Watch
 from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
 from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
 from rad3d.volume.ctrate import ScanMetadata
-from rad3d.volume.load import Limits, read_volume
 
 _LOG = logging.getLogger(__name__)
 
@@ -151,17 +151,7 @@ class Service:
 
     def read(self, path: Path, name: str, metadata: ScanMetadata | None = None) -> Volume:
         """Read a scan within the limits, without opening it; raises BadVolume."""
-        largest = self._settings.max_upload_mb * 2**20
-        if path.is_file() and path.stat().st_size > largest:
-            raise BadVolume(
-                f"The file is larger than the {self._settings.max_upload_mb} MB allowed here.",
-                "Crop the scan to the chest, compress it, or raise RAD3D_MAX_UPLOAD_MB.",
-                code="too_large",
-            )
-        limits = Limits(
-            max_bytes=max(Limits().max_bytes, largest), max_voxels=self._settings.max_voxels
-        )
-        return read_volume(path, name, limits, metadata)
+        return read_scan(self._settings, path, name, metadata)
 
     def samples(self) -> tuple[SampleCard, ...]:
         """The gallery."""

@@ -51,6 +51,7 @@ class CtClipEncoder:
         self.grid = grid
         self.embedding_dim = network.config.dim_latent
         self.calibration = calibration
+        self.precision = precision
 
     def encode(self, values: FloatArray) -> Encoding:
         """(slice, x, y) float32 in [-1, 1] -> image latent of unit length and tokens.
