@@ -452,6 +452,7 @@ from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeCard, FakeService
 from rad3d.service.running import Running
+import rad3d.service.evaluation as evaluation_module
 import rad3d.service.service as service_module
 from rad3d.settings import Settings
 from rad3d.ui import serving
@@ -462,14 +463,13 @@ class Watched(FakeService):
         self.running = Running()
     def warm_up(self):
         pass
+    probe = warm_up
     def generate(self, session, variant_id, options, cancel):
         with self.running.report(cancel):
             yield from super().generate(session, variant_id, options, cancel)
 
 service_module.Service = Watched
-page = serving.build_ui
-serving.build_ui = lambda s, settings, turns: page(
-    s, settings, FakeEvaluations(s, empty=True), turns)
+evaluation_module.Evaluations = lambda s, settings, visitors_dir: FakeEvaluations(s, empty=True)
 serving.serve(Settings.from_env())
 """
 

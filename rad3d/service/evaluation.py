@@ -115,13 +115,15 @@ class Evaluations:
     On a host that others reach, a run belongs to its ``owner``, a text that only its session knows,
     and files are read only below ``settings.data_dir`` or where the face vouches for them
     (``uploads``: what this visitor has just sent). Where the app listens on this machine alone, and
-    for the command line, there is one person who may see everything.
+    for the command line, there is one person who may see everything. What visitors run goes with
+    their session and with the server: it is kept apart from what the operator has run.
 
     Args:
         service: gives models and sessions.
         settings: places and limits.
         study_dir: the run that ships, and the shipped features.
         trusted: the person may read any path, as on the command line.
+        visitors_dir: where the runs of visitors are kept, which must not outlive this process.
     """
 
     def __init__(
@@ -131,12 +133,14 @@ class Evaluations:
         *,
         study_dir: Path = STUDY_DIR,
         trusted: bool = False,
+        visitors_dir: Path | None = None,
     ) -> None:
         self._service, self._settings, self._study = service, settings, study_dir
         self._is_shell, self._is_local = trusted, _is_loopback(settings.host)
         self.store = service.engine.store
         self._places = Places.of(settings)
         self._root = settings.runs_dir / "evaluations"
+        self._visitors = visitors_dir or self._root
         self.feature_source = FeatureSource(
             self.store, study_dir / "features", self._root / "features", self._volume
         )
@@ -187,7 +191,7 @@ class Evaluations:
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
         """Newest first; the study that ships comes last. Damaged runs are left out."""
         found = []
-        for directory in self._root.glob("*") if self._root.is_dir() else ():
+        for directory in (d for root in self._roots for d in root.glob("*")):
             if not is_run_id(directory.name):
                 continue
             try:
@@ -213,15 +217,20 @@ class Evaluations:
             raise BadRequest("The study that ships cannot be deleted.", code="shipped")
         shutil.rmtree(self._directory(run_id, owner))
 
+    @property
+    def _roots(self) -> tuple[Path, ...]:
+        """The folders of runs that are there."""
+        return tuple(root for root in {self._root, self._visitors} if root.is_dir())
+
     def forget(self, owner: str) -> None:
         """Delete the runs of a session that has ended; does nothing where one person sees all."""
         if self._trusted or not owner:
             return
         for row in self.runs(owner):
             if not row.shipped:
-                directory = self._root / row.id
+                directory = self._directory(row.id, owner)
                 if secrets.compare_digest(read_summary(directory)[1], owner):
-                    shutil.rmtree(directory)
+                    shutil.rmtree(directory, ignore_errors=True)  # it may still be written
 
     def start(
         self,
@@ -296,7 +305,7 @@ class Evaluations:
             cards={},
             predictions={},
             facts=machine(),
-            directory=self._root / run_id,
+            directory=(self._root if self._trusted else self._visitors) / run_id,
         )
         systems = Systems(
             Engine(self.store),
@@ -384,11 +393,11 @@ class Evaluations:
     def _directory(self, run_id: str, owner: str) -> Path:
         if run_id == STUDY and (self._study / "run.json").is_file():
             return self._study
-        directory = self._root / run_id
-        if is_run_id(run_id) and directory.is_dir():
-            _, whose = read_summary(directory)
-            if self._may_see(whose, owner):
-                return directory
+        if is_run_id(run_id):
+            for directory in (d for root in self._roots if (d := root / run_id).is_dir()):
+                _, whose = read_summary(directory)
+                if self._may_see(whose, owner):
+                    return directory
         raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
 
     def _may_see(self, whose: str, owner: str) -> bool:

@@ -24,6 +24,9 @@ class Watch(Protocol):
     def report_written(self, report: Report) -> None:
         """A report ended, also where the person cut it short; the watcher keeps no text."""
 
+    def turn_came(self, seconds: float) -> None:
+        """A report had waited so long for its turn; 0 where nobody was before it."""
+
     def report_failed(self, code: str) -> None:
         """A report could not be written; ``code`` is ``defect`` where no person caused it."""
 
@@ -35,6 +38,9 @@ class Unwatched:
         """Nothing."""
 
     def scan_refused(self, code: str) -> None:
+        """Nothing."""
+
+    def turn_came(self, seconds: float) -> None:
         """Nothing."""
 
     def report_written(self, report: Report) -> None:

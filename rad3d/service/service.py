@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -55,6 +55,8 @@ class Service:
     Attributes:
         running: the reports being written; to be stopped before the process ends.
         reached_by_others: set by a face as soon as a request came from beyond this machine.
+        farewells: called with the token of every session that has ended, for what others hold of
+            it.
     """
 
     def __init__(
@@ -74,8 +76,12 @@ class Service:
         self._watch = watch or Unwatched()
         self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
         self._offered = [pattern for pattern in settings.variants.split(",") if pattern]
+        self.farewells: list[Callable[[str], None]] = []
         self._sessions = SessionStore(
-            settings.session_minutes * 60.0, 3 * quarter, self.engine.forget
+            settings.session_minutes * 60.0,
+            3 * quarter,
+            self.engine.forget,
+            on_end=self._say_farewell,
         )
         self._samples = {card.id: card for card in read_samples(samples_dir)}
 
@@ -111,6 +117,14 @@ class Service:
     def end_session(self, session: str) -> None:
         """Free everything of it; a token that has ended is fine."""
         self._sessions.end(session)
+
+    def _say_farewell(self, session: str) -> None:
+        for farewell in self.farewells:
+            farewell(session)
+
+    def touch(self, session: str) -> bool:
+        """Mark a session as used now; False where it has ended."""
+        return self._sessions.find(session) is not None
 
     def knows(self, session: str) -> bool:
         """Whether a session is alive; does not count as a use of it."""

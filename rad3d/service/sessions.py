@@ -49,6 +49,7 @@ class SessionStore:
             closed, except those that a report is being written from.
         on_free: called with the hash of a volume that no session knows any more.
         clock: seconds; for tests.
+        on_end: called with the token of a session that has ended, however that came.
     """
 
     def __init__(
@@ -57,9 +58,10 @@ class SessionStore:
         max_bytes: int,
         on_free: Callable[[str], None],
         clock: Callable[[], float] = since_boot,
+        on_end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._idle, self._max_bytes = idle_seconds, max_bytes
-        self._on_free, self._clock = on_free, clock
+        self._on_free, self._on_end, self._clock = on_free, on_end, clock
         self._sessions: dict[str, Session] = {}
         self._lock = threading.RLock()
 
@@ -110,6 +112,8 @@ class SessionStore:
             session = self._sessions.pop(token, None)
             if session is not None:
                 self._free(session.seen)
+        if session is not None:
+            self._on_end(token)  # without the lock: others may delete files now
 
     def open(self, token: str, volume: Volume) -> Volume:
         """Make a volume the open one of a session; its last report is forgotten.
@@ -154,9 +158,9 @@ class SessionStore:
         """End the sessions that were unused for too long."""
         with self._lock:
             limit = self._clock() - self._idle
-            for token, session in list(self._sessions.items()):
-                if session.touched < limit and not session.running:
-                    self.end(token)
+            idle = [t for t, s in self._sessions.items() if s.touched < limit and not s.running]
+        for token in idle:
+            self.end(token)
 
     def _shared(self, volume: Volume) -> Volume:
         for other in self._sessions.values():

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from rad3d.errors import BadRequest
+from rad3d.service.running import Unwatched, Watch
 
 REMEMBERED = 20
 """Finished runs whose mean length the estimate is made from."""
@@ -26,14 +27,19 @@ class Turns:
     Args:
         places: runs at the same time.
         most_waiting: beyond these a newcomer is refused.
+        watch: told how long each report waited, and who was refused.
         clock: seconds; for tests.
     """
 
     def __init__(
-        self, places: int, most_waiting: int, clock: Callable[[], float] = time.monotonic
+        self,
+        places: int,
+        most_waiting: int,
+        watch: Watch | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.places, self.most_waiting = places, most_waiting
-        self._clock = clock
+        self._watch, self._clock = watch or Unwatched(), clock
         self._waiting: deque[Turn] = deque()
         self._running: dict[Turn, float] = {}
         self._lengths: deque[float] = deque(maxlen=REMEMBERED)
@@ -59,19 +65,22 @@ class Turns:
         """
         with self._lock:
             if len(self._waiting) >= self.most_waiting:
+                self._watch.report_failed("queue_full")
                 raise BadRequest(
                     f"The queue is full: {len(self._waiting)} reports are waiting already.",
                     "Try again in a minute; your scan stays open.",
                     code="queue_full",
                 )
-            turn = Turn(self)
+            turn = Turn(self, self._clock())
             self._waiting.append(turn)
             self._admit()
             return turn
 
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.places:
-            self._running[self._waiting.popleft()] = self._clock()
+            turn, now = self._waiting.popleft(), self._clock()
+            self._running[turn] = now
+            self._watch.turn_came(now - turn.joined)
 
     def _is_running(self, turn: Turn) -> bool:
         with self._lock:
@@ -105,10 +114,10 @@ class Turns:
 
 
 class Turn:
-    """One person's place in the queue."""
+    """One person's place in the queue; ``joined`` is when it was taken, by the queue's clock."""
 
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, turns: Turns, joined: float) -> None:
+        self._turns, self.joined = turns, joined
 
     @property
     def ready(self) -> bool:

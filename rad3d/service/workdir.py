@@ -36,6 +36,7 @@ class WorkDir:
     Attributes:
         uploads: for what visitors send.
         temporary: for every temporary file of the process.
+        runs: for the evaluations of visitors.
 
     Raises:
         BadRequest: the work directory belongs to another user, who could read what is put there.
@@ -49,7 +50,8 @@ class WorkDir:
         self._lock = _try_lock(self.path)
         self.uploads = self.path / "uploads"
         self.temporary = self.path / "tmp"
-        for folder in (self.uploads, self.temporary):
+        self.runs = self.path / "runs"
+        for folder in (self.uploads, self.temporary, self.runs):
             folder.mkdir(mode=0o700)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class EvaluationHandlers:
         self._serial = itertools.count(1)
         self._shelf = Shelf(evaluations)
         self.cases = CaseHandlers(evaluations, self._shelf, report, self._owner)
-        sessions.farewells.append(self._ended)
+        sessions.at_end(self._ended)
 
     # -- looking at a run --------------------------------------------------------------------
 
@@ -249,7 +249,8 @@ class EvaluationHandlers:
             return
         owner, meter, run_id = owner_of(token), Meter(), ""
         try:
-            for event in throttled(start(stop, owner), _SECONDS_BETWEEN_UPDATES):
+            events = self._watched(start(stop, owner), token)
+            for event in throttled(events, _SECONDS_BETWEEN_UPDATES):
                 run_id = event.run_id
                 if event.stage != "done":
                     yield (meter.line(event), gr.skip(), *_running(None), *_skipped())
@@ -262,8 +263,14 @@ class EvaluationHandlers:
             yield self._resting(sentence(error), "error")
         finally:
             stop.set()  # also where the tab was closed: the run stops at its next report
-            if not self._sessions.knows(token):  # closed meanwhile: what was written since goes
+            if not self._sessions.touch(token):  # closed meanwhile: what was written since goes
                 self._ended(token)
+
+    def _watched(self, events: Iterator[EvaluationEvent], token: str) -> Iterator[EvaluationEvent]:
+        """Who waits for a run is not idle, however long it takes."""
+        for event in events:
+            self._sessions.touch(token)
+            yield event
 
     def cancel(self, request: gr.Request) -> str:
         """Stop the run."""

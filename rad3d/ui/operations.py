@@ -71,6 +71,7 @@ class Operations:
         self._reading = self._histogram("scan_read_seconds", "Reading one scan")
         self._reports = self._counter("reports", "Reports that ended", "variant", "finish")
         self._failures = self._counter("report_failures", "Reports not written", "code")
+        self._waits = self._histogram("wait_seconds", "Waiting for a turn at the models")
         self._stages = self._histogram("report_stage_seconds", "Stages of a report", "stage")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -99,6 +100,10 @@ class Operations:
         """A file was refused."""
         self._refusals.labels(code or "other").inc()
         tell("scan refused", code=code)
+
+    def turn_came(self, seconds: float) -> None:
+        """A report begins."""
+        self._waits.observe(seconds)
 
     def report_written(self, report: Report) -> None:
         """A report ended."""

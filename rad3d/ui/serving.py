@@ -98,14 +98,16 @@ def serve(settings: Settings) -> None:
     tempfile.tempdir = str(work.temporary)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     lender = zero_gpu() if settings.zero_gpu else None  # before torch, as its package asks
-    from rad3d.service.service import Service  # torch is imported here and not before
+    from rad3d.service.evaluation import Evaluations  # torch is imported here and not before
+    from rad3d.service.service import Service
 
     operations = Operations(settings)
     service = Service(settings, watch=operations, lender=lender)
-    turns = Turns(MODEL_PLACES, settings.queue_size)
+    turns = Turns(MODEL_PLACES, settings.queue_size, watch=operations)
     operations.attach(service, turns, work.uploads)
     service.probe()
-    demo = build_ui(service, settings, turns=turns)
+    evaluations = Evaluations(service, settings, visitors_dir=work.runs)
+    demo = build_ui(service, settings, evaluations, turns)
     if lender:
         service.warm_up()  # ZeroGPU takes over what stands on the GPU when the app is launched
     options = launch_options(service, settings, operations)

@@ -28,8 +28,7 @@ class Sessions:
         self._stops: dict[str, threading.Event] = {}
         self._waiting: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
-        self.farewells: list[Callable[[str], None]] = []
-        """Called with the token of a session that is about to end, for what others hold of it."""
+        service.farewells.append(self._ended)
 
     def token(self, request: gr.Request) -> str:
         """The tab's service token, made on first use; raises :class:`BadRequest` without a tab."""
@@ -37,24 +36,23 @@ class Sessions:
         if not tab:
             raise BadRequest("This request belongs to no session.", "Reload the page.")
         with self._lock:
-            if tab not in self._tokens:
-                self._drop_ended()
-                self._tokens[tab] = self._service.new_session()
-            return self._tokens[tab]
+            known = self._tokens.get(tab)
+        if known:
+            return known
+        new = self._service.new_session()  # without the lock: it may end others, and tell us
+        with self._lock:
+            token = self._tokens.setdefault(tab, new)
+        if token != new:  # two first requests of one tab
+            self._service.end_session(new)
+        return token
 
-    def _drop_ended(self) -> None:
-        """Forget the tabs that never said goodbye and whose sessions have ended for being idle."""
-        for tab, token in list(self._tokens.items()):
-            if not self._service.knows(token):
-                for farewell in self.farewells:
-                    farewell(token)
-                del self._tokens[tab]
-                self._stops.pop(token, None)
-                self._waiting.pop(token, None)
+    def at_end(self, farewell: Callable[[str], None]) -> None:
+        """Have something called with the token of every session that has ended."""
+        self._service.farewells.append(farewell)
 
-    def knows(self, token: str) -> bool:
-        """Whether a session is alive."""
-        return self._service.knows(token)
+    def touch(self, token: str) -> bool:
+        """Mark a session as used now; False where it has ended."""
+        return self._service.touch(token)
 
     def renew(self, request: gr.Request) -> str:
         """A new token for the tab, after the service ended its session for being idle."""
@@ -85,16 +83,18 @@ class Sessions:
     def close(self, request: gr.Request) -> None:
         """The tab was closed: stop its run and free everything that it holds."""
         with self._lock:
-            token = self._tokens.pop(request.session_hash or "", None)
-            stop = self._stops.pop(token, None) if token else None
-            if token:
-                self._waiting.pop(token, None)
-        if stop:
-            stop.set()
+            token = self._tokens.get(request.session_hash or "")
         if token:
-            for farewell in self.farewells:
-                farewell(token)
+            self.stop(token)  # first, so that the model gives way while the rest is freed
             self._service.end_session(token)
+
+    def _ended(self, token: str) -> None:
+        """A session has ended, also for being idle or by the service's own decision."""
+        self.stop(token)
+        with self._lock:
+            self._stops.pop(token, None)
+            for tab in [tab for tab, owned in self._tokens.items() if owned == token]:
+                del self._tokens[tab]
 
     def open(self, request: gr.Request, read: Callable[[str], Volume]) -> tuple[str, Volume]:
         """Open a scan in the tab's session, in a new one where the old one has ended.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,7 @@ class FakeService:
         self._volumes: dict[str, Volume | None] = {}
         self.reached_by_others = False
         self.troubles = ()
-        self.troubles = ()
+        self.farewells: list[Callable[[str], None]] = []
         self._reports: dict[str, Report] = {}
         self._pause = seconds_per_word
         self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
@@ -113,10 +113,16 @@ class FakeService:
         """Forget everything of the session."""
         self._volumes.pop(session, None)
         self._reports.pop(session, None)
+        for farewell in self.farewells:
+            farewell(session)
 
     def knows(self, session: str) -> bool:
         """Whether a session is alive."""
         return session in self._volumes
+
+    def touch(self, session: str) -> bool:
+        """Sessions of the stand-in do not age."""
+        return self.knows(session)
 
     def sweep(self) -> None:
         """Sessions of the stand-in do not age."""

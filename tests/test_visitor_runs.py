@@ -1,0 +1,143 @@
+"""Evaluations of visitors end with their session and with the server; the operator's own stay."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rad3d.service.evaluation import EvaluationEvent, EvaluationRequest, Evaluations, SetSpec
+from rad3d.service.service import Service
+from rad3d.service.workdir import WorkDir
+from rad3d.settings import Settings
+from rad3d.ui.evaluation_handlers import EvaluationHandlers
+from rad3d.ui.evaluation_run import owner_of
+from rad3d.ui.sessions import Sessions
+
+TESTS = Path(__file__).resolve().parent
+TAB: Any = SimpleNamespace(session_hash="tab")
+
+
+def evaluations_of(folder: Path, visitors: Path, host: str) -> tuple[Service, Evaluations]:
+    """Evaluations without any model."""
+    settings = Settings(models_dir=folder / "none", runs_dir=folder / "runs", host=host)
+    service = Service(settings, samples_dir=folder / "none")
+    return service, Evaluations(service, settings, study_dir=folder / "none", visitors_dir=visitors)
+
+
+def score_file(evaluations: Evaluations, folder: Path, owner: str) -> Path:
+    """Score a small predictions file; the folder of the run."""
+    path = folder / "mine.jsonl"
+    rows = [{"id": str(i), "reference": "Normal.", "prediction": "Normal."} for i in range(2)]
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    request = EvaluationRequest(
+        (SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=10, owner=owner
+    )
+    *_, last = evaluations.start(request, threading.Event(), uploads=(str(path),))
+    assert last.run is not None
+    assert last.run.directory is not None
+    return last.run.directory
+
+
+CRASH = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from test_visitor_runs import evaluations_of, score_file
+from rad3d.service.workdir import WorkDir
+folder = Path(sys.argv[1])
+work = WorkDir(folder / "work")
+for host in ("127.0.0.1", "0.0.0.0"):
+    _, evaluations = evaluations_of(folder, work.runs, host)
+    print(score_file(evaluations, folder, "me"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_crash_leaves_the_runs_of_visitors_until_the_next_start_and_no_longer(
+    tmp_path: Path,
+) -> None:
+    crashed = subprocess.run(
+        [sys.executable, "-c", CRASH, tmp_path, TESTS], capture_output=True, text=True
+    )
+    assert crashed.returncode == -signal.SIGKILL, crashed.stderr
+    own, visitors = map(Path, crashed.stdout.split())
+    assert (visitors / "run.json").is_file(), "a crash leaves files"
+    work = WorkDir(tmp_path / "work")
+    assert not visitors.exists()
+    assert (own / "run.json").is_file(), "what a person ran at the own machine stays"
+    _, evaluations = evaluations_of(tmp_path, work.runs, "127.0.0.1")
+    assert [run.id for run in evaluations.runs()] == [own.name]
+    work.close()
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> tuple[Service, Evaluations, Sessions]:
+    service, evaluations = evaluations_of(tmp_path, tmp_path / "visitors", "0.0.0.0")
+    return service, evaluations, Sessions(service)
+
+
+def test_the_runs_of_a_session_that_expires_go_at_the_next_sweep_without_another_tab(
+    public: tuple[Service, Evaluations, Sessions], tmp_path: Path
+) -> None:
+    service, evaluations, sessions = public
+    EvaluationHandlers(evaluations, sessions, None)  # type: ignore[arg-type]
+    token = sessions.token(TAB)
+    directory = score_file(evaluations, tmp_path, owner_of(token))
+    assert directory.parent == tmp_path / "visitors"
+    stop = sessions.arm(token)
+    clock = service._sessions._clock
+    service._sessions._clock = lambda: clock() + 29 * 60
+    service.sweep()
+    assert directory.is_dir()
+    service._sessions._clock = lambda: clock() + 31 * 60
+    service.sweep()
+    assert not directory.exists()
+    assert stop.is_set(), "and what it was doing is stopped"
+    assert sessions.token(TAB) != token
+
+
+def test_who_waits_for_an_evaluation_is_not_idle(
+    public: tuple[Service, Evaluations, Sessions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, evaluations, sessions = public
+    handlers = EvaluationHandlers(evaluations, sessions, None)  # type: ignore[arg-type]
+    token = sessions.token(TAB)
+    clock, passed = service._sessions._clock, [0.0]
+    service._sessions._clock = lambda: clock() + passed[0]
+
+    def slow(*_: object, **__: object) -> Iterator[EvaluationEvent]:
+        for done in range(4):
+            yield EvaluationEvent("write", done, 4, "one more", "20260101-000000-000000")
+            passed[0] += 20 * 60
+            service.sweep()
+            assert service.knows(token)
+
+    monkeypatch.setattr(evaluations, "start", slow)
+    handlers.begin(TAB)
+    list(handlers.run([], ["phantom-in"], [], 2, None, "", "", "", TAB))
+    assert passed[0] == 80 * 60
+
+
+def test_a_tab_that_asks_twice_at_once_has_one_session(
+    public: tuple[Service, Evaluations, Sessions],
+) -> None:
+    service, _, sessions = public
+    tokens: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: tokens.append(sessions.token(TAB))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(tokens)) == 1
+    assert service.usage.sessions == 1
