@@ -32,6 +32,7 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
+from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.load import read_volume
 
 FAKE_TEXT = (
@@ -132,9 +133,11 @@ class FakeService:
         """Tokens that are alive."""
         return tuple(self._volumes)
 
-    def open_path(self, session: str, path: Path, name: str) -> Volume:
+    def open_path(
+        self, session: str, path: Path, name: str, metadata: ScanMetadata | None = None
+    ) -> Volume:
         """Read a file; the earlier volume stays where it is refused."""
-        volume = read_volume(path, name)
+        volume = read_volume(path, name, metadata=metadata)
         self._volumes[session] = volume
         return volume
 

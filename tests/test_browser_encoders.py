@@ -1,0 +1,125 @@
+"""What the model saw, in headless Chromium, where variants listen to different encoders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from browser.launch import CHROMIUM_ARGUMENTS, running_app, small_chest
+from playwright.sync_api import Page, expect, sync_playwright
+from test_ctclip_checkpoint import SMALL, convert, lipro_state
+from tiny_models import (
+    CountingEncoder,
+    FakeEncoderStore,
+    save_language,
+    save_shipped,
+    tiny_language,
+)
+
+from rad3d.model.encoder import LoadedEncoder
+from rad3d.model.reporter import PrefixReporter
+from rad3d.model.store import ModelStore
+from rad3d.model.variant import VariantConfig, variant_directory
+from rad3d.registry import ENCODERS
+from rad3d.service.service import Service
+from rad3d.settings import Settings
+
+pytestmark = pytest.mark.browser
+
+VIEWER = "document.querySelector('.r3-viewer').viewer"
+CT_CLIP = replace(SMALL, image_size=96, frames=48)
+"""CT-CLIP's network in small, on a fifth of its grid."""
+
+expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
+
+
+class TwoEncoders(FakeEncoderStore):
+    """The counting encoder in place of the shipped one; CT-CLIP is loaded from its files."""
+
+    def encoder(self, encoder_id: str) -> LoadedEncoder:
+        """Either."""
+        if encoder_id == self.fake.id:
+            return self.fake
+        return ModelStore.encoder(self, encoder_id)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Phantom S listens to the shipped encoder, Phantom M to CT-CLIP."""
+    scratch = tmp_path_factory.mktemp("encoders")
+    folder = scratch / "models"
+    save_shipped(folder, "phantom-s", ("v3",))
+    checkpoint = scratch / "CT_LiPro_v2.pt"
+    torch.save(lipro_state(CT_CLIP), checkpoint)
+    sizes = scratch / "sizes.json"
+    sizes.write_text(json.dumps({"frames": CT_CLIP.frames}), encoding="utf-8")
+    out = folder / ENCODERS["ct-clip"].source
+    assert convert(checkpoint, "--out", out, "--config", sizes) == 0
+    save_language(tiny_language("llama"), folder / "llms/phantom-m")
+    config = VariantConfig(
+        llm="phantom-m", mode="v3", llm_source="llms/phantom-m", encoder="ct-clip",
+        preprocessing=CT_CLIP.grid().id, latent_dim=12, prefix_length=4, clip_length=3, layers=1,
+        heads=4,
+    )  # fmt: skip
+    reporter = PrefixReporter(config, tiny_language("llama"))
+    reporter.save_pretrained(variant_directory(folder, config.id), dtype=torch.float32)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page with an open scan; what the models write is as long as they may."""
+    settings = Settings(models_dir=models, default_variant="phantom-s/v3")
+    service = Service(settings, TwoEncoders(settings, CountingEncoder()))
+    scan = small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
+    with (
+        running_app(
+            service, tmp_path_factory.mktemp("app"), models_dir=models,
+            default_variant="phantom-s/v3",
+        ) as address,
+        sync_playwright() as play,
+    ):  # fmt: skip
+        browser = play.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        page = browser.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
+        page.set_input_files(".r3-drop input", scan)
+        page.wait_for_function(f"{VIEWER}.source && {VIEWER}.state.id && !{VIEWER}.preview")
+        yield page
+        browser.close()
+
+
+def test_the_models_view_is_that_of_the_chosen_variants_encoder(page: Page) -> None:
+    page.get_by_role("button", name="Model’s view").click()
+    page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
+    expect(page.locator(".r3-grid")).to_have_text(
+        "As Phantom CNN gets it: 8 × 8 × 8 voxels of 8 × 8 × 8 mm"
+    )
+    expect(page.locator(".r3-read")).to_contain_text("8 x 8 x 8")
+    page.get_by_role("radio", name="Phantom M").click()
+    page.wait_for_function(f"{VIEWER}.source?.dims.join() === '96,96,48'")
+    name = ENCODERS["ct-clip"].name
+    expect(page.locator(".r3-grid")).to_have_text(
+        f"As {name} gets it: 96 × 96 × 48 voxels of 0.75 × 0.75 × 1.5 mm"
+    )
+    expect(page.locator(".r3-read")).to_contain_text("LPS")
+    page.get_by_role("button", name="Scan", exact=True).click()
+    expect(page.locator(".r3-grid")).to_be_hidden()
+    assert page.evaluate(f"{VIEWER}.source.dims") == [96, 96, 60]
+    page.get_by_role("radio", name="Phantom S").click()
+    page.get_by_role("button", name="Model’s view").click()
+    page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
+
+
+def test_a_report_by_a_variant_of_another_encoder_speaks_of_that_encoder(page: Page) -> None:
+    page.get_by_role("radio", name="Phantom M").click()
+    page.wait_for_function(f"{VIEWER}.source?.dims.join() === '96,96,48'")
+    page.locator("#generate").click()
+    expect(page.locator(".r3-report")).to_contain_text("phantom-m/v3")
+    assert page.evaluate(f"{VIEWER}.source.dims") == [96, 96, 48]
+    expect(page.locator("#verdicts")).not_to_contain_text(ENCODERS["phantom-cnn"].trained_on)
