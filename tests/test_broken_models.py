@@ -110,7 +110,11 @@ def test_an_encoder_that_is_repaired_is_used_without_a_restart(settings: Setting
     ],
 )
 def test_whatever_loading_an_encoder_raises_is_a_sentence_and_the_page_is_built(
-    raised: Exception, code: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    raised: Exception,
+    code: str,
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def cannot(*_: object) -> None:
         raise raised

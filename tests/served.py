@@ -1,0 +1,102 @@
+"""Parts of tests on the server: a watched service on tiny models, and a whole server process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from tiny_models import CountingEncoder, FakeEncoderStore
+
+from rad3d.service.lending import Lender
+from rad3d.service.service import Service
+from rad3d.service.turns import Turns
+from rad3d.settings import Settings
+from rad3d.types import GenerationOptions
+from rad3d.ui.operations import Operations
+
+ROOT = Path(__file__).resolve().parent.parent
+SHORT = GenerationOptions(max_new_tokens=8)
+
+
+def watched(models: Path, lender: Lender | None = None, **given: Any) -> tuple[Service, Operations]:
+    """A real service on tiny models, and who watches it."""
+    settings = replace(Settings(), models_dir=models, metrics_token="secret", **given)
+    operations = Operations(settings)
+    store = FakeEncoderStore(settings, CountingEncoder())
+    service = Service(settings, store, watch=operations, lender=lender)
+    operations.attach(service, Turns(2, 32), models)
+    return service, operations
+
+
+def scraped(operations: Operations, token: str = "secret") -> dict[str, float]:
+    """``name{label=value}`` -> value, as Prometheus reads them."""
+    client = TestClient(Starlette(routes=list(operations.routes())))
+    answer = client.get("/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+    return {
+        sample.name + "".join(f"{{{k}={v}}}" for k, v in sample.labels.items()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+SERVER = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from functools import partial
+from pathlib import Path
+from browser.fake_evaluations import FakeEvaluations
+from browser.fakes import FakeCard, FakeService
+from rad3d.service.running import Running
+import rad3d.service.evaluation as evaluation_module
+import rad3d.service.service as service_module
+from rad3d.settings import Settings
+from rad3d.ui import serving
+
+class Watched(FakeService):
+    def __init__(self, settings, watch, lender):
+        super().__init__((FakeCard("one", "Sample one", "A chest", Path({chest!r})),), {pause})
+        self.running = Running()
+    def warm_up(self):
+        pass
+    probe = warm_up
+    def generate(self, session, variant_id, options, cancel):
+        with self.running.report(cancel):
+            yield from super().generate(session, variant_id, options, cancel)
+
+service_module.Service = Watched
+evaluation_module.Evaluations = lambda s, settings, visitors_dir: FakeEvaluations(s, empty=True)
+serving.serve(Settings.from_env())
+"""
+
+
+@contextmanager
+def server(chest: Path, work: Path, pause: float, **env: str) -> Iterator[tuple[Any, str]]:
+    """A whole server process on a stand-in for the models."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    code = SERVER.format(tests=str(ROOT / "tests"), root=str(ROOT), chest=str(chest), pause=pause)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "RAD3D_PORT": str(port), "RAD3D_WORK_DIR": str(work), **env},
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        line = process.stdout.readline()
+        assert "ready" in line, line + (process.stderr.read() if process.stderr else "")
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
