@@ -15,6 +15,7 @@ from rad3d.model.encoder import ShippedEncoder, load_encoder
 from rad3d.model.language import load_language_model
 from rad3d.model.variant import VariantConfig, verify_files
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, SHIPPED_ENCODER
+from rad3d.service.evaluation import STUDY, Evaluations
 from rad3d.service.service import Service
 from rad3d.settings import Settings
 from rad3d.text.labeller import findings_in, label_report
@@ -45,6 +46,23 @@ def test_a_shipped_variant_matches_its_hashes(directory: Path) -> None:
     config = VariantConfig.read(directory)
     verify_files(directory, config)
     assert config.encoder == SHIPPED_ENCODER
+
+
+@pytest.fixture(scope="module")
+def evaluations() -> Evaluations:
+    return Evaluations(Service(Settings()), Settings())
+
+
+@pytest.mark.parametrize("directory", VARIANTS, ids=lambda d: f"{d.parent.name}-{d.name}")
+def test_the_study_measured_exactly_the_weights_that_ship(
+    evaluations: Evaluations, directory: Path
+) -> None:
+    found = evaluations.measured(VariantConfig.read(directory).id)
+    assert {(each.run, each.domain) for each in found} == {(STUDY, "in"), (STUDY, "out")}
+    for each in found:
+        estimate = each.figure("f1_macro")
+        assert estimate is not None
+        assert estimate.n >= 200
 
 
 def test_every_size_ships_with_the_published_method() -> None:

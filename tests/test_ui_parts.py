@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from math import nan
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 from browser.fakes import FAKE_TEXT, FakeService, FakeStatus, fake_diagnosis
 
 from rad3d.errors import BadRequest
+from rad3d.eval.resampling import Estimate
 from rad3d.labels import LABELS
 from rad3d.registry import MODES
 from rad3d.service.crosscheck import cross_check
+from rad3d.service.evaluation import Measured
 from rad3d.types import Note, Novelty, Volume
 from rad3d.ui import choices, render
 from rad3d.ui.chart import diagnosis_chart
@@ -108,7 +111,7 @@ def test_pickers_follow_the_statuses() -> None:
     assert choices.first_choice(statuses, "phantom-m/v2") == ("phantom-m", "v2")
     assert choices.first_choice(statuses, "gpt2/v3")[0] == "phantom-l"
     assert choices.first_choice([], "phantom-m/v2") == (None, None)
-    assert "rad3d demo build" in choices.guidance([], None, None)
+    assert "rad3d demo build" in choices.guidance([], None, None, lambda _: ())
 
 
 @pytest.mark.parametrize(
@@ -122,8 +125,30 @@ def test_pickers_follow_the_statuses() -> None:
 )
 def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) -> None:
     llm = "phantom-l" if parameters < 10**9 else "llama-3.2-1b"
-    text = choices.guidance([FakeStatus(f"{llm}/{mode}", True, parameters=parameters)], llm, mode)
+    status = FakeStatus(f"{llm}/{mode}", True, parameters=parameters)
+    text = choices.guidance([status], llm, mode, lambda _: ())
     assert ("This choice follows it." in text) is follows
+
+
+def test_what_was_measured_is_shown_with_interval_n_and_date() -> None:
+    found = (
+        Measured(
+            "phantom-in", "in", {"f1_macro": Estimate(0.9, 0.8, 0.95, 200)}, "2026-11-24", "r"
+        ),
+        Measured("mine", "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, "2026-11-24", "r"),
+        Measured("no-labels", "", {"f1_macro": Estimate(nan, nan, nan, 5)}, "2026-11-24", "r"),
+    )
+    shown = "in domain 0.90 [0.80, 0.95], n = 200; mine 0.40 [0.30, 0.50], n = 20 (2026-11-24)"
+    assert choices.measured(found) == shown
+    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    assert shown in choices.guidance([status], "phantom-l", "v3", lambda _: found)
+
+
+def test_what_was_not_measured_says_how_to_measure_it() -> None:
+    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    html = choices.guidance([status], "phantom-l", "v3", lambda _: ())
+    assert "<code>rad3d eval run --variants phantom-l/v3</code>" in html
+    assert "Measured" not in html
 
 
 def test_the_windows_are_the_agreed_ones() -> None:

@@ -121,10 +121,7 @@ class Scorecard:
         if values.get("schema") != SCHEMA_ID:
             raise BadRequest(f"This is not a scorecard ({SCHEMA_ID}).", code="bad_scorecard")
         statistics = {name: _unpacked(each) for name, each in values["statistics"].items()}
-        estimates = {
-            name: Estimate(_number(value), _number(low), _number(high), n)
-            for name, (value, low, high, n) in values["estimates"].items()
-        }
+        estimates = estimates_of(values)
         ids = values["ids"]
         findings = values["findings"] or [[] for _ in ids]
         return cls(
@@ -252,6 +249,14 @@ def _case_scores(
         )
         for i, id_ in enumerate(ids)
     )
+
+
+def estimates_of(values: Mapping[str, Any]) -> dict[str, Estimate]:
+    """The figures of a scorecard that is still plain values, by metric."""
+    return {
+        name: Estimate(_number(value), _number(low), _number(high), n)
+        for name, (value, low, high, n) in values["estimates"].items()
+    }
 
 
 def _json(value: float) -> float | None:

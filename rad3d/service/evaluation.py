@@ -29,6 +29,7 @@ from rad3d.registry import SHIPPED_ENCODER, lookup
 from rad3d.service.evaluation_controls import CONTROLS, ControlRow
 from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
+from rad3d.service.evaluation_measured import Measured, measured_in
 from rad3d.service.evaluation_revision import code_revision, machine
 from rad3d.service.evaluation_sets import (
     LAYOUTS,
@@ -73,6 +74,7 @@ __all__ = [
     "Export",
     "Key",
     "Layout",
+    "Measured",
     "RunSummary",
     "SetCard",
     "SetSpec",
@@ -210,6 +212,28 @@ class Evaluations:
         """A run with everything that came of it; raises BadRequest or UnknownName."""
         run = read_run(self._directory(run_id, owner))
         return replace(run, id=run_id)
+
+    def measured(self, variant: str) -> tuple[Measured, ...]:
+        """What a variant reached with the weights it has here, on each sample set; else nothing.
+
+        Of the study that ships where that wrote with these weights, else of the newest run that
+        did. Runs that belong to one visitor count for nobody.
+        """
+        if not self.store.status(variant).ready:
+            return ()
+        try:
+            config = self.store.config(variant)
+            return measured_in(
+                self._study_first(), config, lambda name: self.feature_source.identity(name).sha256
+            )
+        except Rad3dError:  # the encoder is damaged, which is said where it is needed
+            return ()
+
+    def _study_first(self) -> Iterator[tuple[str, Path]]:
+        yield STUDY, self._study
+        for row in self.runs():
+            if not row.shipped:
+                yield row.id, self._root / row.id
 
     def delete(self, run_id: str, owner: str = "") -> None:
         """Remove a run; reports are kept for others. The study that ships stays."""

@@ -25,8 +25,9 @@ from typing import Any
 from rad3d.errors import BadRequest
 from rad3d.eval.classifier import ClassifierCard
 from rad3d.eval.compare import Difference
+from rad3d.eval.resampling import Estimate
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
-from rad3d.eval.scorecard import Scorecard
+from rad3d.eval.scorecard import Scorecard, estimates_of
 from rad3d.findings import Finding
 from rad3d.service.evaluation_controls import shuffled
 from rad3d.service.evaluation_sets import SAMPLE_SETS
@@ -64,7 +65,11 @@ def save_group(directory: Path, group: str, outcomes: Iterable[Outcome]) -> None
         {"card": each.card.to_dict(findings=False), "predictions": _packed(each.predictions)}
         for each in outcomes
     ]
-    _write_gz(directory / "systems" / f"{slug(group)}.json.gz", rows)
+    _write_gz(_group_file(directory, group), rows)
+
+
+def _group_file(directory: Path, group: str) -> Path:
+    return directory / "systems" / f"{slug(group)}.json.gz"
 
 
 def save_sets(directory: Path, sets: Iterable[SampleSet]) -> None:
@@ -153,16 +158,39 @@ def read_run(directory: Path) -> EvaluationRun:
             directory=directory,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadRequest(
-            f"The files of the run {directory.name} are damaged.",
-            "Delete it and run it again.",
-            code="bad_run",
-        ) from error
+        raise _damaged(directory) from error
+
+
+def read_figures(
+    directory: Path, variant: str
+) -> tuple[str, list[tuple[str, dict[str, Estimate], dict[str, Any]]]]:
+    """When a run was made, and what a variant reached: set, figures by metric, facts of its texts.
+
+    Only the variant's own file is read, and of that no case. Raises BadRequest where it is damaged.
+    """
+    created: str = _read_run(directory)["created"]
+    try:
+        rows = [
+            (row["card"]["sample_set"], estimates_of(row["card"]), row["predictions"]["facts"])
+            for row in _read_gz(_group_file(directory, variant), [])
+            if row["card"]["name"] == variant
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(directory) from error
+    return created, rows
 
 
 def slug(name: str) -> str:
     """A system's name as a file's: ``phantom-l/v3 -> phantom-l-v3``."""
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "system"
+
+
+def _damaged(directory: Path) -> BadRequest:
+    return BadRequest(
+        f"The files of the run {directory.name} are damaged.",
+        "Delete it and run it again.",
+        code="bad_run",
+    )
 
 
 def _settled(status: Status) -> Status:

@@ -6,7 +6,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.registry import ENCODERS, split_variant_id
-from rad3d.ui.choices import size
+from rad3d.ui.choices import Look, measured, size
 from rad3d.ui.components import markup
 
 if TYPE_CHECKING:
@@ -25,10 +25,15 @@ patient has.</p></section>
 """
 
 
-def about_tab(service: Service) -> None:
-    """Lay the tab out."""
+def about_tab(service: Service, look: Look) -> None:
+    """Lay the tab out.
+
+    Args:
+        service: knows the variants.
+        look: what was measured of each.
+    """
     markup(_METHOD)
-    markup(_encoders() + _variants(service))
+    markup(_encoders() + _variants(service, look))
 
 
 def _encoders() -> str:
@@ -39,23 +44,25 @@ def _encoders() -> str:
     return _table("Encoders", ("Encoder", "Trained on"), rows)
 
 
-def _variants(service: Service) -> str:
+def _variants(service: Service, look: Look) -> str:
     rows = ""
     for status in service.variants():
         llm, mode = split_variant_id(status.id)
         state = "ready" if status.ready else f"{status.reason} {status.command}".strip()
         parameters = status.parameters or llm.parameters
+        figures = (measured(look(status.id)) or "not measured") if status.ready else ""
         rows += (
             f"<tr class='{'ready' if status.ready else 'missing'}'>"
             f"<th scope='row'>{escape(llm.name)}</th><td>{escape(mode.name)}</td>"
             f"<td>{size(parameters) if parameters else ''}</td><td>{escape(llm.licence)}</td>"
-            f"<td>{escape(state)}</td></tr>"
+            f"<td>{escape(figures)}</td><td>{escape(state)}</td></tr>"
         )
     head = (
         "Language model",
         "Mode",
         "Parameters",
         "Licence",
+        "Macro F1 of its reports",
         "State",
     )
     return _table("Language models and modes", head, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,13 @@ from rad3d.registry import (
 
 if TYPE_CHECKING:
     from rad3d.model.store import VariantStatus
+    from rad3d.service.evaluation import Measured
 
 Choices = list[tuple[str, str]]
+_DOMAINS = {"in": "in domain", "out": "out of domain"}
+
+Look = Callable[[str], "Sequence[Measured]"]
+"""Variant -> what was measured of it, as :meth:`rad3d.service.evaluation.Evaluations.measured`."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
@@ -51,9 +56,7 @@ def first_choice(
     return llm.id, mode.id
 
 
-def encoder_of(
-    statuses: Sequence[VariantStatus], llm: str | None, mode: str | None
-) -> EncoderRow:
+def encoder_of(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> EncoderRow:
     """The encoder that a variant listens to; the shipped one where no variant is chosen."""
     chosen = variant_id(llm, mode) if llm and mode else ""
     found = next((s.encoder for s in statuses if s.id == chosen), "")
@@ -68,8 +71,10 @@ def size(parameters: int) -> str:
     return str(parameters)
 
 
-def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> str:
-    """The paper's rule for this size."""
+def guidance(
+    statuses: Sequence[VariantStatus], llm: str | None, mode: str | None, look: Look
+) -> str:
+    """The paper's rule for this size, and what was measured for this variant."""
     if not llm or not mode:
         return (
             '<p class="r3-guidance">No model is ready here. Train the small ones with '
@@ -88,8 +93,26 @@ def guidance(statuses: Sequence[VariantStatus], llm: str | None, mode: str | Non
         f"freeze. {escape(LANGUAGE_MODELS[llm].name)} is "
         f"{'below' if small else 'above'} that, so: {advice}. "
         f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span>"
-        "</p>"
+        f"{_measured_line(variant_id(llm, mode), look)}</p>"
     )
+
+
+def _measured_line(variant: str, look: Look) -> str:
+    figures = measured(look(variant))
+    if not figures:
+        command = f"rad3d eval run --variants {variant}"
+        return f"<span><strong>Not measured here:</strong> {_command(command)}</span>"
+    return f"<span><strong>Measured</strong>, macro F1 of its reports: {escape(figures)}.</span>"
+
+
+def measured(found: Sequence[Measured]) -> str:
+    """Macro F1 over the 18 labels on each sample set, with 95% interval, n and date; or nothing."""
+    shown = {}
+    for each in found:
+        if f1 := each.figure("f1_macro"):
+            name = _DOMAINS.get(each.domain, each.sample_set)
+            shown[f"{name} {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}], n = {f1.n}"] = each.date
+    return f"{'; '.join(shown)} ({', '.join(dict.fromkeys(shown.values()))})" if shown else ""
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:

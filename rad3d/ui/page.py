@@ -69,11 +69,11 @@ def build_ui(
         troubles = markup("", "troubles")
         with gr.Tabs() as tabs:
             with gr.Tab("Report", id="report"):
-                report = report_tab(service, settings, handlers)
+                report = report_tab(service, settings, handlers, evaluations.measured)
             with gr.Tab("Evaluation", id="evaluation") as tab:
                 evaluation_tab(evaluations, evaluation, report, tabs, tab)
             with gr.Tab("About", id="about"):
-                about_tab(service)
+                about_tab(service, evaluations.measured)
         add_endpoints(service, sessions, turns, settings.default_variant)
         demo.load(
             handlers.start,

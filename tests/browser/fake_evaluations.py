@@ -31,6 +31,7 @@ from rad3d.service.evaluation import (
     Export,
     Layout,
     RunSummary,
+    Measured,
     SetCard,
     SetSpec,
 )
@@ -104,6 +105,15 @@ class FakeEvaluations:
     def forget(self, owner: str) -> None:
         """The runs of a session that has ended go with it."""
         for run_id in [run_id for run_id, whose in self._owners.items() if whose == owner]:
+    def measured(self, variant: str) -> tuple[Measured, ...]:
+        """Of the small study, whatever the weights."""
+        study = self._runs.get("study")
+        return tuple(
+            Measured(name, SAMPLE_SETS[name].domain, card.estimates, study.created[:10], "study")
+            for (system, name), card in (study.cards if study else {}).items()
+            if system == variant and study
+        )
+
             del self._runs[run_id], self._owners[run_id]
 
     def start(
