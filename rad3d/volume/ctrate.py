@@ -23,7 +23,8 @@ import numpy as np
 from rad3d.errors import BadRequest, BadVolume
 from rad3d.types import FloatArray, Note
 from rad3d.volume.checks import check_hounsfield
-from rad3d.volume.decoded import Decoded, to_hounsfield
+from rad3d.volume.decoded import Decoded
+from rad3d.volume.hounsfield import to_hounsfield
 
 NAME, SLOPE, INTERCEPT = "VolumeName", "RescaleSlope", "RescaleIntercept"
 XY_SPACING, Z_SPACING = "XYSpacing", "ZSpacing"
@@ -177,16 +178,17 @@ def rescaled(decoded: Decoded, metadata: ScanMetadata) -> Decoded:
             f"The values are in HU already, so the {stated} of the metadata table were not applied."
         )
         return replace(decoded, notes=(*decoded.notes, Note("info", "already_hu", text)))
-    values, low, high, invalid = to_hounsfield(
-        decoded.values, float(metadata.slope), float(metadata.intercept)
+    scan = to_hounsfield(decoded.values, float(metadata.slope), float(metadata.intercept))
+    text = (
+        f"Rescaled by the {stated} of the metadata table; values from {scan.minimum:.4g} to "
+        f"{scan.maximum:.4g}."
     )
-    text = f"Rescaled by the {stated} of the metadata table; values from {low:.4g} to {high:.4g}."
     return replace(
         decoded,
-        values=values,
-        minimum=low,
-        maximum=high,
-        invalid=decoded.invalid + invalid,
+        values=scan.values,
+        minimum=scan.minimum,
+        maximum=scan.maximum,
+        invalid=decoded.invalid + scan.invalid,
         notes=(*decoded.notes, Note("info", "rescaled", text)),
     )
 

@@ -16,8 +16,9 @@ import numpy as np
 
 from rad3d.errors import BadVolume
 from rad3d.types import FloatArray, Note
-from rad3d.volume.decoded import Decoded, Limits, to_hounsfield
-from rad3d.volume.geometry import geometry_notes, to_ras
+from rad3d.volume.decoded import Decoded, Limits
+from rad3d.volume.geometry import Turn, geometry_notes
+from rad3d.volume.hounsfield import to_hounsfield
 
 MODALITY, SERIES_UID = "0008|0060", "0020|000e"
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
@@ -93,12 +94,17 @@ def decode_dicom(files: Sequence[Path], limits: Limits) -> Decoded:
     affine = _series_affine(chosen)
     stored = _read_pixels(sitk, chosen)
     notes = _series_notes(chosen, [len(g) for g in groups.values()], unread)
-    turned, affine, codes = to_ras(stored, affine)
-    values, low, high, invalid = to_hounsfield(turned, 1.0, 0.0)
-    notes += geometry_notes(values.shape, affine, codes)
-    text = f"Values from {low:.5g} to {high:.5g}, kept as {values.dtype.name}."
+    turn = Turn.of(affine)
+    scan = to_hounsfield(stored, turn=turn)
+    affine = turn.affine(affine, stored.shape)
+    notes += geometry_notes(scan.values.shape, affine, turn.codes)
+    text = (
+        f"Values from {scan.minimum:.5g} to {scan.maximum:.5g}, kept as {scan.values.dtype.name}."
+    )
     notes.append(Note("info", "values", text))
-    return Decoded(values, affine, tuple(notes), low, high, invalid, True)
+    return Decoded(
+        scan.values, affine, tuple(notes), scan.minimum, scan.maximum, scan.invalid, True
+    )
 
 
 def _read_slice(sitk: Any, path: Path) -> _Slice:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import aff2axcodes, apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
 
 from rad3d.types import FloatArray, Note
 from rad3d.volume.decoded import by, refuse
@@ -17,28 +18,54 @@ SHEAR_COSINE = 0.02
 """Columns of the affine further than this from a right angle (1.1 degrees) mean a sheared grid."""
 
 
-def to_ras(
-    stored: npt.NDArray[Any], affine: FloatArray
-) -> tuple[npt.NDArray[Any], FloatArray, str]:
-    """Mirror and reorder axes to the closest RAS+, without touching a value.
+@dataclass(frozen=True)
+class Turn:
+    """How the axes of a file become RAS+: mirrored and reordered, no value touched.
 
-    Args:
-        stored: (I, J, K) voxels as stored.
-        affine: (4, 4) index -> RAS+ mm.
-
-    Returns:
-        View on the voxels, their affine, and how the axes were stored, such as ``"LPS"``.
-
-    Raises:
-        BadVolume: ``bad_affine`` or ``sheared``.
+    Attributes:
+        order: which of x, y and z each stored axis becomes.
+        signs: -1 for each stored axis that runs against it, else 1.
+        codes: how the axes are stored, such as ``"LPS"``.
     """
-    check_affine(affine)
-    orientation = io_orientation(affine)
-    if np.isnan(orientation).any():
-        _bad_affine()
-    codes = "".join(aff2axcodes(affine))
-    turned = apply_orientation(stored, orientation)
-    return turned, affine @ inv_ornt_aff(orientation, stored.shape), codes
+
+    order: tuple[int, int, int]
+    signs: tuple[int, int, int]
+    codes: str
+
+    @classmethod
+    def of(cls, affine: FloatArray) -> Turn:
+        """The turn to the closest RAS+.
+
+        Args:
+            affine: (4, 4) stored index -> RAS+ mm.
+
+        Raises:
+            BadVolume: ``bad_affine`` or ``sheared``.
+        """
+        check_affine(affine)
+        orientation = io_orientation(affine)
+        if np.isnan(orientation).any():
+            _bad_affine()
+        (i, a), (j, b), (k, c) = orientation.astype(int).tolist()
+        return cls((i, j, k), (a, b, c), "".join(aff2axcodes(affine)))
+
+    def shape(self, stored: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(X, Y, Z) of a stored shape."""
+        x, y, z = (stored[self.order.index(axis)] for axis in range(3))
+        return x, y, z
+
+    def affine(self, affine: FloatArray, stored: tuple[int, int, int]) -> FloatArray:
+        """The affine of the turned voxels from that of the stored ones and their shape."""
+        orientation = np.array([self.order, self.signs], float).T
+        return np.asarray(affine @ inv_ornt_aff(orientation, stored))
+
+    def as_stored(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """View of RAS+ voxels with the axes as they are stored."""
+        mirrored = tuple(slice(None, None, sign) for sign in self.signs)
+        return values.transpose(self.order)[mirrored]
+
+
+AS_STORED = Turn((0, 1, 2), (1, 1, 1), "RAS")
 
 
 def check_affine(affine: FloatArray) -> None:

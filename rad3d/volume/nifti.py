@@ -1,24 +1,30 @@
 """NIfTI-1, NIfTI-2 and Analyze: header first, limits next, voxels last and never more than claimed.
 
-The stream is unpacked piece by piece, so a bomb or a header that lies costs neither memory nor
-time. nibabel parses the header and the affine; values are read and scaled here.
+The stream is unpacked slab by slab, so a bomb or a header that lies costs neither memory nor time,
+and the voxels as stored are never in memory as a whole. nibabel parses the header and the affine;
+values are read and scaled here.
 """
 
 from __future__ import annotations
 
+import io
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rad3d.types import FloatArray, Note
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
-from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse, to_hounsfield
-from rad3d.volume.geometry import geometry_notes, to_ras
+from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse
+from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.header import Header, parse_header
-from rad3d.volume.stream import PIECE_BYTES, is_gzip, open_stream, read_into, read_up_to, skip
+from rad3d.volume.hounsfield import Hounsfield, slabs
+from rad3d.volume.stream import is_gzip, open_stream, read_into, read_up_to, skip
 
 MOST_GZIP_SHRINKS = 1032
 """Deflate cannot pack tighter than 1032 to 1, so a file that claims more is lying."""
@@ -43,30 +49,35 @@ def decode_nifti(
     Raises:
         BadVolume: where it is unreadable, not scalar, not 3-D, too large, or sheared.
     """
-    compressed = is_gzip(header_path)
     with open_stream(header_path) as stream:
         block = read_up_to(stream, 540)
         header = parse_header(block, paired=image_path is not None)
         limits.check_voxels(header.shape)
         limits.check_bytes(header.data_bytes, "The scan, unpacked,")
+        _check_claim(image_path or header_path, header)
+        notes = _format_notes(header, header_path, named_gz)
+        if metadata is not None:
+            changed = geometry_note(metadata, header.affine)
+            notes += [changed] if changed else []
+            affine = metadata.affine(header.shape)
+            header = replace(header, affine=affine, unit=1.0, oriented=True)
+        affine, unit_note = _in_millimetres(header)
+        turn = Turn.of(affine)
+        scan = Hounsfield(header.shape, header.slope, header.intercept, turn)
         if image_path is None:
-            _check_claim(header_path, header)
             skip(stream, header.offset - len(block))
-            lead = block[header.offset :]
-            raw = _read_voxels(stream, header, lead)
+            _read_voxels(stream, header, block[header.offset :], scan)
     if image_path is not None:
-        _check_claim(image_path, header)
         with open_stream(image_path) as stream:
             skip(stream, header.offset)
-            raw = _read_voxels(stream, header, b"")
-    stored = np.ndarray(header.shape, header.dtype, raw.data, order="F")
-    notes = _format_notes(header, header_path, compressed, named_gz)
-    if metadata is not None:
-        changed = geometry_note(metadata, header.affine)
-        notes += [changed] if changed else []
-        affine = metadata.affine(header.shape)
-        header = replace(header, affine=affine, unit=1.0, oriented=True, form="table")
-    return _canonical(stored, header, notes)
+            _read_voxels(stream, header, b"", scan)
+    affine = turn.affine(affine, header.shape)
+    codes = turn.codes if header.oriented else None
+    notes += [*geometry_notes(scan.values.shape, affine, codes), *unit_note]
+    notes.append(_value_note(header, scan))
+    return Decoded(
+        scan.values, affine, tuple(notes), scan.minimum, scan.maximum, scan.invalid, header.oriented
+    )
 
 
 def _check_claim(path: Path, header: Header) -> None:
@@ -82,39 +93,53 @@ def _check_claim(path: Path, header: Header) -> None:
         )
 
 
-def _read_voxels(stream: BinaryIO, header: Header, lead: bytes) -> npt.NDArray[np.uint8]:
-    """Exactly the claimed bytes, or a refusal; what was not read costs no memory."""
-    raw = np.empty(header.data_bytes, np.uint8)
-    lead = lead[: len(raw)]
-    raw[: len(lead)] = np.frombuffer(lead, np.uint8)
-    place = len(lead)
-    while place < len(raw):
-        count = read_into(stream, raw.data[place : place + PIECE_BYTES])
-        if not count:
+def _read_voxels(stream: io.RawIOBase, header: Header, lead: bytes, scan: Hounsfield) -> None:
+    """Exactly the claimed voxels, or a refusal; a slab is converted while the next is unpacked.
+
+    Args:
+        stream: right behind ``lead``.
+        header: what is claimed.
+        lead: voxels that were read with the header.
+        scan: takes the slabs.
+    """
+    converted: Future[None] | None = None
+    with ThreadPoolExecutor(1) as worker:
+        for slab in _unpacked(stream, header, lead):
+            if converted is not None:
+                converted.result()
+            converted = worker.submit(scan.add, slab)
+        # Reading on to the end lets the checksum be compared; a few padding bytes are harmless.
+        allowed = 4096 + header.data_bytes // 100
+        if len(read_up_to(stream, allowed + 1)) > allowed:
             refuse(
-                f"The file is cut short: {in_mb(place)} of {in_mb(len(raw))} are there.",
+                "The file holds more data than its header describes, so the header is wrong.",
+                "Export the scan again.",
+                "size_mismatch",
+            )
+        if converted is not None:
+            converted.result()
+
+
+def _unpacked(stream: io.RawIOBase, header: Header, lead: bytes) -> Iterator[npt.NDArray[Any]]:
+    """(I, J, n) slabs as stored. There are two buffers: the next but one overwrites a slab."""
+    i, j, _ = header.shape
+    parts = list(slabs(header.shape))
+    plane_bytes = i * j * header.dtype.itemsize
+    buffers = [np.empty(parts[0].stop * plane_bytes, np.uint8) for _ in parts[:2]]
+    place = 0
+    for part, buffer in zip(parts, itertools.cycle(buffers), strict=False):
+        raw = buffer[: (part.stop - part.start) * plane_bytes].data
+        lead = lead[: len(raw)]
+        raw[: len(lead)] = lead
+        count = len(lead) + read_into(stream, raw[len(lead) :])
+        lead, place = b"", place + count
+        if count < len(raw):
+            refuse(
+                f"The file is cut short: {in_mb(place)} of {in_mb(header.data_bytes)} are there.",
                 "Download or export it again.",
                 "truncated",
             )
-        place += count
-    # Reading on to the end lets gzip compare its checksum; a few padding bytes are harmless.
-    allowed = 4096 + len(raw) // 100
-    if len(read_up_to(stream, allowed + 1)) > allowed:
-        refuse(
-            "The file holds more data than its header describes, so the header is wrong.",
-            "Export the scan again.",
-            "size_mismatch",
-        )
-    return raw
-
-
-def _canonical(stored: npt.NDArray[Any], header: Header, notes: list[Note]) -> Decoded:
-    affine, unit_note = _in_millimetres(header)
-    turned, affine, codes = to_ras(stored, affine)
-    values, low, high, invalid = to_hounsfield(turned, header.slope, header.intercept)
-    notes += [*geometry_notes(values.shape, affine, codes if header.oriented else None), *unit_note]
-    notes.append(_value_note(header, values, low, high))
-    return Decoded(values, affine, tuple(notes), low, high, invalid, header.oriented)
+        yield np.ndarray((i, j, part.stop - part.start), header.dtype, raw, order="F")
 
 
 def _in_millimetres(header: Header) -> tuple[FloatArray, list[Note]]:
@@ -131,7 +156,8 @@ def _in_millimetres(header: Header) -> tuple[FloatArray, list[Note]]:
     return affine, [Note("warning", "spacing_unit", text)]
 
 
-def _format_notes(header: Header, path: Path, compressed: bool, named_gz: bool) -> list[Note]:
+def _format_notes(header: Header, path: Path, named_gz: bool) -> list[Note]:
+    compressed = is_gzip(path)
     order = "big-endian" if header.dtype.newbyteorder("=") != header.dtype else "little-endian"
     packed = "gzip-compressed" if compressed else "not compressed"
     text = f"Read as {header.format}, {packed}, {header.dtype.name} voxels, {order}."
@@ -147,10 +173,13 @@ def _format_notes(header: Header, path: Path, compressed: bool, named_gz: bool) 
     return notes
 
 
-def _value_note(header: Header, values: npt.NDArray[Any], low: float, high: float) -> Note:
+def _value_note(header: Header, scan: Hounsfield) -> Note:
     if header.slope == 1 and header.intercept == 0:
         scaled = "No rescaling in the header"
     else:
         scaled = f"Rescaled by slope {header.slope:g} and intercept {header.intercept:g}"
-    text = f"{scaled}; values from {low:.4g} to {high:.4g}, kept as {values.dtype.name}."
+    text = (
+        f"{scaled}; values from {scan.minimum:.4g} to {scan.maximum:.4g}, "
+        f"kept as {scan.values.dtype.name}."
+    )
     return Note("info", "values", text)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
+import io
 import struct
-import zlib
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import Literal
 
 from rad3d.errors import BadVolume
 from rad3d.volume.decoded import refuse
+from rad3d.volume.gunzip import MAGIC, Gunzip
 
 Kind = Literal["zip", "nifti", "hdr", "img"]
 
@@ -41,9 +41,9 @@ def sniff(path: Path, name: str) -> Kind:
         head = file.read(1024)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         return "zip"
-    if head[:2] == b"\x1f\x8b":
-        with gzip.open(path) as stream:
-            head = read_up_to(cast(BinaryIO, stream), 1024)
+    if head.startswith(MAGIC):
+        with Gunzip(path) as stream:
+            head = read_up_to(stream, 1024)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if text.startswith(b"version https://git-lfs"):
         refuse(
@@ -104,15 +104,15 @@ def _nifti_kind(head: bytes, name: str) -> Kind:
 def is_gzip(path: Path) -> bool:
     """Whether a file is compressed, by its first bytes."""
     with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
+        return file.read(len(MAGIC)) == MAGIC
 
 
-def open_stream(path: Path) -> BinaryIO:
+def open_stream(path: Path) -> io.RawIOBase:
     """The bytes of a file, unpacked where it is compressed."""
-    return cast(BinaryIO, gzip.open(path)) if is_gzip(path) else path.open("rb")
+    return Gunzip(path) if is_gzip(path) else path.open("rb", buffering=0)
 
 
-def skip(stream: BinaryIO, count: int) -> None:
+def skip(stream: io.RawIOBase, count: int) -> None:
     """Pass over ``count`` bytes."""
     while count > 0:
         piece = read_up_to(stream, min(PIECE_BYTES, count))
@@ -121,13 +121,13 @@ def skip(stream: BinaryIO, count: int) -> None:
         count -= len(piece)
 
 
-def read_up_to(stream: BinaryIO, size: int) -> bytes:
+def read_up_to(stream: io.RawIOBase, size: int) -> bytes:
     """Up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
     piece = bytearray(size)
     return bytes(memoryview(piece)[: read_into(stream, memoryview(piece))])
 
 
-def read_into(stream: BinaryIO, target: memoryview) -> int:
+def read_into(stream: io.RawIOBase, target: memoryview) -> int:
     """Fill ``target`` and return how many bytes there were (fewer only at the end).
 
     Raises:
@@ -136,7 +136,7 @@ def read_into(stream: BinaryIO, target: memoryview) -> int:
     place = 0
     while place < len(target):
         try:
-            count = stream.readinto(target[place:])  # type: ignore[attr-defined]
+            count = stream.readinto(target[place:])
         except EOFError as error:
             if place:
                 break
@@ -144,12 +144,6 @@ def read_into(stream: BinaryIO, target: memoryview) -> int:
                 "The compressed file is cut short.",
                 "Download or export it again.",
                 code="truncated",
-            ) from error
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise BadVolume(
-                "The compressed file is damaged: it cannot be unpacked.",
-                "Download or export it again.",
-                code="corrupt_gzip",
             ) from error
         if not count:
             break
