@@ -9,7 +9,6 @@ thousand scans, encoded by several processes, go into a folder of such files:
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,8 @@ from safetensors.numpy import save_file
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.labels import N_LABELS
 from rad3d.model.engine import Engine
+from rad3d.model.identity import IMPORTED as IMPORTED
+from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.registry import ENCODERS, lookup
 from rad3d.types import Volume
@@ -37,29 +38,6 @@ PART = ".part"
 FloatArray = npt.NDArray[np.floating[Any]]
 Row = tuple[FloatArray, FloatArray | None]
 """(D,) embedding and (18,) logits of one scan; None where the encoder has no head."""
-
-IMPORTED = "imported"
-"""Stands for the hash of the weights where features were made elsewhere and nobody knows it."""
-
-
-@dataclass(frozen=True)
-class EncoderIdentity:
-    """Which weights saw the scans: features of other weights are of no use.
-
-    Attributes:
-        id: a key of :data:`rad3d.registry.ENCODERS`.
-        sha256: of the weights, or :data:`IMPORTED`.
-        preprocessing: id of the model grid.
-    """
-
-    id: str
-    sha256: str
-    preprocessing: str
-
-    @property
-    def is_imported(self) -> bool:
-        """True where a person said whose features these are, and nothing proves it."""
-        return self.sha256 == IMPORTED
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +76,7 @@ class FeatureTable:
 def encoder_identity(store: ModelStore, encoder_id: str) -> EncoderIdentity:
     """Id, weights and grid of an encoder; raises MissingWeights where it is not here."""
     folder = store.models_dir / lookup("encoder", ENCODERS, encoder_id).source
-    weights = sorted(folder.glob("*.safetensors"))
-    digest = hashlib.sha256()
-    for path in weights:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return EncoderIdentity(encoder_id, digest.hexdigest(), store.encoder(encoder_id).grid.id)
+    return EncoderIdentity(encoder_id, weights_sha256(folder), store.encoder(encoder_id).grid.id)
 
 
 def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
