@@ -63,6 +63,8 @@ class Settings:
         log: ``"text"`` or ``"json"``, one line for each event on stderr.
         zero_gpu: 1 where a GPU is lent for each report, as ZeroGPU of Hugging Face Spaces, which
             says so itself.
+        visitor_cases, visitor_draws: most cases of each sample set, and most bootstrap draws, in
+            one evaluation by a visitor from elsewhere.
         data_dir: folder of data sets that visitors may evaluate by path; not needed where the app
             listens on this machine only, which then reads any path.
     """
@@ -92,6 +94,8 @@ class Settings:
     grace_seconds: int = 20
     log: str = "text"
     zero_gpu: bool = False
+    visitor_cases: int = 1000
+    visitor_draws: int = 2000
     data_dir: str = ""
 
     @classmethod

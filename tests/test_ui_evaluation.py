@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,13 +13,14 @@ import pytest
 from browser.fake_evaluations import FakeEvaluations, study_run
 from browser.fakes import FakeService
 
-from rad3d.eval.registry import metric_row
+from rad3d.eval.registry import DEFAULT_FAMILIES, metric_row
 from rad3d.eval.samples import Prediction
 from rad3d.eval.scorecard import CaseScore, Match
 from rad3d.service.evaluation_types import EvaluationRun
 from rad3d.service.study_view import StudyView, view_of
 from rad3d.service.study_words import PHANTOMS, finding_in_words, listed, lowered
 from rad3d.service.systems import LOOKUP, expected_seconds, system_of
+from rad3d.types import GenerationOptions
 from rad3d.ui import evaluation_cases as cases
 from rad3d.ui import evaluation_render as render
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
@@ -270,12 +271,12 @@ def handlers(service: FakeService) -> EvaluationHandlers:
     return _handlers(FakeEvaluations(service, n=8, pause=0.0), service)
 
 
-def _asked(variants: list[str], path: str | None = "", **changes: Any) -> tuple[Any, ...]:
-    values = {
+def _asked(variants: list[str], path: str | None = "", **changes: Any) -> dict[str, Any]:
+    return {
         "variants": variants, "sets": [IN], "controls": [], "limit": 8, "file": None,
-        "references": "", "layout": "folder", "path": path,
+        "references": "", "layout": "folder", "path": path, "metrics": list(DEFAULT_FAMILIES),
+        "draws": 1000, "seed": 0, **asdict(GenerationOptions()), **changes,
     }  # fmt: skip
-    return tuple({**values, **changes}.values())
 
 
 def _last(events: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -299,7 +300,7 @@ def test_without_a_run_the_tab_says_so_and_how_to_make_one(service: FakeService)
 
 def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandlers) -> None:
     handlers.begin(_request())
-    steps = list(handlers.run(*_asked(["phantom-s/v1"]), _request()))
+    steps = list(handlers.run(_asked(["phantom-s/v1"]), _request()))
     assert any("progress" in str(step[0]) for step in steps[:-1])
     assert "Phantom S · V-1" in str(steps[-1])
     assert steps[-1][5]["value"] == "run-1"
@@ -308,13 +309,13 @@ def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandler
 def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
     handlers.begin(_request())
     asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
-    assert _last(handlers.run(*asked, _request()))[5]["value"] == "run-1"
+    assert _last(handlers.run(asked, _request()))[5]["value"] == "run-1"
 
 
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     handlers.begin(_request())
-    events = handlers.run(*_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
+    events = handlers.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
     next(events)
     handlers.cancel(_request())
     stopped = _last(events)
@@ -329,13 +330,13 @@ def test_a_run_that_was_cancelled_while_it_waited_never_begins(
 ) -> None:
     handlers.begin(_request())
     handlers.cancel(_request())
-    (only,) = handlers.run(*_asked(["phantom-s/v1"]), _request())
+    (only,) = handlers.run(_asked(["phantom-s/v1"]), _request())
     assert "Cancelled before it began" in only[1]
 
 
 def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandlers) -> None:
     handlers.begin(_request("a"))
-    _last(handlers.run(*_asked(["phantom-s/v1"]), _request("a")))
+    _last(handlers.run(_asked(["phantom-s/v1"]), _request("a")))
     own = handlers.open_tab(False, _request("a"))[1]["choices"]
     other = handlers.open_tab(False, _request("b"))[1]["choices"]
     assert [run for _, run in own] == ["run-1", "study"]
@@ -348,7 +349,7 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
 
 def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
     handlers.begin(_request())
-    _last(handlers.run(*_asked(["phantom-s/v1"]), _request()))
+    _last(handlers.run(_asked(["phantom-s/v1"]), _request()))
     shown = handlers.look("study", "run-1", IN, "f1_macro", "core", "parameters", "", _request())
     assert "Phantom S · V-1 @ Own run" in shown[6]
 
@@ -367,14 +368,14 @@ def test_what_a_browser_may_not_ask_for_is_refused_with_a_sentence(
     handlers: EvaluationHandlers, changes: dict[str, Any], told: str
 ) -> None:
     handlers.begin(_request())
-    last = _last(handlers.run(*_asked(["phantom-s/v1"], **changes), _request()))
+    last = _last(handlers.run(_asked(["phantom-s/v1"], **changes), _request()))
     assert told in last[1]
 
 
 def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, trusted=False), service)
     handlers.begin(_request())
-    last = _last(handlers.run(*_asked(["phantom-s/v1"], path="/etc"), _request()))
+    last = _last(handlers.run(_asked(["phantom-s/v1"], path="/etc"), _request()))
     assert "no layout called" in last[1]
 
 
@@ -414,7 +415,7 @@ def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     evaluations = FakeEvaluations(service, n=8, pause=0.0)
     handlers = _handlers(evaluations, service)
     handlers.begin(_request())
-    _last(handlers.run(*_asked(["phantom-s/v1"]), _request()))
+    _last(handlers.run(_asked(["phantom-s/v1"]), _request()))
     owner = owner_of(service.open_sessions[0])
     assert [run.id for run in evaluations.runs(owner)] == ["run-1", "study"]
     handlers._sessions.close(_request())

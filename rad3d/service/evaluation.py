@@ -40,10 +40,12 @@ from rad3d.service.evaluation_sets import (
     load_set,
     load_sets,
 )
+    title_of,
 from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
 from rad3d.service.evaluation_systems import Systems
 from rad3d.service.evaluation_types import (
     CaseView,
+    Bounds,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
@@ -180,6 +182,17 @@ class Evaluations:
         return tuple(CONTROLS.values())
 
     def variants(self) -> tuple[VariantStatus, ...]:
+    def metric_groups(self) -> tuple[MetricGroup, ...]:
+        """The groups of metrics, and what those that are missing need."""
+        return metric_groups(self._places)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What one run may take: anything where there is one person, less for a visitor."""
+        if self._trusted:
+            return Bounds()
+        return Bounds(self._settings.visitor_cases, self._settings.visitor_draws)
+
         """Every language model in every mode: ready, or with the reason and the command."""
         return self.store.statuses()
 
@@ -277,6 +290,7 @@ class Evaluations:
         for spec in request.sets:
             self._check_place(spec, uploads)
         created = datetime.now(UTC)
+        request = request.bounded(self.bounds)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
         loaded = load_sets(request.sets, request.limit)
@@ -320,7 +334,7 @@ class Evaluations:
             raise BadRequest("Nothing was chosen to evaluate.", "Choose a variant.", code="nothing")
         run = EvaluationRun(
             id=run_id,
-            title=request.title or _title(request),
+            title=request.title or title_of(request),
             created=created,
             revision=code_revision(),
             status="running",

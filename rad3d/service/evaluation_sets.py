@@ -16,7 +16,8 @@ from rad3d.eval.layouts import read_ct_rate, read_folder, read_inspect
 from rad3d.eval.samples import PredictionSet, Sample, SampleSet
 from rad3d.phantom.cohort import case_id
 from rad3d.registry import lookup
-from rad3d.service.evaluation_types import SetSpec
+from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
+from rad3d.service.systems import system_of
 from rad3d.text.grammar import write_report
 from rad3d.truth import draw_truth
 
@@ -182,6 +183,19 @@ def load_set(spec: SetSpec, limit: int = 0) -> Loaded:
         )
     samples, written = lookup("layout", LAYOUTS, spec.source).load(spec)
     return (replace(samples, samples=samples.samples[:limit]) if limit else samples), written
+
+
+def title_of(request: EvaluationRequest) -> str:
+    """What a run is called: ``"12 variants, phantoms in and out of domain"``."""
+    n = len(request.variants)
+    systems = [s.name or Path(s.path).stem for s in request.sets if s.source == "predictions"]
+    if n:
+        systems.insert(0, system_of(request.variants[0], {}).shown if n == 1 else f"{n} variants")
+    domains = sorted(SAMPLE_SETS[s.source].domain for s in request.sets if s.source in SAMPLE_SETS)
+    cases = [Path(s.path).name for s in request.sets if s.path and s.source != "predictions"]
+    if domains:
+        cases.insert(0, f"phantoms {' and '.join(domains)}{' of' * ('out' in domains)} domain")
+    return ", ".join(filter(None, (" and ".join(systems) or "Controls", " and ".join(cases))))
 
 
 def load_sets(

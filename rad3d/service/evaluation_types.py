@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -59,6 +59,22 @@ class SetSpec:
 
 
 @dataclass(frozen=True)
+MOST_DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one run may take.
+
+    Attributes:
+        cases: of each set; 0 is any number.
+        draws: behind an interval.
+    """
+
+    cases: int = 0
+    draws: int = MOST_DRAWS
+
+
 class EvaluationRequest:
     """What to evaluate.
 
@@ -89,13 +105,37 @@ class EvaluationRequest:
     def __post_init__(self) -> None:
         if not self.sets:
             raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
-        if self.limit < 0:
-            raise BadRequest(f"The limit must be 0 or more, not {self.limit}.", code="bad_option")
+        for option, value, least, most in (
+            ("limit", self.limit, 0, 2**31),
+            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("seed", self.seed, 0, 2**32 - 1),
+        ):
+            if not least <= value <= most:
+                raise BadRequest(
+                    f"The {option} must lie between {least} and {most}, not at {value}.",
+                    code="bad_option",
+                )
         for name, chosen in (("set", self.sets), ("variant", self.variants)):
             if len(set(chosen)) < len(chosen):
                 raise BadRequest(f"A {name} was chosen twice.", "Keep one.", code="bad_option")
 
     def to_dict(self) -> dict[str, Any]:
+    def bounded(self, bounds: Bounds) -> EvaluationRequest:
+        """The same within what a visitor may ask for; raises BadRequest for more."""
+        if self.draws > bounds.draws:
+            raise BadRequest(
+                f"{self.draws} draws are more than the {bounds.draws} allowed here.",
+                "Choose fewer.",
+                code="too_many",
+            )
+        if bounds.cases and self.limit > bounds.cases:
+            raise BadRequest(
+                f"{self.limit} cases are more than the {bounds.cases} of each set allowed here.",
+                "Choose fewer.",
+                code="too_many",
+            )
+        return replace(self, limit=self.limit or bounds.cases)
+
         """Plain JSON values."""
         return asdict(self)
 

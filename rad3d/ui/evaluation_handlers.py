@@ -6,23 +6,18 @@ import base64
 import itertools
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.registry import lookup
 from rad3d.service.evaluation_sets import SAMPLE_SETS
-from rad3d.service.evaluation_types import (
-    EvaluationEvent,
-    EvaluationRequest,
-    SetSpec,
-)
+from rad3d.service.evaluation_types import EvaluationEvent, SetSpec
 from rad3d.service.figures import Against
 from rad3d.service.systems import expected_seconds
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render, uploads
+from rad3d.ui.evaluation_asked import Asked, request_of
 from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers
 from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of, throttled
 from rad3d.ui.evaluation_shelf import Shelf
@@ -150,7 +145,7 @@ class EvaluationHandlers:
         look = Look().fitted(view)
         return (
             *pickers,
-            "",
+            render.notice(said, "info") if said else "",
             gr.update(visible=resumable),
             *content_of(run, view, look).outputs(),
             *self.cases.shown(run_id, "", owner, look.baseline, look.sample_set, "worst", "", ""),
@@ -167,50 +162,31 @@ class EvaluationHandlers:
         self._stops.arm(self._sessions.token(request))
         return (render.progress("Waiting for its turn"), "", *_running(True))
 
-    def run(
-        self,
-        variants: list[str],
-        sets: list[str],
-        controls: list[str],
-        limit: int,
-        file: dict[str, Any] | None,
-        references: str | None,
-        layout: str | None,
-        path: str | None,
-        request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:
+    def run(self, asked: Asked, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Evaluate what was chosen; the page follows, and shows the run at its end.
 
-        Values come as the browser sent them: the component would throw away the file's name.
+        Args:
+            asked: as the browser sent it: the component would throw away the file's name.
+            request: of the tab.
         """
 
         def start(stop: threading.Event, owner: str) -> Iterator[EvaluationEvent]:
-            specs = self._specs(sets, layout, path)
-            asked = EvaluationRequest(
-                tuple(specs), tuple(variants), tuple(controls), limit=int(limit), owner=owner
-            )
+            file = asked["file"]
             if not file:
-                return self._evaluations.start(asked, stop)
+                return self._evaluations.start(request_of(asked, self._evaluations, owner), stop)
             with uploads.taken(str(file.get("path"))) as taken:
                 own = SetSpec(
                     "predictions",
+                references = str(asked["references"] or "")
                     str(taken),
-                    references=references if references and references in SAMPLE_SETS else "",
+                    references=references if references in SAMPLE_SETS else "",
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
                 )
                 # Everything is read here, before the upload is deleted.
-                with_file = replace(asked, sets=(*specs, own))
-                return self._evaluations.start(with_file, stop, uploads=(own.path,))
+                wanted = request_of(asked, self._evaluations, owner, (own,))
+                return self._evaluations.start(wanted, stop, uploads=(own.path,))
 
         yield from self._followed(start, request)
-
-    def _specs(self, sets: list[str], layout: str | None, path: str | None) -> list[SetSpec]:
-        """The chosen sample sets; a folder only where the operator allows one."""
-        specs = [SetSpec(lookup("sample set", SAMPLE_SETS, each).id) for each in sets]
-        if path and path.strip():  # an untouched field arrives as None
-            layouts = {row.id: row for row in self._evaluations.layouts()}
-            specs.append(SetSpec(lookup("layout", layouts, layout or "").id, path.strip()))
-        return specs
 
     def estimate(
         self,

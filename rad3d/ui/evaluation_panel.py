@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rad3d.eval.registry import DEFAULT_FAMILIES
 from rad3d.registry import split_variant_id
+from rad3d.service.study_words import listed
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
+from rad3d.ui.generation_fields import generation_fields
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
@@ -20,9 +25,9 @@ _FILE_TYPES = [".csv", ".tsv", ".jsonl", ".json"]
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components of the panel; ``asked`` are the inputs of a run, in the handler's order."""
+    """Components of the panel; ``asked`` are what a run takes, see :data:`Asked`."""
 
-    asked: list[Any]
+    asked: dict[str, Any]
     estimate: gr.HTML
     progress: gr.HTML
     notice: gr.HTML
@@ -49,6 +54,7 @@ def run_panel(evaluations: Evaluations) -> RunPanel:
                 sets, limit = _sets(evaluations)
                 file, references = _own_file(evaluations)
                 layout, path = _own_folder(evaluations)
+        more = _more(evaluations)
         estimate = markup("", "run-estimate")
         notice = markup("", "run-notice")
         with gr.Row(elem_classes="r3-run"):
@@ -57,7 +63,10 @@ def run_panel(evaluations: Evaluations) -> RunPanel:
         with gr.Column(visible=False) as resume_area:
             resume = gr.Button("Resume the run that is shown", elem_id="run-resume")
     progress = markup("", "run-progress")
-    asked = [variants, sets, controls, limit, file, references, layout, path]
+    asked = {
+        "variants": variants, "sets": sets, "controls": controls, "limit": limit, "file": file,
+        "references": references, "layout": layout, "path": path, **more,
+    }  # fmt: skip
     return RunPanel(asked, estimate, progress, notice, run, cancel, resume, resume_area)
 
 
@@ -90,16 +99,75 @@ def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
         label="Sample sets",
         elem_id="run-sets",
     )
-    most = max((card.n for card in cards), default=200)
+    allowed = evaluations.bounds.cases
     limit = gr.Slider(
         0,
-        most,
+        min(filter(None, (max((card.n for card in cards), default=200), allowed))),
         50,
         step=10,
         label="Cases of each set (0 is all)",
+        info=f"At most {allowed} on this server." if allowed else None,
         elem_id="run-limit",
     )
     return sets, limit
+
+
+def _more(evaluations: Evaluations) -> dict[str, Any]:
+    """What most runs leave as it is; the names are those of :data:`Asked`."""
+    with (
+        gr.Accordion("More options", open=False, elem_id="run-more"),
+        gr.Row(elem_classes="r3-panel-columns"),
+    ):
+        with gr.Column(min_width=300):
+            found = {"metrics": _metrics(evaluations), **_statistics(evaluations)}
+        with gr.Column(min_width=300):
+            found |= generation_fields(own_seed=False)
+    return found
+
+
+def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
+    groups = evaluations.metric_groups()
+    metrics = gr.CheckboxGroup(
+        [(f"{g.name}: {g.description}", g.id) for g in groups if g.ready],
+        value=list(DEFAULT_FAMILIES),
+        label="Metrics",
+        elem_id="run-metrics",
+    )
+    needs: dict[str, list[str]] = {}
+    for group in groups:
+        for name, need in group.missing.items():
+            needs.setdefault(need, []).append(name)
+    lines = "".join(
+        f"<li>{escape(listed(names))}: needs {escape(need)}</li>" for need, names in needs.items()
+    )
+    if lines:
+        markup(
+            '<details class="r3-fine r3-missing"><summary>Metrics that cannot run here</summary>'
+            f"<ul>{lines}</ul><p><code>rad3d eval metrics</code> names the steps.</p></details>"
+        )
+    return metrics
+
+
+def _statistics(evaluations: Evaluations) -> dict[str, Any]:
+    return {
+        "draws": gr.Slider(
+            100,
+            min(evaluations.bounds.draws, 10_000),
+            1000,
+            step=100,
+            label="Bootstrap draws",
+            info="Behind every interval: more of them take longer and make it steadier.",
+            elem_id="run-draws",
+        ),
+        "seed": gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            label="Seed",
+            info="Of the draws, the shuffled images and sampled reports.",
+            elem_id="run-seed",
+        ),
+    }
 
 
 def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
@@ -149,16 +217,20 @@ def connect_panel(
     """Connect the buttons; a finished run is shown in the components ``picked``."""
     followed = [*panel.outputs, *picked]
     running: dict[str, Any] = {**_QUIET, "concurrency_id": "evaluation", "concurrency_limit": 1}
+
+    def run(values: dict[Any, Any], request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        yield from handlers.run({name: values[c] for name, c in panel.asked.items()}, request)
+
     panel.run.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
-        handlers.run, panel.asked, followed, preprocess=False, **running
+        run, set(panel.asked.values()), followed, preprocess=False, **running
     )
     panel.resume.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
         handlers.resume, picker, followed, **running
     )
     panel.cancel.click(handlers.cancel, None, panel.progress, queue=False, **_QUIET)
-    variants, sets, controls, limit = panel.asked[:4]
-    for control in (variants, sets, controls, limit):
-        control.change(handlers.estimate, panel.asked[:4], panel.estimate, queue=False, **_QUIET)
+    counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
+    for control in counted:
+        control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
 
 
 def _name(variant: str) -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.types import GenerationOptions
 from rad3d.ui import choices
 from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
+from rad3d.ui.generation_fields import generation_fields
 from rad3d.ui.handlers import OPTION_NAMES, Handlers
 from rad3d.ui.views import NO_RUN
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _READING: dict[str, Any] = {**_QUIET, "concurrency_id": "reading", "concurrency_limit": 2}
-
-STRATEGIES = (("Greedy", "greedy"), ("Sampling", "sample"), ("Beam search", "beam"))
 
 
 @dataclass(frozen=True)
@@ -167,39 +165,9 @@ def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
 
 def _options() -> list[Any]:
     """The fields of :class:`GenerationOptions`, in the order of ``OPTION_NAMES``."""
-    d = GenerationOptions()
     with gr.Accordion("Generation options", open=False, elem_id="options"):
-        fields: dict[str, Any] = {
-            "strategy": gr.Radio(list(STRATEGIES), value=d.strategy, label="Strategy"),
-            "temperature": gr.Slider(
-                0.05, 2, d.temperature, step=0.05, label="Temperature", visible=False
-            ),
-            "top_p": gr.Slider(0.05, 1, d.top_p, step=0.05, label="Top p", visible=False),
-            "seed": gr.Number(d.seed, precision=0, minimum=0, label="Seed", visible=False),
-            "beams": gr.Slider(2, 8, d.beams, step=1, label="Beams", visible=False),
-            "max_new_tokens": gr.Slider(
-                16, 1024, d.max_new_tokens, step=16, label="Longest report, in tokens"
-            ),
-            "repetition_penalty": gr.Slider(
-                1, 2, d.repetition_penalty, step=0.05, label="Repetition penalty (1 is off)"
-            ),
-            "no_repeat_ngram": gr.Slider(
-                0, 20, d.no_repeat_ngram, step=1, label="Never repeat n words (0 is off)"
-            ),
-        }
-    sampling = [fields[name] for name in ("temperature", "top_p", "seed")]
-    fields["strategy"].change(
-        lambda strategy: (
-            *(gr.update(visible=strategy == "sample") for _ in sampling),
-            gr.update(visible=strategy == "beam"),
-        ),
-        fields["strategy"],
-        [*sampling, fields["beams"]],
-        queue=False,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    return [fields[name] for name in OPTION_NAMES]
+        found = generation_fields()
+    return [found[name] for name in OPTION_NAMES]
 
 
 def _report_column() -> ReportColumn:

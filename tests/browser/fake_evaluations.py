@@ -15,6 +15,7 @@ from browser.fakes import FakeService, FakeStatus
 from browser.small_study import SKILL, small_cards, small_set, written
 
 from rad3d.errors import BadRequest
+from rad3d.eval.cases import Places
 from rad3d.eval.classifier import ClassifierCard, classifier_card
 from rad3d.eval.samples import Sample
 from rad3d.eval.scorecard import score_case
@@ -30,11 +31,13 @@ from rad3d.service.evaluation import (
     EvaluationRun,
     Export,
     Layout,
-    RunSummary,
     Measured,
+    RunSummary,
     SetCard,
     SetSpec,
 )
+from rad3d.service.evaluation_metrics import MetricGroup, metric_groups
+from rad3d.service.evaluation_types import Bounds
 from rad3d.types import Volume
 
 SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
@@ -77,6 +80,12 @@ class FakeEvaluations:
         """The real table, where paths are allowed."""
         return tuple(LAYOUTS.values()) if self._trusted else ()
 
+    def metric_groups(self) -> tuple[MetricGroup, ...]:
+        """The real groups, as they are here."""
+        return metric_groups(Places())
+
+    bounds = Bounds()
+
     def controls(self) -> tuple[ControlRow, ...]:
         """The real table."""
         return tuple(CONTROLS.values())
@@ -96,15 +105,6 @@ class FakeEvaluations:
             if self._owners.get(run.id, owner) == owner
         )  # fmt: skip
 
-    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
-        """A run of the owner's."""
-        if run_id not in self._runs or self._owners.get(run_id, owner) != owner:
-            raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
-        return self._runs[run_id]
-
-    def forget(self, owner: str) -> None:
-        """The runs of a session that has ended go with it."""
-        for run_id in [run_id for run_id, whose in self._owners.items() if whose == owner]:
     def measured(self, variant: str) -> tuple[Measured, ...]:
         """Of the small study, whatever the weights."""
         study = self._runs.get("study")
@@ -114,6 +114,15 @@ class FakeEvaluations:
             if system == variant and study
         )
 
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run of the owner's."""
+        if run_id not in self._runs or self._owners.get(run_id, owner) != owner:
+            raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
+        return self._runs[run_id]
+
+    def forget(self, owner: str) -> None:
+        """The runs of a session that has ended go with it."""
+        for run_id in [run_id for run_id, whose in self._owners.items() if whose == owner]:
             del self._runs[run_id], self._owners[run_id]
 
     def start(
