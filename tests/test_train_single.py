@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rad3d import cli
-from rad3d.errors import UnknownName
+from rad3d.errors import BadRequest, UnknownName
 from rad3d.registry import LANGUAGE_MODELS, MODES
-from rad3d.train import single
+from rad3d.train import build, single
 from rad3d.train.build import DemoBuild
 from rad3d.train.plan import FULL, QUICK
-from rad3d.train.single import PUBLISHED, Overrides, train_single
+from rad3d.train.single import PUBLISHED, Overrides, Place, train_single
+from rad3d.train.variants import VariantTraining
 
 
 def stages_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, llm: str, made: tuple[str, ...]
 ) -> list[str]:
-    """Names of the stages that training ``llm``/v3 runs when those named so are done."""
+    """Names of the stages that training ``llm`` on phantoms runs when those named so are done."""
     ran: list[str] = []
     real_stages = DemoBuild.stages
 
@@ -32,7 +35,8 @@ def stages_run(
 
     monkeypatch.setattr(DemoBuild, "stages", stages)
     monkeypatch.setattr(DemoBuild, "run", lambda build, only: ran.append(only))
-    train_single(QUICK, llm, "v3", tmp_path, tmp_path, progress=lambda text, done: None)
+    monkeypatch.setattr(DemoBuild, "pairs", lambda build: None)
+    DemoBuild(QUICK, tmp_path, tmp_path, 1, lambda text, done: None).prepared(llm)
     return ran
 
 
@@ -40,7 +44,6 @@ def test_only_what_the_variant_needs_is_made(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran = stages_run(monkeypatch, tmp_path, "phantom-m", made=())
-    assert ran[-1] == "variant:phantom-m/v3"
     assert ran.index("phantoms:encoder") < ran.index("encoder") < ran.index("features:paired")
     assert ran.index("features:calibration") < ran.index("calibration")
     assert ran.index("tokenizer") < ran.index("llm:phantom-m")
@@ -49,22 +52,30 @@ def test_only_what_the_variant_needs_is_made(
 
 def test_what_is_there_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = ("features:", "calibration", "llm:")
-    ran = stages_run(monkeypatch, tmp_path, "phantom-m", made)
-    assert [name for name in ran if not name.startswith(made)] == ["variant:phantom-m/v3"]
+    assert stages_run(monkeypatch, tmp_path, "phantom-m", made) == []
 
 
 def test_a_published_model_needs_no_shipped_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ran = stages_run(monkeypatch, tmp_path, "gpt2", made=("features:", "calibration"))
-    assert ran[-1] == "variant:gpt2/v3"
+    ran = stages_run(monkeypatch, tmp_path, "gpt2", made=())
+    assert "calibration" in ran
     assert not [name for name in ran if name.startswith(("llm:", "tokenizer"))]
 
 
-def test_an_unknown_model_or_mode_is_refused(tmp_path: Path) -> None:
-    for llm, mode in (("gpt9", "v3"), ("gpt2", "v9")):
-        with pytest.raises(UnknownName, match="Known:"):
-            train_single(FULL, llm, mode, tmp_path, tmp_path, progress=lambda text, done: None)
+def test_several_processes_do_not_make_the_same_phantoms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "PartialState", lambda: SimpleNamespace(num_processes=2))
+    with pytest.raises(BadRequest, match="without accelerate launch first"):
+        stages_run(monkeypatch, tmp_path, "gpt2", made=())
+
+
+@pytest.mark.parametrize(("llm", "mode"), [("gpt9", "v3"), ("gpt2", "v9")])
+def test_an_unknown_model_or_mode_is_refused(llm: str, mode: str, tmp_path: Path) -> None:
+    place = Place(tmp_path, tmp_path)
+    with pytest.raises(UnknownName, match="Known:"):
+        train_single(None, llm, mode, PUBLISHED, place, lambda text, done: None)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +85,13 @@ def test_an_unknown_model_or_mode_is_refused(tmp_path: Path) -> None:
         ("--learning-rate", "0.5", lambda t: (t.loop.learning_rate, t.tuned_loop.learning_rate)),
         ("--precision", "no", lambda t: (t.loop.precision, t.tuned_loop.precision)),
         ("--seed", "7", lambda t: (t.loop.seed, t.tuned_loop.seed)),
+        ("--accumulate", "7", lambda t: (t.loop.accumulate, t.tuned_loop.accumulate)),
+        ("--validate-every", "7", lambda t: (t.loop.validate_every, t.tuned_loop.validate_every)),
+        ("--patience", "7", lambda t: (t.loop.patience, t.tuned_loop.patience)),
+        ("--epochs", "7.0", lambda t: (t.epochs,)),
+        ("--latent-weight", "7.0", lambda t: (t.latent_weight,)),
+        ("--logits-weight", "7.0", lambda t: (t.logits_weight,)),
+        ("--llm-precision", "8bit", lambda t: (t.llm_precision,)),
         ("--batch-size", "7", lambda t: (t.batch_size,)),
         ("--layers", "7", lambda t: (t.layers,)),
     ],
@@ -84,17 +102,52 @@ def test_every_flag_changes_the_schedule(
     value: str,
     read: Callable[[object], tuple[object, ...]],
 ) -> None:
-    seen: list[Overrides] = []
+    changed = schedules(monkeypatch, flag, value)
+    for llm, training in SCHEDULES.items():
+        assert all(str(v) == value for v in read(changed[llm]))
+        assert read(changed[llm]) != read(training)
 
-    def record(*args: object, overrides: Overrides, **others: object) -> Path:
-        seen.append(overrides)
+
+SCHEDULES = {"gpt2": PUBLISHED, "phantom-m": FULL.variants["phantom-m"]}
+
+
+def schedules(monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, VariantTraining]:
+    """What `rad3d train` would train with these flags."""
+    seen: list[VariantTraining] = []
+
+    def record(data: object, llm: str, mode: str, training: VariantTraining, *_: object) -> Path:
+        seen.append(training)
         return Path("variant")
 
     monkeypatch.setattr(single, "train_single", record)
-    assert cli.main(["train", "--llm", "gpt2", "--mode", "v3", flag, value]) == 0
-    for training in (PUBLISHED, FULL.variants["phantom-m"]):
-        assert all(str(v) == value for v in read(seen[0].apply(training)))
-        assert read(seen[0].apply(training)) != read(training)
+    monkeypatch.setattr(DemoBuild, "prepared", lambda build, llm: None)
+    for llm in SCHEDULES:
+        assert cli.main(["train", "--llm", llm, "--mode", "v3", *flags]) == 0
+    return dict(zip(SCHEDULES, seen, strict=True))
+
+
+def test_flags_without_a_number_change_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = schedules(monkeypatch, "--gradient-checkpointing", "--scaling", "standardised")
+    assert all(t.checkpointing and t.standardised for t in changed.values())
+    changed = schedules(monkeypatch, "--scaling", "plain")
+    assert not any(t.checkpointing or t.standardised for t in changed.values())
+
+
+def test_published_models_learn_by_the_papers_recipe() -> None:
+    assert (PUBLISHED.epochs, PUBLISHED.layers, PUBLISHED.standardised) == (10, 8, False)
+    assert (PUBLISHED.latent_weight, PUBLISHED.logits_weight, PUBLISHED.noise) == (1, 1, 0)
+    for mode in MODES.values():
+        loop = PUBLISHED.resolved(24_000).schedule(mode)
+        assert (loop.learning_rate, loop.weight_decay, loop.steps) == (2e-5, 0, 15_000)
+        assert {loop.factor(step) for step in (100, 7_000, 14_999)} == {1.0}
+
+
+def test_an_epoch_sees_every_pair_once_whatever_makes_a_step() -> None:
+    one = replace(PUBLISHED, epochs=1, batch_size=4)
+    assert one.resolved(100).loop.steps == 25
+    four = replace(one, loop=replace(one.loop, accumulate=2))
+    assert four.resolved(100, processes=2).loop.steps == 7, "16 pairs each"
+    assert four.resolved(1).loop.steps == 1
 
 
 def test_no_override_leaves_the_schedule_as_it_is() -> None:

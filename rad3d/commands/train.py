@@ -1,26 +1,47 @@
-"""Train one variant: a language model in one adaptation mode.
+"""Train one variant: a language model in one adaptation mode, on your own features and reports.
 
-It learns from the paired phantoms of the demo; what is missing on the way (phantoms, features, a
-shipped base model) is made first. A run that was interrupted goes on. Shipped language models have
-a schedule of their own; for published ones the defaults are those below, and any other causal
-model can be named by its hub id or directory. The resolved configuration, log and checkpoint lie
-in runs/, the variant in the models folder.
+Features come from an encoder (a file or a store), reports from a table or from CT-RATE's folder;
+they are matched by the scan's id. Without --features it learns from the demo's phantoms, and what
+is missing on the way is made first. Published language models are trained by the paper's recipe,
+shipped ones by their own schedule; any other causal model can be named by its hub id or directory.
+A run that was interrupted goes on. What is held out is measured along the way, and the best weights
+are kept. The memory of a step is counted first. docs/training.md has the four modes as commands.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rad3d.commands.demo import tell
 from rad3d.errors import BadRequest
-from rad3d.registry import LANGUAGE_MODELS, MODES, language_model
+from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, language_model
 from rad3d.settings import Settings
 
+if TYPE_CHECKING:
+    from rad3d.train.pairs import TrainingData
+
 EXAMPLE = """
-rad3d train --llm phantom-m --mode v3
-rad3d train --llm gpt2 --mode v2 --steps 4000 --learning-rate 2e-4 --batch-size 16
+rad3d train --llm gpt2 --mode v3 --features features --reports reports.csv
+rad3d train --llm llama-3.2-1b --mode v3 --features features --reports ct-rate:CT-RATE
+rad3d train --llm llama-3.2-1b --mode v2 --features features --reports ct-rate:CT-RATE \\
+    --validation-reports ct-rate:CT-RATE --batch-size 4 --accumulate 4 --gradient-checkpointing
 rad3d train --llm phantom-s --mode linear --quick --steps 50
 """
+
+SCHEDULE = (
+    "steps", "epochs", "learning_rate", "precision", "seed", "batch_size", "accumulate", "layers",
+    "latent_weight", "logits_weight", "llm_precision", "validate_every", "patience",
+)  # fmt: skip
+"""Options that override the schedule under their own names."""
+
+ABOVE_ZERO = (
+    "steps", "epochs", "learning_rate", "batch_size", "accumulate", "layers", "validate_every",
+    "jobs",
+)  # fmt: skip
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,44 +50,140 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listed = ", ".join(LANGUAGE_MODELS)
     add("--llm", required=True, metavar="NAME", help=f"{listed}; or a hub id or a directory")
     add("--mode", required=True, choices=list(MODES), help="what is trained, and from what")
-    add("--steps", type=int, help="optimiser steps (published LLMs: 2000)")
-    add(
-        "--learning-rate",
-        type=float,
-        help="peak, for all weights (published LLMs: 2e-4 frozen, 2e-5 fine-tuned)",
-    )
-    add("--batch-size", type=int, help="pairs per step (published LLMs: 16)")
-    add("--layers", type=int, help="transformer layers of the projector (published LLMs: 8)")
-    add("--precision", choices=("bf16", "no"), help="autocast to bfloat16, or float32")
-    add("--seed", type=int, help="of new weights and dropout")
-    add("--jobs", type=int, default=1, help="processes for phantoms (default: %(default)s)")
-    add("--quick", action="store_true", help="the small data set of `rad3d demo build --quick`")
+    _data(parser.add_argument_group("data"))
+    _schedule(parser.add_argument_group("schedule"))
+    _memory(parser.add_argument_group("memory and files"))
     parser.set_defaults(run=run)
+
+
+def _data(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--features", type=Path, metavar="STORE", help="features of an encoder: file or store")
+    add("--reports", metavar="CSV", help="table of reports, or ct-rate:DIR for its training split")
+    add("--id-column", default="id", metavar="NAME", help="default: %(default)s")
+    add(
+        "--report-column", action="append", metavar="NAME",
+        help="default: report; repeat it for several parts, as in Findings=Findings_EN, which "
+        "puts the heading Findings before the text",
+    )  # fmt: skip
+    add("--patient-column", default="", metavar="NAME", help="default: from CT-RATE's names")
+    add("--validation-reports", default="", metavar="CSV", help="of scans that are held out; "
+        "ct-rate:DIR is its validation split")  # fmt: skip
+    add("--validation-features", type=Path, metavar="STORE", help="default: --features")
+    add(
+        "--validation-share", type=float, default=0.05, metavar="X",
+        help="without --validation-reports, hold out this share of the patients; 0 holds out none "
+        "(default: %(default)s)",
+    )  # fmt: skip
+    add("--quick", action="store_true", help="the phantoms of `rad3d demo build --quick`")
+    add("--jobs", type=int, default=1, help="processes for phantoms (default: %(default)s)")
+
+
+def _schedule(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--steps", type=int, help="optimiser steps, instead of epochs")
+    add("--epochs", type=float, help="passes over the pairs (published LLMs: 10)")
+    add("--learning-rate", type=float, help="for all weights (published LLMs: 2e-5)")
+    add("--batch-size", type=int, help="pairs at once in each process (published LLMs: 16)")
+    add("--accumulate", type=int, help="batches that make one step (default: 1)")
+    add("--layers", type=int, help="transformer layers of the projector (published LLMs: 8)")
+    add("--scaling", choices=("plain", "standardised"), help="of image embedding and logits: as "
+        "they are (published LLMs, as in the paper), or each number standardised")  # fmt: skip
+    add("--latent-weight", type=float, help="factor of the embedding after that (default: 1)")
+    add("--logits-weight", type=float, help="factor of the logits after that (default: 1)")
+    add("--validate-every", type=int, help="steps (published LLMs: 500)")
+    add("--patience", type=int, help="end after so many measurements on what is held out without "
+        "a better one (default: 0, never)")  # fmt: skip
+    add("--seed", type=int, help="of new weights, order, dropout, and who is held out")
+
+
+def _memory(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--llm-precision", choices=("auto", "float32", "bf16", "8bit", "4bit"),
+        help="of a frozen language model (published LLMs: auto)")  # fmt: skip
+    add("--precision", choices=("bf16", "no"), help="compute in bfloat16, or in float32")
+    add("--gradient-checkpointing", action="store_true", help="compute the language model's layers "
+        "twice instead of keeping what they made: less memory, a third more time")  # fmt: skip
+    add("--device", default="", help="auto, cpu or cuda (default: RAD3D_DEVICE)")
+    add("--force", action="store_true", help="train even if a step does not seem to fit")
+    add("--run-dir", type=Path, metavar="DIR", help="checkpoint and log of the run (default: "
+        "train/LLM-MODE in the runs folder)")  # fmt: skip
+    add("--replace", action="store_true", help="overwrite a variant of this name")
 
 
 def run(args: argparse.Namespace) -> int:
     """Train and print where the variant lies."""
-    for name in ("steps", "learning_rate", "batch_size", "layers", "jobs"):
-        value = getattr(args, name)
-        if value is not None and value <= 0:
-            raise BadRequest(f"--{name.replace('_', '-')} must be above 0.", code="bad_option")
+    _check_numbers(args)
+    if (args.features is None) != (args.reports is None):
+        raise BadRequest("--features and --reports go together.", code="bad_option")
     settings = Settings.from_env()
+    row = language_model(args.llm)
 
+    from rad3d.model.sources import Hub
     from rad3d.train.plan import FULL, QUICK
-    from rad3d.train.single import Overrides, train_single
+    from rad3d.train.single import PUBLISHED, Overrides, Place, train_single
 
     plan = QUICK if args.quick else FULL
     models = settings.runs_dir / plan.name / "models" if args.quick else settings.models_dir
-    names = ("steps", "learning_rate", "precision", "seed", "batch_size", "layers")
-    directory = train_single(
-        plan,
-        language_model(args.llm).id,
-        args.mode,
+    overrides = Overrides(
+        **{name: getattr(args, name) for name in SCHEDULE},
+        standardised=args.scaling and args.scaling == "standardised",
+        checkpointing=args.gradient_checkpointing or None,
+    )
+    place = Place(
         models,
-        settings.runs_dir,
-        overrides=Overrides(**{name: getattr(args, name) for name in names}),
-        jobs=args.jobs,
-        progress=tell,
+        args.run_dir or settings.runs_dir / "train" / f"{row.id}-{args.mode}",
+        Hub.from_settings(settings),
+        args.device or settings.device,
+        args.force,
+        args.replace,
+    )
+    directory = train_single(
+        _read(args, row, models, settings),
+        row.id,
+        args.mode,
+        overrides.apply(plan.variants.get(row.id, PUBLISHED)),
+        place,
+        tell,
     )
     print(directory)
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    rules: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+        (ABOVE_ZERO, lambda value: 0 < value < math.inf, "above 0"),
+        (("latent_weight", "logits_weight"), math.isfinite, "a number"),
+        (("patience", "seed"), lambda value: value >= 0, "0 or more"),
+    )
+    for names, allowed, said in rules:
+        for name in names:
+            value = getattr(args, name)
+            if value is not None and not allowed(value):
+                option = f"--{name.replace('_', '-')}"
+                raise BadRequest(f"{option} must be {said}.", code="bad_option")
+
+
+def _read(
+    args: argparse.Namespace, row: LanguageModel, models: Path, settings: Settings
+) -> TrainingData:
+    """The pairs: from files, or else the demo's."""
+    from rad3d.train.build import DemoBuild
+    from rad3d.train.plan import FULL, QUICK
+    from rad3d.train.sources import FileSource, ReportColumns
+
+    if args.features is None:
+        plan = QUICK if args.quick else FULL
+        return DemoBuild(plan, models, settings.runs_dir, args.jobs, tell).prepared(row.id)
+    columns = ReportColumns(
+        args.id_column, tuple(args.report_column or ("report",)), args.patient_column
+    )
+    return FileSource(
+        args.features,
+        args.reports,
+        columns,
+        args.validation_features,
+        args.validation_reports,
+        args.validation_share,
+        args.seed or 0,
+    ).read()

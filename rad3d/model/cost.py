@@ -9,6 +9,8 @@ Memory of one training step, in bytes:
 * activations: everything that autograd keeps for the backward pass, each piece of memory once. It
   is counted by running the step on tensors that have shapes and no memory, so it holds for every
   architecture. A frozen language model needs them too: gradients pass through it to the prefix.
+  Where layers are computed again (gradient checkpointing), only their inputs are kept, and of one
+  layer at a time the rest.
 * scores: 4 for each report token and word of the vocabulary, the gradient of the scores, the
   largest thing that exists for a moment on top.
 
@@ -21,7 +23,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -33,7 +35,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from rad3d.errors import BadRequest
 from rad3d.model.architectures import Size, build_config, count, quantise_, random_model
 from rad3d.model.decoding import decode
-from rad3d.model.language import LanguageBundle
+from rad3d.model.language import LanguageBundle, recompute_layers
 from rad3d.model.precision import (
     DTYPES,
     Machine,
@@ -58,15 +60,20 @@ class Workload:
         batch_size: pairs per training step.
         report_tokens: length of a report.
         layers: transformer layers of the projector.
+        checkpointing: the layers of the language model are computed again in the backward pass.
+        autocast: True where the computation is in bf16 although the weights are in float32; that
+            of bf16 and quantised weights always is.
     """
 
     batch_size: int = 16
     report_tokens: int = 300
     layers: int = 8
+    checkpointing: bool = False
+    autocast: bool = False
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
+        for name in ("batch_size", "report_tokens", "layers"):
+            if getattr(self, name) < 1:
                 raise BadRequest(f"{name} must be at least 1.", code="bad_option")
 
 
@@ -169,7 +176,7 @@ def estimate(
         )
         size = count(model)
         reporter = _reporter(model, mode, precision, load)
-        activations = _activations(reporter, _batch(reporter, load), precision)
+        activations = _activations(reporter, load, precision)
     own = sum(p.numel() for p in reporter.projector.parameters())
     trainable = own + (size.total if trains else 0)
     vocabulary = int(config.get_text_config().vocab_size)
@@ -241,16 +248,29 @@ def _batch(
     return latent, logits, ids, ids.clone()
 
 
-def _autocast(reporter: PrefixReporter, precision: str) -> Any:
+def _autocast(reporter: PrefixReporter, load: Workload, precision: str) -> Any:
     """As in training: bf16 computation around float32 weights."""
-    if precision == "float32":
+    if precision == "float32" and not load.autocast:
         return nullcontext()
     return torch.autocast(reporter.language.device.type, torch.bfloat16)
 
 
-def _activations(reporter: PrefixReporter, batch: Any, precision: str) -> int:
-    """Bytes that autograd keeps in one forward pass, parameters apart."""
-    with _counting(reporter) as kept, _autocast(reporter, precision):
+def _activations(reporter: PrefixReporter, load: Workload, precision: str) -> int:
+    """Bytes that autograd keeps in one forward pass, parameters apart.
+
+    With layers that are computed again: their inputs, and what one of them keeps.
+    """
+    everything = _kept(reporter, load, precision)
+    if not load.checkpointing:
+        return everything
+    layers = recompute_layers(reporter.language)
+    inputs = _kept(reporter, load, precision)
+    return inputs + (everything - inputs) // layers
+
+
+def _kept(reporter: PrefixReporter, load: Workload, precision: str) -> int:
+    batch = _batch(reporter, load)
+    with _counting(reporter) as kept, _autocast(reporter, load, precision):
         reporter.loss(*batch)
     return sum(kept.values())
 
@@ -304,6 +324,8 @@ def measure(
     if PRECISIONS[precision].quantised:
         quantise_(model, precision)
     reporter = _reporter(model, mode, precision, load)
+    if load.checkpointing:
+        recompute_layers(reporter.language)
     tell("Timing training steps", 0.3)
     began = time.perf_counter(), time.process_time()
     steps = _time_steps(reporter, load, precision, seconds, tell)
@@ -330,11 +352,19 @@ def _size(config: PreTrainedConfig) -> tuple[int, int]:
     return size.total, size.linear
 
 
+SHARE = 0.95
+"""Of the free memory that a training step may take."""
+
+
+def _fits(nbytes: int, machine: Machine) -> bool:
+    return not machine.free_bytes or nbytes <= SHARE * machine.free_bytes
+
+
 def _check_room(needed: Cost, size: Size, precision: str, machine: Machine, load: Workload) -> None:
     """Refuse before the system runs out; quantised weights are made from bf16 ones."""
     making = 2 * size.total if PRECISIONS[precision].quantised else 0
     nbytes = max(needed.training, making)
-    if machine.free_bytes and nbytes > 0.95 * machine.free_bytes:
+    if not _fits(nbytes, machine):
         smaller = f"--batch-size below {load.batch_size}, " if load.batch_size > 1 else ""
         raise BadRequest(
             f"A step takes {gigabytes(nbytes)}, and {gigabytes(machine.free_bytes)} are free on "
@@ -343,6 +373,81 @@ def _check_room(needed: Cost, size: Size, precision: str, machine: Machine, load
             "--measure the cost is only counted.",
             code="model_too_large",
         )
+
+
+def check_training(
+    config: PreTrainedConfig,
+    mode: str,
+    precision: str,
+    load: Workload,
+    machine: Machine,
+    accumulate: int = 1,
+) -> Cost:
+    """What a training step takes, where this machine has it.
+
+    Args:
+        config, mode, precision, load: as for :func:`estimate`.
+        machine: where.
+        accumulate: batches of a step, for the remedy.
+
+    Raises:
+        BadRequest: it does not fit; the remedy names what would.
+    """
+    needed = estimate(config, mode, precision, load)
+    if _fits(needed.training, machine):
+        return needed
+    options = _what_fits(config, mode, precision, load, machine, accumulate)
+    remedy = f"{', or '.join(options)} would fit" if options else "Choose a smaller model"
+    raise BadRequest(
+        f"A training step with {load.batch_size} reports of up to {load.report_tokens} tokens at "
+        f"once takes {gigabytes(needed.training)}, and {gigabytes(machine.free_bytes)} are free "
+        f"on {machine.name}.",
+        f"{remedy}; --force tries it all the same.",
+        code="model_too_large",
+    )
+
+
+def _what_fits(
+    config: PreTrainedConfig,
+    mode: str,
+    precision: str,
+    load: Workload,
+    machine: Machine,
+    accumulate: int,
+) -> list[str]:
+    """Each change that is enough by itself; or else the first combination that is."""
+
+    def room(precision: str, load: Workload, mode: str = mode) -> bool:
+        return _fits(estimate(config, mode, precision, load).training, machine)
+
+    def smaller(precision: str, load: Workload) -> str:
+        """The options of the largest smaller batch, or nothing where even one pair is too much."""
+        sizes = (load.batch_size // 2**i for i in range(1, load.batch_size.bit_length()))
+        size = next((n for n in sizes if room(precision, replace(load, batch_size=n))), 0)
+        together = load.batch_size * accumulate
+        return f"--batch-size {size} --accumulate {-(-together // size)}" if size else ""
+
+    found = [smaller(precision, load)]
+    again = replace(load, checkpointing=True)
+    if not load.checkpointing and room(precision, again):
+        found.append("--gradient-checkpointing")
+    lower = [] if MODES[mode].trains_llm else _below(precision, machine)
+    found += [f"--llm-precision {p}" for p in lower[:1] if room(p, load)]
+    if any(found):
+        return [option for option in found if option]
+    for candidate in (precision, *lower):
+        if batch := smaller(candidate, again):
+            changed = f"--llm-precision {candidate} " if candidate != precision else ""
+            return [f"{changed}--gradient-checkpointing {batch}"]
+    frozen = MODES[mode].trains_llm and room(precision, replace(again, batch_size=1), "v2")
+    return ["--mode v2 --gradient-checkpointing --batch-size 1"] if frozen else []
+
+
+def _below(precision: str, machine: Machine) -> list[str]:
+    """Precisions with smaller weights, the more exact first."""
+    names = [p for p in PRECISIONS if p != "float16"]
+    lower = names[names.index(precision) + 1 :] if precision in names else []
+    return [p for p in lower if machine.quantises or not PRECISIONS[p].quantised]
 
 
 def _time_steps(
@@ -356,7 +461,7 @@ def _time_steps(
     times: list[float] = []
     while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < seconds):
         start = time.perf_counter()
-        with _autocast(reporter, precision):
+        with _autocast(reporter, load, precision):
             loss = reporter.loss(*batch)
         loss.backward()
         optimiser.step()

@@ -12,19 +12,23 @@ import hashlib
 import logging
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging as transformers_logging
 
-from rad3d.errors import CorruptWeights, MissingWeights
-from rad3d.model.architectures import Size, count, meta_model
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.model.architectures import Size, count, meta_model, whole_output_input
 from rad3d.model.precision import DTYPES
 from rad3d.model.sources import (
     SAFETENSORS,
@@ -254,13 +258,22 @@ def load_language_model(
             "Restore the directory from the repository or build it again with: rad3d demo build",
             code="corrupt_weights",
         )
+    with _LOADING, _plainly(source):
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, local_files_only=True
+        )
+        model = _load(place, source, precision, device)
+    return LanguageBundle(
+        model, tokenizer, source, found, revision or pinned_revision(source), precision, reason
+    )
+
+
+@contextmanager
+def _plainly(source: str) -> Iterator[None]:
+    """What transformers raises about the files of a model, in plain words."""
     transformers_logging.disable_progress_bar()  # it would show tensors, not a download
     try:
-        with _LOADING:
-            tokenizer = AutoTokenizer.from_pretrained(
-                place, trust_remote_code=False, local_files_only=True
-            )
-            model = _load(place, source, precision, device)
+        yield
     except ImportError as error:
         raise _needs_package(source, error) from error
     except (SafetensorError, pickle.UnpicklingError) as error:
@@ -277,9 +290,6 @@ def load_language_model(
         ) from error
     finally:
         transformers_logging.enable_progress_bar()
-    return LanguageBundle(
-        model, tokenizer, source, found, revision or pinned_revision(source), precision, reason
-    )
 
 
 def _load(place: Path, source: str, precision: str, device: str) -> Any:
@@ -302,6 +312,7 @@ def _load(place: Path, source: str, precision: str, device: str) -> Any:
     _check_complete(source, loading)
     if not options:
         model.to(torch.device(device))
+    pass  # whole_output_input(model)
     return model.eval()
 
 
@@ -327,6 +338,44 @@ def settle(bundle: LanguageBundle) -> None:
     if bundle.precision == "4bit":
         with torch.inference_mode():
             bundle.model(torch.zeros((1, 1), dtype=torch.long, device=bundle.device))
+
+
+def keep_gradients(bundle: LanguageBundle) -> None:
+    """Keep a 4-bit model from being rearranged for generation (:func:`settle`), so it can train."""
+    for module in bundle.model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def recompute_layers(bundle: LanguageBundle) -> int:
+    """Keep only the inputs of each layer for the backward pass, which computes the rest again.
+
+    Transformers' own switch does nothing in evaluation mode, in which a frozen model stays.
+    Returns the number of layers.
+
+    Raises:
+        BadRequest: the family is not built from such layers.
+    """
+    layers = [m for m in bundle.model.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not layers:
+        raise BadRequest(
+            f"{bundle.source} cannot compute its layers again.",
+            "Train it without --gradient-checkpointing.",
+            code="bad_option",
+        )
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    return len(layers)
+
+
+def outline(source: str, place: Path) -> LanguageBundle:
+    """Tokenizer and sizes of the model in a directory, without its weights."""
+    with _plainly(source):
+        config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, trust_remote_code=False, local_files_only=True
+        )
+    return LanguageBundle(meta_model(config), tokenizer, source)
 
 
 def _needs_package(source: str, error: ImportError) -> MissingWeights:

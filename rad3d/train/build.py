@@ -14,18 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
+from rad3d.errors import BadRequest
 from rad3d.model.encoder import ConvEncoder, ShippedEncoder
-from rad3d.model.language import load_language_model
-from rad3d.model.variant import VariantConfig, variant_directory
+from rad3d.model.features import encoder_identity
+from rad3d.model.store import ModelStore
+from rad3d.model.variant import variant_directory
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
+from rad3d.settings import Settings
 from rad3d.text.grammar import write_report
 from rad3d.train.encoder import classifier_auroc, encode_arrays, finish_encoder, train_encoder
 from rad3d.train.loop import Progress
+from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.phantoms import PhantomArrays, Split, build_split
 from rad3d.train.plan import FULL, QUICK, DemoPlan
 from rad3d.train.pretrain import build_tokenizer, pretrain
-from rad3d.train.variants import PairedFeatures, train_variant
+from rad3d.train.single import Place, train_single
 
 WORDINGS = 3
 """Reports written about each paired scan; the variants see one of them at a time."""
@@ -240,39 +245,68 @@ class DemoBuild:
         )
 
     def _train_variant(self, llm: str, mode: str) -> None:
-        training = self.plan.variants[llm]
-        language = load_language_model(LANGUAGE_MODELS[llm].source, models_dir=self.models_dir)
-        encoder = ShippedEncoder.from_pretrained(self.encoder_dir)
-        config = VariantConfig(
-            llm=llm,
-            mode=mode,
-            llm_source=LANGUAGE_MODELS[llm].source,
-            llm_sha256="" if MODES[mode].trains_llm else language.sha256,
-            encoder=encoder.id,
-            preprocessing=encoder.grid.id,
-            projector=MODES[mode].projector,
-            latent_dim=encoder.embedding_dim,
-            layers=training.layers,
-            standardised=True,
-            licence=LANGUAGE_MODELS[llm].licence,
-        )
-        train_variant(
-            config,
-            language,
-            self._paired(),
-            training,
-            self.run_dir / "variants" / f"{llm}-{mode}",
-            variant_directory(self.models_dir, config.id),
-            self.progress,
-        )
+        run = self.run_dir / "variants" / f"{llm}-{mode}"
+        place = Place(self.models_dir, run)
+        train_single(self.pairs(), llm, mode, self.plan.variants[llm], place, self.progress)
 
-    def _paired(self) -> PairedFeatures:
-        features = self.features(self.plan.paired_split)
+    def pairs(self) -> TrainingData:
+        """The paired phantoms, from the features that their stage made."""
+        split = self.plan.paired_split
+        features = self.features(split)
         reports = [
             [write_report(truth, seed=truth.seed + 1_000_003 * k).text for k in range(WORDINGS)]
-            for truth in self.plan.paired_split.truths
+            for truth in split.truths
         ]
-        return PairedFeatures(features["pooled"], features["logits"], reports)
+        pairs = PairedFeatures(
+            features["pooled"],
+            features["logits"],
+            reports,
+            [f"{split.domain}-{truth.seed:06d}" for truth in split.truths],
+            encoder_identity(ModelStore(Settings(models_dir=self.models_dir)), SHIPPED_ENCODER),
+        )
+        return TrainingData(pairs, source={"phantoms": split.name, "plan": self.plan.name})
+
+    def prepared(self, llm: str) -> TrainingData:
+        """The paired phantoms and, where the plan makes it, the language model.
+
+        Raises:
+            BadRequest: something is to be made, and this is one of several processes.
+        """
+        wanted = [f"features:{self.plan.paired_split.name}", "calibration"]
+        wanted += [f"llm:{llm}"] if llm in self.plan.language_models else []
+        done = {stage.name: stage.done for stage in self.stages()}
+        if PartialState().num_processes > 1 and not all(done[name]() for name in wanted):
+            raise BadRequest(
+                "The phantoms, their features or the language model are not made yet, which one "
+                "process does.",
+                "Run rad3d train without accelerate launch first.",
+                code="not_made",
+            )
+        for name in wanted:
+            for each in _needed(name, self.plan, done):
+                self.run(only=each)
+        return self.pairs()
+
+
+def _needed(name: str, plan: DemoPlan, done: dict[str, Callable[[], bool]]) -> Iterator[str]:
+    """The stages to run for ``name``, itself last; what is done needs nothing."""
+    if not done[name]():
+        for earlier in _inputs(name, plan):
+            yield from _needed(earlier, plan, done)
+        yield name
+
+
+def _inputs(name: str, plan: DemoPlan) -> tuple[str, ...]:
+    """The stages whose output a stage reads."""
+    kind, _, what = name.partition(":")
+    paired = f"features:{plan.paired_split.name}"
+    inputs: dict[str, tuple[str, ...]] = {
+        "encoder": (f"phantoms:{plan.encoder_split.name}",),
+        "features": ("encoder", f"phantoms:{what}"),
+        "calibration": (paired, f"features:{plan.calibration_split.name}"),
+        "llm": ("tokenizer",),
+    }
+    return inputs.get(kind, ())
 
 
 def _is_complete(state: Path, n: int) -> bool:

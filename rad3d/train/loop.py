@@ -280,13 +280,18 @@ def _facts(state: RunState, trained: Sequence[nn.Parameter], processes: int) -> 
     return facts | ({"processes": processes} if processes > 1 else {})
 
 
-def prefer_eager_attention(model: Any) -> None:
-    """Where a transformers model trains on a CPU, take attention apart into matrix products.
+EAGER_PARAMETERS = 50_000_000
+"""Up to this size fused attention's backward pass is a third of a step on a CPU."""
 
-    There the backward pass of fused attention is a third of a small model's step.
+
+def prefer_eager_attention(language: Any) -> None:
+    """Where a small transformers model trains on a CPU, take attention apart into products.
+
+    A large one keeps the fused kernel, which does not hold every pair of positions in memory.
     """
-    if not torch.cuda.is_available():
-        model.set_attn_implementation("eager")
+    small = sum(p.numel() for p in language.parameters()) <= EAGER_PARAMETERS
+    if small and next(language.parameters()).device.type == "cpu":
+        language.set_attn_implementation("eager")
 
 
 def _optimizers(model: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:

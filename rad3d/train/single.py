@@ -1,30 +1,52 @@
 """``rad3d train``: one variant of any language model of the registry, shipped or published.
 
-It learns from the paired phantoms of a demo plan. What is missing on the way (phantoms, encoder,
-features, a shipped base model) is made first; what is there is used as it is.
+Pairs come from files (:mod:`rad3d.train.sources`) or from the demo's phantoms
+(:meth:`rad3d.train.build.DemoBuild.pairs`); from there on the way is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rad3d.model.variant import variant_directory
-from rad3d.registry import LANGUAGE_MODELS, MODES, lookup, variant_id
-from rad3d.train.build import DemoBuild
+from accelerate import PartialState
+from accelerate.state import AcceleratorState
+
+from rad3d.errors import BadRequest
+from rad3d.model.architectures import count
+from rad3d.model.cost import Workload, check, check_training
+from rad3d.model.language import (
+    LanguageBundle,
+    keep_gradients,
+    load_language_model,
+    outline,
+)
+from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine
+from rad3d.model.sources import Hub, obtain
+from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
+from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
 from rad3d.train.loop import LoopConfig, Progress
-from rad3d.train.plan import DemoPlan
-from rad3d.train.variants import VariantTraining
+from rad3d.train.pairs import PairedFeatures, TrainingData
+from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
+from rad3d.train.variants import VariantTraining, token_ids, train_variant
+
+RECIPE = LoopConfig(
+    0, 2e-5, warmup=100, final=1.0, weight_decay=0.0, beta2=0.999, validate_every=500
+)
 
 PUBLISHED = VariantTraining(
-    loop=LoopConfig(2000, 2e-4, warmup=100),
-    tuned_loop=LoopConfig(2000, 2e-5, warmup=100),
+    RECIPE,
+    RECIPE,
+    epochs=10,
+    views=1,
     layers=8,
+    noise=0.0,
+    standardised=False,
+    llm_precision=AUTO,
 )
-"""Schedule for a language model that the plan has none for. The projector has the published 8
-layers; the published learning rate, 2e-5, is for weights that are already trained (V-1), and a
-projector that starts from nothing takes ten times that."""
+"""The paper's recipe, for a language model that the plan has no schedule for: Adam, 2e-5,
+10 epochs, plain concatenation, a projector of 8 layers. What the paper does not state is ours: 16
+pairs for each step, the warm-up, the largest gradient norm, and a rate that stays."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +54,43 @@ class Overrides:
     """What the person set; None leaves the schedule's own value.
 
     Attributes:
-        steps, learning_rate, precision, seed: of :class:`LoopConfig`.
-        batch_size, layers: of :class:`VariantTraining`.
+        steps, learning_rate, precision, seed, accumulate, validate_every, patience: of
+            :class:`LoopConfig`.
+        epochs, batch_size, layers, standardised, latent_weight, logits_weight, llm_precision,
+            checkpointing: of :class:`VariantTraining`.
     """
 
     steps: int | None = None
     learning_rate: float | None = None
     precision: str | None = None
     seed: int | None = None
+    accumulate: int | None = None
+    validate_every: int | None = None
+    patience: int | None = None
+    epochs: float | None = None
     batch_size: int | None = None
     layers: int | None = None
+    standardised: bool | None = None
+    latent_weight: float | None = None
+    logits_weight: float | None = None
+    llm_precision: str | None = None
+    checkpointing: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise BadRequest("--steps and --epochs say the same; give one.", code="bad_option")
 
     def apply(self, training: VariantTraining) -> VariantTraining:
         """The schedule with the values that were set."""
         set_here = {name: value for name, value in vars(self).items() if value is not None}
-        outer = {name: set_here.pop(name) for name in ("batch_size", "layers") if name in set_here}
+        outer = {k: v for k, v in set_here.items() if hasattr(training, k)}
+        inner = {k: v for k, v in set_here.items() if k not in outer}
+        if self.steps is not None:
+            outer["epochs"] = 0
         return replace(
             training,
-            loop=_changed(training.loop, set_here),
-            tuned_loop=_changed(training.tuned_loop, set_here),
+            loop=_changed(training.loop, inner),
+            tuned_loop=_changed(training.tuned_loop, inner),
             **outer,
         )
 
@@ -59,63 +99,198 @@ def _changed(loop: LoopConfig, values: dict[str, float]) -> LoopConfig:
     changed = replace(loop, **values)  # type: ignore[arg-type]
     if "learning_rate" in values:
         changed = replace(changed, muon_rate=0.0)  # the one rate that was asked for, for all
-    return replace(changed, warmup=min(changed.warmup, changed.steps // 4))
+    if "steps" in values:
+        changed = replace(changed, warmup=min(changed.warmup, changed.steps // 4))
+    return changed
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a variant is trained and where its files are.
+
+    Attributes:
+        models_dir: holds shipped language models; receives the variant.
+        run: checkpoint, log and configuration of the run.
+        hub: where a published language model is fetched from.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        force: train even what seems not to fit into memory.
+        replace: a variant that another run has made may be overwritten.
+    """
+
+    models_dir: Path
+    run: Path
+    hub: Hub = field(default_factory=Hub)
+    device: str = AUTO
+    force: bool = False
+    replace: bool = False
 
 
 def train_single(
-    plan: DemoPlan,
+    data: TrainingData,
     llm: str,
     mode: str,
-    models_dir: Path,
-    runs_dir: Path,
-    *,
-    overrides: Overrides | None = None,
-    jobs: int = 1,
+    training: VariantTraining,
+    place: Place,
     progress: Progress,
 ) -> Path:
     """Train one variant, or go on where an earlier run of it stopped.
 
     Args:
-        plan: gives the paired scans, the encoder, and the schedule of the shipped models.
+        data: pairs of features and reports.
         llm, mode: names of the registry.
-        models_dir: holds encoder and language model; receives the variant.
-        runs_dir: phantoms, features, checkpoints and logs.
-        overrides: changes to the schedule.
-        jobs: worker processes for phantoms.
+        training: the schedule.
+        place: files and device.
         progress: receives lines.
 
     Returns:
         The directory of the variant.
+
+    Raises:
+        BadRequest: the data, the mode and the machine do not go together; nothing was trained.
+        MissingWeights: the language model cannot be had.
     """
-    lookup("language model", LANGUAGE_MODELS, llm)
+    row = lookup("language model", LANGUAGE_MODELS, llm)
     lookup("adaptation mode", MODES, mode)
-    training = (overrides or Overrides()).apply(plan.variants.get(llm, PUBLISHED))
-    build = DemoBuild(replace(plan, variants={llm: training}), models_dir, runs_dir, jobs, progress)
-    variant = f"variant:{variant_id(llm, mode)}"
-    done = {stage.name: stage.done for stage in build.stages()}
-    for name in _needed(variant, plan, done):
-        build.run(only=name)
-    return variant_directory(models_dir, variant_id(llm, mode))
+    machine = inspect_machine(place.device)
+    process = _process(machine)
+    tell = progress if process.is_main_process else _silent
+    if training.llm_precision != AUTO:
+        check(mode, training.llm_precision)
+    _check_logits(data, mode)
+    config = _configuration(row, mode, data.train, training)
+    output = variant_directory(place.models_dir, config.id)
+    _check_new(output, config, place)
+    with process.main_process_first():  # one download for all
+        folder = obtain(
+            row.source,
+            place.hub,
+            models_dir=place.models_dir,
+            revision=row.revision,
+            progress=tell,
+        )
+    blank = outline(row.source, folder)
+    data, longest = _fitting(data, blank, config)
+    training = training.resolved(len(data.train), process.num_processes)
+    loop = training.schedule(config.mode_row)
+    _tell_plan(data, loop, process.num_processes, tell)
+    precision = _precision(blank, mode, training.llm_precision, machine)
+    if not place.force:
+        load = Workload(
+            training.batch_size, longest, training.layers, training.checkpointing,
+            autocast=loop.precision == "bf16",
+        )  # fmt: skip
+        room = _share(machine, process.num_processes)
+        check_training(blank.model.config, mode, precision, load, room, loop.accumulate)
+    language = load_language_model(
+        row.source,
+        models_dir=place.models_dir,
+        revision=row.revision,
+        precision="float32" if config.mode_row.trains_llm else precision,
+        device=str(process.device),
+        hub=place.hub,
+    )
+    keep_gradients(language)
+    if not config.mode_row.trains_llm:
+        config = replace(config, llm_sha256=language.sha256)
+    train_variant(
+        config, language, data, training, place.run, output, device=place.device, progress=tell
+    )
+    return output
 
 
-def _needed(name: str, plan: DemoPlan, done: dict[str, Callable[[], bool]]) -> Iterator[str]:
-    """The stages to run for ``name``, itself last; what is done needs nothing."""
-    if not done[name]():
-        for earlier in _inputs(name, plan):
-            yield from _needed(earlier, plan, done)
-    yield name
+def _share(machine: Machine, processes: int) -> Machine:
+    """What each process has of a machine: they share the main memory, and have a GPU each."""
+    parts = processes if machine.device == "cpu" else 1
+    return replace(machine, free_bytes=machine.free_bytes // parts)
 
 
-def _inputs(name: str, plan: DemoPlan) -> tuple[str, ...]:
-    """The stages whose output a stage reads."""
-    kind, _, what = name.partition(":")
-    paired = f"features:{plan.paired_split.name}"
-    inputs = {
-        "encoder": (f"phantoms:{plan.encoder_split.name}",),
-        "features": ("encoder", f"phantoms:{what}"),
-        "calibration": (paired, f"features:{plan.calibration_split.name}"),
-        "llm": ("tokenizer",),
-        "variant": (paired, "calibration"),
-    }.get(kind, ())
-    llm = what.partition("/")[0]
-    return (*inputs, f"llm:{llm}") if kind == "variant" and llm in plan.language_models else inputs
+def _process(machine: Machine) -> PartialState:
+    """This process, one of several under ``accelerate launch``."""
+    AcceleratorState._reset_state()
+    return PartialState(cpu=machine.device == "cpu")
+
+
+def _silent(text: str, fraction: float) -> None:
+    """Only the first of several processes speaks."""
+
+
+def _check_logits(data: TrainingData, mode: str) -> None:
+    sides = [side for side in (data.train, data.held_out) if side is not None]
+    if MODES[mode].uses_logits and any(side.logits is None for side in sides):
+        raise BadRequest(
+            f"{MODES[mode].name} uses the 18 logits, and the encoder {data.train.encoder.id} has "
+            "none.",
+            "Choose v1 or v2, or give the encoder a head.",
+            code="no_head",
+        )
+
+
+def _check_new(output: Path, config: VariantConfig, place: Place) -> None:
+    """Refuse to overwrite a variant that this run has not made."""
+    there = (output / CONFIG_FILE).is_file() and not (place.run / RUN_FILE).is_file()
+    if there and not place.replace:
+        raise BadRequest(
+            f"{config.id} is trained already, by another run.",
+            "Add --replace to put a new one in its place.",
+            code="variant_exists",
+        )
+
+
+def _configuration(
+    row: LanguageModel, mode: str, data: PairedFeatures, training: VariantTraining
+) -> VariantConfig:
+    return VariantConfig(
+        llm=row.id,
+        mode=mode,
+        llm_source=row.source,
+        llm_revision=row.revision,
+        encoder=data.encoder.id,
+        encoder_sha256=data.encoder.sha256,
+        preprocessing=data.encoder.preprocessing,
+        projector=MODES[mode].projector,
+        latent_dim=data.dim,
+        layers=training.layers,
+        latent_weight=training.latent_weight,
+        logits_weight=training.logits_weight,
+        standardised=training.standardised,
+        licence=row.licence,
+    )
+
+
+def _fitting(
+    data: TrainingData, language: LanguageBundle, config: VariantConfig
+) -> tuple[TrainingData, int]:
+    """Data without reports that the language model has no room for; the longest, in tokens."""
+    room = language.context - config.prefix_length - len(language.tokens(config.prompt))
+    room -= language.bos_id is not None
+
+    def check(side: PairedFeatures) -> tuple[PairedFeatures, int]:
+        lengths = [max(map(len, texts)) for texts in token_ids(language, config.prompt, side)]
+        long = [i for i, n in enumerate(lengths) if n > room]
+        kept = side.without(long, f"reports of more than {room:,} tokens, too long for the model")
+        return kept, max(n for n in lengths if n <= room)
+
+    train, longest = check(data.train)
+    if data.held_out is None:
+        return replace(data, train=train), longest
+    held_out, other = check(data.held_out)
+    return replace(data, train=train, held_out=held_out), max(longest, other)
+
+
+def _precision(language: LanguageBundle, mode: str, wanted: str, machine: Machine) -> str:
+    """Of the language model: float32 where it is small, bf16 where the device computes in it."""
+    if wanted != AUTO:
+        return wanted
+    size = count(language.model)
+    small = weight_bytes(size.total, size.linear, "float32") <= SMALL_BYTES
+    exact = small or MODES[mode].trains_llm or not machine.native_bf16
+    return "float32" if exact else "bf16"
+
+
+def _tell_plan(data: TrainingData, loop: LoopConfig, processes: int, tell: Progress) -> None:
+    tell(f"to learn from: {data.train.sentence()}", 0.0)
+    if data.held_out is not None:
+        held = data.held_out
+        tell(f"held out: {len(held):,} pairs of {len(set(held.patients)):,} patients", 0.0)
+    together = f", {processes} processes" if processes > 1 else ""
+    tell(f"{loop.steps:,} steps at {loop.learning_rate:g}{together}", 0.0)

@@ -1,0 +1,158 @@
+"""Encoded scans paired with their reports: what variants learn from, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rad3d.errors import BadRequest
+from rad3d.model.features import EncoderIdentity
+
+Float = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class PairedFeatures:
+    """Encoded scans with their reports.
+
+    Attributes:
+        pooled: (N, V, D) embeddings, V views of each scan; the first is the scan as it is.
+        logits: (N, V, 18); None where the encoder has no head for them.
+        reports: for each scan one or more wordings of its report.
+        patients: whose scan each is; scans of one patient are never on both sides of a split.
+        encoder: whose features they are.
+        dropped: reason -> how many scans or reports are not among the pairs.
+    """
+
+    pooled: Float
+    logits: Float | None
+    reports: Sequence[Sequence[str]]
+    patients: Sequence[str]
+    encoder: EncoderIdentity
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.reports:
+            raise BadRequest(
+                f"No scan has both features and a report; {told(self.dropped)}.",
+                "Check that the ids of the features are those of the reports.",
+                code="no_pairs",
+            )
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    @property
+    def dim(self) -> int:
+        """Size of the embedding."""
+        return self.pooled.shape[2]
+
+    def take(self, rows: Sequence[int]) -> PairedFeatures:
+        """Some of the pairs, in this order."""
+        return replace(
+            self,
+            pooled=self.pooled[list(rows)],
+            logits=None if self.logits is None else self.logits[list(rows)],
+            reports=[self.reports[i] for i in rows],
+            patients=[self.patients[i] for i in rows],
+        )
+
+    def without(self, rows: Sequence[int], reason: str) -> PairedFeatures:
+        """The others, with the reason counted."""
+        gone = set(rows)
+        if not gone:
+            return self
+        dropped = Counter(self.dropped) + Counter({reason: len(gone)})
+        left = [i for i in range(len(self)) if i not in gone]
+        if not left:
+            return replace(self, reports=(), dropped=dropped)  # refused, with the reasons
+        return replace(self.take(left), dropped=dropped)
+
+    def facts(self) -> dict[str, Any]:
+        """What a variant records of them."""
+        return {
+            "pairs": len(self),
+            "patients": len(set(self.patients)),
+            "dropped": dict(self.dropped),
+        }
+
+    def sentence(self) -> str:
+        """How many there are, and how many were dropped and why."""
+        text = f"{len(self):,} pairs of {len(set(self.patients)):,} patients"
+        return f"{text}; {told(self.dropped)}"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Pairs that are learned from and pairs that are held out.
+
+    Attributes:
+        train: learned from.
+        held_out: measured on along the way; None where nothing is.
+        source: where they are from, for the record.
+    """
+
+    train: PairedFeatures
+    held_out: PairedFeatures | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.held_out is None:
+            return
+        if self.held_out.encoder != self.train.encoder:
+            raise BadRequest(
+                "The features held out are of another encoder, of other weights or of another "
+                "model grid than those to learn from.",
+                "Compute both with the same encoder.",
+                code="other_encoder",
+            )
+        both = set(self.train.patients) & set(self.held_out.patients)
+        if both:
+            raise BadRequest(
+                f"{len(both)} patients are held out and learned from, such as {min(both)}.",
+                "Remove their reports from one of the two.",
+                code="leak",
+            )
+
+    def facts(self) -> dict[str, Any]:
+        """What a variant records of its data."""
+        facts = {**self.train.facts(), "source": dict(self.source)}
+        return facts | ({"held_out": self.held_out.facts()} if self.held_out else {})
+
+
+def hold_out(data: PairedFeatures, share: float, seed: int) -> tuple[list[int], list[int]]:
+    """Rows to learn from and rows to hold out: a share of the patients, at least one of each.
+
+    Args:
+        data: the pairs.
+        share: of the patients, in (0, 1).
+        seed: which ones.
+
+    Raises:
+        BadRequest: there are not two patients.
+    """
+    patients = sorted(set(data.patients))
+    if len(patients) < 2:
+        raise BadRequest(
+            "Nothing can be held out of a single patient's scans.",
+            "Give more pairs, or --validation-share 0.",
+            code="no_held_out",
+        )
+    n = min(max(round(share * len(patients)), 1), len(patients) - 1)
+    drawn = np.random.default_rng([seed, 5]).permutation(len(patients))[:n]
+    held = {patients[i] for i in drawn}
+    rows: tuple[list[int], list[int]] = ([], [])
+    for i, patient in enumerate(data.patients):
+        rows[patient in held].append(i)
+    return rows
+
+
+def told(dropped: Mapping[str, int]) -> str:
+    """``{"without a report": 3}`` -> ``"dropped: 3 without a report"``."""
+    listed = ", ".join(f"{n:,} {reason}" for reason, n in dropped.items())
+    return f"dropped: {listed}" if listed else "none was dropped"

@@ -1,0 +1,210 @@
+"""Pairs from files: features that an encoder made, and a table of reports or CT-RATE's folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rad3d.errors import BadRequest
+from rad3d.eval.files import Columns, image_id, read_rows
+from rad3d.eval.layouts import patient_of, read_ct_rate
+from rad3d.model.features import EncoderIdentity, FeatureTable, load_features
+from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
+
+CT_RATE = "ct-rate:"
+"""Begins the name of a folder of CT-RATE, as it was downloaded."""
+
+
+@dataclass(frozen=True)
+class ReportColumns:
+    """Which columns of a table of reports hold what.
+
+    Attributes:
+        id: the scan's id or file name.
+        report: columns of the report, in order; ``HEADING=COLUMN`` puts ``HEADING: `` before it.
+        patient: whose scan it is; empty reads it from CT-RATE's names, and else takes each scan
+            for a patient of its own.
+    """
+
+    id: str = "id"
+    report: tuple[str, ...] = ("report",)
+    patient: str = ""
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """Heading, which may be empty, and column of each part of a report."""
+        split = (each.rpartition("=") for each in self.report)
+        return tuple((heading.strip(), column) for heading, _, column in split)
+
+    def text(self, cells: Mapping[str, Any]) -> str:
+        """The report of a row."""
+        parts = ((heading, _clean(cells[column])) for heading, column in self.parts)
+        return "\n".join(f"{head}: {text}" if head else text for head, text in parts if text)
+
+
+@dataclass(frozen=True)
+class Reports:
+    """Reports by the id of their scan.
+
+    Attributes:
+        texts: id -> report.
+        patients: id -> patient.
+        dropped: reason -> rows that hold no report of a scan.
+    """
+
+    texts: Mapping[str, str]
+    patients: Mapping[str, str]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Where pairs are read from.
+
+    Attributes:
+        features: file or store of features.
+        reports: a table (CSV, TSV or JSON lines), or ``ct-rate:DIR``.
+        columns: of the tables.
+        held_out_features: of scans that are not learned from; None is ``features``.
+        held_out_reports: of those; empty holds out a share of the patients instead.
+        share: of the patients that are held out; 0 holds out nobody.
+        seed: which patients.
+    """
+
+    features: Path
+    reports: str
+    columns: ReportColumns = ReportColumns()
+    held_out_features: Path | None = None
+    held_out_reports: str = ""
+    share: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise BadRequest("--validation-share is from 0 to below 1.", code="bad_option")
+        if self.held_out_features and not self.held_out_reports:
+            raise BadRequest(
+                "Features to hold out need their reports.",
+                "Add --validation-reports.",
+                code="bad_option",
+            )
+
+    def read(self) -> TrainingData:
+        """The pairs; raises BadRequest where there is none."""
+        facts = {"features": self.features.name, "reports": _named(self.reports)}
+        table = load_features(self.features)
+        data = pair(*table, read_reports(self.reports, self.columns, "train"))
+        if not self.held_out_reports:
+            if not self.share:
+                return TrainingData(data, None, facts)
+            learned, held = hold_out(data, self.share, self.seed)
+            facts |= {"held_out_share": self.share, "held_out_seed": self.seed}
+            return TrainingData(data.take(learned), replace(data.take(held), dropped={}), facts)
+        other = self.held_out_features
+        facts["held_out_reports"] = _named(self.held_out_reports)
+        reports = read_reports(self.held_out_reports, self.columns, "valid")
+        held_out = pair(*(load_features(other) if other else table), reports)
+        return TrainingData(data, held_out, facts)
+
+
+def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
+    """Reports of a table, or of a split of CT-RATE.
+
+    Args:
+        spec: path, or ``ct-rate:DIR``.
+        columns: of a table.
+        split: of CT-RATE, ``"train"`` or ``"valid"``.
+
+    Raises:
+        BadRequest: there is no such file, or it is none of its kind.
+        UnknownName: a column is missing.
+    """
+    if spec.startswith(CT_RATE):
+        found = read_ct_rate(Path(spec.removeprefix(CT_RATE)), split)
+        return Reports(
+            {sample.id: sample.reference for sample in found.samples},
+            {sample.id: patient_of(sample.id) for sample in found.samples},
+            Counter(dropped.reason for dropped in found.dropped),
+        )
+    path = Path(spec)
+    if not path.is_file():
+        raise BadRequest(
+            f"There is no file {spec}.",
+            f"Give a table, or a folder as {CT_RATE}DIR.",
+            code="no_file",
+        )
+    wanted = [columns.id, *(column for _, column in columns.parts)]
+    wanted += [columns.patient] if columns.patient else []
+    texts: dict[str, str] = {}
+    patients: dict[str, str] = {}
+    dropped: Counter[str] = Counter()
+    for row in read_rows(path, Columns(id=columns.id), tuple(wanted)):
+        cells = {name: row.cells.get(name) for name in wanted}
+        id_ = image_id(_clean(cells[columns.id]))
+        text = columns.text(cells)
+        if reason := str(row.cells.get("") or "") or _problem(id_, text, texts):
+            dropped[reason] += 1
+            continue
+        texts[id_] = text
+        stated = _clean(cells[columns.patient]) if columns.patient else ""
+        patients[id_] = stated or patient_of(id_)
+    return Reports(texts, patients, dropped)
+
+
+def pair(encoder: EncoderIdentity, table: FeatureTable, reports: Reports) -> PairedFeatures:
+    """Match features and reports by id, a suffix such as ``.nii.gz`` apart.
+
+    Every report and every scan without a partner is counted among the dropped.
+    """
+    dropped = Counter(dict(reports.dropped))
+    failed = {image_id(id_) for id_ in table.failures}
+    numbers = [part for part in (table.embedding, table.logits) if part is not None]
+    rows: dict[str, int] = {}
+    for row, name in enumerate(table.ids):
+        id_ = image_id(name)
+        if id_ in rows:
+            dropped["scans with an id that was there before"] += 1
+        elif not all(np.isfinite(part[row]).all() for part in numbers):
+            dropped["scans with features that are no numbers"] += 1
+        else:
+            rows[id_] = row
+    ids = [id_ for id_ in reports.texts if id_ in rows]
+    dropped["scans without a report"] = len(rows) - len(ids)
+    lost = [id_ for id_ in reports.texts if id_ not in rows]
+    dropped["reports whose scan could not be encoded"] = sum(id_ in failed for id_ in lost)
+    dropped["reports without features"] = sum(id_ not in failed for id_ in lost)
+    picked = [rows[id_] for id_ in ids]
+    return PairedFeatures(
+        pooled=table.embedding[picked][:, None],
+        logits=None if table.logits is None else table.logits[picked][:, None],
+        reports=[[reports.texts[id_]] for id_ in ids],
+        patients=[reports.patients[id_] for id_ in ids],
+        encoder=encoder,
+        dropped=+dropped,
+    )
+
+
+def _problem(id_: str, text: str, seen: Mapping[str, str]) -> str:
+    if not id_:
+        return "reports without an id"
+    if id_ in seen:
+        return "reports with an id that was there before"
+    return "" if text else "rows without a report"
+
+
+def _clean(cell: Any) -> str:
+    """A cell as text without the characters that no report holds."""
+    text = "" if cell is None else str(cell)
+    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
+
+
+def _named(spec: str) -> str:
+    """Without the folders above it, which are nobody's business."""
+    return f"{CT_RATE}{Path(spec.removeprefix(CT_RATE)).name}" if spec.startswith(CT_RATE) else (
+        Path(spec).name
+    )  # fmt: skip
