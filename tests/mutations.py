@@ -18,7 +18,7 @@ from functools import cache
 
 import nibabel as nib
 import numpy as np
-from volume_files import chest, image_of
+from volume_files import chest, image_of, write_dicom_slice
 
 Rng = np.random.Generator
 Fields = tuple[tuple[int, str], ...]
@@ -347,25 +347,17 @@ def _series() -> tuple[bytes, ...]:
     import tempfile
     from pathlib import Path
 
-    import SimpleITK as sitk  # noqa: N813
-
     values = chest((64, 64, SERIES_SLICES)).transpose(2, 1, 0)
     files = []
     with tempfile.TemporaryDirectory() as folder:
         for k in range(SERIES_SLICES):
-            image = sitk.GetImageFromArray(np.ascontiguousarray(values[k : k + 1]))
-            image.SetSpacing((5.0, 5.0, 12.0))
-            for tag, text in {
+            tags = {
                 "0008|0060": "CT", "0020|000e": "1.2.3", "0020|0032": f"-160\\-160\\{k * 12}",
                 "0020|0037": "1\\0\\0\\0\\1\\0", "0010|0010": "DOE^JANE", "0010|0020": "MRN-4711",
                 "0028|1052": "0", "0028|1053": "1", "0020|0013": str(k),
-            }.items():  # fmt: skip
-                image.SetMetaData(tag, text)
-            writer = sitk.ImageFileWriter()
-            writer.KeepOriginalImageUIDOn()
+            }  # fmt: skip
             path = Path(folder) / f"{k}.dcm"
-            writer.SetFileName(str(path))
-            writer.Execute(image)
+            write_dicom_slice(path, values[k], (5.0, 5.0, 12.0), tags)
             files.append(path.read_bytes())
     return tuple(files)
 

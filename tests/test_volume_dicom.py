@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK
-from volume_files import chest
+from volume_files import chest, write_dicom_slice
 
 from rad3d.errors import BadVolume
 from rad3d.types import Volume
@@ -33,8 +32,6 @@ def write_series(
     for k, height in enumerate(heights):
         # RAS+ arrays count toward right and front, DICOM toward left and back.
         plane = hu[::-1, ::-1, k].T
-        image = SimpleITK.GetImageFromArray(np.ascontiguousarray(plane)[None])
-        image.SetSpacing(SPACING)
         tags = {
             "0008|0060": modality,
             "0020|000e": uid,
@@ -45,12 +42,7 @@ def write_series(
             "0020|0013": str(k),
             "0010|0010": "DOE^JANE",
         }
-        for tag, value in tags.items():
-            image.SetMetaData(tag, value)
-        writer = SimpleITK.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
-        writer.SetFileName(str(folder / f"{1000 - k}.dcm"))
-        writer.Execute(image)
+        write_dicom_slice(folder / f"{1000 - k}.dcm", plane, SPACING, tags)
 
 
 def zip_folder(folder: Path) -> Path:
