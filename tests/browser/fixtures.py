@@ -1,0 +1,117 @@
+"""Fixtures of the tests that drive a browser: one Chromium, one small chest, one app to look at.
+
+They are loaded by ``tests/conftest.py``. Playwright, gradio and torch are imported only where a
+fixture is used, so that a run without browser tests does without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from browser.fakes import FakeService
+    from playwright.sync_api import Browser, Page
+
+Visit = Callable[..., "Page"]
+StartApp = Callable[..., str]
+
+PATIENCE_MS = 120_000
+"""A busy machine is slow, not wrong."""
+
+
+@pytest.fixture(scope="session")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scan to open; see :func:`browser.launch.small_chest`."""
+    from browser.launch import small_chest
+
+    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """Chromium; every page has a profile of its own.
+
+    Not for the whole run: Playwright's event loop would stand in the way of other tests' own.
+    """
+    from browser.launch import CHROMIUM_ARGUMENTS
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as play:
+        started = play.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def start_app(tmp_path: Path) -> Iterator[StartApp]:
+    """``start_app(service, **settings)`` gives the address of an app for this test alone."""
+    from browser.launch import running_app
+
+    with contextlib.ExitStack() as stack:
+        yield lambda service, **settings: stack.enter_context(
+            running_app(service, tmp_path, **settings)
+        )
+
+
+@pytest.fixture
+def visit(browser: Browser, start_app: StartApp) -> Iterator[Visit]:
+    """``visit(address, **options)`` opens the page of a new person, with Playwright's options.
+
+    At the end of the test the pages are closed, before the apps that were started for them; a
+    script error and a request to elsewhere fail it.
+    """
+    pages: list[Page] = []
+    problems: list[str] = []
+
+    def opened(address: str, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
+        context.on("request", lambda request: note(request.url, address))
+        page = context.new_page()
+        pages.append(page)
+        page.set_default_timeout(PATIENCE_MS)
+        page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+        page.goto(address)
+        page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
+        return page
+
+    def note(url: str, address: str) -> None:
+        if not url.startswith((address, "blob:", "data:")):
+            problems.append(f"outbound request: {url}")
+
+    yield opened
+    for page in pages:
+        page.context.close()
+    assert problems == []
+
+
+@pytest.fixture(scope="session")
+def fake_service(chest: Path) -> FakeService:
+    """Writes a fixed report within a second; two samples."""
+    from browser.fakes import FakeCard, FakeService
+
+    cards = (
+        FakeCard("one", "Sample one", "A <b>quiet</b> chest", chest, truth_text="One nodule."),
+        FakeCard("two", "Sample two", "Another one", chest, truth_text="Nothing."),
+    )
+    return FakeService(cards, seconds_per_word=0.012)
+
+
+@pytest.fixture(scope="session")
+def fake_app(fake_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app around :func:`fake_service`; uploads of up to 4 MB."""
+    from browser.launch import running_app
+
+    with running_app(fake_service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
+        yield url
+
+
+@pytest.fixture
+def page(visit: Visit, fake_app: str) -> Page:
+    """The page of a new person at :func:`fake_app`."""
+    return visit(fake_app)
