@@ -30,6 +30,7 @@ from rad3d.service.evaluation_controls import CONTROLS, ControlRow
 from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_measured import Measured, measured_in
+from rad3d.service.evaluation_metrics import MetricGroup, metric_groups
 from rad3d.service.evaluation_revision import code_revision, machine
 from rad3d.service.evaluation_sets import (
     LAYOUTS,
@@ -39,13 +40,13 @@ from rad3d.service.evaluation_sets import (
     PhantomSplit,
     load_set,
     load_sets,
-)
     title_of,
+)
 from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
 from rad3d.service.evaluation_systems import Systems
 from rad3d.service.evaluation_types import (
-    CaseView,
     Bounds,
+    CaseView,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
@@ -181,7 +182,6 @@ class Evaluations:
         """The controls."""
         return tuple(CONTROLS.values())
 
-    def variants(self) -> tuple[VariantStatus, ...]:
     def metric_groups(self) -> tuple[MetricGroup, ...]:
         """The groups of metrics, and what those that are missing need."""
         return metric_groups(self._places)
@@ -193,6 +193,7 @@ class Evaluations:
             return Bounds()
         return Bounds(self._settings.visitor_cases, self._settings.visitor_draws)
 
+    def variants(self) -> tuple[VariantStatus, ...]:
         """Every language model in every mode: ready, or with the reason and the command."""
         return self.store.statuses()
 
@@ -289,8 +290,8 @@ class Evaluations:
         """
         for spec in request.sets:
             self._check_place(spec, uploads)
-        created = datetime.now(UTC)
         request = request.bounded(self.bounds)
+        created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
         loaded = load_sets(request.sets, request.limit)
@@ -457,13 +458,6 @@ class Evaluations:
 
 def _standing_alone(request: EvaluationRequest) -> bool:
     return any(not CONTROLS[control].per_variant for control in request.controls)
-
-
-def _title(request: EvaluationRequest) -> str:
-    sets = ", ".join(Path(s.path).name if s.path else s.source for s in request.sets)
-    n = len(request.variants)
-    what = request.variants[0] if n == 1 else f"{n} variants" if n else "predictions"
-    return f"{what} on {sets}"
 
 
 def _names(run: EvaluationRun) -> list[str]:
