@@ -412,3 +412,23 @@ def test_every_precision_loads_and_writes_on_a_gpu(stored: Path, precision: str)
     assert language.device.type == "cuda"
     embeds = _embeds(language, torch.tensor([[1, *language.tokens(TEXT)]]))
     assert _last(language, embeds, GenerationOptions(max_new_tokens=8)).ids
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_output_layer_gets_its_slice_in_one_piece(
+    family: str, rows: int, tmp_path: Path
+) -> None:
+    save_language(tiny_language(family), tmp_path)
+    model = load_language_model(str(tmp_path), precision="bf16").model
+    layouts: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, inputs: layouts.append((inputs[0].shape, inputs[0].stride()))
+    )
+    model(input_ids=torch.ones(rows, 7, dtype=torch.long), logits_to_keep=3)
+    model(input_ids=torch.ones(rows, 7, dtype=torch.long), logits_to_keep=1)
+    width = model.get_input_embeddings().embedding_dim
+    assert layouts == [
+        ((rows, 3, width), (3 * width, width, 1)),
+        ((rows, 1, width), (width, width, 1)),
+    ]

@@ -111,7 +111,25 @@ def random_model(
             for start in range(0, flat.numel(), len(pool)):
                 piece = flat[start : start + len(pool)]
                 piece.copy_(pool[: len(piece)])
+    whole_output_input(model)
     return model.eval()
+
+
+def whole_output_input(model: Any) -> None:
+    """Hand the output layer its hidden states in one piece of memory.
+
+    transformers gives it a slice, the last positions of each row. For a slice in bfloat16 torch
+    multiplies row by row on the processor, each with a copy of the whole matrix: with 128,000 words
+    the first token takes ten times as long, and a training step twice.
+    """
+
+    def in_one_piece(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        states = inputs[0].contiguous()
+        # One row counts as contiguous with the strides of its slice; new ones come with a view.
+        return (states.view(-1).view(states.shape), *inputs[1:])
+
+    if (output := model.get_output_embeddings()) is not None:
+        output.register_forward_pre_hook(in_one_piece)
 
 
 def quantise_(model: nn.Module, precision: str) -> None:
