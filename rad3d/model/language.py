@@ -312,7 +312,7 @@ def _load(place: Path, source: str, precision: str, device: str) -> Any:
     _check_complete(source, loading)
     if not options:
         model.to(torch.device(device))
-    pass  # whole_output_input(model)
+    whole_output_input(model)
     return model.eval()
 
 
