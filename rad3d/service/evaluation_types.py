@@ -58,7 +58,6 @@ class SetSpec:
         return cls(source, path, split=after)
 
 
-@dataclass(frozen=True)
 MOST_DRAWS = 100_000
 
 
@@ -75,6 +74,7 @@ class Bounds:
     draws: int = MOST_DRAWS
 
 
+@dataclass(frozen=True)
 class EvaluationRequest:
     """What to evaluate.
 
@@ -119,7 +119,6 @@ class EvaluationRequest:
             if len(set(chosen)) < len(chosen):
                 raise BadRequest(f"A {name} was chosen twice.", "Keep one.", code="bad_option")
 
-    def to_dict(self) -> dict[str, Any]:
     def bounded(self, bounds: Bounds) -> EvaluationRequest:
         """The same within what a visitor may ask for; raises BadRequest for more."""
         if self.draws > bounds.draws:
@@ -136,6 +135,7 @@ class EvaluationRequest:
             )
         return replace(self, limit=self.limit or bounds.cases)
 
+    def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return asdict(self)
 

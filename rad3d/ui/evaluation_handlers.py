@@ -175,9 +175,9 @@ class EvaluationHandlers:
             if not file:
                 return self._evaluations.start(request_of(asked, self._evaluations, owner), stop)
             with uploads.taken(str(file.get("path"))) as taken:
+                references = str(asked["references"] or "")
                 own = SetSpec(
                     "predictions",
-                references = str(asked["references"] or "")
                     str(taken),
                     references=references if references in SAMPLE_SETS else "",
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
