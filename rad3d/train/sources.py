@@ -96,7 +96,7 @@ class FileSource:
 
     def read(self) -> TrainingData:
         """The pairs; raises BadRequest where there is none."""
-        facts = {"features": self.features.name, "reports": _named(self.reports)}
+        facts: dict[str, Any] = {"features": self.features.name, "reports": _named(self.reports)}
         table = load_features(self.features)
         data = pair(*table, read_reports(self.reports, self.columns, "train"))
         if not self.held_out_reports:
