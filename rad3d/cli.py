@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "train": "rad3d.commands.train",
     "convert": "rad3d.commands.convert",
     "label": "rad3d.commands.label",
+    "features": "rad3d.commands.features",
     "eval": "rad3d.commands.eval",
     "space": "rad3d.commands.space",
 }

@@ -1,0 +1,101 @@
+"""Compute, import and look at the features that an encoder has of many scans.
+
+A store of features is a folder: `compute` fills it from scans, on any number of machines at once,
+and goes on where it was stopped; `import` fills it from features made elsewhere. Evaluation and
+training take it in place of the scans.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rad3d.commands import Commands, add_command
+from rad3d.registry import ENCODERS
+
+COMPUTE = """Encode every scan of a source into a store of features.
+
+SOURCE is a folder of scans (.nii.gz, .nii, .zip, at any depth), a listing (.csv or .tsv with a
+column VolumeName, path, scan or file; .txt with one path a line), or a data set as the evaluation
+names it: ct-rate:DIR#train, inspect:DIR#train, folder:DIR.
+
+A finished file is not read again, a scan that is known under another name is not encoded again.
+What cannot be used is counted, and listed in failures.csv in the store. Stopped at any moment, at
+most one shard is lost; the same command goes on. Several processes share the work under
+`accelerate launch`, several machines by --part, and both may be changed between runs.
+
+Exit status: 0 finished, also where single scans failed; 1 where not one scan can be used; 2 for a
+wrong command line; 130 stopped.
+"""
+
+COMPUTE_EXAMPLE = """
+rad3d features compute scans --encoder phantom-cnn --out features
+rad3d features compute ct-rate:CT-RATE#train --encoder ct-clip --out features --plan --processes 4
+rad3d features compute names.csv --root CT-RATE --metadata train_metadata.csv --encoder ct-clip --out features
+accelerate launch --num_processes 4 -m rad3d features compute scans --encoder ct-clip --out features
+rad3d features compute scans --encoder ct-clip --out features --part 3/16
+"""  # noqa: E501
+
+SHOW = """Say what a store of features holds: encoder, cases, failures by code, disk.
+"""
+
+SHOW_EXAMPLE = """
+rad3d features show features
+rad3d features show features --json
+"""
+
+EXAMPLE = COMPUTE_EXAMPLE
+
+SHARD_SIZE = 256
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of every part of ``rad3d features``."""
+    parts = parser.add_subparsers(metavar="PART", required=True)
+    _configure_compute(add_command(parts, "compute", COMPUTE, COMPUTE_EXAMPLE))
+    _configure_show(parts)
+
+
+def _configure_compute(compute: argparse.ArgumentParser) -> None:
+    add = compute.add_argument
+    add("source", metavar="SOURCE", help="a folder, a listing, or a data set")
+    add("--encoder", required=True, choices=list(ENCODERS), help="whose features")
+    add("--out", required=True, type=Path, metavar="DIR", help="the store")
+    add("--root", type=Path, metavar="DIR", help="of the paths in a listing (default: its folder)")
+    add("--metadata", type=Path, metavar="CSV",
+        help="CT-RATE's metadata table: its spacing and orientation count, and its slope and "
+        "intercept where the values are not in HU yet")  # fmt: skip
+    add("--part", default="1/1", metavar="I/N", help="only this of N parts of the scans")
+    add("--limit", type=int, default=0, metavar="N", help="only the first N scans")
+    add("--retry-failed", action="store_true", help="try scans again that failed before")
+    add("--readers", type=int, default=1, metavar="N",
+        help="threads that read ahead, where encoding is faster than reading; each takes the "
+        "memory of a scan (default: %(default)s)")  # fmt: skip
+    add("--shard-size", type=int, default=SHARD_SIZE, metavar="N",
+        help="scans that are written at once (default: %(default)s)")  # fmt: skip
+    add("--device", help="auto, cpu, cuda or cuda:1 (default: RAD3D_DEVICE or auto)")
+    add("--plan", action="store_true", help="count, time a few scans, and write nothing")
+    add("--processes", type=int, default=4, metavar="N", help="with --plan (default: %(default)s)")
+    add("--json", action="store_true", help="the summary or plan as JSON")
+    compute.set_defaults(run=run_compute)
+
+
+def _configure_show(parts: Commands[argparse.ArgumentParser]) -> None:
+    show = add_command(parts, "show", SHOW, SHOW_EXAMPLE)
+    show.add_argument("store", metavar="DIR", type=Path, help="the store")
+    show.add_argument("--json", action="store_true", help="JSON instead of text")
+    show.set_defaults(run=run_show)
+
+
+def run_compute(args: argparse.Namespace) -> int:
+    """Encode."""
+    from rad3d.commands.features_compute import run
+
+    return run(args)
+
+
+def run_show(args: argparse.Namespace) -> int:
+    """Describe a store."""
+    from rad3d.commands.features_show import run
+
+    return run(args)
