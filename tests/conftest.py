@@ -8,14 +8,18 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["browser.fixtures", "app_fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
+LOCALE = locale.setlocale(locale.LC_ALL)
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 # No test may reach out: whatever would download something fails at once instead.
@@ -46,6 +50,15 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallI
     if required and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"a required browser test was skipped: {report.longrepr}"
+
+
+@pytest.fixture(autouse=True)
+def _one_locale() -> Iterator[None]:
+    """No test may switch the locale of the process, which decides how others read their files."""
+    yield
+    found = locale.setlocale(locale.LC_ALL)
+    locale.setlocale(locale.LC_ALL, LOCALE)
+    assert found == LOCALE, "the locale was switched"
 
 
 @pytest.fixture(scope="session")

@@ -7,67 +7,28 @@ from pathlib import Path
 
 import pytest
 from browser.fake_evaluations import FakeEvaluations
-from browser.fakes import FakeCard, FakeService
-from browser.launch import CHROMIUM_ARGUMENTS, running_app, small_chest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browser.fakes import FakeService
+from browser.fixtures import StartApp, Visit
+from browser.launch import running_app
+from browser.pages import PHONE, PHONE_WIDTH, VIEWER, open_evaluation, widest
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
-PHONE = {"width": 390, "height": 844}
-VIEWER = "document.querySelector('.r3-viewer').viewer"
-
-expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
-
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as play:
-        started = play.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> FakeService:
-    chest = small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
-    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
-
-
-@pytest.fixture(scope="module")
-def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    evaluations = FakeEvaluations(service, n=16, pause=0.15)
-    with running_app(service, tmp_path_factory.mktemp("app"), evaluations=evaluations) as url:
+def address(page_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    evaluations = FakeEvaluations(page_service, n=16, pause=0.15)
+    with running_app(page_service, tmp_path_factory.mktemp("app"), evaluations=evaluations) as url:
         yield url
 
 
 @pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    yield from _page(browser, address)
-
-
-def _page(browser: Browser, address: str, **options: object) -> Iterator[Page]:
-    """The opened tab; script errors and requests to elsewhere fail the test."""
-    settings = {"viewport": {"width": 1366, "height": 900}, **options}
-    context = browser.new_context(**settings)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    problems: list[str] = []
-    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url.startswith((address, "blob:", "data:"))
-            else problems.append(f"outbound request: {request.url}")
-        ),
-    )
-    page.goto(address)
-    page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
-    page.get_by_role("tab", name="Evaluation").click()
-    expect(page.locator("#headline h2")).to_be_visible()
-    yield page
-    context.close()
-    assert problems == []
+def page(visit: Visit, address: str) -> Page:
+    """The opened tab."""
+    page = visit(address)
+    open_evaluation(page)
+    return page
 
 
 def _figures(page: Page) -> None:
@@ -167,7 +128,10 @@ def test_files_are_downloaded_and_lie_nowhere(page: Page) -> None:
         with page.expect_download() as got:
             page.locator(f"[data-kind={kind}]").click()
         assert got.value.suggested_filename == f"study.{kind}"
-        assert Path(got.value.path()).read_text() == f"Study of the shipped variants: {kind}\n"
+        assert (
+            Path(got.value.path()).read_text(encoding="utf-8")
+            == f"Study of the shipped variants: {kind}\n"
+        )
     _figures(page)
     with page.expect_download() as got:
         page.locator("#study-figure [data-format=png]").click()
@@ -199,31 +163,21 @@ def test_names_and_cases_are_reached_by_keyboard(page: Page) -> None:
 
 
 def test_without_a_study_the_tab_says_so(
-    browser: Browser, service: FakeService, tmp_path: Path
+    visit: Visit, start_app: StartApp, page_service: FakeService
 ) -> None:
-    evaluations = FakeEvaluations(service, empty=True)
-    with running_app(service, tmp_path, evaluations=evaluations) as url:
-        pages = _page(browser, url)
-        page = next(pages)
-        expect(page.locator("#headline")).to_contain_text("No evaluation yet")
-        expect(page.locator("#headline code")).to_have_text("rad3d eval run")
-        expect(page.locator("#leaderboard")).to_be_hidden()
-        assert next(pages, None) is None
+    page = visit(start_app(page_service, evaluations=FakeEvaluations(page_service, empty=True)))
+    open_evaluation(page)
+    expect(page.locator("#headline")).to_contain_text("No evaluation yet")
+    expect(page.locator("#headline code")).to_have_text("rad3d eval run")
+    expect(page.locator("#leaderboard")).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(browser: Browser, address: str, scheme: str) -> None:
-    pages = _page(
-        browser, address, viewport=PHONE, is_mobile=True, has_touch=True, color_scheme=scheme
-    )
-    page = next(pages)
+def test_a_phone_needs_no_sideways_scrolling(visit: Visit, address: str, scheme: str) -> None:
+    page = visit(address, color_scheme=scheme, **PHONE)
+    open_evaluation(page)
     _figures(page)
-    widest = page.evaluate(
-        """() => Math.max(document.documentElement.scrollWidth, ...[...document.querySelectorAll(
-        'body *')].filter(e => !e.closest('.r3-scroll, .r3-samples, .r3-sr, svg') && e.offsetParent)
-        .map(e => e.getBoundingClientRect().right))"""
-    )
-    assert widest <= PHONE["width"] + 1
+    assert widest(page) <= PHONE_WIDTH + 1
     cut = page.evaluate(
         """() => [...document.querySelectorAll('.r3-plot')].flatMap(plot => {
         const edge = plot.getBoundingClientRect();
@@ -237,4 +191,3 @@ def test_a_phone_needs_no_sideways_scrolling(browser: Browser, address: str, sch
     )
     light = sum(int(part) for part in ink[4:-1].split(",")) / 3 > 128
     assert light is (scheme == "dark"), "the figures follow the theme"
-    assert next(pages, None) is None

@@ -91,7 +91,7 @@ def visit(browser: Browser, start_app: StartApp) -> Iterator[Visit]:
 
 
 @pytest.fixture(scope="session")
-def fake_service(chest: Path) -> FakeService:
+def page_service(chest: Path) -> FakeService:
     """Writes a fixed report within a second; two samples."""
     from browser.fakes import FakeCard, FakeService
 
@@ -103,15 +103,15 @@ def fake_service(chest: Path) -> FakeService:
 
 
 @pytest.fixture(scope="session")
-def fake_app(fake_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an app around :func:`fake_service`; uploads of up to 4 MB."""
+def page_app(page_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an app around :func:`page_service`; uploads of up to 4 MB."""
     from browser.launch import running_app
 
-    with running_app(fake_service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
+    with running_app(page_service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
         yield url
 
 
 @pytest.fixture
-def page(visit: Visit, fake_app: str) -> Page:
-    """The page of a new person at :func:`fake_app`."""
-    return visit(fake_app)
+def page(visit: Visit, page_app: str) -> Page:
+    """The page of a new person at :func:`page_app`."""
+    return visit(page_app)

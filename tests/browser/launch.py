@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +15,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import pytest
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
 
@@ -32,6 +33,8 @@ CHROMIUM_ARGUMENTS = [
 
 UPLOADS = Path(tempfile.gettempdir()) / f"rad3d-tests-{os.getpid()}"
 """One for all apps of a test run: Gradio reads the folder from the environment at every request."""
+os.environ["GRADIO_TEMP_DIR"] = str(UPLOADS)
+atexit.register(shutil.rmtree, UPLOADS, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -41,15 +44,13 @@ def running_app(
     """The address of a real app around ``service`` and ``evaluations``, which may be fakes."""
     if evaluations is None and isinstance(service, FakeService):
         evaluations = FakeEvaluations(service, empty=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(UPLOADS))
-        own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
-        demo = build_ui(service, own, evaluations)
-        try:
-            _, url, _ = demo.launch(prevent_thread_lock=True, **launch_options(service, own))
-            yield url.rstrip("/")
-        finally:
-            demo.close(verbose=False)
+    own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
+    demo = build_ui(service, own, evaluations)
+    try:
+        _, url, _ = demo.launch(prevent_thread_lock=True, **launch_options(service, own))
+        yield url.rstrip("/")
+    finally:
+        demo.close(verbose=False)
 
 
 def _free_port() -> int:

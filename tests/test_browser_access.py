@@ -1,0 +1,52 @@
+"""The page for everybody, in headless Chromium: on a phone, by keyboard, with its disclaimer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from browser.fixtures import Visit
+from browser.pages import PHONE, PHONE_WIDTH, upload, widest, write_report
+from playwright.sync_api import Page, expect
+
+from rad3d.ui.render import DISCLAIMER
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling(
+    visit: Visit, page_app: str, chest: Path, scheme: str
+) -> None:
+    page = visit(page_app, color_scheme=scheme, **PHONE)
+    upload(page, chest)
+    write_report(page)
+    expect(page.locator("#chart .annotation-text").first).to_be_visible()
+    assert widest(page) <= PHONE_WIDTH + 1
+    captions = page.locator("#chart .annotation-text")
+    boxes = [captions.nth(i).bounding_box() for i in range(captions.count())]
+    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= PHONE_WIDTH for box in boxes)
+
+
+FOCUSED = """() => { const e = document.activeElement; if (e === document.body) return null;
+  const style = getComputedStyle(e.closest('.r3-drop') ?? e);
+  return [e.dataset.sample || e.dataset.tool || e.getAttribute('aria-label') || e.id || e.tagName,
+  style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
+
+
+def test_everything_is_reached_by_keyboard_with_a_visible_focus(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    reached: dict[str, bool] = {}
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if focused := page.evaluate(FOCUSED):
+            reached[focused[0]] = focused[1]
+    assert {"one", "Axial slice", "Sagittal slice", "window", "generate"} <= set(reached)
+    assert [name for name, visible in reached.items() if not visible] == []
+
+
+def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
+    expect(page.get_by_text(DISCLAIMER)).to_be_visible()
+    page.get_by_role("tab", name="About").click()
+    expect(page.get_by_text(DISCLAIMER)).to_be_visible()
+    expect(page.locator(".r3-models").first).to_be_visible()

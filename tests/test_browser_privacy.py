@@ -1,0 +1,206 @@
+"""What stays of a person in the browser and on the server, seen from a browser: nothing.
+
+The page is used in full (scan, report, evaluation), and every place in which a browser keeps things
+is read out. A proxy that stands for the rest of the world notes whatever asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from browser.fake_evaluations import FakeEvaluations
+from browser.fakes import FAKE_TEXT, FakeService
+from browser.fixtures import StartApp, Visit
+from browser.launch import small_chest
+from browser.pages import VIEWER, open_evaluation, upload, write_report
+from playwright.sync_api import Page, expect
+from tabs import KEY, eventually
+
+from rad3d.ui import uploads
+
+pytestmark = pytest.mark.browser
+
+NAME = "DOE^JANE 1970.nii.gz"
+WORDS = ("JANE", "DOE", FAKE_TEXT[30:60], "nodule")
+"""What must be found nowhere: of the file's name and of the report."""
+
+STORED = """async () => {
+  const found = {
+    localStorage: {...localStorage}, sessionStorage: {...sessionStorage},
+    indexedDB: await indexedDB.databases(), caches: await caches.keys(), workers: [], files: [],
+    cookies: document.cookie, name: window.name, address: location.href, history: history.length,
+  };
+  for (const worker of await navigator.serviceWorker.getRegistrations())
+    found.workers.push(worker.scope);
+  for await (const name of (await navigator.storage.getDirectory()).keys()) found.files.push(name);
+  return found;
+}"""
+"""Everything that a page can leave in its browser."""
+
+
+@pytest.fixture
+def named(chest: Path, tmp_path: Path) -> Path:
+    """A scan whose file bears a person's name."""
+    path = tmp_path / NAME
+    path.write_bytes(chest.read_bytes())
+    return path
+
+
+@pytest.fixture
+def evaluated(start_app: StartApp, page_service: FakeService) -> str:
+    """Address of an app that has a study to look at."""
+    return start_app(page_service, evaluations=FakeEvaluations(page_service, n=6))
+
+
+class World:
+    """Every host but this machine, as a browser's proxy sees it: notes what is asked, refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self._line = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._line.getsockname()[1]}"
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                caller, _ = self._line.accept()
+            except OSError:  # closed
+                return
+            with caller:
+                self.asked.append(caller.recv(4096).partition(b"\r\n")[0].decode("latin-1"))
+                caller.sendall(b"HTTP/1.1 502 no\r\nContent-Length: 0\r\n\r\n")
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._line.close()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    made = World()
+    yield made
+    made.close()
+
+
+def use_everything(page: Page, scan: Path) -> None:
+    """A scan, a report, an evaluation and one of its cases."""
+    upload(page, scan)
+    write_report(page)
+    open_evaluation(page)
+    page.locator(".r3-cases [data-case]").first.click()
+    expect(page.locator("#case .r3-pair section")).to_have_count(2)
+
+
+def of_ours(stored: dict[str, Any]) -> list[str]:
+    """Words of the person's that lie in the browser."""
+    text = json.dumps(stored)
+    return [word for word in WORDS if word in text]
+
+
+def test_after_all_of_it_the_browser_holds_nothing_and_nobody_else_was_asked(
+    visit: Visit, evaluated: str, named: Path, world: World
+) -> None:
+    page = visit(evaluated, proxy={"server": world.address, "bypass": "127.0.0.1"})
+    use_everything(page, named)
+    stored = page.evaluate(STORED)
+    assert stored.pop("address").rstrip("/") == evaluated, "no state in the address"
+    assert stored.pop("history") <= 2, "nothing to go back to"
+    assert not any(stored.values()), stored
+    assert page.context.cookies() == []
+    assert world.asked == []
+    page.evaluate("fetch('http://example.org/').catch(() => 0)")
+    assert eventually(lambda: world.asked), "this test can see a request that leaves"
+    page.evaluate(f"localStorage.setItem('x', {json.dumps(NAME)})")
+    assert of_ours(page.evaluate(STORED)), "this test can see what is stored"
+
+
+def reached(address: str, key: str) -> set[int]:
+    """How the server answers who asks for the scan with a key."""
+    asked = (
+        "volume",
+        "volume?view=model",
+        "geometry",
+        "slice?plane=axial&index=3&level=-600&width=1500",
+    )
+    return {
+        httpx.get(f"{address}/rad3d/{path}", headers={KEY: key}, timeout=60).status_code
+        for path in asked
+    }
+
+
+def files(*folders: Path) -> list[Path]:
+    """Files of the server's that hold something of a person."""
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+
+
+def test_delete_leaves_no_file_no_slice_and_no_word_and_the_page_says_so(
+    visit: Visit,
+    evaluated: str,
+    page_service: FakeService,
+    named: Path,
+    chest: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    work = tmp_path / "temporary"
+    work.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(work))  # as rad3d.ui.serving has it
+    page = visit(evaluated)
+    use_everything(page, named)
+    page.get_by_role("tab", name="Report").click()
+    key = page.evaluate(f"{VIEWER}.state.key")
+    assert reached(evaluated, key) == {200}
+    assert of_ours({"page": page.content()}), "this test can see what is shown"
+    page.locator("#delete").click()
+    expect(page.locator("#notice")).to_contain_text("are deleted")
+    expect(page.locator(".r3-empty")).to_be_visible()
+    expect(page.locator(".r3-report.empty")).to_be_visible()
+    assert reached(evaluated, key) == {404}
+    assert key not in page_service.open_sessions
+    assert files(uploads.folder(), work) == []
+    assert page.evaluate(f"[{VIEWER}.sources.scan, {VIEWER}.sources.model]") == [None, None]
+    page.get_by_role("tab", name="Report").click()
+    shown = page.locator("#component-0, .r3-left, .r3-right").all_inner_texts()
+    assert of_ours({"page": shown}) == []
+    upload(page, chest)
+    assert reached(evaluated, page.evaluate(f"{VIEWER}.state.key")) == {200}
+
+
+def test_a_closed_tab_frees_its_session_within_seconds(
+    visit: Visit, page_app: str, page_service: FakeService, named: Path
+) -> None:
+    page, other = visit(page_app), visit(page_app)
+    upload(page, named)
+    write_report(page)
+    key = page.evaluate(f"{VIEWER}.state.key")
+    assert key in page_service.open_sessions
+    page.close()
+    assert eventually(lambda: key not in page_service.open_sessions, 10)
+    assert reached(page_app, key) == {404}
+    assert files(uploads.folder()) == []
+    assert page_service.knows(other.evaluate(f"{VIEWER}.state.key")), "only the closed one"
+
+
+def test_two_people_do_not_see_each_other(visit: Visit, page_app: str, chest: Path) -> None:
+    first, second = visit(page_app), visit(page_app)
+    upload(first, chest)
+    other = small_chest(chest.with_name("stranger.nii.gz"), shift=15.0)
+    upload(second, other)
+    for page in (first, second):
+        page.get_by_role("button", name="Generate report").click()
+    names = ("chest.nii.gz", "stranger.nii.gz")
+    for page, own, other_name in ((first, *names), (second, *reversed(names))):
+        expect(page.locator(".r3-status")).to_contain_text("finished")
+        expect(page.locator(".r3-read")).to_contain_text(own)
+        assert other_name not in page.content()
+    keys = {page.evaluate(f"{VIEWER}.state.key") for page in (first, second)}
+    assert len(keys) == 2
