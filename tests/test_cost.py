@@ -90,7 +90,7 @@ def test_counted_activations_are_what_the_allocator_hands_out(
     batch = cost._batch(reporter, LOAD)
     with (
         torch.profiler.profile(profile_memory=True) as profile,
-        cost._autocast(reporter, precision),
+        cost._autocast(reporter, LOAD, precision),
     ):
         loss = reporter.loss(*batch)
     kept = sum(event.self_cpu_memory_usage for event in profile.key_averages())
