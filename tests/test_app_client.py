@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from browser.fakes import FAKE_TEXT, FakeCard, FakeService
+from app_fixtures import MOST_UPLOAD_MB
+from browser.fakes import FAKE_TEXT, FakeService
 from browser.launch import running_app, small_chest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -20,22 +20,6 @@ from rad3d.service.service import Service
 from rad3d.settings import Settings
 
 KEY = "X-Rad3d-Key"
-
-
-@pytest.fixture(scope="module")
-def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def service(chest: Path) -> FakeService:
-    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
-
-
-@pytest.fixture(scope="module")
-def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=2) as url:
-        yield url
 
 
 @pytest.fixture
@@ -68,7 +52,7 @@ def test_generation_options_reach_the_engine(client: Client, chest: Path) -> Non
 
 
 def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
-    client: Client, service: FakeService, chest: Path, tmp_path: Path
+    client: Client, fake_service: FakeService, chest: Path, tmp_path: Path
 ) -> None:
     facts = client.predict(handle_file(chest), api_name="/open_scan")
     bad = tmp_path / "notes.nii.gz"
@@ -77,7 +61,7 @@ def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
         client.predict(handle_file(bad), api_name="/open_scan")
     assert "Traceback" not in str(refused.value)
     assert str(refused.value).strip().endswith(".")
-    kept = [service.volume(token) for token in service.open_sessions]
+    kept = [fake_service.volume(token) for token in fake_service.open_sessions]
     assert any(volume is not None and volume.sha256 == facts["sha256"] for volume in kept)
 
 
@@ -100,14 +84,14 @@ def test_the_real_engine_streams_through_the_app(chest: Path, tmp_path: Path) ->
 
 
 def test_two_clients_do_not_see_each_others_scans(
-    address: str, service: FakeService, chest: Path, tmp_path: Path
+    address: str, fake_service: FakeService, chest: Path, tmp_path: Path
 ) -> None:
     one, two = Client(address, verbose=False), Client(address, verbose=False)
     first = one.predict(handle_file(chest), api_name="/open_scan")
     other = small_chest(tmp_path / "other.nii.gz", shift=15.0)
     second = two.predict(handle_file(other), api_name="/open_scan")
     assert first["sha256"] != second["sha256"]
-    open_hashes = [v.sha256 for t in service.open_sessions if (v := service.volume(t))]
+    open_hashes = [v.sha256 for t in fake_service.open_sessions if (v := fake_service.volume(t))]
     assert {first["sha256"], second["sha256"]} <= set(open_hashes)
 
 
@@ -118,10 +102,10 @@ def test_a_report_without_a_scan_is_refused(address: str) -> None:
 
 
 def test_a_volume_is_handed_out_only_with_its_sessions_key(
-    address: str, service: FakeService, client: Client, chest: Path
+    address: str, fake_service: FakeService, client: Client, chest: Path
 ) -> None:
     client.predict(handle_file(chest), api_name="/open_scan")
-    token = service.open_sessions[-1]
+    token = fake_service.open_sessions[-1]
     for headers in ({}, {KEY: "guess"}, {KEY: ""}):
         assert httpx.get(f"{address}/rad3d/volume", headers=headers).status_code == 404
     assert httpx.get(f"{address}/rad3d/volume?key={token}").status_code == 404, "not by URL"
@@ -132,10 +116,10 @@ def test_a_volume_is_handed_out_only_with_its_sessions_key(
 
 
 def test_slices_are_rendered_for_the_fallback(
-    address: str, service: FakeService, client: Client, chest: Path
+    address: str, fake_service: FakeService, client: Client, chest: Path
 ) -> None:
     client.predict(handle_file(chest), api_name="/open_scan")
-    token = service.open_sessions[-1]
+    token = fake_service.open_sessions[-1]
     for plane in ("axial", "coronal", "sagittal"):
         query = {"plane": plane, "index": "30", "level": "-600", "width": "1500"}
         answer = httpx.get(f"{address}/rad3d/slice", params=query, headers={KEY: token})
@@ -157,22 +141,22 @@ def test_only_the_viewers_own_files_are_served(address: str) -> None:
 
 def test_an_upload_over_the_limit_is_refused(address: str, tmp_path: Path) -> None:
     large = tmp_path / "large.nii"
-    large.write_bytes(b"\0" * (3 * 2**20))
+    large.write_bytes(b"\0" * (MOST_UPLOAD_MB * 2**20 + 1))
     answer = httpx.post(f"{address}/gradio_api/upload", files={"files": large.open("rb")})
     assert answer.status_code == 413
 
 
 def test_a_closed_client_leaves_nothing_behind(
-    address: str, service: FakeService, chest: Path
+    address: str, fake_service: FakeService, chest: Path
 ) -> None:
-    before = set(service.open_sessions)
+    before = set(fake_service.open_sessions)
     closing = Client(address, verbose=False)
     closing.predict(handle_file(chest), api_name="/open_scan")
-    assert set(service.open_sessions) - before
+    assert set(fake_service.open_sessions) - before
     closing.close()
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline:  # the server notices at its next heartbeat
-        if set(service.open_sessions) <= before:
+        if set(fake_service.open_sessions) <= before:
             return
         time.sleep(0.2)
     pytest.fail("the session is still there")

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from browser.fakes import FakeCard, FakeService
-from browser.launch import running_app, small_chest
+from browser.launch import running_app
 from tabs import Tab, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
 
@@ -29,11 +29,6 @@ from rad3d.settings import Settings
 from rad3d.types import DoneEvent, Event, GenerationOptions
 from rad3d.ui import uploads
 from rad3d.volume.load import read_volume
-
-
-@pytest.fixture(scope="module")
-def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
 
 
 @contextlib.contextmanager
@@ -60,7 +55,7 @@ def test_an_upload_to_a_full_disk_is_refused_with_the_reason_and_leaves_nothing(
             answer = tab.client.post(f"{tab.api}/upload", files={"files": stream})
         assert answer.status_code == 507
         assert "disk" in answer.text
-        assert not any(uploads.folder().iterdir())
+        assert list(uploads.folder().iterdir()) == []
         assert tab.call("open_scan", tab.upload(chest))["shape"] == [96, 96, 60]
 
 
@@ -278,4 +273,4 @@ def test_the_page_is_served_while_a_client_sends_nonsense(tmp_path: Path) -> Non
                 assert answer.status_code in (200, 400), (body[:10], kind)
                 assert answer.status_code == 400 or answer.json() == []
         assert httpx.get(url).status_code == 200
-        assert not any(uploads.folder().iterdir())
+        assert list(uploads.folder().iterdir()) == []

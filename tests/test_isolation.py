@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from browser.fakes import FakeCard, FakeService
-from browser.launch import running_app, small_chest
+from browser.fakes import FakeService
+from browser.launch import running_app
 from tabs import KEY, Tab
 
 from rad3d.service.evaluation import Evaluations
@@ -22,22 +22,6 @@ from rad3d.ui import uploads
 from rad3d.ui.guard import MOST_BODY_BYTES, comes_from_elsewhere, file_problem
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def service(chest: Path) -> FakeService:
-    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.005)
-
-
-@pytest.fixture(scope="module")
-def address(service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
-        yield url
 
 
 @pytest.fixture
@@ -189,7 +173,7 @@ def test_a_scan_opens_with_its_key_only_not_by_hash_tab_or_address(
 
 
 def test_what_one_visitor_writes_never_arrives_at_another(
-    address: str, service: FakeService, chest: Path
+    address: str, fake_service: FakeService, chest: Path
 ) -> None:
     with Tab(address) as one, Tab(address) as two:
         one.call("open_scan", one.upload(chest))
@@ -197,11 +181,11 @@ def test_what_one_visitor_writes_never_arrives_at_another(
         seen = [json.dumps(event) for event in one.events("write_report", "phantom-l/v3", {})]
         assert "nodule" in "".join(seen)
         assert "nodule" not in _delivered(two)
-        assert service.last_report(two.key()) is None
-        assert service.last_report(one.key()) is not None
+        assert fake_service.last_report(two.key()) is None
+        assert fake_service.last_report(one.key()) is not None
         assert mine["name"] == "Sample one"
         two.call("forget")
-        assert service.volume(one.key()) is not None, "deleting is for one's own session"
+        assert fake_service.volume(one.key()) is not None, "deleting is for one's own session"
 
 
 def _delivered(tab: Tab) -> str:

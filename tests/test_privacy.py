@@ -23,9 +23,9 @@ from typing import Any
 import httpx
 import nibabel as nib
 import pytest
-from browser.launch import running_app, small_chest
+from browser.launch import running_app
 from tabs import KEY, Tab, eventually
-from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
+from tiny_models import CountingEncoder, FakeEncoderStore
 
 import rad3d.ui.guard as guard
 from rad3d.errors import BadRequest
@@ -40,18 +40,6 @@ from rad3d.volume.load import read_volume
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "DOE^JANE 1970.nii.gz"
 V3 = "phantom-s/v3"
-
-
-@pytest.fixture(scope="module")
-def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_shipped(folder, modes=("v3",))
-    return folder
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
+from tiny_models import CountingEncoder, FakeEncoderStore, volume
 
-import rad3d.service.service as service_module
+import rad3d.service.reading as reading
 from rad3d.errors import BadRequest, BadVolume, Cancelled, UnknownName
 from rad3d.service.export import report_dict, report_json, report_text
 from rad3d.service.samples import read_samples
@@ -23,13 +23,6 @@ from rad3d.types import DoneEvent, GenerationOptions, Report, TextEvent, Volume
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 V3 = "phantom-s/v3"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_shipped(folder, modes=("v3",))
-    return folder
 
 
 @pytest.fixture
@@ -59,7 +52,7 @@ def service(
         scan = volume(seed)
         return Volume.from_array(np.array(scan.hu), np.array(scan.affine), name or path.name)
 
-    monkeypatch.setattr(service_module, "read_volume", read)
+    monkeypatch.setattr(reading, "read_volume", read)
     settings = Settings(models_dir=models)
     return Service(settings, FakeEncoderStore(settings, CountingEncoder()), samples)
 
@@ -332,3 +325,16 @@ def test_a_shipped_sample_goes_from_file_to_report(models: Path) -> None:
     report = write(service, session)
     assert report.provenance["volume_sha256"] == scan.sha256
     assert set(scan.notes) <= set(report.notes)
+
+
+def test_only_offered_variants_are_listed_and_written(models: Path) -> None:
+    settings = Settings(models_dir=models, variants="phantom-s/v3,phantom-m/*")
+    service = Service(settings, FakeEncoderStore(settings, CountingEncoder()))
+    ids = {status.id for status in service.variants()}
+    assert V3 in ids
+    assert all(i == V3 or i.startswith("phantom-m/") for i in ids)
+    session = service.new_session()
+    service.open_volume(session, volume(0))
+    with pytest.raises(BadRequest, match="phantom-s/v2 is not offered here"):
+        list(service.generate(session, "phantom-s/v2", OPTIONS, threading.Event()))
+    assert write(service, session).n_tokens >= 1

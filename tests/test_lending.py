@@ -1,0 +1,132 @@
+"""A GPU that is lent for one call: the same report, plain values, no leftovers."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import SHORT, scraped, watched
+from tiny_models import volume
+
+from rad3d.errors import Cancelled, Rad3dError, UnknownName
+from rad3d.service.lending import LEAST_SECONDS, MOST_SECONDS, Lender, seconds_wanted
+from rad3d.settings import Settings
+from rad3d.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
+from rad3d.ui import serving
+
+
+class NoGpu(Exception):
+    """What the platform raises where it lends none."""
+
+
+def plain_gpu(asked: list[int]) -> Callable[..., Any]:
+    """A decorator like ``spaces.GPU``: all goes through pickle; keeps the seconds asked for."""
+
+    def gpu(duration: Callable[..., int]) -> Callable[..., Any]:
+        def decorate(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+            def lent(*args: Any) -> Iterator[Any]:
+                asked.append(duration(*args))
+                for event in work(*pickle.loads(pickle.dumps(args))):
+                    yield pickle.loads(pickle.dumps(event))
+
+            return lent
+
+        return decorate
+
+    return gpu
+
+
+def test_a_lent_gpu_writes_the_same_report_and_keeps_nothing_of_the_scan(
+    models: Path, chest: Path
+) -> None:
+    asked: list[int] = []
+    texts = []
+    for lender in (None, Lender(plain_gpu(asked), NoGpu)):
+        service, _ = watched(models, lender)
+        session = service.new_session()
+        opened = service.open_path(session, chest, "scan")
+        events = list(service.generate(session, "phantom-s/v3", SHORT, threading.Event()))
+        done = events[-1]
+        assert isinstance(done, DoneEvent)
+        assert any(isinstance(event, DiagnosisEvent) for event in events)
+        texts.append(done.report.text)
+        kept = [key for key in service.engine.cache._values if opened.sha256 in str(key)]
+        assert bool(kept) is (lender is None)
+    assert texts[0] == texts[1]
+    assert asked == [LEAST_SECONDS]
+
+
+def test_the_seconds_asked_for_grow_with_model_and_report_within_15_to_40() -> None:
+    scan = volume()
+    some = [
+        seconds_wanted(scan, variant, GenerationOptions(max_new_tokens=tokens))
+        for variant in ("phantom-s/v3", "llama-3.2-1b/v3", "llama-2-7b-chat/v3")
+        for tokens in (16, 320, 1024)
+    ]
+    assert min(some) == LEAST_SECONDS == 15
+    assert max(some) == MOST_SECONDS == 40
+    assert some[1] < some[4] < some[7], "a larger model needs longer"
+    assert some[0] < some[1] <= some[2]
+    beam = GenerationOptions(strategy="beam", max_new_tokens=320)
+    assert seconds_wanted(scan, "phantom-s/v3", beam) > some[1]
+
+
+def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Path) -> None:
+    def none(duration: object) -> Callable[..., Any]:
+        def decorate(_work: object) -> Callable[..., Iterator[Any]]:
+            def lent(*_: object) -> Iterator[Any]:
+                raise NoGpu("You have exceeded your quota.")
+                yield
+
+            return lent
+
+        return decorate
+
+    service, operations = watched(models, Lender(none, NoGpu))
+    session = service.new_session()
+    service.open_path(session, chest, "scan")
+    with pytest.raises(Rad3dError, match=r"No GPU .* You have exceeded your quota\.") as refused:
+        list(service.generate(session, "phantom-s/v3", SHORT, threading.Event()))
+    assert refused.value.code == "no_gpu"
+    assert scraped(operations)["rad3d_report_failures_total{code=no_gpu}"] == 1
+
+    asked: list[int] = []
+    service, _ = watched(models, Lender(plain_gpu(asked), NoGpu))
+    session = service.new_session()
+    service.open_path(session, chest, "scan")
+    with pytest.raises(UnknownName):
+        list(service.generate(session, "phantom-x/v3", SHORT, threading.Event()))
+    assert asked == [], "no GPU is asked for something that cannot run"
+    with pytest.raises(Rad3dError, match="demo build"):
+        list(service.generate(session, "phantom-m/v1", SHORT, threading.Event()))
+    early = threading.Event()
+    early.set()
+    with pytest.raises(Cancelled):
+        list(service.generate(session, "phantom-s/v3", SHORT, early))
+    cancel = threading.Event()
+    last = None
+    for event in service.generate(session, "phantom-s/v3", SHORT, cancel):
+        if isinstance(event, TextEvent):
+            cancel.set()
+        last = event
+    assert isinstance(last, DoneEvent)
+    assert last.report.finish_reason == "cancelled"
+    assert last.report.n_tokens == 1
+
+
+def test_the_package_of_zero_gpu_is_asked_for_only_where_the_platform_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings.from_env({}).zero_gpu is False
+    assert Settings.from_env({"SPACES_ZERO_GPU": "true"}).zero_gpu is True
+    fake_spaces = type(sys)("spaces")
+    fake_spaces.GPU = plain_gpu([])  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "spaces", fake_spaces)
+    lender = serving.zero_gpu()
+    assert lender.gpu is fake_spaces.GPU
+    assert issubclass(lender.refusal, Exception)
