@@ -226,7 +226,7 @@ def write_weights(folder: Path, name: str) -> Result:
         state[key] = value
     state["visual_transformer.vq._codebook.initted"] = torch.ones(1)
     torch.save(state, folder / "published.pt")
-    facts = {"grid": config.grid().to_dict(), "calibration": None, "precision": "float32"}
+    facts = {"grid": config.grid().to_dict(), "precision": "float32"}
     save_network(folder, sort_checkpoint(state, frames=config.frames), facts)
     return config.to_dict()
 

@@ -363,7 +363,7 @@ class EncoderRow:
         licence: of the weights.
         get: the exact steps to the weights, where they do not ship.
         command: the last of them.
-        has_head: False where it has no head for the 18 labels, and so gives no diagnosis.
+        head: where a head for the 18 labels can be had ready-made, if its weights lack one.
         files: what tells that it lies in its directory; the rest is checked when it is loaded.
     """
 
@@ -376,7 +376,7 @@ class EncoderRow:
     licence: str = "Apache-2.0"
     get: str = "Train it with: rad3d demo build"
     command: str = "rad3d demo build"
-    has_head: bool = True
+    head: str = ""
     files: tuple[str, ...] = ("config.json",)
 
 
@@ -393,7 +393,7 @@ ENCODERS: dict[str, EncoderRow] = {
         ),
         EncoderRow(
             "ct-clip",
-            "CT-CLIP with its LiPro head",
+            "CT-CLIP",
             "rad3d.model.ctclip.encoder:CtClipEncoder",
             "encoders/ct-clip",
             False,
@@ -405,10 +405,11 @@ ENCODERS: dict[str, EncoderRow] = {
             "--repo-type dataset --local-dir ct-rate, and: "
             "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
             "rad3d convert ct-rate/models/CT-CLIP-Related/CT_LiPro_v2.pt",
+            head="Convert CT_LiPro_v2.pt, which holds the same encoder and a head.",
         ),
         EncoderRow(
             "colipri",
-            "COLIPRI (no head for the 18 labels)",
+            "COLIPRI",
             "rad3d.model.colipri:ColipriEncoder",
             "encoders/colipri",
             False,
@@ -418,7 +419,6 @@ ENCODERS: dict[str, EncoderRow] = {
             "model.safetensors --local-dir assets/models/encoders/colipri",
             "hf download microsoft/colipri model.safetensors "
             "--local-dir assets/models/encoders/colipri",
-            has_head=False,
             files=("model.safetensors",),
         ),
     )

@@ -265,39 +265,11 @@ def test_weights_stay_in_the_file_until_they_are_read(lipro: Path, tmp_path: Pat
 def test_without_calibration_probabilities_are_sigmoids_and_said_to_be(
     lipro: Path, tmp_path: Path
 ) -> None:
-    encoder = CtClipEncoder.from_pretrained(converted(lipro, tmp_path))
-    diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))
+    out = converted(lipro, tmp_path)
+    assert CtClipEncoder.own_head(out) == "uncalibrated"
+    diagnosis = CtClipEncoder.from_pretrained(out).diagnose(np.full(12, 0.3, np.float32))
     assert not diagnosis.calibrated
     np.testing.assert_allclose(diagnosis.probabilities, 1 / (1 + np.exp(-diagnosis.logits)))
-
-
-def test_a_calibration_file_is_used(lipro: Path, tmp_path: Path) -> None:
-    path = tmp_path / "calibration.json"
-    values = {"slope": [2.0] * 18, "offset": [-1.0] * 18, "threshold": [0.3] * 18, "split": "valid"}
-    path.write_text(json.dumps(values))
-    encoder = CtClipEncoder.from_pretrained(converted(lipro, tmp_path, "--calibration", path))
-    diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))
-    assert diagnosis.calibrated
-    np.testing.assert_allclose(
-        diagnosis.probabilities, 1 / (1 + np.exp(1 - 2 * diagnosis.logits)), rtol=1e-6
-    )
-    assert (diagnosis.thresholds == 0.3).all()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{}, {"slope": [1.0] * 17}, {"slope": ["x"] * 18}, {"split": "a", "more": 1}, [1, 2],
-     {"threshold": [float("nan")] * 18}],
-)  # fmt: skip
-def test_a_calibration_that_is_none_is_refused_before_anything_is_written(
-    wrong: Any, lipro: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    values = {"slope": [2.0] * 18, "offset": [-1.0] * 18, "threshold": [0.3] * 18, "split": "valid"}
-    path = tmp_path / "calibration.json"
-    path.write_text(json.dumps(values | wrong if isinstance(wrong, dict) and wrong else wrong))
-    assert convert(lipro, "--out", tmp_path / "out", "--calibration", path) == 1
-    assert "calibration needs" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_options_of_convert_change_the_encoder(lipro: Path, tmp_path: Path) -> None:
@@ -330,7 +302,8 @@ def test_an_encoder_without_head_is_converted_with_a_warning(
     torch.save({k.removeprefix("trained_model."): v for k, v in state.items()}, path)
     out = converted(path, tmp_path)
     assert "no diagnostic head" in capsys.readouterr().err
-    with pytest.raises(MissingWeights, match="CT_LiPro_v2"):
+    assert CtClipEncoder.own_head(out) == "none"
+    with pytest.raises(MissingWeights, match=r"CT_LiPro_v2.*rad3d head fit --encoder ct-clip"):
         CtClipEncoder.from_pretrained(out).diagnose(np.zeros(12, np.float32))
 
 

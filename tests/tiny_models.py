@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from rad3d.labels import N_LABELS
+from rad3d.model.calibration import Calibration
 from rad3d.model.encoder import Encoding, LoadedEncoder
 from rad3d.model.language import LanguageBundle, weights_hash
 from rad3d.model.reporter import PrefixReporter
@@ -128,6 +129,7 @@ class CountingEncoder:
         self.id = "phantom-cnn"
         self.grid = GRID
         self.embedding_dim = LATENT_DIM
+        self.calibration: Calibration | None = None
         self.encoded = 0
         self.limit = limit
         self._mix = np.random.default_rng(0).normal(size=(512, LATENT_DIM)).astype(np.float32)

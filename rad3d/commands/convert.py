@@ -22,7 +22,7 @@ from rad3d.settings import Settings
 
 EXAMPLE = """
 rad3d convert CT_LiPro_v2.pt
-rad3d convert CT_LiPro_v2.pt --out my-models/encoders/ct-clip --calibration calibration.json
+rad3d convert CT_LiPro_v2.pt --out my-models/encoders/ct-clip
 rad3d convert CT_LiPro_v2.pt --clip after --precision bf16
 """
 
@@ -47,11 +47,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "changes some codes (default: float32)",
     )  # fmt: skip
     parser.add_argument(
-        "--calibration", metavar="JSON", type=Path,
-        help="slope, offset and threshold of each of the 18 labels, and split; without it, "
-        "probabilities are plain sigmoids and are marked as not calibrated",
-    )  # fmt: skip
-    parser.add_argument(
         "--config", metavar="JSON", type=Path,
         help=f"sizes that the tensors do not tell, for other models than the published: "
         f"{', '.join(SIZES)}",
@@ -63,14 +58,12 @@ def run(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
     from rad3d.model.ctclip.checkpoint import file_sha256, open_checkpoint, save_network
     from rad3d.model.ctclip.checkpoint import sort_checkpoint as sort
-    from rad3d.model.ctclip.encoder import ENCODER_ID, read_calibration
+    from rad3d.model.ctclip.encoder import ENCODER_ID
+    from rad3d.model.head import CALIBRATE, FIT
 
     known = _json(args.config) if args.config else {}
     if not isinstance(known, dict) or set(known) - set(SIZES):
         raise BadRequest(f"--config may hold {', '.join(SIZES)}.", code="bad_config")
-    calibration = _json(args.calibration) if args.calibration else None
-    if calibration is not None:
-        read_calibration(calibration)
     out = args.out or Settings.from_env().models_dir / ENCODERS[ENCODER_ID].source
     state = open_checkpoint(args.checkpoint)
     known = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
@@ -82,16 +75,19 @@ def run(args: argparse.Namespace) -> int:
     if not checkpoint.config.num_classes:
         say(
             "warning: this checkpoint has no diagnostic head, so there will be no logits; "
-            "CT_LiPro_v2.pt holds the same encoder and the head."
+            "CT_LiPro_v2.pt holds the same encoder and the head. With labelled scans, run: "
+            f"{FIT.format(ENCODER_ID)}"
         )
-    elif calibration is None:
-        say("Probabilities will be plain sigmoids, marked as not calibrated.")
+    else:
+        say(
+            "Probabilities will be plain sigmoids, marked as not calibrated. With labelled scans, "
+            f"run: {CALIBRATE.format(ENCODER_ID)}"
+        )
     facts = {
         "encoder": ENCODER_ID,
         "class": "rad3d.model.ctclip.network:CtClip",
         "grid": checkpoint.config.grid(args.clip).to_dict(),
         "precision": args.precision,
-        "calibration": calibration,
         "source": {"file": args.checkpoint.name, "sha256": file_sha256(args.checkpoint)},
         "licence": ENCODERS[ENCODER_ID].licence,
     }

@@ -6,11 +6,14 @@ Both are fitted by :mod:`rad3d.train.calibration` and lie beside the weights of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import numpy as np
 
 from rad3d.types import FloatArray, Novelty
+
+HeadState = Literal["none", "uncalibrated", "calibrated"]
+"""What an encoder says about the 18 labels: nothing, logits, or probabilities as well."""
 
 
 @dataclass(frozen=True)

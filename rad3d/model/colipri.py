@@ -1,8 +1,8 @@
 """COLIPRI (Wald et al. 2026, arXiv 2510.15042; MIT licence) as one more CT encoder.
 
 The network is that of the package ``colipri``, an optional extra; its text encoder, which needs
-code from the hub, is left out. It has no head for the 18 labels, so it gives embeddings and tokens,
-and :meth:`ColipriEncoder.diagnose` says that there is no diagnosis.
+code from the hub, is left out. It comes without a head for the 18 labels: as published it gives
+embeddings and tokens, and a diagnosis once a head was fitted (:mod:`rad3d.model.head`).
 
 Preprocessing is the package's published one: RAS+, 2 mm, 192 x 192 x 192 voxels around the centre,
 -1000 to 1000 HU. Its resampling and ours differ in the interpolation of fine scans, and outside the
@@ -22,8 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.model.calibration import Calibration, HeadState
 from rad3d.model.encoder import Encoding
+from rad3d.model.head import no_head
 from rad3d.registry import ENCODERS
 from rad3d.types import Diagnosis, FloatArray
 from rad3d.volume.grid import GridSpec
@@ -55,6 +57,7 @@ class ColipriEncoder:
         self.network: Any = network.eval().requires_grad_(False)
         self.grid = grid
         self.embedding_dim = embedding_dim
+        self.calibration: Calibration | None = None
 
     @torch.inference_mode()
     def encode(self, values: FloatArray) -> Encoding:
@@ -67,12 +70,8 @@ class ColipriEncoder:
         return Encoding(pooled[0].cpu().numpy(), tokens[0].cpu().numpy(), None)
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
-        """There is no head for the 18 labels; raises :class:`BadRequest` saying so."""
-        raise BadRequest(
-            "COLIPRI has no head for the 18 labels, so it gives no diagnosis.",
-            "Use it for features, or choose an encoder with a head: phantom-cnn or ct-clip.",
-            code="no_head",
-        )
+        """There is none as published; raises :class:`MissingWeights` with the way to a head."""
+        raise no_head(self.id)
 
     @classmethod
     def from_pretrained(
@@ -107,6 +106,11 @@ class ColipriEncoder:
                 code="corrupt_weights",
             ) from error
         return cls(network.to(device))
+
+    @classmethod
+    def own_head(cls, directory: Path) -> HeadState:
+        """It is published without one."""
+        return "none"
 
 
 def image_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

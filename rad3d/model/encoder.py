@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from rad3d.errors import CorruptWeights, MissingWeights
 from rad3d.labels import N_LABELS
-from rad3d.model.calibration import Calibration, NoveltyReference, novelty_vector
+from rad3d.model.calibration import Calibration, HeadState, NoveltyReference, novelty_vector
 from rad3d.registry import EncoderRow, resolve
 from rad3d.types import Diagnosis, FloatArray, Novelty
 from rad3d.volume.grid import GridSpec
@@ -51,17 +51,25 @@ class Encoding:
 
 
 class LoadedEncoder(Protocol):
-    """An encoder with weights and diagnostic head, ready to use on the CPU or a GPU."""
+    """An encoder with weights, ready to use on the CPU or a GPU."""
 
     id: str
     grid: GridSpec
     embedding_dim: int
 
+    @property
+    def calibration(self) -> Calibration | None:
+        """Of its logits; None where they are not calibrated, or there are none."""
+
     def encode(self, values: FloatArray) -> Encoding:
         """Encode one volume: float32 in [-1, 1], laid out as ``grid`` says."""
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
-        """The 18 logits and calibrated probabilities from a (D,) embedding."""
+        """The 18 logits and probabilities from a (D,) embedding.
+
+        Raises:
+            MissingWeights: there is no head; the code is ``no_head``.
+        """
 
 
 TOKEN_STRIDE = 4
@@ -376,6 +384,11 @@ class ShippedEncoder:
             Calibration(**calibration, split=config["calibration_split"]),
             NoveltyReference(**novelty, limit=config["novelty_limit"]) if novelty else None,
         )
+
+    @classmethod
+    def own_head(cls, directory: Path) -> HeadState:
+        """It is trained with its head."""
+        return "calibrated"
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
+from rad3d.model.head import FIT, head_state, with_head
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -134,7 +135,8 @@ class ModelStore:
                 plain_errors(f"load the encoder {row.id}"),
                 _readable(f"The files of the encoder {row.id}", remedy),
             ):
-                return load_encoder(row, self.models_dir, self.device)
+                encoder = load_encoder(row, self.models_dir, self.device)
+                return with_head(encoder, self.models_dir / row.source)
         except MissingWeights:
             raise
         except Rad3dError as error:
@@ -312,6 +314,8 @@ class ModelStore:
         reason = self._missing_part(directory, config)
         if self._lacks_encoder(config) or self._has_corrupt_encoder(config):
             command = ENCODERS[config.encoder].command
+        elif self._lacks_head(config):
+            command = FIT.format(config.encoder)
         return VariantStatus(
             variant,
             not reason,
@@ -327,6 +331,10 @@ class ModelStore:
         row = ENCODERS.get(config.encoder)
         return row is not None and not encoder_is_here(row, self.models_dir)
 
+    def _lacks_head(self, config: VariantConfig) -> bool:
+        row = ENCODERS.get(config.encoder)
+        return row is not None and head_state(row, self.models_dir) == "none"
+
     def _has_corrupt_encoder(self, config: VariantConfig) -> bool:
         return isinstance(self.failures.get(config.encoder), CorruptWeights)
 
@@ -340,6 +348,8 @@ class ModelStore:
             return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
         if self._has_corrupt_encoder(config):
             return f"{config.id} needs its encoder. {self.failures[config.encoder].problem}"
+        if self._lacks_head(config):
+            return f"{config.id} needs a head for the 18 labels, which {config.encoder} lacks here."
         if config.encoder and config.encoder not in ENCODERS:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):

@@ -264,14 +264,14 @@ class Systems:
             for id_ in seen.ids
         ]  # fmt: skip
         found = self._diagnoses(encoder, seen)
-        calibration = getattr(self._engine.store.encoder(encoder), "calibration", None)
+        calibration = self._engine.store.encoder(encoder).calibration
         return classifier_card(
             encoder,
             samples.id,
             np.array(truth, dtype=np.int64),
             np.stack([d.probabilities for d in found]),
             found[0].thresholds,
-            str(getattr(calibration, "split", "")),
+            calibration.split if calibration else "",
             self._request.draws,
             self._request.seed,
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rad3d.errors import BadRequest
 from rad3d.labels import N_LABELS
-from rad3d.model.calibration import Calibration
-from rad3d.model.ctclip.checkpoint import load_network
+from rad3d.model.calibration import Calibration, HeadState
+from rad3d.model.ctclip.checkpoint import CONFIG_FILE, load_network
 from rad3d.model.ctclip.network import CtClip
 from rad3d.model.encoder import Encoding
 from rad3d.registry import ENCODERS, lookup
@@ -31,10 +31,12 @@ RANGE = 1.001
 class CtClipEncoder:
     """:class:`CtClip` for one scan at a time.
 
+    Its probabilities are plain sigmoids and are said to be: the published head was trained with
+    positive weights. ``rad3d head calibrate`` puts a calibration in front of them.
+
     Args:
         network: with weights, on the device it is to run on.
         grid: the model grid.
-        calibration: of the head; without one, probabilities are plain sigmoids, and said to be.
         precision: a key of :data:`PRECISIONS`.
     """
 
@@ -44,13 +46,12 @@ class CtClipEncoder:
         self,
         network: CtClip,
         grid: GridSpec,
-        calibration: Calibration | None = None,
         precision: str = "float32",
     ) -> None:
         self.network = network.with_linear_dtype(lookup("precision", PRECISIONS, precision))
         self.grid = grid
         self.embedding_dim = network.config.dim_latent
-        self.calibration = calibration
+        self.calibration: Calibration | None = None
         self.precision = precision
 
     def encode(self, values: FloatArray) -> Encoding:
@@ -91,13 +92,12 @@ class CtClipEncoder:
         device = self.network.to_visual_latent.weight.device
         latent = torch.as_tensor(pooled, dtype=torch.float32, device=device)
         logits = self.network.classify(latent[None])[0].cpu().numpy().astype(np.float64)
-        known = self.calibration
         return Diagnosis(
             logits=logits,
-            probabilities=known.probabilities(logits) if known else 1 / (1 + np.exp(-logits)),
-            thresholds=known.threshold.astype(np.float64) if known else np.full(N_LABELS, 0.5),
+            probabilities=1 / (1 + np.exp(-logits)),
+            thresholds=np.full(N_LABELS, 0.5),
             source=self.id,
-            calibrated=known is not None,
+            calibrated=False,
         )
 
     @classmethod
@@ -112,28 +112,14 @@ class CtClipEncoder:
         return cls(
             network.to(device),
             GridSpec.from_dict(config["grid"]),
-            read_calibration(config["calibration"]) if config.get("calibration") else None,
             config.get("precision", "float32"),
         )
 
-
-def read_calibration(values: Any) -> Calibration:
-    """A calibration from JSON values: ``slope``, ``offset``, ``threshold`` (18 each), ``split``.
-
-    Raises:
-        BadRequest: something is missing, too much, or no number.
-    """
-    parts = ("slope", "offset", "threshold")
-    try:
-        if not isinstance(values, Mapping) or set(values) != {*parts, "split"}:
-            raise ValueError
-        arrays = {name: np.array(values[name], dtype=np.float64) for name in parts}
-        if any(a.shape != (N_LABELS,) or not np.isfinite(a).all() for a in arrays.values()):
-            raise ValueError
-    except (TypeError, ValueError) as error:
-        raise BadRequest(
-            f"A calibration needs {', '.join(parts)} with {N_LABELS} numbers each in the published "
-            "order of the labels, and split, the name of the scans it was fitted on.",
-            code="bad_calibration",
-        ) from error
-    return Calibration(**arrays, split=str(values["split"]))
+    @classmethod
+    def own_head(cls, directory: Path) -> HeadState:
+        """That of LiPro, where the checkpoint had one."""
+        try:
+            config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+            return "uncalibrated" if config["network"]["num_classes"] else "none"
+        except (OSError, ValueError, KeyError, TypeError):
+            return "none"  # files that cannot be read are named when they are loaded

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rad3d.errors import BadRequest, MissingWeights
+from rad3d.errors import BadRequest
 from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layers import (
     Attention,
@@ -21,6 +21,7 @@ from rad3d.model.ctclip.layers import (
     ignore,
     linear,
 )
+from rad3d.model.head import no_head
 
 SEARCH_ROWS = 1024
 """Tokens compared with the codebook at a time: 32 MB of similarities for 8192 codes."""
@@ -196,11 +197,7 @@ class CtClip(nn.Module):
             MissingWeights: the checkpoint had no head.
         """
         if self.classifier is None:
-            raise MissingWeights(
-                "These CT-CLIP weights have no diagnostic head.",
-                "Convert CT_LiPro_v2.pt, which holds the same encoder and the head.",
-                code="no_head",
-            )
+            raise no_head("ct-clip")
         return linear(F.relu(latent), self.classifier.weight, self.classifier.bias)
 
     @torch.inference_mode()
