@@ -9,12 +9,13 @@ from rad3d.labels import LABEL_INDEX
 from rad3d.text.labeller import Mention, find_mentions
 from rad3d.types import Diagnosis
 
-ContradictionKind = Literal["asserted_but_unlikely", "denied_but_likely"]
+Kind = Literal["asserted", "considered", "denied", "asserted_but_unlikely", "denied_but_likely"]
+"""What the report does with a label; the last two contradict the diagnosis."""
 
 
 @dataclass(frozen=True)
-class Contradiction:
-    """One place where the report contradicts the diagnosis.
+class Statement:
+    """One place where the report speaks of a label of the diagnosis.
 
     Attributes:
         label: one of the 18.
@@ -24,16 +25,22 @@ class Contradiction:
     """
 
     label: str
-    kind: ContradictionKind
+    kind: Kind
     start: int
     end: int
     probability: float
 
+    @property
+    def contradicts(self) -> bool:
+        """Whether the report and the diagnosis cannot both be right."""
+        return self.kind in ("asserted_but_unlikely", "denied_but_likely")
 
-def cross_check(text: str, diagnosis: Diagnosis) -> tuple[Contradiction, ...]:
-    """Where the text asserts a label below its threshold, or denies one that reaches it.
 
-    A finding that is only considered ("possible") contradicts nothing, and a denial that belongs
+def statements(text: str, diagnosis: Diagnosis) -> tuple[Statement, ...]:
+    """Every place where the text speaks of one of the 18 labels, held against its probability.
+
+    It contradicts where it asserts a label below its threshold, or denies one that reaches it. A
+    finding that is only considered ("possible") contradicts nothing, and a denial that belongs
     to an assertion elsewhere ("right effusion; none on the left") does not either.
 
     Returns:
@@ -44,18 +51,24 @@ def cross_check(text: str, diagnosis: Diagnosis) -> tuple[Contradiction, ...]:
     found = []
     for mention in mentions:
         index = LABEL_INDEX[mention.label]
-        likely = diagnosis.present[index]
-        kind: ContradictionKind
-        if mention.present and not mention.hedged and not likely:
-            kind = "asserted_but_unlikely"
-        elif not mention.present and likely and mention.label not in asserted:
-            kind = "denied_but_likely"
-        else:
-            continue
+        kind = _kind(mention, diagnosis.present[index], mention.label in asserted)
         start, end = _span(mention)
         probability = float(diagnosis.probabilities[index])
-        found.append(Contradiction(mention.label, kind, start, end, probability))
+        found.append(Statement(mention.label, kind, start, end, probability))
     return tuple(sorted(found, key=lambda item: (item.start, item.end)))
+
+
+def cross_check(text: str, diagnosis: Diagnosis) -> tuple[Statement, ...]:
+    """The statements that contradict the diagnosis."""
+    return tuple(item for item in statements(text, diagnosis) if item.contradicts)
+
+
+def _kind(mention: Mention, likely: bool, asserted_elsewhere: bool) -> Kind:
+    if mention.present:
+        if mention.hedged:
+            return "considered"
+        return "asserted" if likely else "asserted_but_unlikely"
+    return "denied_but_likely" if likely and not asserted_elsewhere else "denied"
 
 
 def _span(mention: Mention) -> tuple[int, int]:

@@ -18,19 +18,18 @@ _DOMAINS = {"in": "In domain", "out": "Out of domain"}
 
 
 def finding_in_words(view: StudyView, metric: str = "f1_macro") -> tuple[str, ...]:
-    """A sentence or two for each sample set, then what fine-tuning changed.
+    """What fine-tuning changed, which the method asks; then a few sentences for each sample set.
 
     Args:
         view: the evaluation.
         metric: what the systems are ranked by.
     """
-    sentences: list[str] = []
+    sentences = _tuned_or_frozen(view, metric)
     for facts in view.sets:
         said = [*_leading(view, facts, metric), *_against_lookup(view, facts, metric)]
         said += _shuffled(view, facts, metric)
         if said:
             sentences.append(" ".join(said))
-    sentences += _tuned_or_frozen(view, metric)
     return tuple(sentences)
 
 
@@ -126,24 +125,21 @@ def _tuned_or_frozen(view: StudyView, metric: str) -> list[str]:
             found = view.difference(facts.id, metric, tuned, frozen)
             if found is None:
                 continue
-            kind = "equal" if not found.better else "worse" if found.better == tuned else "better"
+            kind = "equal" if not found.better else "better" if found.better == tuned else "worse"
             outcomes[kind].append(f"{llm} {where(facts).lower()}")
     total = sum(len(names) for names in outcomes.values())
     if not total:
         return []
-    if len(outcomes["equal"]) == total:
-        return [
-            "Fine-tuning (V-1) and freezing with logits (V-3) do not differ significantly "
-            f"in any of {total} comparisons within one language model."
-        ]
+    equal = len(outcomes["equal"])
+    start = "Fine-tuned (V-1) against frozen with logits (V-3)"
+    if equal == total:
+        return [f"{start}: no significant difference in {total} comparisons."]
     parts = [
         f"better for {listed(outcomes['better'])}" if outcomes["better"] else "",
         f"worse for {listed(outcomes['worse'])}" if outcomes["worse"] else "",
-        f"not different for {listed(outcomes['equal'])}" if outcomes["equal"] else "",
+        f"no significant difference in the other {equal}" if equal else "",
     ]
-    return [
-        f"Freezing with logits (V-3) against fine-tuning (V-1) is {'; '.join(filter(None, parts))}."
-    ]
+    return [f"{start}: {'; '.join(filter(None, parts))}."]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -84,15 +84,13 @@ def guidance(
     parameters = status.parameters if status else 0
     small = (parameters or LANGUAGE_MODELS[llm].parameters) < FREEZE_FROM_PARAMETERS
     advice = (
-        "fine-tune the language model (V-1)" if small else "freeze the language model (V-2, V-3)"
+        "below about 1B parameters fine-tune (V-1)" if small else "from about 1B freeze (V-2, V-3)"
     )
     follows = MODES[mode].trains_llm == small
     return (
         f'<p class="r3-guidance"><span>{escape(MODES[mode].summary)}</span> '
-        f"<span><strong>Paper’s guidance:</strong> below about 1B parameters fine-tune, from there "
-        f"freeze. {escape(LANGUAGE_MODELS[llm].name)} is "
-        f"{'below' if small else 'above'} that, so: {advice}. "
-        f"{'This choice follows it.' if follows else 'This choice departs from it.'}</span>"
+        f"<span><strong>Paper’s guidance:</strong> {advice}. "
+        f"This choice {'follows it' if follows else 'departs from it'}.</span>"
         f"{_measured_line(variant_id(llm, mode), look)}</p>"
     )
 

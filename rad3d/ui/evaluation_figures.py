@@ -39,7 +39,7 @@ def study(view: StudyView, metric: str, against: Against) -> FigureValue | None:
     figure = study_figure(points, titles, row, against, view.references(metric))
     direction = "" if row.higher_is_better else " Lower is better."
     return figure_value(
-        f"{row.name} against {_lower(AGAINST[against])}",
+        f"Fine-tuned or frozen? {row.name} against {_lower(AGAINST[against])}",
         f"{row.description}{direction} Bars are 95% intervals. Press a point to read its cases.",
         f"rad3d-{metric}-by-{against}",
         figure,

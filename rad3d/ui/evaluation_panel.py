@@ -74,7 +74,7 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
     ready = [s.id for s in evaluations.variants() if s.ready]
     variants = gr.CheckboxGroup(
         [(_name(each), each) for each in ready],
-        value=ready[-1:],
+        value=_frozen_and_tuned(ready) or ready[-1:],
         label="Variants",
         show_select_all=True,
         elem_id="run-variants",
@@ -89,6 +89,15 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
         elem_id="run-controls",
     )
     return variants, controls
+
+
+def _frozen_and_tuned(ready: list[str]) -> list[str]:
+    """V-1 and V-3 of the last language model that has both: the comparison of the method."""
+    for llm in dict.fromkeys(variant.rpartition("/")[0] for variant in reversed(ready)):
+        pair = [f"{llm}/v1", f"{llm}/v3"]
+        if set(pair) <= set(ready):
+            return pair
+    return []
 
 
 def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
@@ -116,7 +125,7 @@ def _more(evaluations: Evaluations) -> dict[str, Any]:
     """What most runs leave as it is; the names are those of :data:`Asked`."""
     with (
         gr.Accordion("More options", open=False, elem_id="run-more"),
-        gr.Row(elem_classes="r3-panel-columns"),
+        gr.Row(elem_classes="r3-choice r3-panel-columns"),
     ):
         with gr.Column(min_width=300):
             found = {"metrics": _metrics(evaluations), **_statistics(evaluations)}
@@ -128,7 +137,7 @@ def _more(evaluations: Evaluations) -> dict[str, Any]:
 def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
     groups = evaluations.metric_groups()
     metrics = gr.CheckboxGroup(
-        [(f"{g.name}: {g.description}", g.id) for g in groups if g.ready],
+        [(f"{g.name[:1].upper()}{g.name[1:]}: {g.description}", g.id) for g in groups if g.ready],
         value=list(DEFAULT_FAMILIES),
         label="Metrics",
         elem_id="run-metrics",

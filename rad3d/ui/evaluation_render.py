@@ -7,6 +7,7 @@ event.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -70,12 +71,20 @@ def headline(view: StudyView, title: str, facts: Mapping[str, str]) -> str:
         for name, value in facts.items()
         if value
     )
-    paragraphs = "".join(f"<p>{escape(sentence)}</p>" for sentence in finding_in_words(view))
+    paragraphs = "".join(f"<p>{_led(sentence)}</p>" for sentence in finding_in_words(view))
     return (
         f'<section class="r3-card r3-headline"><h2>{escape(title)}</h2>'
         f'<div class="r3-finding">{paragraphs}</div><dl>{cells}</dl>'
         f'<p class="r3-standing" role="note">{escape(PHANTOMS)}</p></section>'
     )
+
+
+def _led(sentence: str) -> str:
+    """A sentence whose first words are bold, and whose names of systems stay on one line."""
+    lead = re.match(r"[^,:]{1,60}(?=[,:])", sentence)
+    end = lead.end() if lead else 0
+    start = f"<strong>{escape(sentence[:end])}</strong>" if end else ""
+    return start + escape(sentence[end:]).replace(" · ", "&nbsp;·&nbsp;")
 
 
 def nothing_yet() -> str:

@@ -135,6 +135,14 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
     with gr.Row(elem_classes="r3-card r3-choice r3-lens"):
         sample_set = gr.Radio([], label="Sample set", elem_id="lens-set")
         metric = gr.Dropdown([], label="Metric of the figures", elem_id="lens-metric")
+    with gr.Column(elem_classes="r3-card r3-choice"):
+        against = gr.Radio(
+            [(name, id_) for id_, name in AGAINST.items()],
+            value="parameters",
+            label="Against",
+            elem_id="against",
+        )
+        study = figure_view("study-figure")
     with gr.Column(elem_classes="r3-card r3-board"):
         with gr.Row(elem_classes="r3-choice r3-board-head"):
             markup("<h2>Leaderboard</h2>")
@@ -148,14 +156,6 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
         downloads = downloads_view(
             [(row.id, row.name, f"A .{row.suffix} file") for row in EXPORTS.values()]
         )
-    with gr.Column(elem_classes="r3-card r3-choice"):
-        against = gr.Radio(
-            [(name, id_) for id_, name in AGAINST.items()],
-            value="parameters",
-            label="Against",
-            elem_id="against",
-        )
-        study = figure_view("study-figure")
     with gr.Row(elem_classes="r3-pairs"):
         with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
             heatmap = figure_view("heatmap-figure")

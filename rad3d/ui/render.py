@@ -12,7 +12,7 @@ from rad3d.text.sections import split_report
 from rad3d.types import Diagnosis, Note, Novelty, Report, Volume
 
 if TYPE_CHECKING:
-    from rad3d.service.crosscheck import Contradiction
+    from rad3d.service.crosscheck import Statement
 
 DISCLAIMER = "Research demo, not a medical device. Models trained on synthetic phantoms."
 
@@ -22,6 +22,7 @@ _FINISHED = {
     "cancelled": "cancelled: this text is incomplete",
 }
 _HEADINGS = ("Findings", "Impression")
+_VERBS = {"asserted": "asserts", "considered": "considers", "denied": "denies"}
 
 
 def notice(text: str, level: str = "error") -> str:
@@ -99,10 +100,10 @@ def progress(stage: str, fraction: float | None = None) -> str:
 def report_panel(
     text: str,
     status: str = "",
-    contradictions: Sequence[Contradiction] = (),
+    said: Sequence[Statement] = (),
     writing: bool = False,
 ) -> str:
-    """Findings and impression with contradicted passages marked."""
+    """Findings and impression; words that speak of a label of the diagnosis are marked."""
     if not text and not writing:
         return (
             '<section class="r3-card r3-report empty"><h2>Report</h2>'
@@ -112,7 +113,7 @@ def report_panel(
     parts = split_report(text)
     bodies = (parts.findings, parts.impression)
     sections = "".join(
-        f"<h3>{name}</h3><p>{_marked(text, body, contradictions)}"
+        f"<h3>{name}</h3><p>{_marked(text, body, said)}"
         f"{_caret(writing and body == _last(bodies))}</p>"
         for name, body in zip(_HEADINGS, bodies, strict=True)
         if body or (writing and name == "Findings")
@@ -121,7 +122,7 @@ def report_panel(
     return (
         f'<section class="r3-card r3-report" aria-busy="{str(writing).lower()}">'
         f'<header><h2>Report</h2><span class="r3-status">{escape(status)}</span>{buttons}</header>'
-        f'<div class="r3-text">{sections}</div>'
+        f'<div class="r3-text">{sections}</div>{_trace() if said else ""}'
         '<p class="r3-fine">Written by a language model. Measurements are generated, '
         "not measured.</p></section>"
     )
@@ -155,19 +156,27 @@ def _caret(shown: bool) -> str:
     return '<span class="r3-caret" aria-hidden="true"></span>' if shown else ""
 
 
-def _marked(text: str, body: str, contradictions: Sequence[Contradiction]) -> str:
-    """The body, escaped, with the spans of contradictions (offsets in the whole text) marked."""
+def _trace() -> str:
+    """Where the script says which probability stands behind the words that are pointed at."""
+    return (
+        '<p class="r3-trace" role="status">Point at underlined words: what the classifier says '
+        "about them.</p>"
+    )
+
+
+def _marked(text: str, body: str, said: Sequence[Statement]) -> str:
+    """The body, escaped, with the spans of statements (offsets in the whole text) marked."""
     offset = text.find(body)
     pieces: list[str] = []
     at = 0
-    for item in sorted(contradictions, key=lambda c: c.start):
+    for item in sorted(said, key=lambda s: s.start):
         start, end = item.start - offset, item.end - offset
         if start < at or end > len(body):
             continue
-        hint = escape(contradiction_sentence(item), quote=True)
         pieces.append(_lines(body[at:start]))
         pieces.append(
-            f'<mark class="{escape(item.kind)}" title="{hint}">{_lines(body[start:end])}</mark>'
+            f'<mark class="{escape(item.kind)}" tabindex="0" data-label="{escape(item.label)}" '
+            f'title="{escape(sentence_of(item), quote=True)}">{_lines(body[start:end])}</mark>'
         )
         at = end
     pieces.append(_lines(body[at:]))
@@ -178,9 +187,9 @@ def _lines(text: str) -> str:
     return re.sub(r"\n+", "<br>", escape(text))
 
 
-def contradiction_sentence(item: Contradiction) -> str:
-    """What stands against what."""
-    verb = "asserts" if item.kind.startswith("asserted") else "denies"
+def sentence_of(item: Statement) -> str:
+    """What the report says of a label beside what the classifier does."""
+    verb = _VERBS[item.kind.split("_")[0]]
     return (
         f"The report {verb} {item.label.lower()}; "
         f"the classifier gives it {100 * item.probability:.0f} %."
@@ -190,13 +199,13 @@ def contradiction_sentence(item: Contradiction) -> str:
 def verdicts(
     novelty: Novelty | None,
     trained_on: str,
-    contradictions: Sequence[Contradiction] = (),
+    contradictions: Sequence[Statement] = (),
     notes: Sequence[Note] = (),
     checked: bool = False,
 ) -> str:
     """How far the scan lies from the training scans, and where report and diagnosis disagree."""
     blocks = [_novelty(novelty, trained_on)]
-    seen = dict.fromkeys(contradiction_sentence(item) for item in contradictions)
+    seen = dict.fromkeys(sentence_of(item) for item in contradictions)
     if seen:
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in seen)
         blocks.append(
@@ -205,8 +214,8 @@ def verdicts(
         )
     elif checked:
         blocks.append(
-            '<div class="r3-notice agree" role="status">The report asserts and denies nothing that '
-            "contradicts the diagnosis.</div>"
+            '<div class="r3-notice agree" role="status">Nothing in the report contradicts the '
+            "diagnosis.</div>"
         )
     warnings = note_list(
         note for note in notes if note.level == "warning" and note.code != "unlike_training"
@@ -225,9 +234,9 @@ def _novelty(novelty: Novelty | None, trained_on: str) -> str:
             f"{novelty.percentile:.0f} % of held-out ones: do not believe the report.</div>"
         )
     return (
-        '<div class="r3-notice known" role="status">Within the range of the training scans '
-        f"({escape(trained_on)}): {novelty.percentile:.0f} % of held-out ones lie nearer "
-        f"(distance {novelty.distance:.1f}, limit {novelty.limit:.1f}).</div>"
+        '<div class="r3-notice known" role="status">Within the range of the training scans, '
+        f"{escape(trained_on)} (distance {novelty.distance:.1f}, limit {novelty.limit:.1f})."
+        "</div>"
     )
 
 

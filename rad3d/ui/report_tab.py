@@ -150,11 +150,11 @@ def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
             elem_id="mode",
         )
         guidance = markup(choices.guidance(statuses, llm_id, mode_id, look), "guidance")
+        options = _options()
         needs = choices.not_ready(statuses)
         if needs:
             with gr.Accordion("Other models, and what they need", open=False):
                 markup(needs, "needs")
-        options = _options()
         with gr.Row(elem_classes="r3-run"):
             generate = gr.Button(
                 "Generate report", variant="primary", elem_id="generate", interactive=bool(llm_id)

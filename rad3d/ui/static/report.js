@@ -23,7 +23,23 @@ async function copy(text) {
   }
 }
 
+/** Says what stands behind the words that are pointed at, and lights their row of the chart. */
+function trace(element, mark) {
+  const line = element.querySelector(".r3-trace");
+  if (!line) return;
+  line.dataset.asked ??= line.textContent;
+  line.textContent = mark ? mark.title : line.dataset.asked;
+  const label = mark?.dataset.label;
+  for (const name of document.querySelectorAll("#chart .annotation-text")) {
+    name.classList.toggle("lit", Boolean(label) && name.textContent.replace(/^≠ /, "") === label);
+  }
+}
+
 export function mount(element, props) {
+  for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
+    element.addEventListener(on, ({ target }) => target.matches("mark") && trace(element, target));
+    element.addEventListener(off, ({ target }) => target.matches("mark") && trace(element, null));
+  }
   element.addEventListener("click", async ({ target }) => {
     const button = target.closest("[data-report]");
     const report = props.value;
