@@ -9,12 +9,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from served import SHORT, scraped, watched
-from tiny_models import volume
+from study_parts import TEST_N, small_evaluations
+from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, volume
 
+import rad3d.model.engine as engine_module
+import rad3d.service.lending as lending
 from rad3d.errors import Cancelled, Rad3dError, UnknownName
-from rad3d.service.lending import LEAST_SECONDS, MOST_SECONDS, Lender, seconds_wanted
+from rad3d.labels import N_LABELS
+from rad3d.model.engine import Condition
+from rad3d.service.evaluation import EvaluationRequest, Evaluations, SetSpec
+from rad3d.service.lending import (
+    LEAST_SECONDS,
+    MOST_SECONDS,
+    Lender,
+    batch_seconds_wanted,
+    seconds_wanted,
+)
+from rad3d.service.service import Service
 from rad3d.settings import Settings
 from rad3d.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
 from rad3d.ui import serving
@@ -117,6 +131,91 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
     assert isinstance(last, DoneEvent)
     assert last.report.finish_reason == "cancelled"
     assert last.report.n_tokens == 1
+
+
+def conditions(n: int) -> list[Condition]:
+    """Of ``n`` different images."""
+    rng = np.random.default_rng(0)
+    return [Condition(rng.normal(size=LATENT_DIM), rng.normal(size=N_LABELS)) for _ in range(n)]
+
+
+def test_an_evaluation_is_written_on_lent_gpus_with_the_same_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many batches in one call, as many as fit; each call asks for as long as its batches take."""
+    monkeypatch.setattr(engine_module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(lending, "BATCH_ROWS", 2)
+    small_evaluations(tmp_path)
+    asked: list[int] = []
+    runs = []
+    for number, lender in enumerate((None, Lender(plain_gpu(asked), NoGpu))):
+        settings = Settings(models_dir=tmp_path / "models", runs_dir=tmp_path / f"runs{number}")
+        store = FakeEncoderStore(settings, CountingEncoder())
+        service = Service(settings, store, samples_dir=tmp_path / "none", lender=lender)
+        evaluations = Evaluations(service, settings, study_dir=tmp_path / "study")
+        request = EvaluationRequest(
+            (SetSpec("phantom-in"),), ("phantom-s/v3",), (), ("f1_macro",),
+            GenerationOptions(max_new_tokens=400), limit=TEST_N, draws=10,
+        )  # fmt: skip
+        *_, last = evaluations.start(request, threading.Event())
+        assert last.run is not None
+        assert last.run.status == "finished"
+        runs.append(
+            [p.text for p in last.run.predictions["phantom-s/v3", "phantom-in"].predictions]
+        )
+    assert runs[0] == runs[1]
+    assert len(set(runs[0])) > 1
+    assert asked == [32, 20], "two batches of 2 fit into one call, the third needs another"
+
+
+def test_the_seconds_asked_for_an_evaluation_stay_within_15_to_40() -> None:
+    for variant in ("phantom-s/v3", "llama-3.2-1b/v3", "llama-2-7b-chat/v3"):
+        for tokens in (16, 320, 1024):
+            options = GenerationOptions(max_new_tokens=tokens)
+            some = [batch_seconds_wanted(conditions(n), variant, options) for n in (1, 16, 17, 200)]
+            assert some == sorted(some)
+            assert some[0] == some[1]
+            assert some[0] >= LEAST_SECONDS
+            assert some[-1] <= MOST_SECONDS
+
+
+def test_an_evaluation_that_gets_no_gpu_says_so_and_keeps_what_was_written(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "BATCH_ROWS", 2)
+    monkeypatch.setattr(lending, "BATCH_ROWS", 2)
+    options = GenerationOptions(max_new_tokens=1024)  # one batch for a call
+
+    def only_once(duration: object) -> Callable[..., Any]:
+        def decorate(work: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+            def lent(*args: Any) -> Iterator[Any]:
+                if calls:
+                    raise NoGpu("You have exceeded your quota.")
+                calls.append(1)
+                yield from work(*args)
+
+            return lent
+
+        return decorate
+
+    calls: list[int] = []
+    service, _ = watched(models, Lender(only_once, NoGpu))
+    batches = service.write_batches(conditions(4), "phantom-s/v3", options, threading.Event())
+    assert len(next(batches)) == 2
+    with pytest.raises(Rad3dError, match=r"No GPU .* You have exceeded your quota\.") as refused:
+        next(batches)
+    assert refused.value.code == "no_gpu"
+
+    asked: list[int] = []
+    service, _ = watched(models, Lender(plain_gpu(asked), NoGpu))
+    with pytest.raises(Rad3dError, match="demo build"):
+        list(service.write_batches(conditions(2), "phantom-m/v1", options, threading.Event()))
+    cancel = threading.Event()
+    batches = service.write_batches(conditions(4), "phantom-s/v3", SHORT, cancel)
+    next(batches)
+    cancel.set()
+    with pytest.raises(Cancelled):
+        next(batches)
 
 
 def test_the_package_of_zero_gpu_is_asked_for_only_where_the_platform_says_so(

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,11 +64,12 @@ class Condition:
 
 @dataclass(frozen=True)
 class Generated:
-    """A text of :meth:`Engine.generate_batch`."""
+    """A text of :meth:`Engine.generate_batch`; ``seconds`` is its share of its batch's time."""
 
     text: str
     n_tokens: int
     finish_reason: FinishReason
+    seconds: float = field(default=0.0, compare=False)
 
 
 class Engine:
@@ -234,21 +235,31 @@ class Engine:
         Raises:
             Cancelled: ``cancel`` was set.
         """
+        batches = self.generate_batches(conditions, variant_id, options, cancel)
+        return [text for batch in batches for text in batch]
+
+    def generate_batches(
+        self,
+        conditions: Sequence[Condition],
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event | None = None,
+    ) -> Iterator[list[Generated]]:
+        """As :meth:`generate_batch`, as they are written, at most ``BATCH_ROWS`` at a time."""
         reporter = self.store.variant(variant_id)
-        texts: list[Generated] = []
         for first in range(0, len(conditions), BATCH_ROWS):
+            began = time.perf_counter()
             with plain_errors("write the reports", reporter):
                 embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
                 rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:
                 _check(cancel)
-            texts += [
-                Generated(
-                    reporter.language.decode(list(row.ids)), len(row.ids), row.finish or "length"
-                )
-                for row in rows
+            texts = [reporter.language.decode(list(row.ids)) for row in rows]
+            seconds = (time.perf_counter() - began) / len(rows)
+            yield [
+                Generated(text, len(row.ids), row.finish or "length", seconds)
+                for text, row in zip(texts, rows, strict=True)
             ]
-        return texts
 
 
 class _Clock:

@@ -352,6 +352,7 @@ class Evaluations:
             self._root / "reports",
             request,
             tuple(sets.values()),
+            self._service.write_batches,
         )
         return self._alone(EvaluationWork(systems, self.store, run, files, self._places), cancel)
 

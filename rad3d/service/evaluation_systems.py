@@ -26,7 +26,7 @@ from rad3d.service.evaluation_controls import (
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.evaluation_types import EvaluationRequest, Stage
-from rad3d.service.evaluation_writing import ReportWriter
+from rad3d.service.evaluation_writing import ReportWriter, WriteBatches
 from rad3d.text.labeller import label_report
 from rad3d.types import Diagnosis
 
@@ -70,6 +70,7 @@ class Systems:
         kept_dir: reports of earlier runs, see :class:`ReportWriter`.
         request: what is wanted.
         sets: the cases.
+        write: writes the reports; the engine by default.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Systems:
         kept_dir: Path | None,
         request: EvaluationRequest,
         sets: Sequence[SampleSet],
+        write: WriteBatches | None = None,
     ) -> None:
         self._engine, self._features, self._kept_dir = engine, features, kept_dir
-        self._request = request
+        self._request, self._writes = request, write
         self.sets = tuple(s for s in sets if any(sample.scan for sample in s.samples))
         self._banks: dict[str, TrainingBank] = {}
 
@@ -154,7 +156,9 @@ class Systems:
         """What a variant writes on every set, and under every control that concerns it."""
         yield Step("write", f"Loading {variant}")
         try:
-            writer = ReportWriter(self._engine, variant, self._request.options, self._kept_dir)
+            writer = ReportWriter(
+                self._engine, variant, self._request.options, self._kept_dir, self._writes
+            )
         except Rad3dError as error:
             yield Failure(variant, str(error))
             return

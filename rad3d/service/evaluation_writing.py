@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,14 @@ import numpy as np
 from rad3d import __version__
 from rad3d.errors import Cancelled
 from rad3d.eval.samples import Prediction
-from rad3d.model.engine import BATCH_ROWS, Condition, Engine
+from rad3d.model.engine import Condition, Engine, Generated
 from rad3d.model.variant import VariantConfig
 from rad3d.types import GenerationOptions
+
+WriteBatches = Callable[
+    [Sequence[Condition], str, GenerationOptions, threading.Event], Iterator[list[Generated]]
+]
+"""As :meth:`Engine.generate_batches`."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +48,23 @@ class ReportWriter:
     """Writes the reports of one variant with one set of options.
 
     Args:
-        engine: writes.
+        engine: knows the variant.
         variant: its id.
         options: how.
         kept_dir: where reports are kept between runs; None keeps none.
+        write: writes; the engine by default.
     """
 
     def __init__(
-        self, engine: Engine, variant: str, options: GenerationOptions, kept_dir: Path | None
+        self,
+        engine: Engine,
+        variant: str,
+        options: GenerationOptions,
+        kept_dir: Path | None,
+        write: WriteBatches | None = None,
     ) -> None:
-        self._engine, self._variant, self._options = engine, variant, options
+        self._write, self._variant = write or engine.generate_batches, variant
+        self._options = options
         reporter = engine.store.variant(variant)
         self.config: VariantConfig = reporter.config
         self.identity = _identity(self.config, reporter.language, options)
@@ -79,22 +90,21 @@ class ReportWriter:
             (key for key in todo if key not in self._kept),
             key=lambda key: _expected_findings(todo[key]),
         )
-        for first in range(0, len(missing), BATCH_ROWS):
-            if cancel.is_set():
-                raise Cancelled("The evaluation was cancelled.", code="cancelled")
-            batch = missing[first : first + BATCH_ROWS]
-            began = time.perf_counter()
-            texts = self._engine.generate_batch(
-                [todo[key] for key in batch], self._variant, self._options, cancel
-            )
-            seconds = round((time.perf_counter() - began) / len(batch), 4)
+        if not missing:
+            return
+        _check(cancel)
+        given, done = [todo[key] for key in missing], 0
+        for batch in self._write(given, self._variant, self._options, cancel):
+            keys = missing[done : done + len(batch)]
             new = {
-                key: Kept(item.text, item.finish_reason, seconds)
-                for key, item in zip(batch, texts, strict=True)
+                key: Kept(item.text, item.finish_reason, round(item.seconds, 4))
+                for key, item in zip(keys, batch, strict=True)
             }
             self._kept |= new
             self._append(new)
-            yield first + len(batch)
+            done += len(batch)
+            yield done
+            _check(cancel)
 
     def predictions(
         self, ids: Sequence[str], conditions: Sequence[Condition]
@@ -124,6 +134,11 @@ class ReportWriter:
         ]
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write("".join(lines))
+
+
+def _check(cancel: threading.Event) -> None:
+    if cancel.is_set():
+        raise Cancelled("The evaluation was cancelled.", code="cancelled")
 
 
 def _read(path: Path) -> dict[str, Kept]:

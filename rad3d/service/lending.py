@@ -1,5 +1,7 @@
 """Reports on a GPU that is lent for one call: ZeroGPU of Hugging Face Spaces.
 
+The reports of an evaluation are written in several calls, each for as many batches as fit.
+
 There the function that needs the GPU runs in a forked process: its arguments and what it yields
 are pickled, its errors come back as their class name only, and its memory is its own. So the
 function takes plain values, carries our errors as values, and forgets the scan when it ends. The
@@ -8,14 +10,16 @@ rest of the software sees one iterator of events, with or without a lender.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rad3d import __version__
 from rad3d.errors import Cancelled, Rad3dError
-from rad3d.model.engine import Engine
+from rad3d.model.engine import BATCH_ROWS, Condition, Engine, Generated
 from rad3d.registry import language_model, split_variant_id
 from rad3d.types import (
     DiagnosisEvent,
@@ -38,6 +42,7 @@ SECONDS_PER_TOKEN = 0.03
 SECONDS_PER_TOKEN_AND_BILLION = 0.008
 """More for each billion parameters, whose weights are read once for each token."""
 
+T = TypeVar("T")
 Decorator = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
@@ -65,12 +70,48 @@ class Refused:
 
 def seconds_wanted(volume: Volume, variant_id: str, options: GenerationOptions) -> int:
     """How long the GPU is asked for: by the size of the model and the longest report."""
+    return _within(START_SECONDS + _longest(variant_id, options))
+
+
+def batch_seconds_wanted(
+    conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+) -> int:
+    """How long the GPU is asked for, for some batches of an evaluation.
+
+    A batch takes about as long as its longest report: weights are read once for all its rows.
+    """
+    batches = math.ceil(len(conditions) / BATCH_ROWS)
+    return _within(START_SECONDS + batches * _longest(variant_id, options))
+
+
+def _longest(variant_id: str, options: GenerationOptions) -> float:
+    """Seconds that the longest report takes."""
     parameters = language_model(split_variant_id(variant_id)[0].id).parameters
     rate = SECONDS_PER_TOKEN + SECONDS_PER_TOKEN_AND_BILLION * parameters / 1e9
-    if options.strategy == "beam":
-        rate *= 1.5
-    wanted = START_SECONDS + options.max_new_tokens * rate
-    return round(min(MOST_SECONDS, max(LEAST_SECONDS, wanted)))
+    return options.max_new_tokens * rate * (1.5 if options.strategy == "beam" else 1.0)
+
+
+def _within(seconds: float) -> int:
+    return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
+
+
+def _received(events: Iterator[T | Refused], refusal: type[Exception], what: str) -> Iterator[T]:
+    """What the other process yields; what it refuses, and the lender itself, is raised here."""
+    try:
+        for event in events:
+            if isinstance(event, Refused):
+                raise Rad3dError(event.problem, event.remedy, event.code)
+            yield event
+    except refusal as error:
+        raise Rad3dError(
+            f"No GPU could be had for {what}: {getattr(error, 'message', error)}",
+            "Sign in to Hugging Face for a larger quota, or try again later.",
+            code="no_gpu",
+        ) from error
+    finally:
+        close = getattr(events, "close", None)
+        if close is not None:
+            close()
 
 
 class LentStream:
@@ -114,11 +155,9 @@ class LentStream:
         shown: tuple[DiagnosisEvent, TextEvent] | None = None
         diagnosis: DiagnosisEvent | None = None
         finished = False
-        events = self._write(volume, variant_id, options)
-        try:
+        lent = self._write(volume, variant_id, options)
+        with closing(_received(lent, self._refusal, "this report")) as events:
             for event in events:
-                if isinstance(event, Refused):
-                    raise Rad3dError(event.problem, event.remedy, event.code)
                 if cancel.is_set() and not isinstance(event, DoneEvent):
                     break
                 if isinstance(event, DiagnosisEvent):
@@ -127,19 +166,57 @@ class LentStream:
                     shown = (diagnosis, event)
                 finished = isinstance(event, DoneEvent)
                 yield event
-        except self._refusal as error:
-            raise Rad3dError(
-                f"No GPU could be had for this report: {getattr(error, 'message', error)}",
-                "Sign in to Hugging Face for a larger quota, or try again later.",
-                code="no_gpu",
-            ) from error
-        finally:
-            events.close()
         if finished:
             return
         if shown is None:
             raise Cancelled("The run was cancelled.", code="cancelled")
         yield DoneEvent(_cut_short(volume, variant_id, options, *shown))
+
+
+class LentBatches:
+    """:meth:`Engine.generate_batches` on a lent GPU, as many batches in one call as fit into it.
+
+    Args:
+        engine: writes the reports.
+        lender: of the GPU.
+    """
+
+    def __init__(self, engine: Engine, lender: Lender) -> None:
+        self._refusal = lender.refusal
+
+        def write(
+            conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+        ) -> Iterator[list[Generated] | Refused]:
+            try:
+                yield from engine.generate_batches(conditions, variant_id, options)
+            except Rad3dError as error:
+                yield Refused(error.problem, error.remedy, error.code)
+
+        self._write = lender.gpu(duration=batch_seconds_wanted)(write)
+
+    def __call__(
+        self,
+        conditions: Sequence[Condition],
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[list[Generated]]:
+        """As :meth:`Engine.generate_batches`; ``cancel`` is looked at between batches.
+
+        Raises:
+            Cancelled: ``cancel`` was set.
+            Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
+                was lent.
+        """
+        fitting = int((MOST_SECONDS - START_SECONDS) / _longest(variant_id, options))
+        rows = BATCH_ROWS * max(1, fitting)
+        for first in range(0, len(conditions), rows):
+            lent = self._write(list(conditions[first : first + rows]), variant_id, options)
+            with closing(_received(lent, self._refusal, "these reports")) as batches:
+                for batch in batches:
+                    if cancel.is_set():
+                        raise Cancelled("The run was cancelled.", code="cancelled")
+                    yield batch
 
 
 def _cut_short(

@@ -16,7 +16,7 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
 from rad3d.registry import SHIPPED_ENCODER, lookup
-from rad3d.service.lending import Lender, LentStream
+from rad3d.service.lending import Lender, LentBatches, LentStream
 from rad3d.service.reading import read_scan
 from rad3d.service.running import Running, Unwatched, Watch
 from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
@@ -50,11 +50,12 @@ class Service:
         store: loaded models; one of its own by default.
         samples_dir: the gallery.
         watch: told what happens, in figures and codes.
-        lender: of the GPU, where one is lent for each report.
+        lender: of the GPU, where one is lent for each report, and for batches of an evaluation.
 
     Attributes:
         running: the reports being written; to be stopped before the process ends.
         reached_by_others: set by a face as soon as a request came from beyond this machine.
+        write_batches: reports of an evaluation, see :meth:`Engine.generate_batches`.
         farewells: called with the token of every session that has ended, for what others hold of
             it.
     """
@@ -75,6 +76,9 @@ class Service:
         self.reached_by_others = False
         self._watch = watch or Unwatched()
         self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
+        self.write_batches = (
+            LentBatches(self.engine, lender) if lender else self.engine.generate_batches
+        )
         self._offered = [pattern for pattern in settings.variants.split(",") if pattern]
         self.farewells: list[Callable[[str], None]] = []
         self._sessions = SessionStore(
