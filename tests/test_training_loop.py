@@ -49,7 +49,7 @@ def weights(model: nn.Module) -> Tensor:
 
 
 def run(directory: Path, config: LoopConfig = PLAIN, **more: Any) -> tuple[nn.Module, dict]:
-    model = Dropping()
+    model = Dropping().eval()  # as transformers load a language model
     facts = fit(model, batch, square, config, directory, name="x", **more)
     return model, facts
 
@@ -66,12 +66,13 @@ def cut_at(step: int) -> Callable[[nn.Module, int], None]:
     return stop
 
 
-@pytest.mark.parametrize("step", [1, 4, 5, 11])
+@pytest.mark.parametrize("step", [1, 3, 4, 11])
 def test_dropout_is_the_same_in_a_resumed_run(tmp_path: Path, step: int) -> None:
-    whole, _ = run(tmp_path / "whole")
+    config, more = replace(PLAIN, validate_every=3), {"held_out": [batch(900)]}
+    whole, _ = run(tmp_path / "whole", config, **more)
     with pytest.raises(Cut):
-        run(tmp_path / "cut", on_step=cut_at(step))
-    resumed, _ = run(tmp_path / "cut")
+        run(tmp_path / "cut", config, on_step=cut_at(step), **more)
+    resumed, _ = run(tmp_path / "cut", config, **more)
     assert torch.equal(weights(resumed), weights(whole))
 
 

@@ -133,6 +133,7 @@ def fit(
     with accelerator.main_process_first():
         run.claim(resolved)
     set_seed(config.seed)
+    model.train()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizers = _optimizers(model, config)
     state = run.restore(model, optimizers)
@@ -232,7 +233,6 @@ def _validate(
     weigh: Callable[[Any], float],
 ) -> float:
     """Weighted mean loss over held-out batches, shared out among the processes."""
-    training = model.training
     model.eval()
     value, total = 0.0, 0.0
     for batch in held_out[accelerator.process_index :: accelerator.num_processes]:
@@ -240,7 +240,7 @@ def _validate(
             found = loss(model, _to(batch, accelerator.device))["loss"]
         value += float(found) * weigh(batch)
         total += weigh(batch)
-    model.train(training)
+    model.train()
     return _sum(accelerator, value) / _sum(accelerator, total)
 
 
