@@ -5,8 +5,9 @@
 
 Starts app.py with the shipped models on a free port of this machine and ends it afterwards. Reports
 are asked for by gradio_client, browsing is done by the requests that the page makes. Prints p50 and
-p95 by stage; whether turns were given in order; what the refused were told; how long the models
-stayed taken after a cancel and after a closed tab; and the server's memory as reports go by.
+p95 by stage; whether turns were given in order; how many were refused and what they were told; how
+long the models stayed taken after a cancel and after a closed tab; and the server's memory as
+reports go by, with its slope over the second half.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import httpx
 from gradio_client import Client
+from gradio_client.exceptions import AppError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -123,8 +125,8 @@ class Asked:
         self.began = time.perf_counter()
         first = diagnosis = 0.0
         try:
-            options = SLOW if slow else {}
-            for event in self.client.submit(self.variant, options, api_name="/write_report"):
+            job = self.client.submit(self.variant, SLOW if slow else {}, api_name="/write_report")
+            for event in job:
                 now = time.perf_counter()
                 self.joined = self.joined or now
                 if event["event"] == "stage" and event["stage"].startswith(WAITING):
@@ -135,8 +137,9 @@ class Asked:
                     diagnosis = now
                 if event["event"] == "text":
                     first = first or now
-        except Exception as error:
-            self.refused = str(error)
+            job.result()  # an error ends the events without a word; here it is raised
+        except AppError as error:
+            self.refused = str(error).strip()
         self.ended = time.perf_counter()
         if times and not self.refused:
             times.add("waiting for a turn", self.started - self.began)
@@ -193,8 +196,8 @@ def burst(address: str, args: argparse.Namespace, samples: list[str]) -> None:
     late = sum(abs(order.index(a) - i) > 1 for i, a in enumerate(served))
     print(f"burst of {len(wanting)} on {PLACES} places and {args.queue} to wait: {len(served)} "
           f"served, {len(refused)} refused; {late} out of order by more than one")  # fmt: skip
-    if refused:
-        print(f"  the refused were told: {refused[0].refused.strip()}")
+    for text, n in Counter(asked.refused for asked in refused).most_common():
+        print(f"  {n} were told: {text}")
     told = next((a.told for a in reversed(served) if len(a.told) > 1), [])
     for text in told[:4]:
         print(f"  the last in line was told: {text}")
@@ -246,15 +249,26 @@ def _wait_for_turn(stream: Iterator[dict], left: list[float]) -> None:  # type: 
 
 
 def memory(address: str, pid: int, args: argparse.Namespace, samples: list[str]) -> None:
-    """Report after report by new visitors."""
-    print(f"memory of the server over {args.many} reports, each by a new visitor")
-    step = max(1, args.many // 8)
-    for number in range(args.many + 1):
-        if number % step == 0:
-            print(f"  after {number:4d}: {resident_mb(pid):7.0f} MB", flush=True)
+    """Report after report by new visitors, as many at a time as there are places."""
+    print(f"memory of the server over {args.many} reports, each by a new visitor", flush=True)
+
+    def visit(number: int) -> float:
         with Tab(address) as tab:
             tab.call("open_sample", samples[number % len(samples)])
             tab.call("write_report", args.variant, {"max_new_tokens": 64})
+        return resident_mb(pid)
+
+    seen = [resident_mb(pid)]
+    step = max(1, args.many // 8)
+    with ThreadPoolExecutor(PLACES) as pool:
+        for megabytes in pool.map(visit, range(args.many)):
+            seen.append(megabytes)
+            if len(seen) % step == 1:
+                print(f"  after {len(seen) - 1:4d}: {megabytes:7.0f} MB", flush=True)
+    half = seen[-(args.many // 2) :]
+    slope, _ = statistics.linear_regression(range(len(half)), half)
+    print(f"  over the last {len(half)} reports: {slope:+.3f} MB a report "
+          f"({min(half):.0f} to {max(half):.0f} MB)")  # fmt: skip
 
 
 def main() -> None:

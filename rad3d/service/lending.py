@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -95,7 +95,9 @@ def _within(seconds: float) -> int:
     return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
 
 
-def _received(events: Iterator[T | Refused], refusal: type[Exception], what: str) -> Iterator[T]:
+def _received(
+    events: Iterator[T | Refused], refusal: type[Exception], what: str
+) -> Generator[T, None, None]:
     """What the other process yields; what it refuses, and the lender itself, is raised here."""
     try:
         for event in events:

@@ -17,6 +17,7 @@ from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
 from rad3d.registry import SHIPPED_ENCODER, lookup
 from rad3d.service.lending import Lender, LentBatches, LentStream
+from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
 from rad3d.service.running import Running, Unwatched, Watch
 from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
@@ -135,8 +136,12 @@ class Service:
         return self._sessions.knows(session)
 
     def sweep(self) -> None:
-        """End the sessions that were idle for too long; a face calls it every now and then."""
+        """End the sessions that were idle for too long, and give back what was freed.
+
+        A face calls it every now and then.
+        """
         self._sessions.sweep()
+        give_back()
 
     def open_path(
         self, session: str, path: Path, name: str, metadata: ScanMetadata | None = None
