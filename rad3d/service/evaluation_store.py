@@ -39,6 +39,7 @@ from rad3d.service.evaluation_types import (
     Status,
     Verdict,
 )
+from rad3d.service.locks import LOCK, is_locked
 
 SCHEMA_ID = "rad3d-evaluation/1"
 RUN_FILE = "run.json"
@@ -112,7 +113,9 @@ def copy_run(run: EvaluationRun, directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(directory / "systems", ignore_errors=True)
     (directory / SETS_FILE).unlink(missing_ok=True)
-    shutil.copytree(run.directory, directory, dirs_exist_ok=True)
+    shutil.copytree(
+        run.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK)
+    )
 
 
 def read_summary(directory: Path, shipped: bool = False) -> tuple[RunSummary, str]:
@@ -123,7 +126,7 @@ def read_summary(directory: Path, shipped: bool = False) -> tuple[RunSummary, st
         title=values["title"],
         created=values["created"],
         revision=values["revision"],
-        status=values["status"],
+        status=_settled(values["status"], directory),
         sets=tuple(each["id"] for each in values["sets"]),
         systems=len(values["systems"]),
         shipped=shipped,
@@ -145,7 +148,7 @@ def read_run(directory: Path) -> EvaluationRun:
             title=values["title"],
             created=values["created"],
             revision=values["revision"],
-            status=_settled(values["status"]),
+            status=_settled(values["status"], directory),
             request=EvaluationRequest.from_dict(values["request"]),
             sample_sets=sets,
             cards={key: outcomes[key].card for key in keys},
@@ -193,9 +196,9 @@ def _damaged(directory: Path) -> BadRequest:
     )
 
 
-def _settled(status: Status) -> Status:
-    """A run that is read from disk and was never finished was stopped."""
-    return "cancelled" if status == "running" else status
+def _settled(status: Status, directory: Path) -> Status:
+    """A run that was never finished and that no living process writes was interrupted."""
+    return "interrupted" if status == "running" and not is_locked(directory) else status
 
 
 def _read_run(directory: Path) -> dict[str, Any]:

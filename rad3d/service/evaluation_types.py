@@ -15,8 +15,9 @@ from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.eval.scorecard import CaseScore, Scorecard
 from rad3d.types import GenerationOptions
 
-Status = Literal["running", "finished", "failures", "cancelled"]
-"""``"failures"``: finished, but reports or whole systems are missing."""
+Status = Literal["running", "finished", "failures", "cancelled", "interrupted"]
+"""``"failures"``: finished, but reports or whole systems are missing. ``"interrupted"``: its
+process ended before it did, which is known when the run is read."""
 
 Stage = Literal["encode", "write", "score", "compare", "done"]
 """What a running evaluation is at."""

@@ -5,20 +5,27 @@ from __future__ import annotations
 import statistics
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
-from rad3d.errors import Cancelled, Rad3dError
+from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.eval.cases import Places
 from rad3d.eval.samples import PredictionSet
 from rad3d.eval.scorecard import Scorecard, score
 from rad3d.model.store import ModelStore
 from rad3d.service.evaluation_controls import CONTROLS
-from rad3d.service.evaluation_store import Outcome, save_group, save_run, save_sets
+from rad3d.service.evaluation_store import (
+    RUN_FILE,
+    Outcome,
+    save_group,
+    save_run,
+    save_sets,
+)
 from rad3d.service.evaluation_systems import Failure, Item, Step, Systems, scoring_units
 from rad3d.service.evaluation_types import EvaluationEvent, EvaluationRun, Key, Status
 from rad3d.service.evaluation_verdicts import verdicts
+from rad3d.service.locks import locked
 
 ALONE = "controls"
 """The file of the controls that concern no variant."""
@@ -56,6 +63,7 @@ class EvaluationWork:
         self._predictions: dict[Key, PredictionSet] = {}
         self._costs: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
+        self._groups: dict[str, list[Outcome]] = {}
         self._done = 0
         of_files = (len(run.sample_sets[f.sample_set].samples) for f in files)
         self._total = max(1, systems.size() + sum(map(scoring_units, of_files)))
@@ -65,10 +73,23 @@ class EvaluationWork:
 
         ``cancel`` is looked at after every scan, batch of reports and scorecard. A run that was
         cancelled, also by closing the iterator, is saved as such, with what it has.
+
+        Raises:
+            BadRequest: ``busy``: another process writes this run.
         """
+        directory = self._run.directory
+        with locked(directory) if directory else nullcontext(True) as mine:
+            if not mine:
+                raise BadRequest(
+                    "This run is being written by another process.",
+                    "Wait for it, or stop it there.",
+                    code="busy",
+                )
+            yield from self._alone(cancel)
+
+    def _alone(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
         status: Status = "cancelled"
-        if self._run.directory:
-            save_sets(self._run.directory, self._run.sample_sets.values())
+        self._save_sets()
         self._save("running")
         try:
             with closing(self._steps(cancel)) as steps:
@@ -81,6 +102,7 @@ class EvaluationWork:
         except Cancelled:
             pass
         finally:
+            self._write_again()
             run = self._save(status)
         self._done = self._done if status == "cancelled" else self._total
         yield replace(self._event(Step("done", _WORDS[status])), run=run)
@@ -123,6 +145,7 @@ class EvaluationWork:
         finally:  # also where the run is stopped here
             if self._run.directory and outcomes:
                 save_group(self._run.directory, group, outcomes)
+                self._groups[group] = outcomes
 
     def _score(self, predictions: PredictionSet) -> Scorecard | None:
         """The scorecard of a system on a set; None, and remembered, where it cannot be scored."""
@@ -178,6 +201,18 @@ class EvaluationWork:
     def _event(self, step: Step) -> EvaluationEvent:
         self._done = min(self._done + step.advance, self._total)
         return EvaluationEvent(step.stage, self._done, self._total, step.text, self._run.id)
+
+    def _save_sets(self) -> None:
+        if self._run.directory:
+            save_sets(self._run.directory, self._run.sample_sets.values())
+
+    def _write_again(self) -> None:
+        """Nothing that was finished is lost where the folder was removed meanwhile."""
+        directory = self._run.directory
+        if directory and not (directory / RUN_FILE).is_file():
+            self._save_sets()
+            for group, outcomes in self._groups.items():
+                save_group(directory, group, outcomes)
 
     def _save(self, status: Status) -> EvaluationRun:
         self._run = replace(

@@ -15,14 +15,9 @@ import stat
 from pathlib import Path
 
 from rad3d.errors import BadRequest
-
-try:
-    import fcntl
-except ImportError:  # Windows: the start of a second server deletes the uploads of the first
-    fcntl = None  # type: ignore[assignment]
+from rad3d.service.locks import is_locked, try_lock
 
 PREFIX = "server-"
-LOCK = "lock"
 EARLIER = ("uploads",)
 """Folders of earlier versions."""
 
@@ -47,7 +42,7 @@ class WorkDir:
         wipe_abandoned(parent)
         self.path = parent / f"{PREFIX}{secrets.token_hex(8)}"
         self.path.mkdir(mode=0o700)
-        self._lock = _try_lock(self.path)
+        self._lock = try_lock(self.path)
         self.uploads = self.path / "uploads"
         self.temporary = self.path / "tmp"
         self.runs = self.path / "runs"
@@ -56,10 +51,10 @@ class WorkDir:
 
     def close(self) -> None:
         """Delete the folder and give the lock back."""
-        shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def wipe_abandoned(parent: Path) -> None:
@@ -67,27 +62,8 @@ def wipe_abandoned(parent: Path) -> None:
     for name in EARLIER:
         shutil.rmtree(parent / name, ignore_errors=True)
     for folder in parent.glob(f"{PREFIX}*"):
-        lock = _try_lock(folder)
-        if lock is None and fcntl is not None:
-            continue  # its server lives
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _try_lock(folder: Path) -> int | None:
-    """A descriptor that holds the folder's lock; None where another process has it."""
-    if fcntl is None:
-        return None
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor
-    return None
+        if not is_locked(folder):  # its server is gone; on Windows nobody can tell
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_private(parent: Path) -> None:

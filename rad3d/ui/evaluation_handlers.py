@@ -29,6 +29,7 @@ from rad3d.ui.evaluation_views import (
     content_of,
     counted,
     run_choices,
+    standing,
 )
 from rad3d.ui.handlers import Handlers, sentence
 from rad3d.ui.sessions import Sessions
@@ -40,7 +41,7 @@ Start = Callable[[threading.Event, str], Iterator[EvaluationEvent]]
 Handler = Callable[..., tuple[Any, ...]]
 
 _SECONDS_BETWEEN_UPDATES = 0.4
-_UNFINISHED = ("running", "cancelled", "failures")
+_UNFINISHED = ("cancelled", "interrupted", "failures")
 
 
 class EvaluationHandlers:
@@ -138,8 +139,9 @@ class EvaluationHandlers:
         if not run_id:
             return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self.cases.none())
         run, view = self._shelf.view(run_id, "", owner)
+        said = standing(run.status)
         if not view.sets:
-            text = "Nothing of this run has been scored yet. Resume it below."
+            text = f"Nothing of this run has been scored yet. {said or 'Resume it below.'}"
             content = (render.notice(text, "info"), gr.update(visible=resumable))
             return (*pickers, *content, *EMPTY.outputs(), *self.cases.none())
         look = Look().fitted(view)

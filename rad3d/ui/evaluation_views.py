@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from rad3d.eval.registry import MetricRow
-from rad3d.service.evaluation_types import EvaluationRun, RunSummary
+from rad3d.service.evaluation_types import EvaluationRun, RunSummary, Status
 from rad3d.service.figures import Against
 from rad3d.service.study_view import StudyView
 from rad3d.service.study_words import where
@@ -121,8 +121,19 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
 _STATUS = {
     "running": "still running: what there is so far",
     "cancelled": "cancelled: what there was by then",
+    "interrupted": "interrupted when its process ended: what there was by then",
     "failures": "finished, with failures",
 }
+
+
+def standing(status: Status) -> str:
+    """What a person should know before reading on; empty where there is nothing of the kind."""
+    if status != "interrupted":
+        return ""
+    return (
+        "The run was interrupted: the program that wrote it ended. What was finished is kept; "
+        "Resume, under “Run an evaluation”, goes on from there."
+    )
 
 
 def run_choices(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:

@@ -77,9 +77,15 @@ def taken(path: str) -> Iterator[Path]:
 
 
 def sweep(unread_seconds: float = UNREAD_SECONDS) -> None:
-    """Delete what was uploaded and never opened; a jump of the clock deletes early, not late."""
+    """Delete what was uploaded and never opened; a jump of the clock deletes early, not late.
+
+    The folder itself comes back where a cleaner has removed it.
+    """
     now = time.time()
-    for entry in list(folder().glob("*")):
+    home = folder()
+    with contextlib.suppress(OSError):
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for entry in list(home.glob("*")):
         with contextlib.suppress(OSError):
             age = now - entry.stat().st_mtime
             if (age > unread_seconds or age < -unread_seconds) and _is_ours(entry):
