@@ -1,4 +1,4 @@
-"""The gallery of sample scans: ``<id>.nii.gz`` beside ``<id>.json``.
+"""The gallery of sample scans: ``<id>.nii.gz`` beside ``<id>.json``; each is read only once.
 
 The JSON is a phantom case's (see :mod:`rad3d.phantom.cohort`); ``title`` and ``description`` may be
 added to it by hand.
@@ -7,13 +7,17 @@ added to it by hand.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rad3d.errors import BadRequest
+from rad3d.model.cache import ByteCache
+from rad3d.registry import lookup
 from rad3d.settings import ROOT
 from rad3d.text.sections import ReportText
+from rad3d.types import Volume
 
 SAMPLES_DIR = ROOT / "assets" / "samples"
 
@@ -39,6 +43,47 @@ class SampleCard:
     path: Path
     domain: str
     truth_text: str
+
+
+class Gallery:
+    """The samples, and those of their scans that were looked at, for all visitors together.
+
+    What a visitor brings is never kept here. Arrays of volumes cannot be written to.
+
+    Args:
+        directory: of the files.
+        max_bytes: of the scans that are kept; those unused longest go first.
+        read: a file and a name -> its volume; raises BadVolume.
+    """
+
+    def __init__(
+        self, directory: Path, max_bytes: int, read: Callable[[Path, str], Volume]
+    ) -> None:
+        self._cards = {card.id: card for card in read_samples(directory)}
+        self._volumes = ByteCache(max_bytes)
+        self._read = read
+
+    @property
+    def cards(self) -> tuple[SampleCard, ...]:
+        """Sorted by id."""
+        return tuple(self._cards.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Of the scans kept now."""
+        return self._volumes.nbytes
+
+    def volume(self, sample_id: str) -> Volume:
+        """The scan of a sample, read and checked at most once while it is kept.
+
+        Raises:
+            UnknownName: there is no such sample.
+            BadVolume: its file cannot be used.
+        """
+        card = lookup("sample", self._cards, sample_id)
+        return self._volumes.get(
+            card.id, lambda: self._read(card.path, card.title), lambda volume: volume.hu.nbytes
+        )
 
 
 def read_samples(directory: Path) -> tuple[SampleCard, ...]:

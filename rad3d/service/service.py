@@ -15,12 +15,12 @@ from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore, VariantStatus
-from rad3d.registry import SHIPPED_ENCODER, lookup
+from rad3d.registry import SHIPPED_ENCODER
 from rad3d.service.lending import Lender, LentBatches, LentStream
 from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
 from rad3d.service.running import Running, Unwatched, Watch
-from rad3d.service.samples import SAMPLES_DIR, SampleCard, read_samples
+from rad3d.service.samples import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
 from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
@@ -35,6 +35,7 @@ class Usage:
 
     sessions: int
     scan_bytes: int
+    sample_bytes: int
     computed_bytes: int
     models: int
     model_bytes: int
@@ -44,7 +45,7 @@ class Usage:
 class Service:
     """One per process; the memory of all sessions is bounded by ``settings.feature_cache_mb``.
 
-    Three quarters of that bound are for open scans, one quarter for what is computed from them.
+    Five eighths of that bound are for open scans, one for samples, two for what is computed.
 
     Args:
         settings: limits and places.
@@ -71,8 +72,8 @@ class Service:
     ) -> None:
         self._settings = settings
         self._store = store or ModelStore(settings)
-        quarter = settings.feature_cache_mb * 2**20 // 4
-        self.engine = Engine(self._store, ByteCache(quarter))
+        eighth = settings.feature_cache_mb * 2**20 // 8
+        self.engine = Engine(self._store, ByteCache(2 * eighth))
         self.running = Running()
         self.reached_by_others = False
         self._watch = watch or Unwatched()
@@ -84,11 +85,11 @@ class Service:
         self.farewells: list[Callable[[str], None]] = []
         self._sessions = SessionStore(
             settings.session_minutes * 60.0,
-            3 * quarter,
+            5 * eighth,
             self.engine.forget,
             on_end=self._say_farewell,
         )
-        self._samples = {card.id: card for card in read_samples(samples_dir)}
+        self._gallery = Gallery(samples_dir, eighth, self.read)
 
     def warm_up(self) -> None:
         """Load the default variant and its encoder ahead of the first request.
@@ -158,10 +159,13 @@ class Service:
             BadVolume: the file cannot be used; the scan that was open stays open.
             BadRequest: the session has ended.
         """
+        return self._opened(session, lambda: self.read(path, name, metadata))
+
+    def _opened(self, session: str, read: Callable[[], Volume]) -> Volume:
         self._sessions.get(session)
         began = time.perf_counter()
         try:
-            volume = self._sessions.open(session, self.read(path, name, metadata))
+            volume = self._sessions.open(session, read())
         except Rad3dError as error:
             self._watch.scan_refused(error.code)
             raise
@@ -178,12 +182,15 @@ class Service:
 
     def samples(self) -> tuple[SampleCard, ...]:
         """The gallery."""
-        return tuple(self._samples.values())
+        return self._gallery.cards
+
+    def sample(self, sample_id: str) -> Volume:
+        """A sample scan; raises UnknownName, or BadVolume where its file cannot be used."""
+        return self._gallery.volume(sample_id)
 
     def open_sample(self, session: str, sample_id: str) -> Volume:
-        """Open a sample scan; raises UnknownName."""
-        card = lookup("sample", self._samples, sample_id)
-        return self.open_path(session, card.path, card.title)
+        """Make a sample the session's open scan; raises as :meth:`sample` and BadRequest."""
+        return self._opened(session, lambda: self.sample(sample_id))
 
     def volume(self, session: str) -> Volume | None:
         """The open scan; None where there is none or the session has ended."""
@@ -236,6 +243,7 @@ class Service:
         return Usage(
             sessions=len(self._sessions),
             scan_bytes=self._sessions.nbytes,
+            sample_bytes=self._gallery.nbytes,
             computed_bytes=self.engine.cache.nbytes,
             models=self._store.loaded,
             model_bytes=self._store.nbytes,

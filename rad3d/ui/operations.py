@@ -186,6 +186,7 @@ class Live(Collector):
             "reports_running": ("Reports being written", usage.running),
             "sessions": ("Open sessions", usage.sessions),
             "scan_bytes": ("Memory of open scans", usage.scan_bytes),
+            "sample_bytes": ("Memory of the samples that were opened", usage.sample_bytes),
             "computed_bytes": ("Memory of what was computed from scans", usage.computed_bytes),
             "models_loaded": ("Encoders, language models and variants held", usage.models),
             "model_bytes": ("Memory of loaded models", usage.model_bytes),

@@ -6,29 +6,35 @@ request header, so that no URL (history, log, referrer) opens a scan.
 
 from __future__ import annotations
 
-import gzip
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import nibabel as nib
-import numpy as np
 import plotly
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.types import Volume
 from rad3d.ui.theme import STATIC
 from rad3d.ui.uploads import upload_route
-from rad3d.volume.load import read_volume
+from rad3d.volume.packed import packed
 from rad3d.volume.slices import encode_jpeg, render_slice
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
     from rad3d.settings import Settings
+
+Ask = Callable[[], Volume]
+"""Gives the volume of a request; raises :class:`Rad3dError` where there is none."""
 
 KEY_HEADER = "X-Rad3d-Key"
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
@@ -69,14 +75,13 @@ def _plotly(_request: Request) -> Response:
 
 
 def _guarded(
-    service: Service, answer: Callable[[Volume, Request], Response]
+    service: Service, answer: Callable[[Ask, Request], Response]
 ) -> Callable[[Request], Response]:
     """The answer for the volume of the session whose key the request carries."""
 
     def respond(request: Request) -> Response:
         try:
-            volume = _requested(service, request)
-            return answer(volume, request)
+            return answer(lambda: _requested(service, request), request)
         except Rad3dError as error:
             return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
 
@@ -94,15 +99,13 @@ def _requested(service: Service, request: Request) -> Volume:
     return volume
 
 
-def _volume(volume: Volume, _request: Request) -> Response:
-    image = nib.Nifti1Image(np.ascontiguousarray(volume.hu), volume.affine)
-    image.header.set_slope_inter(1, 0)
+def _volume(ask: Ask, _request: Request) -> Response:
     headers = {**_PRIVATE, "Content-Encoding": "gzip"}
-    body = gzip.compress(image.to_bytes(), compresslevel=1)
-    return Response(body, media_type="application/octet-stream", headers=headers)
+    return StreamingResponse(packed(ask), media_type="application/octet-stream", headers=headers)
 
 
-def _geometry(volume: Volume, _request: Request) -> Response:
+def _geometry(ask: Ask, _request: Request) -> Response:
+    volume = ask()
     return JSONResponse(
         {
             "dims": volume.shape,
@@ -113,7 +116,8 @@ def _geometry(volume: Volume, _request: Request) -> Response:
     )
 
 
-def _slice(volume: Volume, request: Request) -> Response:
+def _slice(ask: Ask, request: Request) -> Response:
+    volume = ask()
     query = request.query_params
     try:
         index = int(query.get("index", "0"))
@@ -132,17 +136,14 @@ class Thumbnails:
     """A small coronal picture of each sample, rendered once."""
 
     def __init__(self, service: Service) -> None:
-        self._paths = {card.id: card.path for card in service.samples()}
+        self._service = service
         self._pictures: dict[str, bytes] = {}
         self._lock = threading.Lock()
 
     def respond(self, request: Request) -> Response:
         """The picture of ``/rad3d/thumbnail/{sample}``."""
-        sample = request.path_params["sample"]
-        if sample not in self._paths:
-            return PlainTextResponse("There is no such sample.", status_code=404)
         try:
-            picture = self._picture(sample)
+            picture = self._picture(request.path_params["sample"])
         except Rad3dError as error:
             return PlainTextResponse(str(error), status_code=404)
         headers = {"Cache-Control": "max-age=3600"}
@@ -155,6 +156,6 @@ class Thumbnails:
             return self._pictures[sample]
 
     def _render(self, sample: str) -> bytes:
-        volume = read_volume(self._paths[sample])
+        volume = self._service.sample(sample)
         level, width = _THUMBNAIL_WINDOW
         return encode_jpeg(render_slice(volume, "coronal", volume.shape[1] // 2, width, level))

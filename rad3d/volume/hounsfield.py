@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rad3d.volume.blocks import copy_tiles, slabs
 from rad3d.volume.geometry import AS_STORED, Turn
 
 AIR_HU = -1024
 LARGEST_VALUE = 2.0**31
-SLAB_VOXELS = 4 * 2**20
-TILE = (512, 1, 16)
 
 
 class Hounsfield:
@@ -56,23 +53,16 @@ class Hounsfield:
         scale = self._whole_scale(slab)
         if scale is None:
             slab, scale = self._finite(slab), (1, 0)
-        slope, intercept = scale
         last = self._slices + slab.shape[2]
         place = self._turn.as_stored(self.values)[:, :, self._slices : last]
-        for tile in _tiles(slab.shape):
-            values = slab[tile]
-            if scale != (1, 0):
-                values = values.astype(np.int64) * slope + intercept
-            place[tile] = values
+        copy_tiles(slab, place, *scale)
         self._slices = last
 
     def _whole_scale(self, slab: npt.NDArray[Any]) -> tuple[int, int] | None:
         """Slope and intercept where whole numbers stay whole and within int16; else None."""
-        if slab.dtype.kind not in "iu":
-            return None
-        if not all(
-            v.is_integer() and abs(v) < LARGEST_VALUE for v in (self._slope, self._intercept)
-        ):
+        scale = self._slope, self._intercept
+        whole = all(value.is_integer() and abs(value) < LARGEST_VALUE for value in scale)
+        if slab.dtype.kind not in "iu" or not whole:
             return None
         slope, intercept = int(self._slope), int(self._intercept)
         low, high = sorted(int(v) * slope + intercept for v in (slab.min(), slab.max()))
@@ -113,23 +103,6 @@ def to_hounsfield(
     for slices in slabs((x, y, z)):
         scan.add(stored[:, :, slices])
     return scan
-
-
-def slabs(shape: tuple[int, int, int]) -> Iterator[slice]:
-    """Slices along the last axis, a slab at a time: few enough to be float64, at least one."""
-    step = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
-    return (slice(first, min(first + step, shape[2])) for first in range(0, shape[2], step))
-
-
-def _tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Blocks that fit into the processor's nearest cache whichever axis lies first in memory.
-
-    Files have the x axis first and volumes the z axis; copied as a whole, every voxel would be
-    fetched from main memory on its own, which takes four times as long.
-    """
-    starts = (range(0, n, size) for n, size in zip(shape, TILE, strict=True))
-    for corner in itertools.product(*starts):
-        yield tuple(slice(i, i + size) for i, size in zip(corner, TILE, strict=True))
 
 
 def _fits_int16(values: npt.NDArray[np.float64]) -> bool:

@@ -19,11 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.types import FloatArray, Note
+from rad3d.volume.blocks import slabs
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse
 from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.header import Header, parse_header
-from rad3d.volume.hounsfield import Hounsfield, slabs
+from rad3d.volume.hounsfield import Hounsfield
 from rad3d.volume.stream import is_gzip, open_stream, read_into, read_up_to, skip
 
 MOST_GZIP_SHRINKS = 1032

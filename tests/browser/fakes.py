@@ -17,7 +17,7 @@ import numpy as np
 
 from rad3d.errors import BadRequest
 from rad3d.labels import LABEL_INDEX, N_LABELS
-from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.registry import LANGUAGE_MODELS, MODES, lookup, variant_id
 from rad3d.types import (
     Diagnosis,
     DiagnosisEvent,
@@ -145,10 +145,15 @@ class FakeService:
         """The gallery."""
         return tuple(self._cards.values())
 
+    def sample(self, sample_id: str) -> Volume:
+        """Read a card's file."""
+        card = lookup("sample", self._cards, sample_id)
+        return read_volume(card.path, card.title)
+
     def open_sample(self, session: str, sample_id: str) -> Volume:
         """Open a card's file."""
-        card = self._cards[sample_id]
-        return self.open_path(session, card.path, card.title)
+        volume = self._volumes[session] = self.sample(sample_id)
+        return volume
 
     def volume(self, session: str) -> Volume | None:
         """The open volume; an unknown session has none."""
