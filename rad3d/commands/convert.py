@@ -4,6 +4,10 @@ CHECKPOINT is CT_LiPro_v2.pt (CT-CLIP's image encoder with its 18-label head) or
 encoder alone) from the gated dataset CT-RATE on the Hugging Face Hub. It is opened without running
 any code in it. Only the tensors that image inference reads are kept; the others are named on
 stderr, and an unknown one is refused. What was written is printed as JSON.
+
+--clipcap makes a variant from a projector instead: the state dict of a ClipCap-style transformer
+mapper, alone or of a whole model, which was trained on an encoder's latents (and 18 logits for v3)
+for the language model that --llm names. Its input is used as it is, without scaling.
 """
 
 from __future__ import annotations
@@ -13,17 +17,22 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
+from rad3d.commands.demo import tell
 from rad3d.errors import BadRequest
-from rad3d.registry import ENCODERS
+from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, language_model
 from rad3d.settings import Settings
+
+if TYPE_CHECKING:
+    from rad3d.model.features import EncoderIdentity
 
 EXAMPLE = """
 rad3d convert CT_LiPro_v2.pt
 rad3d convert CT_LiPro_v2.pt --out my-models/encoders/ct-clip
 rad3d convert CT_LiPro_v2.pt --clip after --precision bf16
+rad3d convert --clipcap mapper.pt --llm llama-3.2-1b --mode v3
 """
 
 SIZES = ("frames", "image_size", "patch_size", "channels")
@@ -31,10 +40,12 @@ SIZES = ("frames", "image_size", "patch_size", "channels")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d convert``."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help=".pt or .safetensors")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, nargs="?", help=".pt or .safetensors"
+    )
     parser.add_argument(
         "--out", metavar="DIR", type=Path,
-        help="where the encoder is written (default: where the app looks for it)",
+        help="where it is written (default: where the app looks for it)",
     )  # fmt: skip
     parser.add_argument(
         "--clip", choices=("before", "after"), default="before",
@@ -51,10 +62,107 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"sizes that the tensors do not tell, for other models than the published: "
         f"{', '.join(SIZES)}",
     )  # fmt: skip
+    add = parser.add_argument_group("a variant").add_argument
+    add("--clipcap", metavar="FILE", type=Path, help="state dict of a projector, .pt or "
+        ".safetensors")  # fmt: skip
+    add("--llm", metavar="NAME", help="that it was trained for: listed, a hub id, or a directory")
+    add("--mode", choices=list(MODES), default="v3", help="default: %(default)s")
+    add("--encoder", choices=list(ENCODERS), default="ct-clip", help="default: %(default)s")
+    add("--heads", type=int, default=8, help="of its attention (default: %(default)s)")
+    add("--prompt", default="", help="text between prefix and report (default: none)")
+    add("--start-token", action="store_true", help="the start token comes before the prefix")
+    add("--replace", action="store_true", help="overwrite a variant that is there")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Convert an encoder or a variant."""
+    if (args.checkpoint is None) == (args.clipcap is None):
+        raise BadRequest("Give a CHECKPOINT or --clipcap FILE, one of them.", code="bad_option")
+    return _convert_encoder(args) if args.clipcap is None else _convert_variant(args)
+
+
+def _convert_variant(args: argparse.Namespace) -> int:
+    """A directory of a variant from a projector's state dict."""
+    if not args.llm:
+        raise BadRequest(
+            "--clipcap needs --llm: the file does not say which language model it is for.",
+            f"Listed are {', '.join(LANGUAGE_MODELS)}.",
+            code="bad_option",
+        )
+    if args.heads < 1:
+        raise BadRequest("--heads must be at least 1.", code="bad_option")
+    settings = Settings.from_env()
+    row = language_model(args.llm)
+
+    from rad3d.model import clipcap
+    from rad3d.model.cost import config_of
+    from rad3d.model.ctclip.checkpoint import file_sha256, open_checkpoint, without_prefixes
+    from rad3d.model.language import load_language_model, weights_hash
+    from rad3d.model.sources import Hub, find_local
+    from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
+
+    hub = Hub.from_settings(settings)
+    state = without_prefixes(open_checkpoint(args.clipcap))
+    identity, latent_dim = _encoder(args.encoder, args.clip, settings)
+    local = None if MODES[args.mode].trains_llm else find_local(row.source, settings.models_dir)
+    config = VariantConfig(
+        llm=row.id,
+        mode=args.mode,
+        llm_source=row.source,
+        llm_revision=row.revision,
+        llm_sha256=weights_hash(local) if local else "",
+        encoder=identity.id,
+        encoder_sha256=identity.sha256,
+        preprocessing=identity.preprocessing,
+        projector=MODES[args.mode].projector,
+        latent_dim=latent_dim,
+        heads=args.heads,
+        bos_first=args.start_token,
+        prompt=args.prompt,
+        training={"imported": args.clipcap.name, "sha256": file_sha256(args.clipcap)},
+    )
+    width = config_of(row, hub, settings.models_dir, tell).get_text_config().hidden_size
+    config, projector = clipcap.described(state, config, width)
+    out = args.out or variant_directory(settings.models_dir, config.id)
+    if (out / CONFIG_FILE).is_file() and not args.replace:
+        raise BadRequest(
+            f"{config.id} is there already.",
+            "Add --replace to overwrite it.",
+            code="variant_exists",
+        )
+    if config.mode_row.trains_llm:
+        language = load_language_model(
+            row.source, models_dir=settings.models_dir, revision=row.revision, hub=hub
+        )
+        written = clipcap.write_tuned(out, config, projector, language, state)
+    else:
+        if left := sum(key.startswith(clipcap.LLM_PREFIX) for key in state):
+            say(f"Left out: {left} tensors of its language model, which {args.mode} keeps frozen.")
+        written = clipcap.write_frozen(out, config, projector)
+    say(f"Written to {out}.")
+    print_json(
+        {"variant": written.id, "encoder": written.encoder, "preprocessing": written.preprocessing,
+         "elements": sum(p.numel() for p in projector.parameters()), "files": written.files}
+    )  # fmt: skip
+    return 0
+
+
+def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity, int]:
+    """Whose latents the projector takes, and their size; CT-CLIP need not be here for it."""
+    from rad3d.model.ctclip.config import CtClipConfig
+    from rad3d.model.ctclip.encoder import ENCODER_ID
+    from rad3d.model.features import EncoderIdentity, encoder_identity
+    from rad3d.model.store import ModelStore, encoder_is_here
+
+    if name == ENCODER_ID and not encoder_is_here(ENCODERS[name], settings.models_dir):
+        published = CtClipConfig()
+        return EncoderIdentity(name, "", published.grid(clip).id), published.dim_latent
+    store = ModelStore(settings)
+    return encoder_identity(store, name), store.encoder(name).embedding_dim
+
+
+def _convert_encoder(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
     from rad3d.model.ctclip.checkpoint import file_sha256, open_checkpoint, save_network
     from rad3d.model.ctclip.checkpoint import sort_checkpoint as sort

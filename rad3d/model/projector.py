@@ -264,10 +264,16 @@ def projector_from_clipcap(state: Mapping[str, Tensor], heads: int = 8) -> Trans
             dim_input, width, prefix_length, rows // width, len(layers), heads
         )
         projector.load_state_dict(mapper, strict=True)
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise BadRequest(
-            f"This is no ClipCap transformer mapper ({str(error).splitlines()[-1].strip()}).",
-            "Give the state dict of a TransformerMapper, or of a whole ClipCap model.",
-            code="not_clipcap",
-        ) from error
+    except KeyError as error:
+        raise _no_mapper(f"there is no {error.args[0]}") from error
+    except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        raise _no_mapper(str(error).splitlines()[-1].strip().rstrip(".")) from error
     return projector
+
+
+def _no_mapper(reason: str) -> BadRequest:
+    return BadRequest(
+        f"This is no ClipCap transformer mapper ({reason}).",
+        "Give the state dict of a TransformerMapper, or of a whole ClipCap model.",
+        code="not_clipcap",
+    )
