@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from scripts_as_modules import ROOT, script
 
 from rad3d.cli import COMMANDS, build_parser
+from rad3d.eval.resampling import Estimate
 from rad3d.registry import LANGUAGE_MODELS, MODES
+from rad3d.service.evaluation import STUDY_DIR, EvaluationRun, read_run
+from rad3d.service.study_view import view_of
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(path.name for path in ROOT.glob("*.md")), "dev/LOG.md"]
 
 
@@ -91,6 +96,45 @@ def test_the_readme_names_every_adaptation_mode_and_shipped_model() -> None:
     for row in LANGUAGE_MODELS.values():
         if row.shipped:
             assert row.id in text
+
+
+@pytest.fixture(scope="module")
+def study() -> EvaluationRun:
+    return read_run(STUDY_DIR)
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return script("figures")
+
+
+@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md"])
+def test_the_tables_of_figures_are_those_of_the_study(
+    figures: ModuleType, study: EvaluationRun, page: str
+) -> None:
+    assert figures.filled(page, read(page), study) == read(page), "run: python scripts/figures.py"
+
+
+def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
+    figures: ModuleType, study: EvaluationRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "variants" / "phantom-z" / "v3"
+    folder.mkdir(parents=True)
+    (folder / "variant.json").write_text('{"id": "phantom-z/v3"}', encoding="utf-8")
+    assert "| `phantom-z/v3` | not measured |" in "\n".join(figures.card(study, tmp_path))
+
+
+def test_every_figure_in_the_readmes_prose_is_one_of_the_study(study: EvaluationRun) -> None:
+    known = {str(each) for card in study.cards.values() for each in card.estimates.values()}
+    known |= {str(each) for card in study.classifier.values() for each in card.macro.values()}
+    view = view_of(study)
+    for llm, name in itertools.product(("phantom-s", "phantom-m", "phantom-l"), study.sample_sets):
+        tuned = view.difference(name, "f1_macro", f"{llm}/v3", f"{llm}/v1")
+        assert tuned is not None
+        known.add(str(Estimate(tuned.value, tuned.low, tuned.high, tuned.n)))
+    prose = " ".join(read("README.md").partition("end of figures")[2].split())
+    for text in re.findall(r"[+-]?0\.\d+ \[-?0\.\d+, -?0\.\d+\]", prose):
+        assert text.lstrip("+") in known, f"README states {text}, which the study has not found"
 
 
 def test_the_contributing_page_draws_the_layers_that_are_enforced() -> None:

@@ -1,4 +1,4 @@
-"""Lock, licences, bill of materials and model card are held to what is pinned and shipped."""
+"""Lock, licences, bill of materials and statements are held to what is pinned."""
 
 from __future__ import annotations
 
@@ -6,34 +6,18 @@ import json
 import re
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts_as_modules import ROOT, script
 
 from rad3d.deploy.plan import pins
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
 def chain() -> ModuleType:
     return script("supply_chain")
-
-
-@pytest.fixture(scope="module")
-def card() -> ModuleType:
-    return script("model_card")
-
-
-def script(name: str) -> ModuleType:
-    """A module of scripts/."""
-    sys.path.insert(0, str(ROOT / "scripts"))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
 
 
 def test_the_lock_holds_every_direct_pin_and_a_hash_for_every_package(chain: ModuleType) -> None:
@@ -121,24 +105,7 @@ def test_an_audit_without_tool_or_data_base_says_that_it_was_skipped(
     assert "pkg 1: CVE-1, mended in 2" in capsys.readouterr().out
 
 
-# --- model card and statements ------------------------------------------------------------------
-
-
-def test_the_model_cards_figures_are_those_of_the_shipped_models(card: ModuleType) -> None:
-    text = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert card.filled(text) == text, "run: python scripts/model_card.py"
-
-
-def test_the_model_card_follows_whatever_models_are_there(card: ModuleType, tmp_path: Path) -> None:
-    folder = tmp_path / "variants" / "phantom-z" / "v3"
-    folder.mkdir(parents=True)
-    score = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
-    scores = {"test-in": {"n": 7, "macro_f1": score}}
-    (folder / "variant.json").write_text(json.dumps({"id": "phantom-z/v3", "scores": scores}))
-    figures = card.figures(tmp_path)
-    assert "| `phantom-z/v3` | test-in, 7 | 0.500 [0.400, 0.600] |  |  |  |" in figures
-    (folder / "variant.json").write_text(json.dumps({"id": "phantom-z/v3"}))
-    assert "| `phantom-z/v3` | not measured |" in card.figures(tmp_path)
+# --- statements ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md", "SECURITY.md"])

@@ -76,7 +76,15 @@ def run_build(args: argparse.Namespace) -> int:
         threads=settings.threads,
         progress=tell,
     )
+    if not args.stage:
+        say(f"measure what was made: {_measuring(models, settings, args.quick)}")
     return 0
+
+
+def _measuring(models: Path, settings: Settings, quick: bool) -> str:
+    """The command that measures a build; a few cases are enough where nothing was learned."""
+    place = "" if models == settings.models_dir else f"RAD3D_MODELS_DIR={models} "
+    return f"{place}rad3d eval run{' --limit 20 --controls image-shuffled' if quick else ''}"
 
 
 def tell(text: str, fraction: float) -> None:

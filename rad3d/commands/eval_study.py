@@ -129,6 +129,8 @@ def _print_run(run: EvaluationRun) -> None:
         if sample_set == name
     ]  # fmt: skip
     print_table(rows, ("set", "system", "n", "failed", *(metric_row(m).name for m in columns)))
+    for name, found in run.classifier.items():
+        print(f"{name}: classifier {found.name}, macro AUROC {found.macro['auroc']}, n {found.n}")
     for verdict in run.verdicts:
         if verdict.control == "lookup":
             print(f"{verdict.sample_set}: {verdict.text}")

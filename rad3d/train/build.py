@@ -24,7 +24,7 @@ from rad3d.model.variant import variant_directory
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
 from rad3d.settings import Settings
 from rad3d.text.grammar import write_report
-from rad3d.train.encoder import classifier_auroc, encode_arrays, finish_encoder, train_encoder
+from rad3d.train.encoder import encode_arrays, finish_encoder, train_encoder
 from rad3d.train.loop import Progress
 from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.phantoms import PhantomArrays, Split, build_split
@@ -221,11 +221,7 @@ class DemoBuild:
             split.labels.astype(np.float64),
             split.name,
         )
-        scores = {
-            f"{s.name}_macro_auroc": round(classifier_auroc(self.features(s), s.labels), 4)
-            for s in self.plan.test_splits
-        }
-        encoder.save_pretrained(self.encoder_dir, facts | scores)
+        encoder.save_pretrained(self.encoder_dir, facts)
 
     # Language models and variants
 

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rad3d.eval.clinical import macro_auroc
 from rad3d.model.calibration import novelty_vector
 from rad3d.model.encoder import TOKEN_STRIDE, ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.train.attributes import attribute_names, attribute_targets
@@ -246,8 +245,3 @@ def finish_encoder(
         calibrate(calibration["logits"][:, 0], labels, split),
         novelty_reference(training["novelty"], calibration["novelty"]),
     )
-
-
-def classifier_auroc(features: dict[str, Float], labels: npt.NDArray[np.int64]) -> float:
-    """Macro AUROC of the first view's logits."""
-    return macro_auroc(labels, features["logits"][:, 0])
