@@ -200,12 +200,17 @@ def _drawn(n: int, patients: Sequence[str], draws: int, seed: int) -> list[Rows]
     rng = np.random.default_rng(seed)
     if not patients:
         return list(rng.integers(0, n, (draws, n)))
-    names, of_case = np.unique(np.array(patients), return_inverse=True)
-    groups = np.split(np.argsort(of_case, kind="stable"), np.cumsum(np.bincount(of_case))[:-1])
+    groups = rows_by_patient(patients)
     return [
-        np.concatenate([groups[g] for g in rng.integers(0, len(names), len(names))])
+        np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
         for _ in range(draws)
     ]
+
+
+def rows_by_patient(patients: Sequence[str]) -> list[Rows]:
+    """The cases of each patient, patients in the order of their names."""
+    _, of_case = np.unique(np.array(patients), return_inverse=True)
+    return np.split(np.argsort(of_case, kind="stable"), np.cumsum(np.bincount(of_case))[:-1])
 
 
 def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tuple[Bin, ...]:

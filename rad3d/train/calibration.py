@@ -21,7 +21,7 @@ MIN_CASES = 5
 
 
 def calibrate(
-    logits: Float, labels: Float, split: str, usable: npt.NDArray[np.bool_] | None = None
+    logits: Float, labels: npt.NDArray[Any], split: str, usable: npt.NDArray[np.bool_] | None = None
 ) -> Calibration:
     """Platt scaling per label, and the threshold of best F1.
 
@@ -47,7 +47,7 @@ def calibrate(
     return Calibration(slope, offset, threshold, split)
 
 
-def _platt(logit: Float, label: Float) -> tuple[float, float]:
+def _platt(logit: Float, label: npt.NDArray[Any]) -> tuple[float, float]:
     """Slope and offset by Newton's method with Platt's target smoothing (Platt 1999)."""
     positive, negative = label.sum(), (1 - label).sum()
     target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
@@ -65,7 +65,7 @@ def _platt(logit: Float, label: Float) -> tuple[float, float]:
     return max(float(weights[0]), 0.05), float(weights[1])
 
 
-def _best_threshold(probability: Float, label: Float) -> float:
+def _best_threshold(probability: Float, label: npt.NDArray[Any]) -> float:
     """The middle of the gap below the cut with the best F1."""
     order = np.argsort(-probability)
     hits = np.cumsum(label[order])

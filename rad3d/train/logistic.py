@@ -116,7 +116,9 @@ class _Problem:
         self.values = torch.from_numpy(standard @ axes).double()
         self.target = torch.from_numpy(labels).double()
         self.cases = torch.from_numpy(_case_weights(labels, balanced))
-        share = np.full(labels.shape[1], 0.5) if balanced else labels.mean(axis=0)
+        share = (labels.sum(axis=0) + 1) / (len(x) + 2)  # a fold may hold no case with a label
+        if balanced:
+            share = np.full(labels.shape[1], 0.5)
         self.curvature = np.maximum(variance, 0)[:, None] * (share * (1 - share))
         self.weight = torch.zeros(x.shape[1], labels.shape[1], dtype=torch.float64)
         self.bias = torch.from_numpy(np.log(share / (1 - share))).double()

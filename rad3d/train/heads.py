@@ -1,0 +1,349 @@
+"""A head for the 18 labels, or the calibration of one, from features of labelled scans.
+
+Patients are divided once, by seed: the head is trained on one part, calibrated on a second, and
+what is installed is measured on a third, or on a set of its own. No patient is in two parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rad3d import __version__
+from rad3d.errors import BadRequest
+from rad3d.eval.classifier import calibration_error, classifier_card, rows_by_patient
+from rad3d.eval.clinical import macro_auroc
+from rad3d.eval.files import image_id
+from rad3d.eval.layouts import LabelTable
+from rad3d.eval.resampling import Estimate, bootstrap
+from rad3d.labels import LABELS, N_LABELS
+from rad3d.model.calibration import Calibration, NoveltyReference
+from rad3d.model.features import FeatureTable
+from rad3d.model.head import Head
+from rad3d.model.identity import EncoderIdentity
+from rad3d.train.calibration import MIN_CASES, calibrate, novelty_reference
+from rad3d.train.logistic import Float, Rows, fit_regressions
+
+MIN_TRAINING = 10
+"""Training cases with a label, and without it, below which nothing is fitted for it."""
+
+MIN_REFERENCE = 100
+"""Scans below which no reference is made that others are compared with."""
+
+NOT_FITTED = "too rare: its probability is the prevalence"
+IMPORTED_NOTE = "The features were imported: nothing proves that they are of the weights here."
+
+
+@dataclass(frozen=True)
+class HeadOptions:
+    """How a head is fitted and measured.
+
+    Attributes:
+        balanced: positive cases of a label weigh as much as negative ones in training.
+        folds: of the cross-validation that chooses the strength of L2.
+        seed: of the division of patients, the folds and the bootstrap.
+        draws: bootstrap samples behind every interval.
+    """
+
+    balanced: bool = False
+    folds: int = 5
+    seed: int = 0
+    draws: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.folds < 2 or self.draws < 1 or self.seed < 0:
+            raise BadRequest(
+                "A head needs at least 2 folds, 1 draw and a seed of 0 or more.", code="bad_option"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """What an encoder saw in scans whose labels are known.
+
+    Attributes:
+        name: of the table of labels.
+        patients: whose scans these are, N of them.
+        embedding: (N, D) float64.
+        logits: (N, 18) of the encoder's own head; None where it has none.
+        labels: (N, 18), 0 or 1.
+        unlabelled, unseen: how many scans had features only, or labels only.
+    """
+
+    name: str
+    patients: tuple[str, ...]
+    embedding: Float
+    logits: Float | None
+    labels: npt.NDArray[np.int64]
+    unlabelled: int = 0
+    unseen: int = 0
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    def part(self, rows: Rows) -> Labelled:
+        """Some of the scans."""
+        return replace(
+            self,
+            patients=tuple(self.patients[i] for i in rows),
+            embedding=self.embedding[rows],
+            logits=None if self.logits is None else self.logits[rows],
+            labels=self.labels[rows],
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Plain JSON values: of which table, and how many."""
+        return {
+            "labels": self.name,
+            "scans": len(self),
+            "patients": len(set(self.patients)),
+            "positives": dict(zip(LABELS, self.labels.sum(axis=0).tolist(), strict=True)),
+        }
+
+
+def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
+    """Bring features and labels together by the ids of the scans.
+
+    Raises:
+        BadRequest: they have no scan in common, or a feature is not a number.
+    """
+    places = {image_id(id_): i for i, id_ in enumerate(table.ids)}
+    ids = [id_ for id_ in labels.labels if id_ in places]
+    if not ids:
+        raise BadRequest(
+            f"Not one scan of {name} has features"
+            + (f": those are of {table.ids[0]} and others." if table.ids else "."),
+            "Give the labels of the scans that were encoded.",
+            code="no_samples",
+        )
+    rows = np.array([places[id_] for id_ in ids])
+    embedding = table.embedding[rows].astype(np.float64)
+    if not np.isfinite(embedding).all():
+        bad = ids[int(np.flatnonzero(~np.isfinite(embedding).all(axis=1))[0])]
+        raise BadRequest(
+            f"The features of {bad} are not numbers.", "Encode the scan again.", code="bad_features"
+        )
+    return Labelled(
+        name,
+        tuple(labels.patients[id_] for id_ in ids),
+        embedding,
+        None if table.logits is None else table.logits[rows].astype(np.float64),
+        np.array([labels.labels[id_] for id_ in ids], dtype=np.int64),
+        unlabelled=len(table.ids) - len(ids),
+        unseen=len(labels.labels) - len(ids),
+    )
+
+
+def divide(patients: Sequence[str], shares: Sequence[float], seed: int) -> list[Rows]:
+    """Rows of each part; the patients are divided by ``shares``, each with all of their scans."""
+    groups = rows_by_patient(patients)
+    order = np.random.default_rng([seed, 11]).permutation(len(groups))
+    cuts = np.round(np.cumsum(shares)[:-1] / np.sum(shares) * len(groups)).astype(int)
+    parts = [[groups[g] for g in part] for part in np.split(order, cuts)]
+    if not all(parts):
+        raise BadRequest(
+            f"{len(groups)} patients cannot be divided into {len(shares)} parts.",
+            "Give more labelled scans.",
+            code="too_few",
+        )
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def fit_head(
+    encoder: EncoderIdentity,
+    data: Labelled,
+    test: Labelled | None = None,
+    options: HeadOptions = HeadOptions(),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Head:
+    """Fit 18 logistic regressions on the embedding, calibrate and measure them.
+
+    Args:
+        encoder: whose features these are.
+        data: for training (3/4, or 3/5 where there is no ``test``) and calibration.
+        test: to be measured on; a fifth of ``data`` by default.
+        options: how.
+        tell: receives lines.
+
+    Raises:
+        BadRequest: a patient is in both tables, or no label occurs often enough.
+    """
+    parts = _parts(data, test, (3, 1, 1), options.seed)
+    training, held_out = parts["training"], parts["calibration"]
+    usable = _often(training, MIN_TRAINING) & _often(held_out, MIN_CASES)
+    if not usable.any():
+        raise BadRequest(
+            f"No label has {MIN_TRAINING} cases with it and {MIN_TRAINING} without it among "
+            f"{len(training)} training scans, and {MIN_CASES} among {len(held_out)} held-out ones.",
+            "Give more labelled scans.",
+            code="too_few",
+        )
+    shares = [1.0] * options.folds
+    folds = divide(training.patients, shares, options.seed + 1)
+    everything = np.arange(len(training))
+    found = fit_regressions(
+        training.embedding,
+        training.labels[:, usable].astype(np.float64),
+        [(np.setdiff1d(everything, fold), fold) for fold in folds],
+        options.balanced,
+        tell,
+    )
+    weight, bias = np.zeros((N_LABELS, data.embedding.shape[1])), np.zeros(N_LABELS)
+    weight[usable], bias[usable] = found.weight, found.bias
+    strengths = dict(zip(np.array(LABELS)[usable].tolist(), found.strength.tolist(), strict=True))
+    tell("calibrating and measuring")
+    return _finished(
+        Head(
+            encoder,
+            calibrate(_logits(weight, bias, held_out), held_out.labels, _name(held_out), usable),
+            weight,
+            bias,
+            _reference(training, held_out),
+            {"kind": "fit", "balanced": options.balanced, "strength": strengths},
+        ),
+        parts,
+        options,
+    )
+
+
+def calibrate_head(
+    encoder: EncoderIdentity,
+    data: Labelled,
+    test: Labelled | None = None,
+    options: HeadOptions = HeadOptions(),
+) -> Head:
+    """Slope, offset and threshold of an encoder's own logits, measured on other patients.
+
+    Args:
+        encoder: whose features these are.
+        data: for calibration (half of it where there is no ``test``).
+        test: to be measured on.
+        options: how.
+
+    Raises:
+        BadRequest: the features have no logits, or a patient is in both tables.
+    """
+    if data.logits is None or (test is not None and test.logits is None):
+        raise BadRequest(
+            f"These features of {encoder.id} have no logits to calibrate.",
+            "Fit a head with: rad3d head fit",
+            code="no_head",
+        )
+    parts = _parts(data, test, (0, 1, 1), options.seed)
+    held_out = parts["calibration"]
+    assert held_out.logits is not None
+    head = Head(
+        encoder,
+        calibrate(held_out.logits, held_out.labels, _name(held_out)),
+        reference=_reference(held_out, parts["test"]),
+        facts={"kind": "calibration"},
+    )
+    return _finished(head, parts, options)
+
+
+def _parts(
+    data: Labelled, test: Labelled | None, shares: tuple[int, int, int], seed: int
+) -> dict[str, Labelled]:
+    """Training, calibration and test, by shares of the patients; without the parts of share 0."""
+    if test is not None:
+        both = sorted(set(data.patients) & set(test.patients))
+        if both:
+            raise BadRequest(
+                f"{len(both)} patients are in {data.name} and in {test.name}, such as {both[0]}.",
+                "Measure on patients whom the head has not learned from.",
+                code="same_patients",
+            )
+    names = ("training", "calibration", "test")
+    wanted = {n: s for n, s in zip(names, shares, strict=True) if s and (n != "test" or not test)}
+    rows = divide(data.patients, list(wanted.values()), seed)
+    parts = {name: data.part(part) for name, part in zip(wanted, rows, strict=True)}
+    return parts | ({"test": test} if test is not None else {})
+
+
+def _often(data: Labelled, least: int) -> npt.NDArray[np.bool_]:
+    """(18,) whether a label is there, and absent, in at least so many cases."""
+    positives = data.labels.sum(axis=0)
+    enough: npt.NDArray[np.bool_] = np.minimum(positives, len(data) - positives) >= least
+    return enough
+
+
+def _logits(weight: Float, bias: Float, data: Labelled) -> Float:
+    logits: Float = data.embedding @ weight.T + bias
+    return logits
+
+
+def _name(held_out: Labelled) -> str:
+    return f"{len(held_out)} held-out scans of {held_out.name}"
+
+
+def _reference(known: Labelled, held_out: Labelled) -> NoveltyReference | None:
+    if min(len(known), len(held_out)) < MIN_REFERENCE:
+        return None
+    return novelty_reference(known.embedding, held_out.embedding)
+
+
+def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -> Head:
+    """The head with what it reaches on the test part, and where everything came from."""
+    test = parts["test"]
+    own = test.logits
+    if head.weight is not None and head.bias is not None:
+        logits = _logits(head.weight, head.bias, test)
+    else:
+        assert own is not None
+        logits = own
+    measured = _measured(head.calibration, logits, test, options)
+    facts: dict[str, Any] = {
+        **head.facts,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "rad3d": __version__,
+        "seed": options.seed,
+        "parts": {name: part.facts for name, part in parts.items()},
+        "rare": [
+            label for label, slope in zip(LABELS, head.calibration.slope, strict=True) if not slope
+        ],
+        "measured": measured,
+        "notes": [IMPORTED_NOTE] if head.encoder.is_imported else [],
+    }
+    if own is not None and head.weight is not None:
+        facts["own_head_auroc"] = vars(_auroc(own, test, options))
+    elif own is not None:
+        plain = 1 / (1 + np.exp(-own))
+        facts["before"] = {
+            "brier": float(((plain - test.labels) ** 2).mean()),
+            "calibration_error": calibration_error(test.labels, plain),
+        }
+    return replace(head, facts=facts)
+
+
+def _measured(
+    calibration: Calibration, logits: Float, test: Labelled, options: HeadOptions
+) -> dict[str, Any]:
+    return classifier_card(
+        "head",
+        test.name,
+        test.labels,
+        calibration.probabilities(logits),
+        calibration.threshold,
+        calibration.split,
+        options.draws,
+        options.seed,
+        test.patients,
+    ).to_dict()
+
+
+def _auroc(logits: Float, test: Labelled, options: HeadOptions) -> Estimate:
+    """Macro AUROC of other logits on the same scans; patients are drawn."""
+    groups = rows_by_patient(test.patients)
+
+    def statistic(drawn: Rows) -> float:
+        rows = np.concatenate([groups[g] for g in drawn])
+        return macro_auroc(test.labels[rows], logits[rows])
+
+    found = bootstrap(statistic, len(groups), options.draws, options.seed)
+    return replace(found, n=len(test))
