@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from rad3d.eval.clinical import auroc, bootstrap, label_f1, macro_auroc, side_scores
-from rad3d.findings import Finding, Truth
+from rad3d.eval.clinical import auroc, label_f1, macro_auroc
+from rad3d.eval.resampling import bootstrap
 
 
 def _random_labels(seed: int, n: int = 80) -> tuple[np.ndarray, np.ndarray]:
@@ -59,22 +59,3 @@ def test_the_interval_shrinks_with_more_cases_and_follows_its_seed() -> None:
     assert width(1000) < 0.5 * width(50)
     assert width(50) == width(50)
     assert width(50) != width(50, seed=1)
-
-
-def test_side_counts_only_findings_that_have_one() -> None:
-    truth = Truth(
-        0,
-        "in",
-        (
-            Finding("Pleural effusion", side="left", severity="mild", size_mm=12),
-            Finding("Consolidation", side="right", sites=("right upper lobe",)),
-            Finding("Cardiomegaly", severity="mild"),
-        ),
-    )
-    said = (Finding("Pleural effusion", side="right"), Finding("Cardiomegaly"))
-    scores = side_scores([truth, truth], [said, truth.findings])
-    assert scores.right.tolist() == [0, 2]
-    assert scores.stated.tolist() == [1, 2]
-    rows = np.arange(2)
-    assert scores.accuracy(rows) == pytest.approx(2 / 3)
-    assert scores.strict(rows) == pytest.approx(2 / 4)

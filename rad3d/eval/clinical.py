@@ -1,11 +1,11 @@
-"""Scores over the 18 labels: F1, precision and recall, CRG, sides, AUROC; positive means present.
+"""Scores over the 18 labels: F1, precision and recall, CRG, AUROC; positive means present.
 
 Everything here takes arrays of labels; who made the reports does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,21 +14,9 @@ import numpy.typing as npt
 
 from rad3d.eval.cases import Cases
 from rad3d.eval.measure import Measure
-from rad3d.eval.resampling import Estimate, FloatArray, bootstrap
-from rad3d.findings import Finding, Truth
-from rad3d.labels import LABEL_INDEX, LABELS, N_LABELS
+from rad3d.eval.resampling import FloatArray
+from rad3d.labels import LABELS, N_LABELS
 from rad3d.text.labeller import REVISION
-
-__all__ = [
-    "Estimate",
-    "LabelScores",
-    "SideScores",
-    "auroc",
-    "bootstrap",
-    "label_f1",
-    "macro_auroc",
-    "side_scores",
-]
 
 IntArray = npt.NDArray[np.integer[Any]]
 
@@ -148,40 +136,6 @@ PRECISION_MICRO = Measure(
 RECALL_MACRO = Measure("labels", _collect_counts, _macro("recall"), _signature("recall|macro"))
 RECALL_MICRO = Measure("labels", _collect_counts, _micro("recall"), _signature("recall|micro"))
 CRG = Measure("decisions", _collect_decisions, crg, _signature("crg"))
-
-
-@dataclass(frozen=True)
-class SideScores:
-    """Agreement on the side of findings that have one.
-
-    Attributes:
-        right, stated, total: (N,) per report: findings whose side is right, findings that the
-            report asserts, and findings that have a side in truth.
-    """
-
-    right: IntArray
-    stated: IntArray
-    total: IntArray
-
-    def accuracy(self, rows: npt.NDArray[np.intp]) -> float:
-        """Share of right sides among the asserted findings of these reports."""
-        return float(self.right[rows].sum() / max(self.stated[rows].sum(), 1))
-
-    def strict(self, rows: npt.NDArray[np.intp]) -> float:
-        """The same with findings that the report does not mention counted as wrong."""
-        return float(self.right[rows].sum() / max(self.total[rows].sum(), 1))
-
-
-def side_scores(truths: Sequence[Truth], reports: Sequence[Sequence[Finding]]) -> SideScores:
-    """Compare the side of every finding of ``truths`` with what the reports assert."""
-    counts = []
-    for truth, findings in zip(truths, reports, strict=True):
-        said = {finding.label: finding.side for finding in findings}
-        sided = [f for f in truth.findings if f.side is not None and f.label in LABEL_INDEX]
-        stated = [f for f in sided if f.label in said]
-        right = sum(said[f.label] == f.side for f in stated)
-        counts.append((right, len(stated), len(sided)))
-    return SideScores(*np.array(counts, dtype=np.int64).reshape(-1, 3).T)
 
 
 def auroc(truth: IntArray, score: npt.NDArray[np.floating[Any]]) -> float:
