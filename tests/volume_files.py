@@ -1,15 +1,20 @@
-"""Small synthetic scans and the files they come in, for the tests of the readers."""
+"""Small synthetic scans, the files they come in, and how they are refused, for tests of readers."""
 
 from __future__ import annotations
 
 import gzip
 import locale
 import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
+
+from rad3d.errors import BadVolume
+from rad3d.volume.load import Limits, read_volume
 
 AFFINE = np.diag([7.0, 7.0, 8.0, 1.0])
 AFFINE[:3, 3] = (-165, -140, -120)
@@ -84,3 +89,30 @@ def write_dicom_slice(
         writer.Execute(image)
     finally:  # its DICOM writer leaves the process in the locale "C", where text is ASCII
         locale.setlocale(locale.LC_ALL, before)
+
+
+def pair(folder: Path, kind: type = nib.Nifti1Pair) -> tuple[Path, Path]:
+    """The ``.hdr`` and the ``.img`` of :func:`chest`."""
+    folder.mkdir(exist_ok=True)
+    image = kind(chest(), AFFINE)
+    nib.save(image, folder / "scan.img")
+    return folder / "scan.hdr", folder / "scan.img"
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    """A zip file of these files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, data in files.items():
+            out.writestr(name, data)
+    return path
+
+
+def refusal(path: Path | list[Path], limits: Limits = Limits()) -> BadVolume:  # noqa: B008
+    """Why a file is refused; the refusal is a sentence, a remedy and a code."""
+    with pytest.raises(BadVolume) as caught:
+        read_volume(path, limits=limits)
+    error = caught.value
+    assert error.code
+    assert error.problem.endswith(".")
+    assert error.remedy.endswith(".")
+    return error

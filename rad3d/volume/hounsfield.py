@@ -73,10 +73,11 @@ class Hounsfield:
 
     def _finite(self, slab: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """The slab in HU with air where there is no number; makes room for fractions if needed."""
-        values = slab.astype(np.float64)
-        if (self._slope, self._intercept) != (1, 0):
-            values *= self._slope
-            values += self._intercept
+        with np.errstate(over="ignore", invalid="ignore"):  # such voxels are counted below
+            values = slab.astype(np.float64)
+            if (self._slope, self._intercept) != (1, 0):
+                values *= self._slope
+                values += self._intercept
         bad = ~(np.abs(values) < LARGEST_VALUE)
         n_bad = int(np.count_nonzero(bad))
         if n_bad < values.size:

@@ -109,16 +109,21 @@ def _read_voxels(stream: io.RawIOBase, header: Header, lead: bytes, scan: Hounsf
             if converted is not None:
                 converted.result()
             converted = worker.submit(scan.add, slab)
-        # Reading on to the end lets the checksum be compared; a few padding bytes are harmless.
-        allowed = 4096 + header.data_bytes // 100
-        if len(read_up_to(stream, allowed + 1)) > allowed:
+        _check_rest(stream, 4096 + header.data_bytes // 100)
+        if converted is not None:
+            converted.result()
+
+
+def _check_rest(stream: io.RawIOBase, allowed: int) -> None:
+    """Read on to the end, where the checksum is compared; a few padding bytes are harmless."""
+    while extra := len(read_up_to(stream, allowed + 1)):
+        allowed -= extra
+        if allowed < 0:
             refuse(
                 "The file holds more data than its header describes, so the header is wrong.",
                 "Export the scan again.",
                 "size_mismatch",
             )
-        if converted is not None:
-            converted.result()
 
 
 def _unpacked(stream: io.RawIOBase, header: Header, lead: bytes) -> Iterator[npt.NDArray[Any]]:
