@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "convert": "rad3d.commands.convert",
     "label": "rad3d.commands.label",
     "features": "rad3d.commands.features",
+    "head": "rad3d.commands.head",
     "eval": "rad3d.commands.eval",
     "space": "rad3d.commands.space",
 }

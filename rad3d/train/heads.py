@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,11 @@ from rad3d.eval.layouts import LabelTable
 from rad3d.eval.resampling import Estimate, bootstrap
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.calibration import Calibration, NoveltyReference
+from rad3d.model.encoder import load_encoder
 from rad3d.model.features import FeatureTable
-from rad3d.model.head import Head
-from rad3d.model.identity import EncoderIdentity
+from rad3d.model.head import Head, differs
+from rad3d.model.identity import EncoderIdentity, weights_sha256
+from rad3d.registry import ENCODERS, lookup
 from rad3d.train.calibration import MIN_CASES, calibrate, novelty_reference
 from rad3d.train.logistic import Float, Rows, fit_regressions
 
@@ -35,7 +38,6 @@ MIN_TRAINING = 10
 MIN_REFERENCE = 100
 """Scans below which no reference is made that others are compared with."""
 
-NOT_FITTED = "too rare: its probability is the prevalence"
 IMPORTED_NOTE = "The features were imported: nothing proves that they are of the weights here."
 
 
@@ -138,6 +140,54 @@ def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
         unlabelled=len(table.ids) - len(ids),
         unseen=len(labels.labels) - len(ids),
     )
+
+
+def require_own_features(
+    identity: EncoderIdentity,
+    table: FeatureTable,
+    encoder_id: str,
+    models_dir: Path | None,
+    like: EncoderIdentity | None = None,
+) -> None:
+    """Refuse features that are not of the encoder that gets the head.
+
+    Args:
+        identity: whose the features are.
+        table: the features.
+        encoder_id: the encoder that is meant.
+        models_dir: holds its weights; None where it need not be here.
+        like: whose the other features are.
+
+    Raises:
+        BadRequest: they are of another encoder, other weights or another grid.
+        MissingWeights: the encoder is not here.
+    """
+    if identity.id != encoder_id or (like is not None and identity != like):
+        other = identity.id if identity.id != encoder_id else "other weights, or another grid"
+        raise BadRequest(
+            f"These features are of {other}, not of {encoder_id}.",
+            "Give the features of one encoder.",
+            code="other_encoder",
+        )
+    if models_dir is None:
+        return
+    row = lookup("encoder", ENCODERS, encoder_id)
+    encoder = load_encoder(row, models_dir)
+    here = EncoderIdentity(encoder_id, weights_sha256(models_dir / row.source), encoder.grid.id)
+    if differs(identity, here):
+        raise BadRequest(
+            f"These features were made with other weights of {encoder_id} than those here, or on "
+            "another model grid.",
+            f"Encode the scans again with: rad3d features compute SCANS --encoder {encoder_id}",
+            code="other_encoder",
+        )
+    width = table.embedding.shape[1]
+    if width != encoder.embedding_dim:
+        raise BadRequest(
+            f"{encoder_id} gives {encoder.embedding_dim} numbers for a scan, not {width}.",
+            "Give its features.",
+            code="other_encoder",
+        )
 
 
 def divide(patients: Sequence[str], shares: Sequence[float], seed: int) -> list[Rows]:
