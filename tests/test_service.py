@@ -209,6 +209,29 @@ def test_samples_have_a_card_and_hide_their_truth(service: Service) -> None:
         service.open_sample(session, "../secret")
 
 
+def test_a_sample_is_read_once_for_all_visitors_and_cannot_be_changed_by_one(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = (service.new_session() for _ in range(3))
+    first = service.open_sample(one, "in-000005")
+    monkeypatch.setattr(reading, "read_volume", lambda *_: pytest.fail("it was read again"))
+    second = service.open_sample(two, "in-000005")
+    assert second.hu is first.hu
+    assert not second.hu.flags.writeable
+    assert service.usage.sample_bytes == first.hu.nbytes
+    service.end_session(one)
+    service.end_session(two)
+    assert service.open_sample(three, "in-000005").name == "First"
+
+
+def test_what_visitors_bring_is_not_kept_for_others(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "mine")
+    assert service.usage.sample_bytes == 0
+    service.end_session(session)
+    assert service.usage.scan_bytes == service.usage.sample_bytes == 0
+
+
 def test_json_that_is_no_sample_is_named(samples: Path) -> None:
     (samples / "in-000005.json").write_text("{}")
     with pytest.raises(BadRequest, match=r"in-000005\.json"):
