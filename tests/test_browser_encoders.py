@@ -6,11 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from browser.launch import CHROMIUM_ARGUMENTS, running_app, small_chest
-from playwright.sync_api import Page, expect, sync_playwright
+from browser.fixtures import Visit
+from browser.launch import running_app
+from browser.pages import VIEWER, upload
+from playwright.sync_api import Page, expect
 from test_ctclip_checkpoint import SMALL, convert, lipro_state
 from tiny_models import (
     CountingEncoder,
@@ -30,11 +33,8 @@ from rad3d.settings import Settings
 
 pytestmark = pytest.mark.browser
 
-VIEWER = "document.querySelector('.r3-viewer').viewer"
 CT_CLIP = replace(SMALL, image_size=96, frames=48)
 """CT-CLIP's network in small, on a fifth of its grid."""
-
-expect.set_options(timeout=120_000)  # a busy machine is slow, not wrong
 
 
 class TwoEncoders(FakeEncoderStore):
@@ -71,32 +71,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(chromium: str, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """A page with an open scan; what the models write is as long as they may."""
-    settings = Settings(models_dir=models, default_variant="phantom-s/v3")
+def address(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    chosen: dict[str, Any] = {"models_dir": models, "default_variant": "phantom-s/v3"}
+    settings = Settings(**chosen)
     service = Service(settings, TwoEncoders(settings, CountingEncoder()))
-    scan = small_chest(tmp_path_factory.mktemp("scans") / "chest.nii.gz")
-    with (
-        running_app(
-            service, tmp_path_factory.mktemp("app"), models_dir=models,
-            default_variant="phantom-s/v3",
-        ) as address,
-        sync_playwright() as play,
-    ):  # fmt: skip
-        browser = play.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        page = browser.new_page()
-        page.set_default_timeout(120_000)
-        page.goto(address)
-        page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
-        page.set_input_files(".r3-drop input", scan)
-        page.wait_for_function(f"{VIEWER}.source && {VIEWER}.state.id && !{VIEWER}.preview")
-        yield page
-        browser.close()
+    with running_app(service, tmp_path_factory.mktemp("app"), **chosen) as url:
+        yield url
+
+
+@pytest.fixture
+def page(visit: Visit, address: str, chest: Path) -> Page:
+    """A scan as the shipped encoder gets it; what the models write is as long as they may."""
+    page = visit(address)
+    upload(page, chest)
+    page.get_by_role("button", name="Model’s view").click()
+    page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
+    return page
 
 
 def test_the_models_view_is_that_of_the_chosen_variants_encoder(page: Page) -> None:
-    page.get_by_role("button", name="Model’s view").click()
-    page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
     expect(page.locator(".r3-grid")).to_have_text(
         "As Phantom CNN gets it: 8 × 8 × 8 voxels of 8 × 8 × 8 mm"
     )

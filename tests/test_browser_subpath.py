@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
@@ -13,9 +12,8 @@ from browser.fixtures import Visit
 from browser.launch import running_app
 from browser.pages import VIEWER, grey_total, open_evaluation, settle, upload, write_report
 from browser.proxy import proxied
-from gradio_client import Client, handle_file
 from playwright.sync_api import Page, expect
-from tabs import KEY, eventually
+from tabs import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -88,18 +86,3 @@ def test_a_closed_tab_is_seen_to_close_through_the_proxy(
     assert page_service.knows(key)
     page.close()
     assert eventually(lambda: not page_service.knows(key), 20)
-
-
-def test_a_program_uses_it_there(address: str, page_service: FakeService, chest: Path) -> None:
-    client = Client(address, verbose=False)
-    assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
-    events = client.submit("phantom-l/v3", {}, api_name="/write_report")
-    assert events.result(timeout=60)["event"] == "done"
-    key = page_service.open_sessions[-1]
-    answer = httpx.get(f"{address}rad3d/geometry", headers={KEY: key})
-    assert answer.json()["dims"] == [96, 96, 60]
-
-
-@pytest.mark.parametrize("path", ["gradio_api/file=/etc/passwd", "rad3d/volume", "ct/rad3d/volume"])
-def test_what_is_refused_without_a_proxy_is_refused_behind_one(address: str, path: str) -> None:
-    assert httpx.get(f"{address}{path}").status_code == 404

@@ -180,7 +180,7 @@ def test_what_was_written_is_not_written_again(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a report was written twice")
 
-    monkeypatch.setattr(Engine, "generate_batch", refuse)
+    monkeypatch.setattr(ReportWriter, "_append", refuse)  # where every new report goes
     again = finished(evaluations.start(REQUEST, threading.Event()))
     assert texts(again, V3) == texts(run, V3)
 

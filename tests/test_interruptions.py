@@ -26,7 +26,7 @@ from browser.fakes import FakeCard, FakeService
 from browser.launch import running_app
 from study_parts import TEST_N, small_evaluations
 from tabs import Tab, eventually
-from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
+from tiny_models import CountingEncoder, FakeEncoderStore
 
 import rad3d.ui.guard as guard
 import rad3d.ui.page as page
@@ -34,8 +34,8 @@ from rad3d.cli import main
 from rad3d.commands import eval_study
 from rad3d.errors import BadRequest
 from rad3d.eval.samples import Prediction
-from rad3d.model.engine import Engine
 from rad3d.service.evaluation import EvaluationRequest, EvaluationRun, Evaluations, SetSpec
+from rad3d.service.evaluation_writing import ReportWriter
 from rad3d.service.service import Service
 from rad3d.service.turns import Turns
 from rad3d.service.workdir import WorkDir
@@ -69,13 +69,6 @@ for event in small_evaluations(Path(sys.argv[1])).start(REQUEST, threading.Event
     sys.stdin.readline()
 """
 """Goes on by one step for each line that it reads."""
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_shipped(folder, modes=("v3", "v2"))
-    return folder
 
 
 def killed_while_writing(folder: Path) -> str:
@@ -133,6 +126,7 @@ def test_a_killed_evaluation_keeps_what_was_scored_and_says_that_it_was_interrup
     )
     shown = handlers.open_tab(False, SimpleNamespace(session_hash="tab"))
     assert "interrupted" in shown[1]["choices"][0][0]
+    assert "Resume" in shown[3], "a notice says what to do"
     assert "interrupted" in shown[5], "the headline says so"
     assert shown[4]["visible"], "it can be resumed"
 
@@ -145,13 +139,13 @@ def test_it_goes_on_from_the_shell_without_writing_a_finished_report_again(
     evaluations, run_id = restarted
     before = evaluations.load(run_id)
     wrote: list[str] = []
-    generate = Engine.generate_batch
+    keep = ReportWriter._append
 
-    def counted(engine: Engine, conditions: Any, variant: str, *rest: Any) -> Any:
-        wrote.extend([variant] * len(conditions))
-        return generate(engine, conditions, variant, *rest)
+    def counted(writer: ReportWriter, new: dict[str, Any]) -> None:
+        wrote.extend([writer._variant] * len(new))
+        keep(writer, new)
 
-    monkeypatch.setattr(Engine, "generate_batch", counted)
+    monkeypatch.setattr(ReportWriter, "_append", counted)
     monkeypatch.setattr(eval_study, "open_evaluations", lambda: evaluations)
     assert main(["eval", "runs"]) == 0
     assert "interrupted" in capsys.readouterr().out

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
 from browser.fakes import FakeCard, FakeService
 from browser.launch import running_app
+from browser.proxy import proxied
 from gradio_client import Client, handle_file
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import StreamingResponse
-from starlette.routing import Route
 
 from rad3d.errors import BadRequest
 from rad3d.settings import Settings
@@ -71,60 +62,23 @@ def test_with_a_login_nothing_of_the_app_is_open_to_a_stranger(chest: Path, tmp_
         assert job.result(timeout=60)["event"] == "done"
 
 
-@contextmanager
-def reverse_proxy(upstream: str, prefix: str) -> Iterator[str]:
-    """As nginx with ``location /prefix/ { proxy_pass http://upstream/; }`` and nothing else."""
-
-    async def forward(request: Request) -> StreamingResponse:
-        client = httpx.AsyncClient(timeout=60)
-        headers = {k: v for k, v in request.headers.items() if k != "host"}
-        headers |= {"x-forwarded-host": request.headers["host"], "x-forwarded-proto": "http"}
-        sent = client.build_request(
-            request.method,
-            f"{upstream}/{request.path_params['path']}?{request.url.query}",
-            headers=headers,
-            content=await request.body(),
-        )
-        answer = await client.send(sent, stream=True)
-
-        async def body() -> AsyncIterator[bytes]:
-            async for chunk in answer.aiter_raw():
-                yield chunk
-            await client.aclose()
-
-        return StreamingResponse(body(), answer.status_code, dict(answer.headers))
-
-    app = Starlette(routes=[Route(prefix + "/{path:path}", forward, methods=["GET", "POST"])])
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}{prefix}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
-
-
 def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Path) -> None:
     with (
         running_app(fake(chest), tmp_path, root_path="/ct/app") as url,
-        reverse_proxy(url, "/ct/app") as public,
+        proxied(url, "/ct/app") as public,
     ):
-        page = httpx.get(f"{public}/")
+        page = httpx.get(public)
         assert page.status_code == 200
-        assert httpx.get(f"{public}/config").json()["root"] == public
+        assert httpx.get(f"{public}config").json()["root"] == public.rstrip("/")
         linked = re.findall(r'(?:src|href)="(/[^"/][^"]*)"', page.text)
         outside = {link for link in linked if not link.startswith("/ct/app/")}
         assert outside <= {"/manifest.json"}, "Gradio's, of no use without its PWA"
         assert "rad3d/static/style.css" in page.text
         assert "/rad3d/static/style.css" not in page.text, "relative, so below the path"
-        assert httpx.get(f"{public}/rad3d/static/style.css").status_code == 200
-        client = Client(f"{public}/", verbose=False)
+        assert httpx.get(f"{public}rad3d/static/style.css").status_code == 200
+        client = Client(public, verbose=False)
         assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
         job = client.submit("phantom-l/v3", {}, api_name="/write_report")
         assert job.result(timeout=60)["event"] == "done"
+        for path in ("gradio_api/file=/etc/passwd", "rad3d/volume", "ct/app/rad3d/volume"):
+            assert httpx.get(f"{public}{path}").status_code == 404, path

@@ -13,7 +13,7 @@ import gradio as gr
 
 from rad3d.service.evaluation_sets import SAMPLE_SETS
 from rad3d.service.evaluation_types import EvaluationEvent, SetSpec
-from rad3d.service.figures import Against
+from rad3d.service.figure_study import Against
 from rad3d.service.systems import expected_seconds
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render, uploads
@@ -141,7 +141,8 @@ class EvaluationHandlers:
         run, view = self._shelf.view(run_id, "", owner)
         said = standing(run.status)
         if not view.sets:
-            text = f"Nothing of this run has been scored yet. {said or 'Resume it below.'}"
+            later = "Resume it below." if resumable else "It is being written."
+            text = f"Nothing of this run has been scored yet. {said or later}"
             content = (render.notice(text, "info"), gr.update(visible=resumable))
             return (*pickers, *content, *EMPTY.outputs(), *self.cases.none())
         look = Look().fitted(view)
