@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,9 @@ LEVEL = 0.95
 
 _CHUNK_NUMBERS = 4_000_000
 """Numbers of one block of draw counts (32 MB), so that memory does not grow with the reports."""
+
+_KEPT_NUMBERS = 1_000_000
+"""Numbers of the draw counts that are kept (8 MB): enough for 500 reports and 2,000 draws."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,22 @@ def bootstrap(
 def draw_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
     """How often each of ``n`` reports occurs in each draw, as blocks of (D, N).
 
-    The same arguments give the same draws, so two systems see the same reports.
+    The same arguments give the same draws, so two systems see the same reports; those of the
+    usual sizes are kept, since a comparison asks for them hundreds of times.
     """
+    keep = n * draws <= _KEPT_NUMBERS
+    yield from _kept_counts(n, draws, seed) if keep else _drawn_counts(n, draws, seed)
+
+
+@lru_cache(maxsize=4)
+def _kept_counts(n: int, draws: int, seed: int) -> tuple[FloatArray, ...]:
+    blocks = tuple(_drawn_counts(n, draws, seed))
+    for block in blocks:
+        block.setflags(write=False)
+    return blocks
+
+
+def _drawn_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_NUMBERS // max(n, 1))
     for start in range(0, draws, step):

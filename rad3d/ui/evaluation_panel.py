@@ -81,7 +81,7 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
     )
     rows = evaluations.controls()
     controls = gr.CheckboxGroup(
-        [(row.name, row.id) for row in rows],
+        [(_capital(row.name), row.id) for row in rows],
         value=[row.id for row in rows],
         label="Controls",
         info="They show what a figure means.",
@@ -137,7 +137,7 @@ def _more(evaluations: Evaluations) -> dict[str, Any]:
 def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
     groups = evaluations.metric_groups()
     metrics = gr.CheckboxGroup(
-        [(f"{g.name[:1].upper()}{g.name[1:]}: {g.description}", g.id) for g in groups if g.ready],
+        [(f"{_capital(g.name)}: {g.description}", g.id) for g in groups if g.ready],
         value=list(DEFAULT_FAMILIES),
         label="Metrics",
         elem_id="run-metrics",
@@ -240,6 +240,10 @@ def connect_panel(
     counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
     for control in counted:
         control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _name(variant: str) -> str:

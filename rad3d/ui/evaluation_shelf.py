@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from rad3d.service.evaluation import STUDY
 from rad3d.service.evaluation_types import EvaluationRun
 from rad3d.service.study_view import StudyView, view_of
 
@@ -19,7 +20,8 @@ _KEPT = 6
 class Shelf:
     """At most six runs and six views; a key holds the owner, so that none is handed to another.
 
-    Thread-safe. A run that is still running is read anew each time.
+    Thread-safe. A run that is still running is read anew each time. The study that ships is
+    everybody's, and what was computed from it as well.
     """
 
     def __init__(self, evaluations: Evaluations) -> None:
@@ -30,6 +32,7 @@ class Shelf:
 
     def run(self, run_id: str, owner: str) -> EvaluationRun:
         """A run that the owner may see; raises as ``Evaluations.load``."""
+        owner = _whose(owner, run_id)
         with self._lock:
             if found := self._runs.get((run_id, owner)):
                 self._runs.move_to_end((run_id, owner))
@@ -46,7 +49,7 @@ class Shelf:
         """A run and its view, with the systems of another run beside its own if one is named."""
         run = self.run(run_id, owner)
         other = self.run(other_id, owner) if other_id else None
-        key = (run_id, other_id, owner)
+        key = (run_id, other_id, _whose(owner, run_id, other_id))
         with self._lock:
             if run.status != "running" and (found := self._views.get(key)):
                 self._views.move_to_end(key)
@@ -72,3 +75,8 @@ class Shelf:
                 del self._runs[run_key]
             for view_key in [key for key in self._views if chosen(key)]:
                 del self._views[view_key]
+
+
+def _whose(owner: str, *run_ids: str) -> str:
+    """Nobody's in particular where all runs ship."""
+    return "" if set(run_ids) <= {STUDY, ""} else owner
