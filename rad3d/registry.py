@@ -359,6 +359,7 @@ class EncoderRow:
         target: ``"module:attribute"`` of the class.
         source: directory below the models folder.
         shipped: True where the weights are in this repository.
+        embedding_dim: D, the size of its embedding.
         trained_on: said to the person when a scan looks unlike it.
         licence: of the weights.
         get: the exact steps to the weights, where they do not ship.
@@ -372,6 +373,7 @@ class EncoderRow:
     target: str
     source: str
     shipped: bool
+    embedding_dim: int
     trained_on: str
     licence: str = "Apache-2.0"
     get: str = "Train it with: rad3d demo build"
@@ -389,6 +391,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "rad3d.model.encoder:ShippedEncoder",
             "encoders/phantom-cnn",
             True,
+            256,
             "synthetic phantoms",
         ),
         EncoderRow(
@@ -397,6 +400,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "rad3d.model.ctclip.encoder:CtClipEncoder",
             "encoders/ct-clip",
             False,
+            512,
             "the chest CTs of CT-RATE",
             "CC-BY-NC-SA-4.0",
             "Accept the terms of the gated dataset ibrahimhamamci/CT-RATE on the Hugging Face Hub "
@@ -413,6 +417,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "rad3d.model.colipri:ColipriEncoder",
             "encoders/colipri",
             False,
+            768,
             "chest CTs with their reports",
             "MIT",
             'Run: pip install "rad3d[colipri]", then: hf download microsoft/colipri '

@@ -36,6 +36,23 @@ accelerate launch --num_processes 4 -m rad3d features compute scans --encoder ct
 rad3d features compute scans --encoder ct-clip --out features --part 3/16
 """  # noqa: E501
 
+IMPORT = """Bring features that were made elsewhere into a store.
+
+FILE is a .npz of many scans (an array of ids, one of embeddings, perhaps logits), or a .npz, .npy
+or .pt of one scan, called after it and holding `arr` or one array, as the published scripts of
+CT-CLIP write them; or a folder of such files. Whose features they are is what you say: the hash of
+the weights is recorded as unknown, and only who names the store uses them. Files that cannot be
+used are counted, and listed in failures.csv in the store.
+
+Exit status: 0 imported, also where single files failed; 1 where nothing could be imported; 2 for a
+wrong command line.
+"""
+
+IMPORT_EXAMPLE = """
+rad3d features import latents/image --encoder ct-clip --out imported
+rad3d features import train.npz --encoder ct-clip --logits logits.csv --out imported
+"""
+
 SHOW = """Say what a store of features holds: encoder, cases, failures by code, disk.
 """
 
@@ -44,7 +61,7 @@ rad3d features show features
 rad3d features show features --json
 """
 
-EXAMPLE = COMPUTE_EXAMPLE
+EXAMPLE = COMPUTE_EXAMPLE + IMPORT_EXAMPLE.lstrip() + SHOW_EXAMPLE.lstrip()
 
 SHARD_SIZE = 256
 
@@ -53,6 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of every part of ``rad3d features``."""
     parts = parser.add_subparsers(metavar="PART", required=True)
     _configure_compute(add_command(parts, "compute", COMPUTE, COMPUTE_EXAMPLE))
+    _configure_import(add_command(parts, "import", IMPORT, IMPORT_EXAMPLE))
     _configure_show(parts)
 
 
@@ -80,6 +98,17 @@ def _configure_compute(compute: argparse.ArgumentParser) -> None:
     compute.set_defaults(run=run_compute)
 
 
+def _configure_import(found: argparse.ArgumentParser) -> None:
+    add = found.add_argument
+    add("files", metavar="FILE", nargs="+", type=Path, help="files or folders of features")
+    add("--encoder", required=True, choices=list(ENCODERS), help="whose they are, as you know")
+    add("--out", required=True, type=Path, metavar="DIR", help="the store")
+    add("--logits", type=Path, metavar="CSV",
+        help="VolumeName or id, and the logits of the 18 labels, each by its name")  # fmt: skip
+    add("--json", action="store_true", help="the summary as JSON")
+    found.set_defaults(run=run_import)
+
+
 def _configure_show(parts: Commands[argparse.ArgumentParser]) -> None:
     show = add_command(parts, "show", SHOW, SHOW_EXAMPLE)
     show.add_argument("store", metavar="DIR", type=Path, help="the store")
@@ -90,6 +119,13 @@ def _configure_show(parts: Commands[argparse.ArgumentParser]) -> None:
 def run_compute(args: argparse.Namespace) -> int:
     """Encode."""
     from rad3d.commands.features_compute import run
+
+    return run(args)
+
+
+def run_import(args: argparse.Namespace) -> int:
+    """Import."""
+    from rad3d.commands.features_compute import run_import as run
 
     return run(args)
 

@@ -1,4 +1,4 @@
-"""The work behind ``rad3d features compute``."""
+"""The work behind ``rad3d features compute|import``."""
 
 from __future__ import annotations
 
@@ -90,6 +90,19 @@ def run(args: argparse.Namespace) -> int:
     return _finish(summary, store, args.json)
 
 
+def run_import(args: argparse.Namespace) -> int:
+    """Import, and print what came of it."""
+    from rad3d.model.feature_store import FeatureStore
+    from rad3d.model.foreign_features import read_logits
+    from rad3d.service.feature_import import import_features, imported_identity
+
+    logits = read_logits(args.logits) if args.logits else None
+    store = FeatureStore.create(args.out, imported_identity(args.encoder))
+    summary = import_features(store, args.files, logits)
+    say(f"Whose features these are is not proven: they are recorded as {args.encoder}, imported.")
+    return _finish(summary, store, args.json, "imported")
+
+
 def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, FeatureStore]:
     """Everything that can be refused is refused here."""
     from rad3d.model.feature_store import STORE_FILE, FeatureStore
@@ -150,7 +163,8 @@ def _line(step: Progress) -> str:
     )
 
 
-def _finish(summary: Summary, store: FeatureStore, as_json: bool) -> int:
+def _finish(summary: Summary, store: FeatureStore, as_json: bool, done: str = "encoded") -> int:
+    """Print what was done and list what was not."""
     from rad3d.model.feature_store import FeatureStore
     from rad3d.service.feature_work import write_failures
 
@@ -161,12 +175,13 @@ def _finish(summary: Summary, store: FeatureStore, as_json: bool) -> int:
     else:
         codes = ", ".join(f"{code} {n}" for code, n in summary.failed.most_common())
         print(
-            f"{summary.scans} scans: {summary.encoded} encoded, {summary.known} known by their "
+            f"{summary.scans} scans: {summary.encoded} {done}, {summary.known} known by their "
             f"content, {summary.skipped} finished before, {failed} failed"
             + (f" ({codes})" if codes else "")
         )
     if failed:
-        say(f"{failed} scans have no features: {listed}. Try them again with --retry-failed.")
+        again = " Try them again with --retry-failed." if done == "encoded" else ""
+        say(f"{failed} scans have no features: {listed}.{again}")
     return 1 if failed and not summary.with_features else 0
 
 
