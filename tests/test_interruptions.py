@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +46,8 @@ from rad3d.ui.operations import Operations
 from rad3d.ui.sessions import Sessions
 
 TESTS = Path(__file__).resolve().parent
+TAB: Any = SimpleNamespace(session_hash="tab")
+NO_REPORTS: Any = SimpleNamespace(end=lambda request: None)
 V3, V2 = "phantom-s/v3", "phantom-s/v2"
 REQUEST = EvaluationRequest(
     sets=(SetSpec("phantom-in"), SetSpec("phantom-out")),
@@ -106,6 +108,25 @@ def restarted(interrupted: tuple[Path, str], tmp_path: Path) -> tuple[Evaluation
     return small_evaluations(tmp_path / "after"), run_id
 
 
+def tab_of(evaluations: Evaluations) -> EvaluationHandlers:
+    """The evaluation tab, without a page."""
+    return EvaluationHandlers(evaluations, Sessions(FakeService()), NO_REPORTS)
+
+
+def in_the_shell(evaluations: Evaluations, run_id: str) -> None:
+    """Go on with the latest run, as the command does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(eval_study, "open_evaluations", lambda: evaluations)
+        assert main(["eval", "run", "--resume", "latest"]) == 0
+
+
+def in_the_tab(evaluations: Evaluations, run_id: str) -> None:
+    """Press Resume and follow the run to its end."""
+    tab = tab_of(evaluations)
+    tab.begin(TAB)
+    assert [*tab.resume(run_id, TAB)]
+
+
 def written(run: EvaluationRun, system: str) -> tuple[Prediction, ...]:
     """What a system wrote about the set in domain."""
     return run.predictions[system, "phantom-in"].predictions
@@ -121,20 +142,18 @@ def test_a_killed_evaluation_keeps_what_was_scored_and_says_that_it_was_interrup
     assert row.status == run.status == "interrupted"
     assert set(run.cards) == {(V3, "phantom-in"), (V3, "phantom-out")}
     assert all(each.text for each in written(run, V3))
-    handlers = EvaluationHandlers(
-        evaluations, Sessions(FakeService()), SimpleNamespace(end=lambda request: None)
-    )
-    shown = handlers.open_tab(False, SimpleNamespace(session_hash="tab"))
+    shown = tab_of(evaluations).open_tab(False, TAB)
     assert "interrupted" in shown[1]["choices"][0][0]
     assert "Resume" in shown[3], "a notice says what to do"
     assert "interrupted" in shown[5], "the headline says so"
     assert shown[4]["visible"], "it can be resumed"
 
 
-def test_it_goes_on_from_the_shell_without_writing_a_finished_report_again(
+@pytest.mark.parametrize("go_on", [in_the_shell, in_the_tab])
+def test_it_goes_on_without_writing_a_finished_report_again(
+    go_on: Callable[[Evaluations, str], None],
     restarted: tuple[Evaluations, str],
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     evaluations, run_id = restarted
     before = evaluations.load(run_id)
@@ -146,10 +165,7 @@ def test_it_goes_on_from_the_shell_without_writing_a_finished_report_again(
         keep(writer, new)
 
     monkeypatch.setattr(ReportWriter, "_append", counted)
-    monkeypatch.setattr(eval_study, "open_evaluations", lambda: evaluations)
-    assert main(["eval", "runs"]) == 0
-    assert "interrupted" in capsys.readouterr().out
-    assert main(["eval", "run", "--resume", "latest"]) == 0
+    go_on(evaluations, run_id)
     after = evaluations.load(run_id)
     assert after.status == "finished"
     assert set(after.cards) == {(v, s.source) for v in (V3, V2) for s in REQUEST.sets}
