@@ -142,6 +142,8 @@ def test_a_killed_evaluation_keeps_what_was_scored_and_says_that_it_was_interrup
     assert row.status == run.status == "interrupted"
     assert set(run.cards) == {(V3, "phantom-in"), (V3, "phantom-out")}
     assert all(each.text for each in written(run, V3))
+    assert run.costs[V3]["seconds"] > 0
+    assert row.systems == 1
     shown = tab_of(evaluations).open_tab(False, TAB)
     assert "interrupted" in shown[1]["choices"][0][0]
     assert "Resume" in shown[3], "a notice says what to do"

@@ -115,6 +115,7 @@ class EvaluationWork:
         for variant in self._request.variants:
             yield from self._group(variant, self._systems.variant(variant, cancel))
             self._add_costs(variant)
+            self._save("running")  # what is scored stays known if the process is killed
         alone = (c for c in self._request.controls if not CONTROLS[c].per_variant)
         items = [self._systems.alone(control) for control in alone]
         if items:
