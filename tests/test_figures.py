@@ -13,16 +13,10 @@ from rad3d.eval.registry import metric_row
 from rad3d.labels import LABELS
 from rad3d.registry import MODES
 from rad3d.service.evaluation_types import EvaluationRun
-from rad3d.service.figures import (
-    MODE_STYLES,
-    calibration_figure,
-    classifier_figure,
-    count,
-    forest_figure,
-    heatmap_figure,
-    p_text,
-    study_figure,
-)
+from rad3d.service.figure_classifier import calibration_figure, classifier_figure
+from rad3d.service.figure_parts import count, p_text
+from rad3d.service.figure_study import MODE_STYLES, study_figure
+from rad3d.service.figure_systems import forest_figure, heatmap_figure
 from rad3d.service.study_view import StudyView, view_of
 
 METRIC = metric_row("f1_macro")

@@ -18,14 +18,9 @@ from rad3d.eval.samples import dropped_sentence
 from rad3d.eval.scorecard import score_case
 from rad3d.service.evaluation_types import EvaluationRun
 from rad3d.service.export import DISCLAIMER
-from rad3d.service.figures import (
-    AGAINST,
-    calibration_figure,
-    classifier_figure,
-    forest_figure,
-    heatmap_figure,
-    study_figure,
-)
+from rad3d.service.figure_classifier import calibration_figure, classifier_figure
+from rad3d.service.figure_study import AGAINST, study_figure
+from rad3d.service.figure_systems import forest_figure, heatmap_figure
 from rad3d.service.study_view import SetFacts, StudyView, view_of
 from rad3d.service.study_words import finding_in_words
 from rad3d.service.systems import LOOKUP

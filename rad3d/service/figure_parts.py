@@ -8,6 +8,7 @@ so that it can lead to its cases.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -231,6 +232,19 @@ _AXIS: dict[str, Any] = {
     "ticks": "",
     "automargin": True,
 }
+
+
+def count(number: int) -> str:
+    """``5_242_880 -> "5.2M"``."""
+    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= factor:
+            return f"{number / factor:.3g}{unit}"
+    return str(number)
+
+
+def p_text(p: float) -> str:
+    """``0.0004 -> "< 0.001"``."""
+    return "not defined" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def axis_title(text: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from rad3d.eval.registry import METRICS, MetricRow, metric_row
 from rad3d.eval.scorecard import Scorecard
 from rad3d.labels import LABELS
 from rad3d.service.evaluation_types import EvaluationRun, Key, Verdict
-from rad3d.service.figures import Point, Reference
+from rad3d.service.figure_study import Point, Reference
 from rad3d.service.systems import LOOKUP, OF_RUN, PLUS, System, system_of
 
 T = TypeVar("T")
@@ -149,7 +149,7 @@ class StudyView:
         return found or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
 
     def points(self, metric: str) -> tuple[Point, ...]:
-        """What :func:`rad3d.service.figures.study_figure` draws: the variants."""
+        """What :func:`rad3d.service.figure_study.study_figure` draws: the variants."""
         return tuple(
             _point(self.systems[system], sample_set, card, metric)
             for (system, sample_set), card in self.cards.items()

@@ -6,7 +6,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.registry import ENCODERS, split_variant_id
-from rad3d.ui.choices import Look, measured, size
+from rad3d.service.figure_parts import count
+from rad3d.ui.choices import Look, measured
 from rad3d.ui.components import markup
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _variants(service: Service, look: Look) -> str:
         rows += (
             f"<tr class='{'ready' if status.ready else 'missing'}'>"
             f"<th scope='row'>{escape(llm.name)}</th><td>{escape(mode.name)}</td>"
-            f"<td>{size(parameters) if parameters else ''}</td><td>{escape(llm.licence)}</td>"
+            f"<td>{count(parameters) if parameters else ''}</td><td>{escape(llm.licence)}</td>"
             f"<td>{escape(figures)}</td><td>{escape(state)}</td></tr>"
         )
     head = (

@@ -16,6 +16,7 @@ from rad3d.registry import (
     split_variant_id,
     variant_id,
 )
+from rad3d.service.figure_parts import count
 
 if TYPE_CHECKING:
     from rad3d.model.store import VariantStatus
@@ -32,7 +33,7 @@ def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
     """(shown, id) of every language model with at least one ready mode, in the given order."""
     ready = {split_variant_id(s.id)[0]: s.parameters for s in statuses if s.ready}
     return [
-        (f"{row.name} · {size(parameters)}" if parameters else row.name, row.id)
+        (f"{row.name} · {count(parameters)}" if parameters else row.name, row.id)
         for row, parameters in ready.items()
     ]
 
@@ -61,14 +62,6 @@ def encoder_of(statuses: Sequence[VariantStatus], llm: str | None, mode: str | N
     chosen = variant_id(llm, mode) if llm and mode else ""
     found = next((s.encoder for s in statuses if s.id == chosen), "")
     return ENCODERS.get(found, ENCODERS[SHIPPED_ENCODER])
-
-
-def size(parameters: int) -> str:
-    """``5242880 -> "5.2M"``."""
-    for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if parameters >= factor:
-            return f"{parameters / factor:.3g}{unit}"
-    return str(parameters)
 
 
 def guidance(

@@ -9,15 +9,9 @@ import plotly.graph_objects as go
 
 from rad3d.eval.classifier import ClassifierCard
 from rad3d.eval.registry import metric_row
-from rad3d.service.figures import (
-    AGAINST,
-    Against,
-    calibration_figure,
-    classifier_figure,
-    forest_figure,
-    heatmap_figure,
-    study_figure,
-)
+from rad3d.service.figure_classifier import calibration_figure, classifier_figure
+from rad3d.service.figure_study import AGAINST, Against, study_figure
+from rad3d.service.figure_systems import forest_figure, heatmap_figure
 from rad3d.service.study_view import StudyView
 from rad3d.service.study_words import where
 

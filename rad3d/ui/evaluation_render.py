@@ -14,7 +14,7 @@ from html import escape
 from rad3d.eval.registry import FAMILIES, METRICS, MetricRow, metric_status
 from rad3d.eval.resampling import Estimate
 from rad3d.eval.scorecard import Scorecard
-from rad3d.service.figures import count
+from rad3d.service.figure_parts import count
 from rad3d.service.study_view import StudyView
 from rad3d.service.study_words import PHANTOMS, finding_in_words
 from rad3d.service.systems import System

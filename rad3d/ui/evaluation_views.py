@@ -10,7 +10,7 @@ import gradio as gr
 
 from rad3d.eval.registry import MetricRow
 from rad3d.service.evaluation_types import EvaluationRun, RunSummary, Status
-from rad3d.service.figures import Against
+from rad3d.service.figure_study import Against
 from rad3d.service.study_view import StudyView
 from rad3d.service.study_words import where
 from rad3d.ui import evaluation_figures as figures
@@ -138,11 +138,13 @@ def standing(status: Status) -> str:
 
 def run_choices(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     """(shown, id) of the runs, newest first."""
-    return [
-        (f"{run.title} · {run.created[:10]} · {counted(run.systems, 'system')}"
-         + ("" if run.status == "finished" else f" · {run.status}"), run.id)
-        for run in runs
-    ]  # fmt: skip
+    return [(_row(run), run.id) for run in runs]
+
+
+def _row(run: RunSummary) -> str:
+    status = "" if run.status == "finished" else run.status
+    parts = (run.title, run.created[:10], counted(run.systems, "system"), status)
+    return " · ".join(filter(None, parts))
 
 
 def system_choices(view: StudyView, sample_set: str) -> list[tuple[str, str]]:
