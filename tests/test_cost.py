@@ -170,7 +170,7 @@ def test_cost_prints_parameters_and_memory(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     "change",
     [["--mode", "v1"], ["--precision", "8bit"], ["--batch-size", "2"], ["--report-tokens", "20"],
-     ["--layers", "2"], ["--llm", "gpt2"]],
+     ["--layers", "2"], ["--llm", "gpt2"], ["--gradient-checkpointing"]],
 )  # fmt: skip
 def test_every_option_of_cost_changes_the_figures(
     change: list[str], capsys: pytest.CaptureFixture[str]

@@ -50,6 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=int, default=16, help="pairs per step (default: %(default)s)")
     add("--report-tokens", type=int, default=300, help="per report (default: %(default)s)")
     add("--layers", type=int, default=8, help="of the projector (default: %(default)s)")
+    add("--gradient-checkpointing", action="store_true", help="as in rad3d train: keep the inputs "
+        "of the language model's layers only")  # fmt: skip
     add("--measure", action="store_true", help="run it here with random weights")
     add("--device", default="auto", help="with --measure: auto, cpu or cuda")
     add("--seconds", type=float, default=60, help="with --measure: bound (default: %(default)s)")
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rad3d.model.cost import Workload
 
-    load = Workload(args.batch_size, args.report_tokens, args.layers)
+    load = Workload(args.batch_size, args.report_tokens, args.layers, args.gradient_checkpointing)
     results = []
     for at, row in enumerate(rows):
         if args.all:

@@ -396,7 +396,7 @@ def check_training(
     needed = estimate(config, mode, precision, load)
     if _fits(needed.training, machine):
         return needed
-    options = _what_fits(config, mode, precision, load, machine, accumulate)
+    options = _Remedies(config, mode, machine, accumulate).of(precision, load)
     remedy = f"{', or '.join(options)} would fit" if options else "Choose a smaller model"
     raise BadRequest(
         f"A training step with {load.batch_size} reports of up to {load.report_tokens} tokens at "
@@ -407,40 +407,63 @@ def check_training(
     )
 
 
-def _what_fits(
-    config: PreTrainedConfig,
-    mode: str,
-    precision: str,
-    load: Workload,
-    machine: Machine,
-    accumulate: int,
-) -> list[str]:
-    """Each change that is enough by itself; or else the first combination that is."""
+class _Remedies:
+    """What would fit where a training step does not, in the words of ``rad3d train``.
 
-    def room(precision: str, load: Workload, mode: str = mode) -> bool:
-        return _fits(estimate(config, mode, precision, load).training, machine)
+    Counting takes seconds for a large model, so what differs in the weights' precision only is
+    counted once, and batches between one pair and the whole batch follow from these two.
+    """
 
-    def smaller(precision: str, load: Workload) -> str:
-        """The options of the largest smaller batch, or nothing where even one pair is too much."""
-        sizes = (load.batch_size // 2**i for i in range(1, load.batch_size.bit_length()))
-        size = next((n for n in sizes if room(precision, replace(load, batch_size=n))), 0)
-        together = load.batch_size * accumulate
+    def __init__(
+        self, config: PreTrainedConfig, mode: str, machine: Machine, accumulate: int
+    ) -> None:
+        self.config, self.mode = config, mode
+        self.machine, self.accumulate = machine, accumulate
+        self.size = Size(*_size(config))
+        self._counted: dict[Any, Cost] = {}
+
+    def of(self, precision: str, load: Workload) -> list[str]:
+        """Each change that is enough by itself; or else the first combination that is."""
+        again = replace(load, checkpointing=True)
+        found = [self._smaller(precision, load)]
+        if not load.checkpointing and self._room(precision, again):
+            found.append("--gradient-checkpointing")
+        lower = [] if MODES[self.mode].trains_llm else _below(precision, self.machine)
+        found += [f"--llm-precision {p}" for p in lower[:1] if self._room(p, load)]
+        if any(found):
+            return [option for option in found if option]
+        for candidate in (precision, *lower):
+            if batch := self._smaller(candidate, again):
+                changed = f"--llm-precision {candidate} " if candidate != precision else ""
+                return [f"{changed}--gradient-checkpointing {batch}"]
+        one = replace(again, batch_size=1)
+        frozen = MODES[self.mode].trains_llm and self._room(precision, one, "v2")
+        return ["--mode v2 --gradient-checkpointing --batch-size 1"] if frozen else []
+
+    def _smaller(self, precision: str, load: Workload) -> str:
+        """The options of the largest smaller batch; empty where even one pair is too much."""
+        whole = self._bytes(precision, load)
+        one = self._bytes(precision, replace(load, batch_size=1))
+        each = (whole - one) / max(load.batch_size - 1, 1)
+        sizes = [load.batch_size // 2**i for i in range(1, load.batch_size.bit_length())]
+        fitting = (n for n in sizes if _fits(int(one + each * (n - 1)), self.machine))
+        size = next(fitting, 0)
+        together = load.batch_size * self.accumulate
         return f"--batch-size {size} --accumulate {-(-together // size)}" if size else ""
 
-    found = [smaller(precision, load)]
-    again = replace(load, checkpointing=True)
-    if not load.checkpointing and room(precision, again):
-        found.append("--gradient-checkpointing")
-    lower = [] if MODES[mode].trains_llm else _below(precision, machine)
-    found += [f"--llm-precision {p}" for p in lower[:1] if room(p, load)]
-    if any(found):
-        return [option for option in found if option]
-    for candidate in (precision, *lower):
-        if batch := smaller(candidate, again):
-            changed = f"--llm-precision {candidate} " if candidate != precision else ""
-            return [f"{changed}--gradient-checkpointing {batch}"]
-    frozen = MODES[mode].trains_llm and room(precision, replace(again, batch_size=1), "v2")
-    return ["--mode v2 --gradient-checkpointing --batch-size 1"] if frozen else []
+    def _room(self, precision: str, load: Workload, mode: str = "") -> bool:
+        return _fits(self._bytes(precision, load, mode), self.machine)
+
+    def _bytes(self, precision: str, load: Workload, mode: str = "") -> int:
+        """Of a training step."""
+        mode = mode or self.mode
+        base = "float32" if precision == "float32" else "bf16"
+        if (base, load, mode) not in self._counted:
+            self._counted[base, load, mode] = estimate(self.config, mode, base, load)
+        total, linear = self.size.total, self.size.linear
+        trained = MODES[mode].trains_llm  # then the weights are in float32 in any case
+        less = weight_bytes(total, linear, base) - weight_bytes(total, linear, precision)
+        return self._counted[base, load, mode].training - (0 if trained else less)
 
 
 def _below(precision: str, machine: Machine) -> list[str]:
