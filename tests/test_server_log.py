@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+import signal
+import socket
+import sys
 import threading
+import time
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
-from served import SHORT, watched
+from served import SHORT, server, watched
+from tabs import Tab, eventually
 
 from rad3d.errors import BadVolume, UnknownName
 from rad3d.types import DoneEvent
-from rad3d.ui.operations import Lines
+from rad3d.ui.server_log import Lines, configure_logging, visitors_present
 
 
 @contextmanager
@@ -91,7 +99,98 @@ def test_what_other_packages_and_exceptions_say_is_withheld(as_json: bool) -> No
 
 
 def test_an_unknown_kind_of_log_is_refused() -> None:
-    from rad3d.ui.operations import configure_logging
-
     with pytest.raises(UnknownName, match="text, json"):
         configure_logging("xml")
+
+
+def test_what_is_printed_past_the_log_becomes_a_line_that_says_where(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def ends() -> None:
+        raise KeyError("Doe^Jane")
+
+    class Broken:
+        def __del__(self) -> None:
+            raise ValueError("Doe^Jane")
+
+    with captured() as lines, visitors_present():
+        print("reading Doe^Jane")
+        print("reading Doe^Jane", file=sys.stderr)
+        for _ in range(2):
+            try:
+                raise ValueError("Doe^Jane")
+            except ValueError:
+                traceback.print_exc()
+        thread = threading.Thread(target=ends)
+        thread.start()
+        thread.join()
+        Broken()
+    assert "Doe" not in "".join(lines) + "".join(capfd.readouterr())
+    entries = [json.loads(line) for line in lines]
+    here = [e for e in entries if e["event"].startswith("withheld, printed at test_server_log.py:")]
+    assert len(here) == 4, "a traceback of many pieces is one line"
+    assert [e.get("error", "").split(" ")[0] for e in here] == ["", "", "ValueError", "ValueError"]
+    assert [e["event"] for e in entries[4:]] == ["a thread ended", "an error in a destructor"]
+    assert "test_server_log.py" in entries[4]["error"]
+    print("and afterwards it is as before")
+    assert "as before" in capfd.readouterr().out
+
+
+@pytest.mark.slow
+def test_nothing_that_a_visitor_sends_or_gets_reaches_a_stream_of_a_real_server(
+    chest: Path, tmp_path: Path
+) -> None:
+    """Bad uploads, forged calls, lost connections, cancelled reports, a flood of unknown paths."""
+    scan, bad = tmp_path / "Doe^Jane.nii.gz", tmp_path / "Doe^Jane.zip"
+    shutil.copy(chest, scan)
+    bad.write_bytes(chest.read_bytes()[:5000])
+    hashes: list[str] = []
+    with server(scan, tmp_path / "work", 0.03, RAD3D_LOG="json") as (process, url):
+        for kind in ("multipart/form-data; boundary=b", "multipart/form-data", "text/Doe^Jane"):
+            for body in (b"--b\r\nDoe^Jane", b"Doe^Jane", b""):
+                headers = {"Content-Type": kind}
+                httpx.post(f"{url}/gradio_api/upload", content=body, headers=headers)
+        with httpx.Client() as client:
+            for number in range(200):
+                client.get(f"{url}/Doe^Jane/{number}?name=Doe^Jane")
+        for how in ("read", "cancel", "close", "close", "close"):
+            with Tab(url) as tab:
+                hashes.append(tab.hash)
+                with pytest.raises(RuntimeError):
+                    tab.call("open_scan", tab.upload(bad))
+                forged = {"path": "/Doe^Jane", "meta": {"_type": "gradio.FileData"}}
+                call = {"fn_index": 0, "session_hash": tab.hash, "data": [forged]}
+                tab.client.post(f"{tab.api}/queue/join", json=call)
+                tab.client.post(f"{tab.api}/queue/join", content=b'{"Doe^Jane": [')
+                tab.call("open_scan", tab.upload(scan))
+                events = tab.events("write_report", "phantom-l/v3", {})
+                for _ in range(6):
+                    next(events)
+                if how == "cancel":
+                    stop = {"data": [], "session_hash": tab.hash}
+                    tab.client.post(f"{tab.api}/run/stop_report", json=stop)
+                if how != "close":
+                    assert "nodule" in json.dumps(list(events)[-1])
+            break_off(url)
+        assert eventually(lambda: httpx.get(f"{url}/healthz").status_code == 200)
+        time.sleep(2)  # for what comes late
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        out, log = process.stdout.read(), process.stderr.read()
+    assert out == ""
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert {"started", "stopped"} <= {entry["event"] for entry in entries}
+    for private in ("Doe", "Jane", "nodule", "well inflated", *hashes):
+        assert private not in log
+
+
+def break_off(url: str) -> None:
+    """A visitor whose connection is lost while a file is sent."""
+    host, port = url.removeprefix("http://").split(":")
+    head = (
+        "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: "
+        'form-data; name="files"; filename="Doe^Jane.nii"\r\n\r\n'
+    )
+    with socket.create_connection((host, int(port))) as line:
+        line.sendall(head.encode() + b"x" * 5000)

@@ -127,7 +127,7 @@ class Guard:
 
     async def _forget(self, app: Any, tab: str) -> None:
         """At once, and again when the last run of the tab has ended: it may write until then."""
-        forget_tab(app, tab)
+        forget_tab(app, tab, running=True)
         queue = app.get_blocks()._queue
         for _ in range(int(SECONDS_TO_SETTLE / 0.2)):
             await asyncio.sleep(0.2)
@@ -164,14 +164,24 @@ class Guard:
                     forget_tab(app, tab)
 
 
-def forget_tab(app: Any, tab: str) -> None:
-    """Drop everything that Gradio holds of a session: values, undelivered messages, runs."""
+def forget_tab(app: Any, tab: str, running: bool = False) -> None:
+    """Drop everything that Gradio holds of a session: values, undelivered messages, runs.
+
+    Args:
+        app: Gradio's.
+        tab: the session's hash.
+        running: its events may not have ended: they need a queue for their messages, if only to
+            find out that nobody listens.
+    """
     app.state_holder.session_data.pop(tab, None)
     app.state_holder.time_last_used.pop(tab, None)
     queue = app.get_blocks()._queue
-    if tab in queue.pending_messages_per_session:
-        del queue.pending_messages_per_session[tab]
-    queue.pending_event_ids_session.pop(tab, None)
+    messages = queue.pending_messages_per_session.get(tab)
+    while messages is not None and not messages.empty():
+        messages.get_nowait()
+    if not running:
+        queue.pending_messages_per_session.pop(tab, None)
+        queue.pending_event_ids_session.pop(tab, None)
 
 
 def _blank(state: Any) -> None:

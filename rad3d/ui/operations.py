@@ -1,19 +1,14 @@
-"""What the operator sees: ``/healthz``, Prometheus metrics, log lines. Figures, never content.
+"""What the operator sees: ``/healthz`` and Prometheus metrics. Figures, never content.
 
 Nothing here can hold a file name, a header or a report: it is told numbers, codes and the ids of
-models. Messages of other packages are withheld from the log, since they may quote what they read.
+models.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
-import logging
 import os
 import shutil
-import sys
-import time
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +29,8 @@ from starlette.routing import Route
 
 from rad3d import __version__
 from rad3d.errors import BadRequest
-from rad3d.registry import lookup
 from rad3d.settings import Settings
+from rad3d.ui.server_log import tell
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -48,7 +43,6 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 LEAST_FREE_BYTES = 200 * 2**20
 """With less room for uploads than this, the server is not fit to take visitors."""
 
-_LOG = logging.getLogger(__name__)
 _OWN = "rad3d"
 _UNSTORED = {"Cache-Control": "no-store"}
 
@@ -197,84 +191,6 @@ class Live(Collector):
         info = GaugeMetricFamily(f"{_OWN}_build_info", "Version of the code.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
-
-
-# -- log lines -------------------------------------------------------------------------------
-
-
-def tell(event: str, **fields: object) -> None:
-    """One line about something that happened; the fields are numbers, codes and ids."""
-    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in fields.items()}
-    _LOG.info(event, extra={"fields": rounded})
-
-
-class Lines(logging.Formatter):
-    """One line for each record, without anything that another package says about its input.
-
-    Args:
-        as_json: a JSON object instead of words.
-    """
-
-    def __init__(self, as_json: bool) -> None:
-        super().__init__()
-        self._as_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        own = record.name.split(".")[0] == _OWN
-        entry: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "event": record.getMessage() if own else f"withheld, {_place(record)}",
-        }
-        entry |= getattr(record, "fields", {}) if own else {}
-        if record.exc_info and record.exc_info[1] is not None:
-            entry["error"] = error_path(record.exc_info[1])
-        if self._as_json:
-            return json.dumps(entry, ensure_ascii=False, default=str)
-        head = f"{entry.pop('time')} {entry.pop('level')} {entry.pop('logger')}: "
-        words = [str(entry.pop("event")), *(f"{k}={v}" for k, v in entry.items())]
-        return head + " ".join(words).replace("\n", " ")
-
-
-def _place(record: logging.LogRecord) -> str:
-    return f"{Path(record.pathname).name}:{record.lineno}"
-
-
-def error_path(error: BaseException) -> str:
-    """``ValueError from load.py:41``: the kind and the places, never the text, which may quote."""
-    places = [
-        f"{Path(frame.filename).name}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    cause = error.__cause__
-    tail = f"; after {error_path(cause)}" if cause is not None else ""
-    return f"{type(error).__name__} from {' > '.join(places)}{tail}"
-
-
-def configure_logging(kind: str) -> None:
-    """Send every record to stderr through :class:`Lines`.
-
-    Args:
-        kind: ``"text"`` or ``"json"``, see :class:`rad3d.settings.Settings`.
-    """
-    as_json = lookup("kind of log", {"text": False, "json": True}, kind)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines(as_json))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger(_OWN).setLevel(logging.INFO)
-    logging.captureWarnings(True)
-
-
-def adopt_server_log() -> None:
-    """The web server's messages go the same way; it sets handlers of its own when it starts."""
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
-        logger = logging.getLogger(name)
-        logger.handlers.clear()
-        logger.propagate = True
 
 
 # -- who may come in -------------------------------------------------------------------------

@@ -19,17 +19,10 @@ from rad3d.service.turns import Turns
 from rad3d.service.workdir import WorkDir
 from rad3d.settings import Settings
 from rad3d.ui.guard import Guard
-from rad3d.ui.operations import (
-    Door,
-    Operations,
-    accounts,
-    adopt_server_log,
-    configure_logging,
-    public_path,
-    tell,
-)
+from rad3d.ui.operations import Door, Operations, accounts, public_path
 from rad3d.ui.page import MODEL_PLACES, build_ui
 from rad3d.ui.routes import viewer_routes
+from rad3d.ui.server_log import configure_logging, tell, visitors_present
 from rad3d.ui.theme import favicon, page_head, theme
 
 if TYPE_CHECKING:
@@ -113,13 +106,13 @@ def serve(settings: Settings) -> None:
     options = launch_options(service, settings, operations)
     with stop_signal() as stop:
         _, url, _ = demo.launch(prevent_thread_lock=True, **options)
-        adopt_server_log()
         print(f"RAD3D is ready at {url}", flush=True)  # noqa: T201 - the command's line of output
-        tell("started")
-        threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
         try:
-            stop.wait()
-            shut_down(demo, service, settings.grace_seconds)
+            with visitors_present():
+                tell("started")
+                threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
+                stop.wait()
+                shut_down(demo, service, settings.grace_seconds)
         finally:
             work.close()
 
