@@ -25,6 +25,9 @@ CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 # No test may reach out: whatever would download something fails at once instead.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+# Threads that wait for each other at every product of a tiny model: on two busy cores a test of
+# 0.8 s of one processor took 17 to 26 s of it with two threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _is_on(name: str) -> bool:
