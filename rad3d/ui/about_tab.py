@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.registry import ENCODERS, split_variant_id
 from rad3d.service.figure_parts import count
-from rad3d.ui.choices import Look, measured
+from rad3d.ui.choices import Look, advised, measured
 from rad3d.ui.components import markup
 
 if TYPE_CHECKING:
+    from rad3d.model.store import VariantStatus
     from rad3d.service.service import Service
 
 _METHOD = """
@@ -33,40 +35,53 @@ def about_tab(service: Service, look: Look) -> None:
         service: knows the variants.
         look: what was measured of each.
     """
+    statuses = service.variants()
     markup(_METHOD)
-    markup(_encoders() + _variants(service, look))
+    markup(_encoders() + _variants(statuses, look) + _others(statuses))
 
 
 def _encoders() -> str:
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(row.name)}</th><td>{escape(row.trained_on)}</td></tr>"
-        for row in ENCODERS.values()
-    )
+    rows = "".join(_row(row.name, row.trained_on) for row in ENCODERS.values())
     return _table("Encoders", ("Encoder", "Trained on"), rows)
 
 
-def _variants(service: Service, look: Look) -> str:
+def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
+    """What writes here, and what was measured of it."""
     rows = ""
-    for status in service.variants():
+    for status in (s for s in statuses if s.ready):
         llm, mode = split_variant_id(status.id)
-        state = "ready" if status.ready else f"{status.reason} {status.command}".strip()
-        parameters = status.parameters or llm.parameters
-        figures = (measured(look(status.id)) or "not measured") if status.ready else ""
-        rows += (
-            f"<tr class='{'ready' if status.ready else 'missing'}'>"
-            f"<th scope='row'>{escape(llm.name)}</th><td>{escape(mode.name)}</td>"
-            f"<td>{count(parameters) if parameters else ''}</td><td>{escape(llm.licence)}</td>"
-            f"<td>{escape(figures)}</td><td>{escape(state)}</td></tr>"
+        rows += _row(
+            llm.name,
+            mode.name,
+            count(status.parameters or llm.parameters),
+            llm.licence,
+            measured(look(status.id)) or "not measured",
         )
-    head = (
-        "Language model",
-        "Mode",
-        "Parameters",
-        "Licence",
-        "Macro F1 of its reports",
-        "State",
-    )
+    head = ("Language model", "Mode", "Parameters", "Licence", "Macro F1 of its reports")
     return _table("Language models and modes", head, rows)
+
+
+def _others(statuses: Sequence[VariantStatus]) -> str:
+    """One row for each language model of which modes are missing here."""
+    missing: dict[str, list[VariantStatus]] = {}
+    for status in (s for s in statuses if not s.ready):
+        missing.setdefault(split_variant_id(status.id)[0].id, []).append(status)
+    rows = ""
+    for group in missing.values():
+        llm, _ = split_variant_id(group[0].id)
+        modes = ", ".join(split_variant_id(s.id)[1].name.split(" (")[0] for s in group)
+        parameters = group[0].parameters or llm.parameters
+        size = count(parameters) if parameters else ""
+        rows += _row(llm.name, size, llm.licence, modes, advised(group).command)
+    if not rows:
+        return ""
+    head = ("Language model", "Parameters", "Licence", "Modes", "The mode that the paper advises")
+    return _table("Not here yet, and the command that makes it", head, rows)
+
+
+def _row(name: str, *cells: str) -> str:
+    tail = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+    return f"<tr><th scope='row'>{escape(name)}</th>{tail}</tr>"
 
 
 def _table(title: str, head: tuple[str, ...], rows: str) -> str:

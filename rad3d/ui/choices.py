@@ -121,7 +121,7 @@ def not_ready(statuses: Sequence[VariantStatus]) -> str:
             rows.setdefault((llm.name, reason, command), []).append(status)
     body = "".join(
         f"<tr><th scope='row'>{escape(name)}<span>{escape(_mode_names(group))}</span></th>"
-        f"<td>{escape(reason)}{_command(_advised(group).command)}</td></tr>"
+        f"<td>{escape(reason)}{_command(advised(group).command)}</td></tr>"
         for (name, reason, _), group in rows.items()
     )
     return f'<table class="r3-needs"><tbody>{body}</tbody></table>' if body else ""
@@ -131,7 +131,7 @@ def _mode_names(group: Sequence[VariantStatus]) -> str:
     return ", ".join(split_variant_id(status.id)[1].name for status in group)
 
 
-def _advised(group: Sequence[VariantStatus]) -> VariantStatus:
+def advised(group: Sequence[VariantStatus]) -> VariantStatus:
     """The frozen V-3 for large models, V-1 for small ones, or the first there is."""
     llm, _ = split_variant_id(group[0].id)
     wanted = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
