@@ -263,7 +263,7 @@ def memory(address: str, pid: int, args: argparse.Namespace, samples: list[str])
     with ThreadPoolExecutor(PLACES) as pool:
         for megabytes in pool.map(visit, range(args.many)):
             seen.append(megabytes)
-            if len(seen) % step == 1:
+            if (len(seen) - 1) % step == 0:
                 print(f"  after {len(seen) - 1:4d}: {megabytes:7.0f} MB", flush=True)
     half = seen[-(args.many // 2) :]
     slope, _ = statistics.linear_regression(range(len(half)), half)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served import SHORT, scraped, watched
+from served import ROOT, SHORT, scraped, watched
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -131,3 +132,12 @@ def test_waiting_for_a_turn_is_measured_and_a_full_queue_is_counted(models: Path
     assert seen["rad3d_wait_seconds_sum"] == 7.0
     assert seen["rad3d_wait_seconds_bucket{le=0.05}"] == 1
     assert seen["rad3d_report_failures_total{code=queue_full}"] == 1
+
+
+def test_every_metric_is_explained_to_the_operator(models: Path) -> None:
+    _, operations = watched(models)
+    told = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    names = {name.partition("{")[0] for name in scraped(operations)}
+    for name in names:
+        base = re.sub(r"_(bucket|sum|count|created)$", "", name)
+        assert base.startswith("process_") or f"`{base}" in told, base
