@@ -29,6 +29,7 @@ from rad3d.settings import ROOT, Settings
 from rad3d.train.calibration import _shrunk_covariance, calibrate
 from rad3d.train.heads import HeadOptions, Labelled, calibrate_head, divide, fit_head, join
 from rad3d.train.logistic import STRENGTHS, fit_regressions
+from rad3d.train.sources import FileSource
 from rad3d.types import DoneEvent, GenerationOptions
 
 QUICK = HeadOptions(folds=2, draws=20)
@@ -345,7 +346,7 @@ def test_reports_use_the_head_that_the_command_fits(
 
     def report() -> Any:
         engine = Engine(ModelStore(replace(Settings(), models_dir=models)))
-        events = engine.stream(volume(), "phantom-s/v3", options, threading.Event())
+        events = engine.stream(volume(), "phantom-s/v2", options, threading.Event())
         return next(e.report for e in events if isinstance(e, DoneEvent))
 
     before = report()
@@ -365,6 +366,38 @@ def test_reports_use_the_head_that_the_command_fits(
     np.testing.assert_allclose(after.diagnosis.logits, head.weight @ pooled + head.bias, rtol=1e-5)
     assert cli.main(["head", "show", "phantom-cnn", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["measured"] == head.facts["measured"]
+
+
+def test_a_variant_that_learned_from_other_logits_is_not_ready(models: Path, head: Head) -> None:
+    assert _store(models).status("phantom-s/v3").ready
+    folder = models / ENCODERS["phantom-cnn"].source
+    replace(head, weight=None, bias=None).save(folder)
+    assert _store(models).status("phantom-s/v3").ready, "a calibration leaves the logits alone"
+    head.save(folder)
+    status = _store(models).status("phantom-s/v3")
+    assert "trained with the logits of another head" in status.reason
+    assert _store(models).status("phantom-s/v2").ready, "it does not use the logits"
+    path = models / "variants" / "phantom-s" / "v3" / "variant.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"head_sha256": head.sha256}))
+    assert _store(models).status("phantom-s/v3").ready
+
+
+def test_training_learns_from_the_logits_of_the_fitted_head(
+    tmp_path: Path, models: Path, head: Head
+) -> None:
+    files(tmp_path, models)
+    reports = tmp_path / "reports.csv"
+    reports.write_text("id,report\ntrain_0_a_1,Normal.\ntrain_1_a_1,Nodule.\n", encoding="utf-8")
+    source = FileSource(tmp_path / "f.safetensors", str(reports), share=0, models_dir=models)
+    bare = source.read().train
+    assert bare.logits is None
+    head.save(models / ENCODERS["phantom-cnn"].source)
+    pairs = source.read().train
+    assert pairs.logits is not None
+    assert pairs.head_sha256 == head.sha256 != ""
+    expected = head.logits(pairs.pooled[:, 0])
+    assert expected is not None
+    np.testing.assert_allclose(pairs.logits[:, 0], expected, rtol=1e-5)
 
 
 def _store(models: Path) -> ModelStore:
@@ -406,12 +439,12 @@ def test_a_variant_whose_encoder_lacks_a_head_names_the_command(
     row = replace(ENCODERS["phantom-cnn"], target="rad3d.model.colipri:ColipriEncoder")
     monkeypatch.setitem(ENCODERS, "phantom-cnn", row)
     assert head_state(row, models) == "none"
-    status = _store(models).status("phantom-s/v3")
+    status = _store(models).status("phantom-s/v2")
     assert not status.ready
     assert status.command.startswith("rad3d head fit --encoder phantom-cnn")
     head.save(models / row.source)
     assert head_state(row, models) == "calibrated"
-    assert _store(models).status("phantom-s/v3").ready
+    assert _store(models).status("phantom-s/v2").ready
 
 
 def test_the_shipped_head_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

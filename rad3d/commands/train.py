@@ -103,7 +103,7 @@ def _memory(group: argparse._ArgumentGroup) -> None:
         help="of a frozen language model (published LLMs: auto)")  # fmt: skip
     add("--precision", choices=("bf16", "no"), help="compute in bfloat16, or in float32")
     add("--gradient-checkpointing", action="store_true", help="compute the language model's layers "
-        "twice instead of keeping what they made: less memory, a third more time")  # fmt: skip
+        "twice instead of keeping what they made: less memory, more time")  # fmt: skip
     add("--device", default="", help="auto, cpu or cuda (default: RAD3D_DEVICE)")
     add("--force", action="store_true", help="train even if a step does not seem to fit")
     add("--run-dir", type=Path, metavar="DIR", help="checkpoint and log of the run (default: "
@@ -186,4 +186,5 @@ def _read(
         args.validation_reports,
         args.validation_share,
         args.seed or 0,
+        models,
     ).read()

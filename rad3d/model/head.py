@@ -69,6 +69,21 @@ class Head:
         if wrong:
             raise BadRequest(f"This is no head: {', '.join(wrong)} cannot be.", code="bad_head")
 
+    @property
+    def sha256(self) -> str:
+        """Hash of weight and bias, and so of the logits; empty where they are the encoder's own."""
+        if self.weight is None or self.bias is None:
+            return ""
+        arrays = (np.ascontiguousarray(a, np.float64) for a in (self.weight, self.bias))
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
+
+    def logits(self, embedding: FloatArray) -> FloatArray | None:
+        """(..., D) -> (..., 18) float64; None where the logits are the encoder's own."""
+        if self.weight is None or self.bias is None:
+            return None
+        found: FloatArray = np.asarray(embedding, np.float64) @ self.weight.T + self.bias
+        return found
+
     def arrays(self) -> dict[str, FloatArray]:
         """Everything that is numbers, by name."""
         found = {
@@ -97,7 +112,8 @@ class Head:
             "schema": SCHEMA_ID,
             "encoder": asdict(self.encoder),
             "file": name,
-            "sha256": digest,
+            "file_sha256": digest,
+            "head_sha256": self.sha256,
             "calibration_split": self.calibration.split,
             "novelty_limit": self.reference.limit if self.reference else None,
             "facts": dict(self.facts),
@@ -123,7 +139,7 @@ class Head:
             data = (directory / Path(config["file"]).name).read_bytes()
             if (
                 config["schema"] != SCHEMA_ID
-                or hashlib.sha256(data).hexdigest() != config["sha256"]
+                or hashlib.sha256(data).hexdigest() != config["file_sha256"]
             ):
                 raise ValueError("another file")
             return cls._of(config, load(data))
@@ -187,10 +203,9 @@ class HeadedEncoder:
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
         """(D,) embedding -> diagnosis with calibrated probabilities."""
-        if self.head.weight is None or self.head.bias is None:
+        logits = self.head.logits(pooled)
+        if logits is None:
             logits = self.encoder.diagnose(pooled).logits
-        else:
-            logits = self.head.weight @ pooled.astype(np.float64) + self.head.bias
         return Diagnosis(
             logits=logits,
             probabilities=self.head.calibration.probabilities(logits),
@@ -257,3 +272,12 @@ def head_state(row: EncoderRow, models_dir: Path) -> HeadState:
         return "calibrated"
     encoder: type[_HasOwnHead] = resolve(row.target)
     return encoder.own_head(folder)
+
+
+def head_sha256(encoder_id: str, models_dir: Path) -> str:
+    """:attr:`Head.sha256` of the head that gives an encoder's logits here; reads no weights."""
+    path = models_dir / ENCODERS[encoder_id].source / HEAD_DIR / HEAD_FILE
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["head_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # there is none, or it is named when it is loaded

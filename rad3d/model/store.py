@@ -19,7 +19,7 @@ from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
-from rad3d.model.head import FIT, head_state, with_head
+from rad3d.model.head import FIT, head_sha256, head_state, with_head
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -335,6 +335,11 @@ class ModelStore:
         row = ENCODERS.get(config.encoder)
         return row is not None and head_state(row, self.models_dir) == "none"
 
+    def _has_other_head(self, config: VariantConfig) -> bool:
+        if not config.logits_dim or config.encoder not in ENCODERS:
+            return False
+        return head_sha256(config.encoder, self.models_dir) != config.head_sha256
+
     def _has_corrupt_encoder(self, config: VariantConfig) -> bool:
         return isinstance(self.failures.get(config.encoder), CorruptWeights)
 
@@ -350,6 +355,8 @@ class ModelStore:
             return f"{config.id} needs its encoder. {self.failures[config.encoder].problem}"
         if self._lacks_head(config):
             return f"{config.id} needs a head for the 18 labels, which {config.encoder} lacks here."
+        if self._has_other_head(config):
+            return f"{config.id} was trained with the logits of another head of {config.encoder}."
         if config.encoder and config.encoder not in ENCODERS:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):

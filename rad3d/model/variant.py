@@ -38,6 +38,8 @@ class VariantConfig:
         llm_sha256: hash of a local frozen language model's weights, checked when it is loaded.
         encoder: id of the encoder whose latents it was trained on.
         encoder_sha256: hash of that encoder's weights, where it is known.
+        head_sha256: hash of the head, fitted here, whose logits it was trained on; empty for those
+            of the encoder's own.
         preprocessing: identity of that encoder's model grid.
         projector: row of the projector.
         latent_dim: size of the image embedding.
@@ -59,6 +61,7 @@ class VariantConfig:
     llm_sha256: str = ""
     encoder: str = ""
     encoder_sha256: str = ""
+    head_sha256: str = ""
     preprocessing: str = ""
     projector: str = "transformer"
     latent_dim: int = 512

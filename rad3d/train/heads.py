@@ -251,7 +251,9 @@ def fit_head(
     return _finished(
         Head(
             encoder,
-            calibrate(_logits(weight, bias, held_out), held_out.labels, _name(held_out), usable),
+            calibrate(
+                held_out.embedding @ weight.T + bias, held_out.labels, _name(held_out), usable
+            ),
             weight,
             bias,
             _reference(training, held_out),
@@ -323,11 +325,6 @@ def _often(data: Labelled, least: int) -> npt.NDArray[np.bool_]:
     return enough
 
 
-def _logits(weight: Float, bias: Float, data: Labelled) -> Float:
-    logits: Float = data.embedding @ weight.T + bias
-    return logits
-
-
 def _name(held_out: Labelled) -> str:
     return f"{len(held_out)} held-out scans of {held_out.name}"
 
@@ -341,13 +338,9 @@ def _reference(known: Labelled, held_out: Labelled) -> NoveltyReference | None:
 def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -> Head:
     """The head with what it reaches on the test part, and where everything came from."""
     test = parts["test"]
-    own = test.logits
-    if head.weight is not None and head.bias is not None:
-        logits = _logits(head.weight, head.bias, test)
-    else:
-        assert own is not None
-        logits = own
-    measured = _measured(head.calibration, logits, test, options)
+    own, fitted = test.logits, head.logits(test.embedding)
+    logits = own if fitted is None else fitted
+    assert logits is not None
     facts: dict[str, Any] = {
         **head.facts,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -357,10 +350,10 @@ def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -
         "rare": [
             label for label, slope in zip(LABELS, head.calibration.slope, strict=True) if not slope
         ],
-        "measured": measured,
+        "measured": _measured(head.calibration, logits, test, options),
         "notes": [IMPORTED_NOTE] if head.encoder.is_imported else [],
     }
-    if own is not None and head.weight is not None:
+    if own is not None and fitted is not None:
         facts["own_head_auroc"] = vars(_auroc(own, test, options))
     elif own is not None:
         plain = 1 / (1 + np.exp(-own))

@@ -26,6 +26,7 @@ class PairedFeatures:
         reports: for each scan one or more wordings of its report.
         patients: whose scan each is; scans of one patient are never on both sides of a split.
         encoder: whose features they are.
+        head_sha256: of the head, fitted here, that the logits are of; empty for the encoder's own.
         dropped: reason -> how many scans or reports are not among the pairs.
     """
 
@@ -34,6 +35,7 @@ class PairedFeatures:
     reports: Sequence[Sequence[str]]
     patients: Sequence[str]
     encoder: EncoderIdentity
+    head_sha256: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

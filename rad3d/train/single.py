@@ -12,11 +12,13 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, Rad3dError
 from rad3d.model.architectures import count
 from rad3d.model.cost import Workload, check, check_training
+from rad3d.model.head import FIT
 from rad3d.model.language import (
     LanguageBundle,
+    file_hash,
     keep_gradients,
     load_language_model,
     outline,
@@ -220,17 +222,23 @@ def _check_logits(data: TrainingData, mode: str) -> None:
         raise BadRequest(
             f"{MODES[mode].name} uses the 18 logits, and the encoder {data.train.encoder.id} has "
             "none.",
-            "Choose v1 or v2, or give the encoder a head.",
+            f"Choose v1 or v2, or give it a head with: {FIT.format(data.train.encoder.id)}",
             code="no_head",
         )
 
 
 def _check_new(output: Path, config: VariantConfig, place: Place) -> None:
     """Refuse to overwrite a variant that this run has not made."""
-    there = (output / CONFIG_FILE).is_file() and not (place.run / RUN_FILE).is_file()
-    if there and not place.replace:
+    file, run = output / CONFIG_FILE, place.run / RUN_FILE
+    if place.replace or not file.is_file():
+        return
+    try:
+        maker = VariantConfig.read(output).training.get("run")
+    except (Rad3dError, ValueError, TypeError):
+        maker = None  # nobody knows
+    if maker is None or not run.is_file() or maker != file_hash(run):
         raise BadRequest(
-            f"{config.id} is trained already, by another run.",
+            f"{config.id} is there already, and another run has made it.",
             "Add --replace to put a new one in its place.",
             code="variant_exists",
         )
@@ -246,6 +254,7 @@ def _configuration(
         llm_revision=row.revision,
         encoder=data.encoder.id,
         encoder_sha256=data.encoder.sha256,
+        head_sha256=data.head_sha256 if MODES[mode].uses_logits else "",
         preprocessing=data.encoder.preprocessing,
         projector=MODES[mode].projector,
         latent_dim=data.dim,

@@ -14,6 +14,8 @@ from rad3d.errors import BadRequest
 from rad3d.eval.files import Columns, image_id, read_rows
 from rad3d.eval.layouts import patient_of, read_ct_rate
 from rad3d.model.features import EncoderIdentity, FeatureTable, load_features
+from rad3d.model.head import Head
+from rad3d.registry import ENCODERS
 from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
 
 CT_RATE = "ct-rate:"
@@ -74,6 +76,7 @@ class FileSource:
         held_out_reports: of those; empty holds out a share of the patients instead.
         share: of the patients that are held out; 0 holds out nobody.
         seed: which patients.
+        models_dir: holds the encoder, whose fitted head gives the logits where there is one.
     """
 
     features: Path
@@ -83,6 +86,7 @@ class FileSource:
     held_out_reports: str = ""
     share: float = 0.05
     seed: int = 0
+    models_dir: Path | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
@@ -97,8 +101,7 @@ class FileSource:
     def read(self) -> TrainingData:
         """The pairs; raises BadRequest where there is none."""
         facts: dict[str, Any] = {"features": self.features.name, "reports": _named(self.reports)}
-        table = load_features(self.features)
-        data = pair(*table, read_reports(self.reports, self.columns, "train"))
+        data = self._pairs(self.features, read_reports(self.reports, self.columns, "train"))
         if not self.held_out_reports:
             if not self.share:
                 return TrainingData(data, None, facts)
@@ -108,8 +111,18 @@ class FileSource:
         other = self.held_out_features
         facts["held_out_reports"] = _named(self.held_out_reports)
         reports = read_reports(self.held_out_reports, self.columns, "valid")
-        held_out = pair(*(load_features(other) if other else table), reports)
+        held_out = self._pairs(other or self.features, reports)
         return TrainingData(data, held_out, facts)
+
+    def _pairs(self, path: Path, reports: Reports) -> PairedFeatures:
+        """With the logits that reports will be written from: of the head that was fitted here."""
+        encoder, table = load_features(path)
+        row = ENCODERS.get(encoder.id)
+        head = Head.read(self.models_dir / row.source) if self.models_dir and row else None
+        logits = head.logits(table.embedding) if head else None
+        if head is None or logits is None:
+            return pair(encoder, table, reports)
+        return pair(encoder, replace(table, logits=logits.astype(np.float32)), reports, head.sha256)
 
 
 def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
@@ -156,7 +169,9 @@ def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
     return Reports(texts, patients, dropped)
 
 
-def pair(encoder: EncoderIdentity, table: FeatureTable, reports: Reports) -> PairedFeatures:
+def pair(
+    encoder: EncoderIdentity, table: FeatureTable, reports: Reports, head_sha256: str = ""
+) -> PairedFeatures:
     """Match features and reports by id, a suffix such as ``.nii.gz`` apart.
 
     Every report and every scan without a partner is counted among the dropped.
@@ -185,6 +200,7 @@ def pair(encoder: EncoderIdentity, table: FeatureTable, reports: Reports) -> Pai
         reports=[[reports.texts[id_]] for id_ in ids],
         patients=[reports.patients[id_] for id_ in ids],
         encoder=encoder,
+        head_sha256=head_sha256,
         dropped=+dropped,
     )
 
