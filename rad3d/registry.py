@@ -388,7 +388,7 @@ ENCODERS: dict[str, EncoderRow] = {
         EncoderRow(
             "phantom-cnn",
             "Phantom CNN",
-            "rad3d.model.encoder:ShippedEncoder",
+            "rad3d.model.phantom_cnn:ShippedEncoder",
             "encoders/phantom-cnn",
             True,
             256,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from rad3d.model.encoder import ConvEncoderConfig
 from rad3d.model.engine import Engine
+from rad3d.model.phantom_cnn import ConvEncoderConfig
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.phantom.acquisition import draw_acquisition

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rad3d.model.encoder import ConvEncoder, ConvEncoderConfig, blocks
+from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, blocks
 from rad3d.volume.grid import GridSpec
 
 

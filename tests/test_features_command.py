@@ -15,8 +15,9 @@ from tiny_models import CountingEncoder, FakeEncoderStore
 from volume_files import chest, save
 
 from rad3d.cli import main
-from rad3d.model.encoder import Calibration, ConvEncoder, ConvEncoderConfig, ShippedEncoder
+from rad3d.model.calibration import Calibration
 from rad3d.model.feature_store import FeatureStore
+from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.registry import ENCODERS
 from rad3d.settings import Settings
 from rad3d.volume.grid import GridSpec

@@ -17,8 +17,8 @@ import torch
 from accelerate import PartialState
 
 from rad3d.errors import BadRequest
-from rad3d.model.encoder import ConvEncoder, ShippedEncoder
 from rad3d.model.features import encoder_identity
+from rad3d.model.phantom_cnn import ConvEncoder, ShippedEncoder
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import variant_directory
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id

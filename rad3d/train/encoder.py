@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.model.calibration import novelty_vector
-from rad3d.model.encoder import TOKEN_STRIDE, ConvEncoder, ConvEncoderConfig, ShippedEncoder
+from rad3d.model.phantom_cnn import TOKEN_STRIDE, ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.train.attributes import attribute_names, attribute_targets
 from rad3d.train.calibration import calibrate, novelty_reference
 from rad3d.train.loop import LoopConfig, Progress, fit

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rad3d.errors import BadRequest
 from rad3d.findings import Truth
 from rad3d.labels import LABEL_INDEX, N_LABELS
-from rad3d.model.encoder import TOKEN_STRIDE
+from rad3d.model.phantom_cnn import TOKEN_STRIDE
 from rad3d.phantom.render import RenderedPhantom, render
 from rad3d.train.loop import Progress
 from rad3d.truth import draw_truth

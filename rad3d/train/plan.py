@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from rad3d.model.encoder import ConvEncoderConfig
+from rad3d.model.phantom_cnn import ConvEncoderConfig
 from rad3d.train.encoder import EncoderTraining
 from rad3d.train.loop import LoopConfig
 from rad3d.train.phantoms import Split
