@@ -250,6 +250,7 @@ def test_a_variant_of_another_run_is_not_overwritten_unasked(
     before = trained(place).files
     assert cli.main(command(place, *other, "--replace")) == 0
     assert trained(place).files != before
+    assert cli.main(command(place)) == 1, "the first run is not the one that made it now"
 
 
 def test_reports_that_the_model_cannot_read_are_dropped_and_counted(place: Path) -> None:

@@ -18,12 +18,13 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from rad3d.model.language import LanguageBundle, recompute_layers
+from rad3d.model.language import LanguageBundle, file_hash, recompute_layers
 from rad3d.model.reporter import IGNORED, PrefixReporter
 from rad3d.model.variant import VariantConfig
 from rad3d.registry import Mode
 from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
 from rad3d.train.pairs import PairedFeatures, TrainingData
+from rad3d.train.rundir import CONFIG_FILE
 
 TokenIds = Sequence[Sequence[Sequence[int]]]
 """For each scan the token ids of each wording of its report."""
@@ -138,6 +139,7 @@ def train_variant(
         progress=progress,
     )
     facts |= data.facts() | {"llm_precision": language.precision}
+    facts["run"] = file_hash(run / CONFIG_FILE)
     process = PartialState()
     if process.is_main_process:
         config = reporter.save_pretrained(output, training=facts)
