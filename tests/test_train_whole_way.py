@@ -178,6 +178,22 @@ def test_train_counts_before_it_loads_and_force_overrides(
     assert cli.main(command(place, "--force")) == 0
 
 
+def test_running_out_of_memory_all_the_same_ends_in_a_sentence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def exhaust(*args: object, **options: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB")
+
+    save_language(tiny_language("gpt2"), place / "my-gpt2")
+    features(place / "f.safetensors")
+    table(place / "r.csv")
+    monkeypatch.setattr(single, "train_variant", exhaust)
+    assert cli.main(command(place)) == 1
+    err = capsys.readouterr().err
+    assert "There is not enough memory to train. Choose a smaller --batch-size" in err
+    assert "GiB" not in err
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_learns_from_files(place: Path, mode: str) -> None:
     save_language(tiny_language("llama"), place / "my-gpt2")

@@ -6,6 +6,8 @@ Pairs come from files (:mod:`rad3d.train.sources`) or from the demo's phantoms
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from rad3d.model.language import (
     load_language_model,
     outline,
 )
-from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine
+from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
 from rad3d.model.sources import Hub, obtain
 from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
 from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
@@ -183,21 +185,38 @@ def train_single(
         )  # fmt: skip
         room = _share(machine, process.num_processes)
         check_training(blank.model.config, mode, precision, load, room, loop.accumulate)
-    language = load_language_model(
-        row.source,
-        models_dir=place.models_dir,
-        revision=row.revision,
-        precision="float32" if config.mode_row.trains_llm else precision,
-        device=str(process.device),
-        hub=place.hub,
-    )
-    keep_gradients(language)
-    if not config.mode_row.trains_llm:
-        config = replace(config, llm_sha256=language.sha256)
-    train_variant(
-        config, language, data, training, place.run, output, device=place.device, progress=tell
-    )
+    with _enough_memory(place.run):
+        language = load_language_model(
+            row.source,
+            models_dir=place.models_dir,
+            revision=row.revision,
+            precision="float32" if config.mode_row.trains_llm else precision,
+            device=str(process.device),
+            hub=place.hub,
+        )
+        keep_gradients(language)
+        if not config.mode_row.trains_llm:
+            config = replace(config, llm_sha256=language.sha256)
+        train_variant(
+            config, language, data, training, place.run, output, device=place.device, progress=tell
+        )
     return output
+
+
+@contextmanager
+def _enough_memory(run: Path) -> Iterator[None]:
+    """Running out of memory in spite of the count, in a sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise Rad3dError(
+            "There is not enough memory to train.",
+            "Choose a smaller --batch-size with a larger --accumulate, --gradient-checkpointing or "
+            f"a lower --llm-precision, and another --run-dir than {run.name}.",
+            code="out_of_memory",
+        ) from error
 
 
 def _share(machine: Machine, processes: int) -> Machine:
