@@ -11,9 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.labels import LABELS
 from rad3d.model.colipri import GRID, ColipriEncoder
 from rad3d.model.encoder import load_encoder
+from rad3d.model.features import encoder_identity
+from rad3d.model.head import head_state
+from rad3d.model.store import ModelStore
 from rad3d.registry import ENCODERS
+from rad3d.settings import Settings
+from rad3d.train.heads import HeadOptions, Labelled, fit_head
 from rad3d.volume.grid import GridSpec
 
 SMALL = GridSpec(spacing_mm=(2.0, 2.0, 2.0), shape=(16, 16, 16))
@@ -34,11 +40,11 @@ class _Pool(nn.Module):
 class _ImageEncoder(nn.Module):
     """The parts and names of COLIPRI's image encoder, with a convolution as its backbone."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.backbone = nn.Conv3d(1, 24, 8, stride=8)
-        self.projector = nn.Conv3d(24, 16, 1)
-        self.pooler = _Pool(16)
+        self.projector = nn.Conv3d(24, width, 1)
+        self.pooler = _Pool(width)
 
     def encode(self, images: Tensor) -> Tensor:
         return self.backbone(images)
@@ -110,6 +116,32 @@ def test_a_scan_becomes_a_unit_embedding_and_tokens_and_no_diagnosis() -> None:
     with pytest.raises(MissingWeights, match="rad3d head fit --encoder colipri") as caught:
         encoder.diagnose(seen.pooled)
     assert caught.value.code == "no_head"
+
+
+def test_with_a_fitted_head_it_diagnoses_as_every_encoder_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row, settings = ENCODERS["colipri"], Settings(models_dir=tmp_path)
+    folder = tmp_path / row.source
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    weights = {f"image_encoder.{k}": v for k, v in _ImageEncoder(768).state_dict().items()}
+    save_file(weights, folder / "model.safetensors")
+    monkeypatch.setattr("rad3d.model.colipri._published", lambda: _ImageEncoder(768))
+    bare = ModelStore(settings).encoder("colipri")
+    seen = bare.encode(_scan(GRID.shape))
+    assert (head_state(row, tmp_path), bare.calibration) == ("none", None)
+    rng = np.random.default_rng(0)
+    embedding = rng.normal(size=(120, 768))
+    labels = (embedding[:, : len(LABELS)] > 0).astype(np.int64)
+    data = Labelled("l.csv", tuple(map(str, range(120))), embedding, None, labels)
+    identity = encoder_identity(ModelStore(settings), "colipri")
+    fit_head(identity, data, options=HeadOptions(folds=2, draws=9)).save(folder)
+    assert head_state(row, tmp_path) == "calibrated"
+    diagnosis = ModelStore(settings).encoder("colipri").diagnose(seen.pooled)
+    assert diagnosis.calibrated
+    assert diagnosis.source == "colipri"
+    assert encoder_identity(ModelStore(settings), "colipri") == identity
 
 
 @pytest.mark.slow

@@ -27,6 +27,8 @@ from rad3d.model.ctclip.encoder import CtClipEncoder
 from rad3d.model.ctclip.network import CtClip
 from rad3d.model.encoder import load_encoder
 from rad3d.model.engine import Engine
+from rad3d.model.features import encoder_identity, write_features
+from rad3d.model.identity import EncoderIdentity
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import VariantConfig, variant_directory
@@ -294,13 +296,19 @@ def test_bfloat16_stays_close_to_float32_before_the_codes_are_chosen() -> None:
     assert 1e-5 < difference < 0.05
 
 
-def test_an_encoder_without_head_is_converted_with_a_warning(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def headless(tmp_path: Path) -> Path:
+    """A checkpoint as CT-CLIP_v2.pt, without LiPro's head."""
     state = {k: v for k, v in lipro_state().items() if not k.startswith("classifier")}
     path = tmp_path / "CT-CLIP_v2.pt"
     torch.save({k.removeprefix("trained_model."): v for k, v in state.items()}, path)
-    out = converted(path, tmp_path)
+    return path
+
+
+def test_an_encoder_without_head_is_converted_with_a_warning(
+    headless: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = converted(headless, tmp_path)
     assert "no diagnostic head" in capsys.readouterr().err
     assert CtClipEncoder.own_head(out) == "none"
     with pytest.raises(MissingWeights, match=r"CT_LiPro_v2.*rad3d head fit --encoder ct-clip"):
@@ -353,6 +361,45 @@ def test_doctor_says_whether_the_encoder_is_here_and_how_to_get_it(
     converted(lipro, tmp_path).rename(source)
     (here,) = [c for c in encoders(settings) if c.name == "encoder ct-clip"]
     assert (here.state, here.remedy) == ("ok", "")
+    (head,) = [c for c in encoders(settings) if c.name == "head ct-clip"]
+    assert head.state == "absent"
+    assert "rad3d head calibrate --encoder ct-clip" in head.remedy
+
+
+def test_a_head_can_be_fitted_for_the_encoder_alone(
+    headless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = tmp_path / "models"
+    settings = Settings(models_dir=models)
+    source = models / ENCODERS["ct-clip"].source
+    source.parent.mkdir(parents=True)
+    converted(headless, tmp_path).rename(source)
+    (head,) = [c for c in encoders(settings) if c.name == "head ct-clip"]
+    assert "rad3d head fit --encoder ct-clip" in head.remedy
+    features, labels = labelled_files(tmp_path, encoder_identity(ModelStore(settings), "ct-clip"))
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(models))
+    fit = ["--features", str(features), "--labels", str(labels), "--folds", "2", "--draws", "9"]
+    assert cli.main(["head", "fit", "--encoder", "ct-clip", *fit]) == 0
+    encoder = ModelStore(settings).encoder("ct-clip")
+    diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))
+    assert diagnosis.calibrated
+    assert encoder.calibration is not None
+    assert encoder.calibration.split == "24 held-out scans of labels.csv"
+    (head,) = [c for c in encoders(settings) if c.name == "head ct-clip"]
+    assert head.state == "ok"
+
+
+def labelled_files(folder: Path, encoder: EncoderIdentity) -> tuple[Path, Path]:
+    """Features of 120 scans of an encoder of 12 numbers, and their labels."""
+    rng = np.random.default_rng(0)
+    ids, embedding = [f"train_{i}_a_1" for i in range(120)], rng.normal(size=(120, 12))
+    features = folder / "features.safetensors"
+    write_features(features, ids=ids, embedding=embedding, logits=None, encoder=encoder)
+    labels = (embedding @ rng.normal(size=(12, len(LABELS))) > 0).astype(int)
+    lines = [",".join(("VolumeName", *LABELS))]
+    lines += [",".join((id_, *map(str, row))) for id_, row in zip(ids, labels, strict=True)]
+    (folder / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+    return features, folder / "labels.csv"
 
 
 @pytest.mark.parametrize(

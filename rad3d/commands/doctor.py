@@ -192,17 +192,28 @@ def _models(settings: Settings) -> Iterator[Check]:
 
 
 def encoders(settings: Settings) -> Iterator[Check]:
-    """One check for each encoder that does not ship."""
+    """One check for each encoder that does not ship, and for its head where it is here."""
+    from rad3d.model.head import CALIBRATE, head_state, no_head
     from rad3d.model.store import encoder_is_here
     from rad3d.registry import ENCODERS
 
     for row in ENCODERS.values():
         if row.shipped:
             continue
-        here = encoder_is_here(row, settings.models_dir)
-        detail = f"{row.name}, licence {row.licence}" + ("" if here else ", is not here")
-        state, remedy = ("ok", "") if here else ("absent", row.get)
-        yield Check(f"encoder {row.id}", state, detail, remedy)
+        name, detail = f"encoder {row.id}", f"{row.name}, licence {row.licence}"
+        if not encoder_is_here(row, settings.models_dir):
+            yield Check(name, "absent", f"{detail}, is not here", row.get)
+            continue
+        yield Check(name, "ok", detail)
+        head = head_state(row, settings.models_dir)
+        if head == "none":
+            remedy = no_head(row.id).remedy
+            yield Check(f"head {row.id}", "absent", "none: no logits, no diagnosis", remedy)
+        elif head == "uncalibrated":
+            remedy = f"with labelled scans, run: {CALIBRATE.format(row.id)}"
+            yield Check(f"head {row.id}", "absent", "its logits are not calibrated", remedy)
+        else:
+            yield Check(f"head {row.id}", "ok", f"calibrated; see rad3d head show {row.id}")
 
 
 def language_models(settings: Settings) -> Iterator[Check]:
