@@ -53,13 +53,17 @@ _EXTERNAL = "rad3d.eval.external"
 _COCO_NEEDS = "pycocoevalcap and a Java runtime"
 
 
+def _runs(n: int) -> str:
+    return "single words" if n == 1 else f"up to {n} words in a row"
+
+
 def _bleu_rows(profile: str, module: str, needs: str = "") -> tuple[MetricRow, ...]:
     """BLEU-1 to BLEU-4 and their mean in one profile."""
     suffix = "" if profile == "hf" else f" ({profile})"
     orders = tuple(
         MetricRow(f"{profile}_bleu_{n}", f"BLEU-{n}{suffix}", f"overlap-{profile}", True, "",
-                  f"Precision of up to {n} words in a row over all reports, with a penalty for "
-                  "brevity.", f"{module}:BLEU_{n}", needs)
+                  f"Precision of {_runs(n)} over all reports, with a penalty for brevity.",
+                  f"{module}:BLEU_{n}", needs)
         for n in range(1, 5)
     )  # fmt: skip
     mean = MetricRow(f"{profile}_bleu", f"BLEU, mean{suffix}", f"overlap-{profile}", True, "",
