@@ -1,6 +1,6 @@
 """Many visitors on one server: browsing, reports, a burst over the limit, memory over time.
 
-    python benchmarks/load.py              # a few visitors, 12 reports, about 2 minutes
+    python benchmarks/load.py              # a few visitors, 16 reports, about 4 minutes
     python benchmarks/load.py --full       # 50 visitors, 10 of them want reports; 200 reports
 
 Starts app.py with the shipped models on a free port of this machine and ends it afterwards. Reports
@@ -35,9 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tabs import KEY, Tab
 
+from rad3d.ui import guard
+from rad3d.ui.page import MODEL_PLACES as PLACES
+
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = 2
 WAITING = "Waiting for a free model"
+SECONDS_TO_REST = guard.SWEEP_SECONDS + 3
 SLOW = {"strategy": "beam", "beams": 8}
 """Options of a report that takes long enough to wait for, or to be left."""
 
@@ -249,7 +252,11 @@ def _wait_for_turn(stream: Iterator[dict], left: list[float]) -> None:  # type: 
 
 
 def memory(address: str, pid: int, args: argparse.Namespace, samples: list[str]) -> None:
-    """Report after report by new visitors, as many at a time as there are places."""
+    """Report after report by new visitors, as many at a time as there are places.
+
+    While reports are written, memory goes up and down by the scans that are open. What stays shows
+    at rest, when the server has swept.
+    """
     print(f"memory of the server over {args.many} reports, each by a new visitor", flush=True)
 
     def visit(number: int) -> float:
@@ -258,17 +265,19 @@ def memory(address: str, pid: int, args: argparse.Namespace, samples: list[str])
             tab.call("write_report", args.variant, {"max_new_tokens": 64})
         return resident_mb(pid)
 
-    seen = [resident_mb(pid)]
-    step = max(1, args.many // 8)
+    step = args.many // 8
+    rest: list[float] = []
     with ThreadPoolExecutor(PLACES) as pool:
-        for megabytes in pool.map(visit, range(args.many)):
-            seen.append(megabytes)
-            if (len(seen) - 1) % step == 0:
-                print(f"  after {len(seen) - 1:4d}: {megabytes:7.0f} MB", flush=True)
-    half = seen[-(args.many // 2) :]
+        for first in range(0, args.many, step):
+            busy = list(pool.map(visit, range(first, first + step)))
+            time.sleep(SECONDS_TO_REST)
+            rest.append(resident_mb(pid))
+            print(f"  after {first + step:4d}: {rest[-1]:6.0f} MB at rest, {min(busy):.0f} to "
+                  f"{max(busy):.0f} MB while writing", flush=True)  # fmt: skip
+    half = rest[len(rest) // 2 - 1 :]
     slope, _ = statistics.linear_regression(range(len(half)), half)
-    print(f"  over the last {len(half)} reports: {slope:+.3f} MB a report "
-          f"({min(half):.0f} to {max(half):.0f} MB)")  # fmt: skip
+    print(f"  over the last {args.many // 2} reports: {slope / step * 100:+.1f} MB per 100 reports "
+          f"at rest ({min(half):.0f} to {max(half):.0f} MB)")  # fmt: skip
 
 
 def main() -> None:
@@ -280,7 +289,7 @@ def main() -> None:
     full = args.full
     args.visitors, args.reports, args.slices = (50, 10, 20) if full else (6, 3, 8)
     args.queue, args.over, args.leaving = (10, 20, 5) if full else (3, 8, 2)
-    args.many = 200 if full else 12
+    args.many = 200 if full else 16
     with server(args.queue) as (address, pid):
         samples = [
             path.name.removesuffix(".nii.gz")
