@@ -13,9 +13,10 @@ from rad3d import cli
 from rad3d.errors import BadRequest
 from rad3d.model import cost
 from rad3d.model.architectures import build_config, count, quantise_, random_model
-from rad3d.model.cost import Workload, estimate, measure
+from rad3d.model.cost import Workload, estimate
 from rad3d.model.language import LanguageBundle
 from rad3d.model.precision import Machine
+from rad3d.model.timing import measure
 from rad3d.registry import LANGUAGE_MODELS, MODES, Architecture, language_model, weight_bytes
 
 TINY = {
@@ -85,12 +86,12 @@ def test_counted_activations_are_what_the_allocator_hands_out(
 ) -> None:
     config = build_config(TINY[family])
     expected = estimate(config, mode, precision, LOAD)
-    model = random_model(config, cost._dtype(mode, precision))
-    reporter = cost._reporter(model, mode, precision, LOAD)
-    batch = cost._batch(reporter, LOAD)
+    model = random_model(config, cost.training_dtype(mode, precision))
+    reporter = cost.random_reporter(model, mode, precision, LOAD)
+    batch = cost.random_batch(reporter, LOAD)
     with (
         torch.profiler.profile(profile_memory=True) as profile,
-        cost._autocast(reporter, LOAD, precision),
+        cost.autocast(reporter, LOAD, precision),
     ):
         loss = reporter.loss(*batch)
     kept = sum(event.self_cpu_memory_usage for event in profile.key_averages())

@@ -115,12 +115,12 @@ def test_the_memory_of_layers_computed_twice_is_counted(
     load = replace(LOAD, checkpointing=True)
     expected = cost.estimate(sizes, mode, precision, load)
     assert expected.activations < 0.5 * cost.estimate(sizes, mode, precision, LOAD).activations
-    model = random_model(sizes, cost._dtype(mode, precision))
-    reporter = cost._reporter(model, mode, precision, load)
+    model = random_model(sizes, cost.training_dtype(mode, precision))
+    reporter = cost.random_reporter(model, mode, precision, load)
     recompute_layers(reporter.language)
-    batch = cost._batch(reporter, load)
+    batch = cost.random_batch(reporter, load)
     with torch.profiler.profile(profile_memory=True) as profile:
-        with cost._autocast(reporter, load, precision):
+        with cost.autocast(reporter, load, precision):
             loss = reporter.loss(*batch)
         loss.backward()
     events = profile.profiler.kineto_results.events()

@@ -18,9 +18,10 @@ from rad3d import cli
 from rad3d.errors import BadRequest
 from rad3d.model.architectures import build_config
 from rad3d.model.calibration import Calibration
-from rad3d.model.cost import Workload, check_training, estimate
+from rad3d.model.cost import Workload, estimate
 from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.model.precision import Machine, gigabytes
+from rad3d.model.room import check_training
 from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import ENCODERS, MODES, Architecture, language_model
 from rad3d.train import single

@@ -18,7 +18,8 @@ from rad3d.registry import LANGUAGE_MODELS, MODES, PRECISIONS, LanguageModel, la
 from rad3d.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.cost import Cost, Measured, Workload
+    from rad3d.model.cost import Cost, Workload
+    from rad3d.model.timing import Measured
 
 EXAMPLE = """
 rad3d cost --llm llama-3.2-1b --mode v3 --precision bf16
@@ -90,9 +91,10 @@ def run(args: argparse.Namespace) -> int:
 def _one(
     row: LanguageModel, args: argparse.Namespace, load: Workload
 ) -> tuple[Cost, Measured | None]:
-    from rad3d.model.cost import config_of, estimate, measure
+    from rad3d.model.cost import config_of, estimate
     from rad3d.model.precision import inspect_machine
     from rad3d.model.sources import Hub
+    from rad3d.model.timing import measure
 
     settings = Settings.from_env()
     config = config_of(row, Hub.from_settings(settings), settings.models_dir, tell)

@@ -19,11 +19,9 @@ Writing needs the weights and, for each token of each text, keys and values of e
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -33,20 +31,13 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from rad3d.errors import BadRequest
-from rad3d.model.architectures import Size, build_config, count, quantise_, random_model
-from rad3d.model.decoding import decode
+from rad3d.model.architectures import build_config, count
 from rad3d.model.language import LanguageBundle, recompute_layers
-from rad3d.model.precision import (
-    DTYPES,
-    Machine,
-    gigabytes,
-    processor_name,
-)
+from rad3d.model.precision import DTYPES
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, obtain
 from rad3d.model.variant import VariantConfig
 from rad3d.registry import MODES, PRECISIONS, LanguageModel, lookup, weight_bytes
-from rad3d.types import GenerationOptions
 
 LATENT_DIM = 512
 """Of CT-CLIP and of the shipped encoder."""
@@ -107,30 +98,6 @@ class Cost:
         return {**asdict(self), "training": self.training}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What was measured with random weights.
-
-    Attributes:
-        machine: the processor or GPU.
-        threads: of the processor that torch used.
-        share: of these threads' time that the process really had, 1 where nothing else ran; on a
-            GPU the processor mostly waits, and this says little.
-        step_s: median seconds of a training step.
-        steps: how many were timed.
-        tokens_per_s: written one after the other, one report at a time, without the first.
-        first_token_s: from the prefix to the first token.
-    """
-
-    machine: str
-    threads: int
-    share: float
-    step_s: float
-    steps: int
-    tokens_per_s: float
-    first_token_s: float
-
-
 def config_of(
     row: LanguageModel, hub: Hub, models_dir: Any, progress: Progress
 ) -> PreTrainedConfig:
@@ -172,10 +139,10 @@ def estimate(
     trains = MODES[mode].trains_llm
     with FakeTensorMode():
         model: Any = AutoModelForCausalLM.from_config(
-            config, dtype=_dtype(mode, precision), trust_remote_code=False
+            config, dtype=training_dtype(mode, precision), trust_remote_code=False
         )
         size = count(model)
-        reporter = _reporter(model, mode, precision, load)
+        reporter = random_reporter(model, mode, precision, load)
         activations = _activations(reporter, load, precision)
     own = sum(p.numel() for p in reporter.projector.parameters())
     trainable = own + (size.total if trains else 0)
@@ -195,7 +162,8 @@ def estimate(
     )
 
 
-def _dtype(mode: str, precision: str) -> torch.dtype:
+def training_dtype(mode: str, precision: str) -> torch.dtype:
+    """Of a language model's weights in training, those apart that are quantised."""
     return torch.float32 if MODES[mode].trains_llm else DTYPES[precision]
 
 
@@ -222,7 +190,8 @@ class _Tokenizer:
         return ""
 
 
-def _reporter(model: Any, mode: str, precision: str, load: Workload) -> PrefixReporter:
+def random_reporter(model: Any, mode: str, precision: str, load: Workload) -> PrefixReporter:
+    """A variant in training around a language model without tokenizer, with random projector."""
     model.config.eos_token_id = None
     if getattr(model, "generation_config", None) is not None:
         model.generation_config.eos_token_id = None
@@ -238,9 +207,10 @@ def _reporter(model: Any, mode: str, precision: str, load: Workload) -> PrefixRe
     return PrefixReporter(config, language).train()
 
 
-def _batch(
+def random_batch(
     reporter: PrefixReporter, load: Workload
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """What its loss is given: latents, logits where used, report tokens and targets."""
     latent = torch.zeros(load.batch_size, LATENT_DIM)
     width = reporter.config.logits_dim
     logits = torch.zeros(load.batch_size, width) if width else None
@@ -248,7 +218,7 @@ def _batch(
     return latent, logits, ids, ids.clone()
 
 
-def _autocast(reporter: PrefixReporter, load: Workload, precision: str) -> Any:
+def autocast(reporter: PrefixReporter, load: Workload, precision: str) -> Any:
     """As in training: bf16 computation around float32 weights."""
     if precision == "float32" and not load.autocast:
         return nullcontext()
@@ -269,8 +239,8 @@ def _activations(reporter: PrefixReporter, load: Workload, precision: str) -> in
 
 
 def _kept(reporter: PrefixReporter, load: Workload, precision: str) -> int:
-    batch = _batch(reporter, load)
-    with _counting(reporter) as kept, _autocast(reporter, load, precision):
+    batch = random_batch(reporter, load)
+    with _counting(reporter) as kept, autocast(reporter, load, precision):
         reporter.loss(*batch)
     return sum(kept.values())
 
@@ -291,233 +261,3 @@ def _counting(module: nn.Module) -> Iterator[dict[int, int]]:
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield kept
-
-
-def measure(
-    config: PreTrainedConfig,
-    mode: str,
-    precision: str,
-    machine: Machine,
-    load: Workload | None = None,
-    *,
-    seconds: float = 60.0,
-    progress: Progress | None = None,
-) -> Measured:
-    """Train and write with random weights on this machine, and take the time.
-
-    Args:
-        config, mode, precision, load: as for :func:`estimate`.
-        machine: where.
-        seconds: after which no further step or token is begun; at least two steps and two tokens
-            are.
-        progress: told what is being done.
-
-    Raises:
-        BadRequest: it does not fit into the memory that is free.
-    """
-    load, tell = load or Workload(), progress or (lambda text, fraction: None)
-    check(mode, precision)
-    needed = estimate(config, mode, precision, load)
-    _check_room(needed, Size(*_size(config)), precision, machine, load)
-    tell("Making random weights", 0.0)
-    model = random_model(config, _dtype(mode, precision), machine.device)
-    if PRECISIONS[precision].quantised:
-        quantise_(model, precision)
-    reporter = _reporter(model, mode, precision, load)
-    if load.checkpointing:
-        recompute_layers(reporter.language)
-    tell("Timing training steps", 0.3)
-    began = time.perf_counter(), time.process_time()
-    steps = _time_steps(reporter, load, precision, seconds, tell)
-    tell("Timing the writing of a report", 0.8)
-    first, rate = _time_writing(reporter.eval(), load, seconds)
-    wall, used = time.perf_counter() - began[0], time.process_time() - began[1]
-    where = processor_name() if machine.device == "cpu" else machine.name
-    threads = torch.get_num_threads()
-    tell("Measured", 1.0)
-    return Measured(
-        machine=where,
-        threads=threads,
-        share=min(used / (wall * threads), 1.0),
-        step_s=statistics.median(steps),
-        steps=len(steps),
-        tokens_per_s=rate,
-        first_token_s=first,
-    )
-
-
-def _size(config: PreTrainedConfig) -> tuple[int, int]:
-    with FakeTensorMode():
-        size = count(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
-    return size.total, size.linear
-
-
-SHARE = 0.95
-"""Of the free memory that a training step may take."""
-
-
-def _fits(nbytes: int, machine: Machine) -> bool:
-    return not machine.free_bytes or nbytes <= SHARE * machine.free_bytes
-
-
-def _check_room(needed: Cost, size: Size, precision: str, machine: Machine, load: Workload) -> None:
-    """Refuse before the system runs out; quantised weights are made from bf16 ones."""
-    making = 2 * size.total if PRECISIONS[precision].quantised else 0
-    nbytes = max(needed.training, making)
-    if not _fits(nbytes, machine):
-        smaller = f"--batch-size below {load.batch_size}, " if load.batch_size > 1 else ""
-        raise BadRequest(
-            f"A step takes {gigabytes(nbytes)}, and {gigabytes(machine.free_bytes)} are free on "
-            f"{machine.name}.",
-            f"Choose {smaller}a lower precision, a frozen mode or a smaller model; without "
-            "--measure the cost is only counted.",
-            code="model_too_large",
-        )
-
-
-def check_training(
-    config: PreTrainedConfig,
-    mode: str,
-    precision: str,
-    load: Workload,
-    machine: Machine,
-    accumulate: int = 1,
-) -> Cost:
-    """What a training step takes, where this machine has it.
-
-    Args:
-        config, mode, precision, load: as for :func:`estimate`.
-        machine: where.
-        accumulate: batches of a step, for the remedy.
-
-    Raises:
-        BadRequest: it does not fit; the remedy names what would.
-    """
-    needed = estimate(config, mode, precision, load)
-    if _fits(needed.training, machine):
-        return needed
-    options = _Remedies(config, mode, machine, accumulate).of(precision, load)
-    remedy = f"{', or '.join(options)} would fit" if options else "Choose a smaller model"
-    raise BadRequest(
-        f"A training step with {load.batch_size} reports of up to {load.report_tokens} tokens at "
-        f"once takes {gigabytes(needed.training)}, and {gigabytes(machine.free_bytes)} are free "
-        f"on {machine.name}.",
-        f"{remedy}; --force tries it all the same.",
-        code="model_too_large",
-    )
-
-
-class _Remedies:
-    """What would fit where a training step does not, in the words of ``rad3d train``.
-
-    Counting takes seconds for a large model, so what differs in the weights' precision only is
-    counted once, and batches between one pair and the whole batch follow from these two.
-    """
-
-    def __init__(
-        self, config: PreTrainedConfig, mode: str, machine: Machine, accumulate: int
-    ) -> None:
-        self.config, self.mode = config, mode
-        self.machine, self.accumulate = machine, accumulate
-        self.size = Size(*_size(config))
-        self._counted: dict[Any, Cost] = {}
-
-    def of(self, precision: str, load: Workload) -> list[str]:
-        """Each change that is enough by itself; or else the first combination that is."""
-        again = replace(load, checkpointing=True)
-        found = [self._smaller(precision, load)]
-        if not load.checkpointing and self._room(precision, again):
-            found.append("--gradient-checkpointing")
-        lower = [] if MODES[self.mode].trains_llm else _below(precision, self.machine)
-        found += [f"--llm-precision {p}" for p in lower[:1] if self._room(p, load)]
-        if any(found):
-            return [option for option in found if option]
-        for candidate in (precision, *lower):
-            if batch := self._smaller(candidate, again):
-                changed = f"--llm-precision {candidate} " if candidate != precision else ""
-                return [f"{changed}--gradient-checkpointing {batch}"]
-        one = replace(again, batch_size=1)
-        frozen = MODES[self.mode].trains_llm and self._room(precision, one, "v2")
-        return ["--mode v2 --gradient-checkpointing --batch-size 1"] if frozen else []
-
-    def _smaller(self, precision: str, load: Workload) -> str:
-        """The options of the largest smaller batch; empty where even one pair is too much."""
-        whole = self._bytes(precision, load)
-        one = self._bytes(precision, replace(load, batch_size=1))
-        each = (whole - one) / max(load.batch_size - 1, 1)
-        sizes = [load.batch_size // 2**i for i in range(1, load.batch_size.bit_length())]
-        fitting = (n for n in sizes if _fits(int(one + each * (n - 1)), self.machine))
-        size = next(fitting, 0)
-        together = load.batch_size * self.accumulate
-        return f"--batch-size {size} --accumulate {-(-together // size)}" if size else ""
-
-    def _room(self, precision: str, load: Workload, mode: str = "") -> bool:
-        return _fits(self._bytes(precision, load, mode), self.machine)
-
-    def _bytes(self, precision: str, load: Workload, mode: str = "") -> int:
-        """Of a training step."""
-        mode = mode or self.mode
-        base = "float32" if precision == "float32" else "bf16"
-        if (base, load, mode) not in self._counted:
-            self._counted[base, load, mode] = estimate(self.config, mode, base, load)
-        total, linear = self.size.total, self.size.linear
-        trained = MODES[mode].trains_llm  # then the weights are in float32 in any case
-        less = weight_bytes(total, linear, base) - weight_bytes(total, linear, precision)
-        return self._counted[base, load, mode].training - (0 if trained else less)
-
-
-def _below(precision: str, machine: Machine) -> list[str]:
-    """Precisions with smaller weights, the more exact first."""
-    names = [p for p in PRECISIONS if p != "float16"]
-    lower = names[names.index(precision) + 1 :] if precision in names else []
-    return [p for p in lower if machine.quantises or not PRECISIONS[p].quantised]
-
-
-def _time_steps(
-    reporter: PrefixReporter, load: Workload, precision: str, seconds: float, tell: Progress
-) -> list[float]:
-    """Seconds of each training step but the first, which warms up."""
-    trained = list(reporter.trainable_parameters())
-    optimiser = torch.optim.AdamW(trained, lr=1e-5)
-    batch = _batch(reporter, load)
-    began = time.perf_counter()
-    times: list[float] = []
-    while len(times) < 6 and (len(times) < 2 or time.perf_counter() - began < seconds):
-        start = time.perf_counter()
-        with _autocast(reporter, load, precision):
-            loss = reporter.loss(*batch)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        _synchronise(reporter)
-        times.append(time.perf_counter() - start)
-        tell(f"A training step took {times[-1]:.2f} s", 0.3 + 0.08 * len(times))
-    return times[1:]
-
-
-@torch.inference_mode()
-def _time_writing(reporter: PrefixReporter, load: Workload, seconds: float) -> tuple[float, float]:
-    """Seconds to the first token, and tokens per second after it, of the second report."""
-    embeds = reporter.conditioning(reporter.prefix(*_batch(reporter, Workload(1, 1))[:2]))
-    first, rate = 0.0, 0.0
-    for tokens in (2, load.report_tokens + 1):
-        options = GenerationOptions(max_new_tokens=min(max(tokens, 2), 1024))
-        steps = decode(reporter.language, embeds, options)
-        start = time.perf_counter()
-        next(steps)
-        _synchronise(reporter)
-        first, written = time.perf_counter() - start, 0
-        start = time.perf_counter()
-        for _ in steps:
-            written += 1
-            if time.perf_counter() - start > seconds:
-                break
-        _synchronise(reporter)
-        rate = written / (time.perf_counter() - start)
-    return first, rate
-
-
-def _synchronise(reporter: PrefixReporter) -> None:
-    """A GPU works on its own; wait for it before looking at the clock."""
-    if reporter.language.device.type == "cuda":
-        torch.cuda.synchronize()

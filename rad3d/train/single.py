@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.model.architectures import count
-from rad3d.model.cost import Workload, check, check_training
+from rad3d.model.cost import Workload, check
 from rad3d.model.head import FIT
 from rad3d.model.language import (
     LanguageBundle,
@@ -26,6 +26,7 @@ from rad3d.model.language import (
     outline,
 )
 from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
+from rad3d.model.room import check_training
 from rad3d.model.sources import Hub, obtain
 from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
 from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
