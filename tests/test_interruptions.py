@@ -76,7 +76,11 @@ for event in small_evaluations(Path(sys.argv[1])).start(REQUEST, threading.Event
 def killed_while_writing(folder: Path) -> str:
     """Start an evaluation in a process of its own, kill it after a report of V-2; the run's id."""
     command = [sys.executable, "-c", EVALUATE, str(folder), str(TESTS)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "encoding": "utf-8",
+    }
     with subprocess.Popen(command, **pipes) as process:
         assert process.stdin is not None
         assert process.stdout is not None
