@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import CountingEncoder, FakeEncoderStore, volume
+from study_parts import small_evaluations
+from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, volume
 
 from rad3d.errors import BadRequest, BadVolume
 from rad3d.eval.samples import Sample
-from rad3d.model.features import EncoderIdentity, FeatureTable, read_features, write_features
+from rad3d.model.feature_store import Case, FeatureStore, Shard
+from rad3d.model.features import (
+    IMPORTED,
+    EncoderIdentity,
+    FeatureTable,
+    read_features,
+    write_features,
+)
 from rad3d.service.evaluation_features import FeatureSource
+from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
 from rad3d.settings import Settings
 from rad3d.types import Volume
 
@@ -147,3 +157,129 @@ def test_air_looks_the_same_every_time(source: Callable[[], FeatureSource]) -> N
     first, second = source().blank("phantom-cnn"), source().blank("phantom-cnn")
     np.testing.assert_array_equal(first[0], second[0])
     assert first[1].shape == (18,)
+
+
+# Features that a person named
+
+
+@pytest.fixture
+def given(tmp_path: Path, source: Callable[[], FeatureSource]) -> Callable[..., FeatureSource]:
+    """Makes a source with a store of made-up features of these cases."""
+
+    def make(*ids: str, imported: bool = False, logits: bool = True) -> FeatureSource:
+        mine = source().identity("phantom-cnn")
+        identity = EncoderIdentity("phantom-cnn", IMPORTED, "") if imported else mine
+        place = tmp_path / f"given {imported} {logits} {len(ids)}"
+        FeatureStore.create(place, identity).append(
+            Shard(
+                {id_: (made(id_), np.full(18, 3.0, np.float32) if logits else None) for id_ in ids},
+                {id_: Case(id_) for id_ in ids},
+            )
+        )
+        return source().with_given([place])
+
+    return make
+
+
+def made(id_: str) -> np.ndarray:
+    return np.random.default_rng(sum(id_.encode())).normal(size=LATENT_DIM).astype(np.float32)
+
+
+def test_cases_of_a_named_store_need_no_scan(
+    given: Callable[..., FeatureSource], encoder: CountingEncoder
+) -> None:
+    found = given("a", "broken")
+    cases = samples("broken", "a")
+    assert found.missing("set", cases, "phantom-cnn") == 0
+    assert list(found.encode("set", cases, "phantom-cnn")) == []
+    table = found.features("set", cases, "phantom-cnn")
+    assert (table.ids, table.failures, encoder.encoded) == (("broken", "a"), {}, 0)
+    np.testing.assert_array_equal(table.embedding[1], made("a"))
+
+
+def test_what_a_named_store_lacks_is_encoded_and_only_that_is_kept(
+    given: Callable[..., FeatureSource], source: Callable[[], FeatureSource]
+) -> None:
+    found = given("a", imported=True)
+    cases = samples("a", "b")
+    assert list(found.encode("set", cases, "phantom-cnn")) == [1]
+    assert found.features("set", cases, "phantom-cnn").ids == ("a", "b")
+    later = source()
+    assert later.features("set", cases, "phantom-cnn").ids == ("b",)
+
+
+def test_a_named_store_counts_more_than_what_was_encoded_here(
+    given: Callable[..., FeatureSource], source: Callable[[], FeatureSource]
+) -> None:
+    list(source().encode("set", samples("a"), "phantom-cnn"))
+    table = given("a").features("set", samples("a"), "phantom-cnn")
+    np.testing.assert_array_equal(table.embedding[0], made("a"))
+
+
+def test_imported_features_are_used_where_they_are_named_with_a_note(
+    given: Callable[..., FeatureSource],
+) -> None:
+    assert "nothing proves" in given("a", imported=True).told(samples("a", "b"), "phantom-cnn")
+    assert given("a").told(samples("a", "b"), "phantom-cnn") == "1 of 2 have features given"
+
+
+def test_named_features_that_nothing_can_use_are_refused(
+    source: Callable[[], FeatureSource], tmp_path: Path
+) -> None:
+    written(tmp_path / "set.safetensors")
+    found = source().with_given([tmp_path / "set.safetensors"])
+    with pytest.raises(BadRequest, match="with other weights"):
+        found.check_given(["phantom-cnn"])
+    assert found.features("set", samples(*IDS), "phantom-cnn").ids == ()
+    with pytest.raises(BadRequest, match="There is no file"):
+        source().with_given([tmp_path / "nowhere"])
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_features_without_logits_get_those_of_the_head_that_is_here(
+    given: Callable[..., FeatureSource], encoder: CountingEncoder, imported: bool
+) -> None:
+    table = given("a", imported=imported, logits=False).features("set", samples("a"), "phantom-cnn")
+    assert table.logits is not None
+    np.testing.assert_allclose(table.logits[0], encoder.diagnose(made("a")).logits, rtol=1e-6)
+
+
+def test_a_run_on_named_features_needs_no_scan_and_draws_on_a_bank_of_its_own(
+    tmp_path: Path,
+) -> None:
+    evaluations = small_evaluations(tmp_path)
+    identity = evaluations.feature_source.identity("phantom-cnn")
+    texts = {"normal": "Normal chest CT.", "nodule": "A nodule of 8 mm in the right upper lobe."}
+    ids = {"test": ("t1", "t2", "t3"), "train": ("r1", "r2", "r3", "r4")}
+    store = FeatureStore.create(tmp_path / "store", identity)
+    for name, cases in ids.items():
+        (tmp_path / name).mkdir()
+        rows = [f"{id_},{texts['nodule' if i % 2 else 'normal']}" for i, id_ in enumerate(cases)]
+        (tmp_path / name / "cases.csv").write_text(
+            "\n".join(["id,reference", *rows]), encoding="utf-8"
+        )
+        store.append(
+            Shard(
+                {id_: (made(id_), made(id_)[:18]) for id_ in cases},
+                {id_: Case(id_) for id_ in cases},
+            )
+        )
+    request = EvaluationRequest(
+        sets=(SetSpec("folder", str(tmp_path / "test")),),
+        variants=("phantom-s/v3",),
+        controls=("lookup", "majority", "nearest", "logits-only"),
+        draws=20,
+        features=(str(tmp_path / "store"),),
+        bank=SetSpec("folder", str(tmp_path / "train")),
+    )
+    assert EvaluationRequest.from_dict(request.to_dict()) == request
+    events = list(evaluations.start(request, threading.Event()))
+    run = events[-1].run
+    assert run is not None
+    assert run.failed == {}
+    assert any("3 of 3 have features given" in event.text for event in events)
+    assert len(run.predictions) == 5
+    near = next(p for (name, _), p in run.predictions.items() if name == "nearest")
+    assert {p.text for p in near.predictions} <= set(texts.values())
+    written_by = next(p for (name, _), p in run.predictions.items() if name == "phantom-s/v3")
+    assert written_by.facts["features_given"][0]["id"] == "phantom-cnn"

@@ -24,6 +24,7 @@ Exit status: 0 finished; 1 for input that cannot be evaluated; 2 for a wrong com
 RUN_EXAMPLE = """
 rad3d eval run
 rad3d eval run --variants phantom-s/v1 phantom-s/v3 --sets phantom-in --limit 40
+rad3d eval run --sets ct-rate:CT-RATE --features valid train --bank ct-rate:CT-RATE#train
 rad3d eval run --sets predictions:theirs.jsonl#phantom-in --variants phantom-l/v3
 rad3d eval run --resume latest
 """
@@ -119,6 +120,11 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
         help="logits-only, image-zero, image-shuffled, lookup, majority, nearest "
         "(default: all that apply; none of them: --controls with nothing after it)",
     )
+    add("--features", nargs="+", default=[], metavar="DIR",
+        help="stores of `rad3d features` in place of scans: cases are found by id")  # fmt: skip
+    add("--bank", metavar="SET",
+        help="training cases that the controls draw on, such as ct-rate:DIR#train, with their "
+        "features among --features (default: the phantoms of the shipped models)")  # fmt: skip
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
     add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")

@@ -86,6 +86,8 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
         draws=args.draws,
         seed=args.seed,
         title=args.title,
+        features=tuple(args.features),
+        bank=SetSpec.parse(args.bank) if args.bank else None,
     )
 
 

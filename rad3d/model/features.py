@@ -24,7 +24,9 @@ from safetensors.numpy import save_file
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.labels import N_LABELS
+from rad3d.model.encoder import LoadedEncoder
 from rad3d.model.engine import Engine
+from rad3d.model.failures import plain_errors
 from rad3d.model.identity import IMPORTED as IMPORTED
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
@@ -81,13 +83,19 @@ def encoder_identity(store: ModelStore, encoder_id: str) -> EncoderIdentity:
 
 def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
     """What an encoder sees in a scan; no logits where it has no head."""
-    features = engine.features(volume, encoder_id)
+    pooled = engine.features(volume, encoder_id).pooled
+    return pooled, logits_of(engine.store.encoder(encoder_id), pooled)
+
+
+def logits_of(encoder: LoadedEncoder, pooled: FloatArray) -> FloatArray | None:
+    """(D,) embedding -> (18,) logits; None where the encoder has no head."""
     try:
-        return features.pooled, engine.diagnose(features).logits
+        with plain_errors("run the classifier"):
+            return encoder.diagnose(pooled).logits
     except Rad3dError as error:
         if error.code != "no_head":
             raise
-        return features.pooled, None
+        return None
 
 
 def write_features(

@@ -288,7 +288,9 @@ class Evaluations:
         Raises:
             UnknownName, MissingWeights, BadRequest: the request cannot be met.
         """
-        for spec in request.sets:
+        bank = (request.bank,) if request.bank else ()
+        features = (SetSpec("features", path) for path in request.features)
+        for spec in (*request.sets, *bank, *features):
             self._check_place(spec, uploads)
         request = request.bounded(self.bounds)
         created = datetime.now(UTC)
@@ -346,13 +348,15 @@ class Evaluations:
             facts=machine(),
             directory=(self._root if self._trusted else self._visitors) / run_id,
         )
+        given = [Path(path).expanduser() for path in request.features]
         systems = Systems(
             Engine(self.store),
-            self.feature_source,
+            self.feature_source.with_given(given) if given else self.feature_source,
             self._root / "reports",
             request,
             tuple(sets.values()),
             self._service.write_batches,
+            load_set(request.bank)[0] if request.bank else None,
         )
         return self._alone(EvaluationWork(systems, self.store, run, files, self._places), cancel)
 

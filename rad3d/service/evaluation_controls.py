@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,16 +23,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.errors import BadRequest
-from rad3d.eval.samples import PredictionSet
+from rad3d.eval.samples import PredictionSet, Sample
 from rad3d.labels import LABEL_INDEX, LABELS
 from rad3d.model.engine import Condition
 from rad3d.model.features import FeatureTable, Row
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.systems import CONTROL_NAMES
 from rad3d.text.grammar import write_report
-from rad3d.text.labeller import Mention, find_mentions
+from rad3d.text.labeller import Mention, find_mentions, label_report
 from rad3d.text.sections import split_report
-from rad3d.truth import draw_truth
+from rad3d.truth import Truth, draw_truth
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -80,18 +80,49 @@ CONTROLS: dict[str, ControlRow] = {
 }  # fmt: skip
 
 
+def _report(id_: str) -> str:
+    return write_report(_truth(id_), style=TRAINING.domain).text
+
+
+def _truth(id_: str) -> Truth:
+    """Of a training phantom: ``"in-010000"``."""
+    return draw_truth(int(id_.rpartition("-")[2]), TRAINING.domain)
+
+
+def _labels(id_: str) -> Sequence[int]:
+    return _truth(id_).labels()
+
+
 class TrainingBank:
     """The training scans with their labels and reports: what the controls know.
 
     Args:
-        features: of the training split; its ids say which cases there are.
+        features: of the training scans; its ids say which cases there are.
+        labels: id -> the 18 labels; by default those of the phantoms that the shipped models
+            learned from.
+        report: id -> the report; likewise.
     """
 
-    def __init__(self, features: FeatureTable) -> None:
-        by_id = {f"{TRAINING.domain}-{seed:06d}": seed for seed in _training_seeds()}
-        self.embedding = features.embedding
-        self._seeds = [by_id[id_] for id_ in features.ids]
+    def __init__(
+        self,
+        features: FeatureTable,
+        labels: Callable[[str], Sequence[int]] = _labels,
+        report: Callable[[str], str] = _report,
+    ) -> None:
+        self.ids, self.embedding = features.ids, features.embedding
+        self._labels_of, self._report_of = labels, report
         self._reports: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> TrainingBank:
+        """A bank of cases with references, and with labels where they are known."""
+        by_id = {case.id: case for case in cases}
+
+        def labels(id_: str) -> Sequence[int]:
+            known = by_id[id_].labels
+            return label_report(by_id[id_].reference) if known is None else known
+
+        return cls(features, labels, lambda id_: by_id[id_].reference)
 
     @cached_property
     def mean(self) -> FloatArray:
@@ -101,14 +132,12 @@ class TrainingBank:
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
         """(N, 18) 0 or 1."""
-        truths = (draw_truth(seed, TRAINING.domain) for seed in self._seeds)
-        return np.array([truth.labels() for truth in truths], dtype=np.int64)
+        return np.array([self._labels_of(id_) for id_ in self.ids], dtype=np.int64)
 
     def report(self, row: int) -> str:
         """The report of a training case."""
         if row not in self._reports:
-            truth = draw_truth(self._seeds[row], TRAINING.domain)
-            self._reports[row] = write_report(truth, style=TRAINING.domain).text
+            self._reports[row] = self._report_of(self.ids[row])
         return self._reports[row]
 
     def lookup(self, present: Sequence[bool]) -> str:
@@ -137,7 +166,7 @@ class TrainingBank:
     def _sentences(self) -> dict[str, str]:
         """Label -> the sentence that most often states it and no other label."""
         counts: dict[str, Counter[str]] = {}
-        for row in range(min(len(self._seeds), SENTENCES_FROM)):
+        for row in range(min(len(self.ids), SENTENCES_FROM)):
             by_sentence: dict[str, set[str]] = {}
             for mention in find_mentions(self.report(row)):
                 if mention.present:
@@ -201,10 +230,6 @@ def derangement(n: int, seed: int) -> list[int]:
     moved = np.empty(n, dtype=np.int64)
     moved[order] = np.roll(order, 1)
     return [int(place) for place in moved]
-
-
-def _training_seeds() -> range:
-    return range(TRAINING.first, TRAINING.first + TRAINING.n)
 
 
 def _asserted(mentions: Sequence[Mention]) -> set[str]:

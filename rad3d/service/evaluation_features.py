@@ -1,7 +1,8 @@
 """What an encoder saw in every case of a sample set: from a file of features, or computed here.
 
 Features are used only by the encoder whose weights made them; any other encodes the scans again,
-and what it finds is kept below the runs folder.
+and what it finds is kept below the runs folder. A store that a person names comes first, so that
+its cases need no scans here; where its features were imported, the person's word counts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rad3d.errors import Rad3dError
+from rad3d.errors import BadRequest, Rad3dError
 from rad3d.eval.samples import Sample
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
@@ -23,9 +24,12 @@ from rad3d.model.features import (
     encode,
     encoder_identity,
     gathered,
+    load_features,
+    logits_of,
     read_features,
     write_features,
 )
+from rad3d.model.head import HeadedEncoder, differs
 from rad3d.model.store import ModelStore
 from rad3d.types import Volume
 
@@ -41,6 +45,7 @@ class FeatureSource:
         shipped_dir: files that come with the project, called after their set.
         kept_dir: receives what is computed here.
         open_scan: a sample -> its volume; raises Rad3dError where that cannot be.
+        given: stores or files of features that a person named, see :meth:`with_given`.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class FeatureSource:
         shipped_dir: Path,
         kept_dir: Path,
         open_scan: Callable[[Sample], Volume],
+        given: Sequence[Path] = (),
     ) -> None:
         self._store = store
         self._shipped, self._kept = shipped_dir, kept_dir
@@ -56,6 +62,43 @@ class FeatureSource:
         self._identities: dict[str, EncoderIdentity] = {}
         # One that keeps nothing beyond the scan it is at: thousands pass through.
         self._engine = Engine(store, ByteCache(0))
+        self._tables = [(path, *load_features(path)) for path in given]
+        self._rows_given: dict[str, dict[str, Row]] = {}
+
+    def with_given(self, paths: Sequence[Path]) -> FeatureSource:
+        """This source, with stores or files of features that a person named.
+
+        Raises:
+            BadRequest: there is none, or it is damaged.
+        """
+        return FeatureSource(self._store, self._shipped, self._kept, self._open, paths)
+
+    @property
+    def given(self) -> tuple[EncoderIdentity, ...]:
+        """Whose the features are that a person named."""
+        return tuple(identity for _, identity, _ in self._tables)
+
+    def told(self, samples: Sequence[Sample], encoder_id: str) -> str:
+        """How many of the samples have features that a person named; empty where nobody did."""
+        if not self._tables:
+            return ""
+        rows = self._given_rows(encoder_id)
+        text = f"{sum(s.id in rows for s in samples)} of {len(samples)} have features given"
+        doubt = ", imported: nothing proves whose they are"
+        return text + (doubt if any(identity.is_imported for identity in self.given) else "")
+
+    def check_given(self, encoder_ids: Sequence[str]) -> None:
+        """Refuse features that a person named and none of these encoders can use."""
+        for path, identity, _ in self._tables:
+            if all(differs(identity, self.identity(id_)) for id_ in encoder_ids):
+                raise BadRequest(
+                    f"The features in {path.name} are of {identity.id} (weights "
+                    f"{identity.sha256[:12]}), and what was chosen listens to "
+                    f"{', '.join(encoder_ids) or 'no encoder'}"
+                    + (" with other weights." if identity.id in encoder_ids else "."),
+                    "Leave out --features, or compute them with the encoder that is used.",
+                    code="other_encoder",
+                )
 
     def identity(self, encoder_id: str) -> EncoderIdentity:
         """Which weights an encoder has; they are hashed once."""
@@ -66,10 +109,34 @@ class FeatureSource:
     def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
         """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
         rows, failures = self._known(set_id, samples, encoder_id)
+        given = self._given_rows(encoder_id)
+        found = {s.id: given.get(s.id) or rows.get(_key(s)) for s in samples}
         return gathered(
-            {s.id: rows[_key(s)] for s in samples if _key(s) in rows},
-            {s.id: failures[_key(s)] for s in samples if _key(s) in failures},
+            {id_: row for id_, row in found.items() if row is not None},
+            {
+                s.id: failures[_key(s)]
+                for s in samples
+                if found[s.id] is None and _key(s) in failures
+            },
         )
+
+    def _given_rows(self, encoder_id: str) -> dict[str, Row]:
+        """Id -> features of this encoder that a person named."""
+        if encoder_id not in self._rows_given:
+            rows: dict[str, Row] = {}
+            for _, identity, table in self._tables:
+                if not differs(identity, self.identity(encoder_id)):
+                    own = identity.is_imported
+                    rows |= {k: self._judged(encoder_id, row, own) for k, row in table.rows.items()}
+            self._rows_given[encoder_id] = rows
+        return self._rows_given[encoder_id]
+
+    def _judged(self, encoder_id: str, row: Row, keep: bool) -> Row:
+        """With the logits of the head that is here now, which may be newer than the features."""
+        encoder = self._store.encoder(encoder_id)
+        if row[1] is not None and (keep or not isinstance(encoder, HeadedEncoder)):
+            return row
+        return row[0], logits_of(encoder, row[0])
 
     def missing(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> int:
         """How many of the samples would have to be encoded."""
@@ -83,7 +150,9 @@ class FeatureSource:
         is done.
         """
         rows, failures = self._known(set_id, samples, encoder_id)
-        todo = [s for s in samples if _key(s) not in rows and _key(s) not in failures]
+        given = self._given_rows(encoder_id)
+        unknown = (s for s in samples if s.id not in given)
+        todo = [s for s in unknown if _key(s) not in rows and _key(s) not in failures]
         saved = done = 0
         try:
             for sample in todo:

@@ -71,6 +71,8 @@ class Systems:
         request: what is wanted.
         sets: the cases.
         write: writes the reports; the engine by default.
+        bank: cases that the controls draw on; by default the training phantoms, with the shipped
+            encoder.
     """
 
     def __init__(
@@ -81,19 +83,24 @@ class Systems:
         request: EvaluationRequest,
         sets: Sequence[SampleSet],
         write: WriteBatches | None = None,
+        bank: SampleSet | None = None,
     ) -> None:
         self._engine, self._features, self._kept_dir = engine, features, kept_dir
         self._request, self._writes = request, write
         self.sets = tuple(s for s in sets if any(sample.scan for sample in s.samples))
+        self._cases = bank
         self._banks: dict[str, TrainingBank] = {}
+        features.check_given(self.encoders())
 
     # How much there is to do
 
     def encoders(self) -> tuple[str, ...]:
         """The encoders whose features are needed."""
         found = dict.fromkeys(self.encoder_of(v) for v in self._request.variants)
-        alone = any(not CONTROLS[c].per_variant for c in self._request.controls)
-        return tuple(found) or ((SHIPPED_ENCODER,) if alone else ())
+        if not found and any(not CONTROLS[c].per_variant for c in self._request.controls):
+            given = dict.fromkeys(identity.id for identity in self._features.given)
+            return tuple(given) or (SHIPPED_ENCODER,)
+        return tuple(found)
 
     def encoder_of(self, variant: str) -> str:
         """The encoder that a variant listens to."""
@@ -119,10 +126,16 @@ class Systems:
         """Encode the scans that have not been encoded, and find what the controls know."""
         for encoder in self.encoders():
             for each in self.sets:
+                if told := self._features.told(each.samples, encoder):
+                    yield Step("encode", f"{each.name}: {told}")
                 missing = self._features.missing(each.id, each.samples, encoder)
                 for done in self._features.encode(each.id, each.samples, encoder):
                     yield Step("encode", f"{each.name}: scan {done} of {missing} encoded", 1)
-            if encoder == SHIPPED_ENCODER and self._needs_bank():
+            if self._needs_bank() and self._cases is not None:
+                found = self._features.features(self._cases.id, self._cases.samples, encoder)
+                if found.ids:
+                    self._banks[encoder] = TrainingBank.of(found, self._cases.samples)
+            elif self._needs_bank() and encoder == SHIPPED_ENCODER:
                 yield from self._load_bank()
 
     def _needs_bank(self) -> bool:
@@ -140,7 +153,11 @@ class Systems:
 
     def _bank(self, encoder: str) -> TrainingBank:
         if encoder not in self._banks:
-            raise BadRequest(f"The training scans of {encoder} are not known here.")
+            raise BadRequest(
+                f"The training scans of {encoder} are not known here.",
+                "Name them with --bank, and a store of their features with --features.",
+                code="no_bank",
+            )
         return self._banks[encoder]
 
     def _seen(self, samples: SampleSet, encoder: str) -> FeatureTable:
@@ -216,6 +233,7 @@ class Systems:
             "llm_revision": writer.config.llm_revision,
             "llm_sha256": writer.config.llm_sha256,
             "encoder": asdict(self._features.identity(encoder)),
+            "features_given": [asdict(identity) for identity in self._features.given],
             "options": asdict(self._request.options),
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }

@@ -90,6 +90,9 @@ class EvaluationRequest:
         seed: of draws, swaps and the shuffling of images.
         title: shown in the list of runs.
         owner: whose run it is, see :class:`rad3d.service.evaluation.Evaluations`.
+        features: stores or files of features, in place of scans; needed again to resume.
+        bank: the training cases that controls draw on, in place of the shipped phantoms; their
+            features are among ``features``.
     """
 
     sets: tuple[SetSpec, ...]
@@ -102,6 +105,8 @@ class EvaluationRequest:
     seed: int = 0
     title: str = ""
     owner: str = ""
+    features: tuple[str, ...] = ()
+    bank: SetSpec | None = None
 
     def __post_init__(self) -> None:
         if not self.sets:
@@ -143,18 +148,24 @@ class EvaluationRequest:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRequest:
         """The inverse of :meth:`to_dict`."""
-        sets = tuple(SetSpec(**{**s, "columns": Columns(**s["columns"])}) for s in values["sets"])
+        bank = values.get("bank")
         metrics = values["metrics"]
         return cls(
             **{
                 **values,
-                "sets": sets,
+                "sets": tuple(map(_spec, values["sets"])),
+                "features": tuple(values.get("features", ())),
+                "bank": bank and _spec(bank),
                 "variants": tuple(values["variants"]),
                 "controls": tuple(values["controls"]),
                 "metrics": None if metrics is None else tuple(metrics),
                 "options": GenerationOptions(**values["options"]),
             }
         )
+
+
+def _spec(values: Mapping[str, Any]) -> SetSpec:
+    return SetSpec(**{**values, "columns": Columns(**values["columns"])})
 
 
 @dataclass(frozen=True)
