@@ -247,7 +247,7 @@ class Evaluations:
         yield STUDY, self._study
         for row in self.runs():
             if not row.shipped:
-                yield row.id, self._root / row.id
+                yield row.id, self._directory(row.id, "")
 
     def delete(self, run_id: str, owner: str = "") -> None:
         """Remove a run; reports are kept for others. The study that ships stays."""
