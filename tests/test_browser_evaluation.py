@@ -107,7 +107,7 @@ def test_a_case_is_read_stepped_through_and_its_scan_opened(page: Page) -> None:
 def test_a_run_shows_progress_is_cancelled_and_resumed(page: Page) -> None:
     page.get_by_text("Run an evaluation").click()
     page.get_by_label("Phantom S · V-1 fine-tuned").check()
-    expect(page.locator("#run-estimate")).to_contain_text("2 variants on 100 cases")
+    expect(page.locator("#run-estimate")).to_contain_text("3 variants on 100 cases")
     page.locator("#run-start").click()
     expect(page.locator("#run-progress")).to_contain_text("Writing reports")
     expect(page.locator("#run-start")).to_be_disabled()
@@ -117,7 +117,7 @@ def test_a_run_shows_progress_is_cancelled_and_resumed(page: Page) -> None:
     page.locator("#run-resume").click()
     expect(page.locator("#headline h2")).to_have_text("Own run")
     expect(page.locator("#run-progress")).to_have_text("")
-    expect(page.locator("#leaderboard tbody").first.locator("tr")).to_have_count(2)
+    expect(page.locator("#leaderboard tbody").first.locator("tr")).to_have_count(3)
     page.get_by_label("Compare with").click()
     page.get_by_role("option", name="Study of the shipped variants").click()
     expect(page.locator("#leaderboard")).to_contain_text("@ Study of the shipped variants")
