@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_train_files import command, features, table
 from tiny_models import save_language, save_shipped, tiny_language
 from volume_files import chest, save
@@ -19,6 +20,7 @@ from rad3d.errors import BadRequest
 from rad3d.model.architectures import build_config
 from rad3d.model.calibration import Calibration
 from rad3d.model.cost import Workload, estimate
+from rad3d.model.language import file_hash
 from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.model.precision import Machine, gigabytes
 from rad3d.model.room import check_training
@@ -73,6 +75,15 @@ def test_scans_and_reports_become_a_variant_that_writes(
     assert cli.main([*report, "--max-new-tokens", "8"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert written["provenance"]["variant"] == name
+    weights = place / "models" / ENCODERS["phantom-cnn"].source / "model.safetensors"
+    other = load_file(weights)
+    other["network.head.bias"] += 1
+    save_file(other, weights)
+    facts = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
+    facts["sha256"] = file_hash(weights)
+    (weights.parent / "config.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert cli.main(report) == 1
+    assert "that other weights of Phantom CNN made" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["bf16", "8bit", "4bit"])

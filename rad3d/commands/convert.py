@@ -26,7 +26,7 @@ from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, language_model
 from rad3d.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.features import EncoderIdentity
+    from rad3d.model.identity import EncoderIdentity
 
 EXAMPLE = """
 rad3d convert CT_LiPro_v2.pt
@@ -152,7 +152,8 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
     """Whose latents the projector takes, and their size; CT-CLIP need not be here for it."""
     from rad3d.model.ctclip.config import CtClipConfig
     from rad3d.model.ctclip.encoder import ENCODER_ID
-    from rad3d.model.features import EncoderIdentity, encoder_identity
+    from rad3d.model.features import encoder_identity
+    from rad3d.model.identity import EncoderIdentity
     from rad3d.model.store import ModelStore, encoder_is_here
 
     if name == ENCODER_ID and not encoder_is_here(ENCODERS[name], settings.models_dir):

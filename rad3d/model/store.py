@@ -20,6 +20,7 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
 from rad3d.model.head import FIT, head_sha256, head_state, with_head
+from rad3d.model.identity import IMPORTED, weights_sha256
 from rad3d.model.language import (
     LanguageBundle,
     directory_size,
@@ -226,6 +227,7 @@ class ModelStore:
             return self._read_variant(config, progress)
 
     def _read_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:
+        self._check_encoder(config)
         directory = variant_directory(self.models_dir, config.id)
         if not config.mode_row.trains_llm:
             language = self.language(config.llm_source, config.llm_revision, progress)
@@ -236,6 +238,20 @@ class ModelStore:
         )
         settle(reporter.language)
         return reporter
+
+    def _check_encoder(self, config: VariantConfig) -> None:
+        """Refuse an encoder of other weights than the variant listened to in training."""
+        expected = config.encoder_sha256
+        if expected in ("", IMPORTED):
+            return
+        row = lookup("encoder", ENCODERS, config.encoder)
+        if weights_sha256(self.models_dir / row.source) != expected:
+            raise CorruptWeights(
+                f"{config.id} was trained on features that other weights of {row.name} made than "
+                "those that are here.",
+                "Put those back, or train the variant again on features of these.",
+                code="corrupt_weights",
+            )
 
     def needs_download(self, variant: str) -> bool:
         """True where the variant's language model would be fetched first."""

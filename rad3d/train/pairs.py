@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.errors import BadRequest
-from rad3d.model.features import EncoderIdentity
+from rad3d.model.identity import EncoderIdentity
 
 Float = npt.NDArray[np.floating[Any]]
 
