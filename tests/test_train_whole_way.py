@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -106,10 +107,11 @@ def test_a_frozen_model_may_be_held_in_few_bits(tmp_path: Path, precision: str) 
 
 
 MB = 10**6
-SIZES = build_config(Architecture("llama", 8, 128, 4, 2, 512, 500, 512, gated=True))
+SIZES = build_config(Architecture("llama", 4, 128, 4, 2, 512, 500, 512, gated=True))
 LOAD = Workload(16, 300, layers=1)
 
 
+@cache
 def needs(mode: str, precision: str, load: Workload) -> int:
     return estimate(SIZES, mode, precision, load).training
 
@@ -130,7 +132,7 @@ def options(text: str) -> dict[str, str]:
     return dict(reversed([pair for pair in named if pair[0] != "--force"]))
 
 
-@pytest.mark.parametrize("share", [0.9, 0.6, 0.4])
+@pytest.mark.parametrize("share", [0.9, 0.4])
 def test_the_batch_that_a_refusal_names_fits_and_makes_the_same_step(share: float) -> None:
     free = int(share * needs("v3", "bf16", LOAD))
     said = options(refusal("v3", "bf16", LOAD, free))
