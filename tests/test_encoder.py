@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, blocks
+from rad3d.errors import BadRequest
+from rad3d.model.encoder import load_encoder
+from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder, blocks
+from rad3d.model.store import ModelStore
+from rad3d.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.settings import Settings
 from rad3d.volume.grid import GridSpec
 
 
@@ -55,3 +60,19 @@ def test_the_embedding_knows_on_which_side_a_finding_lies(side: int) -> None:
         network.pool(tokens, torch.zeros(1, 16))
     place = seen[0].view(-1)[: 18 * (4 + 3 + 24)].view(18, -1)[:, 4]
     assert torch.equal(place > 0, torch.full((18,), bool(side)))
+
+
+def test_an_encoder_goes_to_the_device_that_is_asked_for() -> None:
+    row = ENCODERS[SHIPPED_ENCODER]
+    encoder = load_encoder(row, Settings().models_dir, "meta")
+    assert isinstance(encoder, ShippedEncoder)
+    assert {p.device.type for p in encoder.network.parameters()} == {"meta"}
+
+
+def test_a_device_that_is_not_here_is_refused_for_encoders_too() -> None:
+    with pytest.raises(BadRequest, match="no device cuda:77"):
+        ModelStore(Settings(device="cuda:77")).encoder(SHIPPED_ENCODER)
+
+
+def test_where_a_gpu_is_lent_for_reports_encoders_stay_on_the_processor() -> None:
+    assert ModelStore(Settings(device="cuda:77", zero_gpu=True)).device == "cpu"

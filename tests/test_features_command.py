@@ -15,6 +15,7 @@ from tiny_models import CountingEncoder, FakeEncoderStore
 from volume_files import chest, save
 
 from rad3d.cli import main
+from rad3d.commands.features_compute import Crew
 from rad3d.model.calibration import Calibration
 from rad3d.model.feature_store import FeatureStore
 from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
@@ -200,3 +201,11 @@ def test_processes_of_one_launch_share_the_work(scans: Path, tmp_path: Path) -> 
     store = FeatureStore.open(tmp_path / "store")
     assert len(store) == 8
     assert len(list((tmp_path / "store" / "shards").iterdir())) == 2
+
+
+def test_processes_are_dealt_out_to_the_gpus_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    crew = [Crew(n, 4, n) for n in range(4)]
+    assert [one.device("auto") for one in crew] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert crew[1].device("cpu") == "cpu"
+    assert Crew(0, 1, 0).device("auto") == "auto"
