@@ -16,9 +16,11 @@ from tiny_models import CountingEncoder, FakeEncoderStore
 from volume_files import chest, save
 
 from rad3d.errors import BadRequest, DiskFull, Rad3dError
+from rad3d.model.calibration import Calibration
 from rad3d.model.encoder import Encoding
 from rad3d.model.feature_store import FeatureStore
 from rad3d.model.features import EncoderIdentity
+from rad3d.model.head import Head, HeadedEncoder
 from rad3d.service.feature_scans import Part, Scan, find_scans
 from rad3d.service.feature_work import STOP_AFTER, FeatureWork, Plan, Summary, write_failures
 from rad3d.service.reading import read_scan
@@ -346,6 +348,15 @@ def test_an_encoder_without_a_head_gives_features_without_logits(bench: Bench, s
     bench.encoder.diagnose = headless  # type: ignore[method-assign]
     assert bench.run(scans).encoded == 3
     assert bench.stored.table().logits is None
+
+
+def test_the_store_says_what_computed_its_rows(bench: Bench, scans: Path) -> None:
+    bench.encoder.precision = "bf16"  # type: ignore[attr-defined]
+    plain = Calibration(np.ones(18), np.zeros(18), np.full(18, 0.5), "none")
+    bench.models.fake = HeadedEncoder(bench.encoder, Head(MINE, plain))  # type: ignore[assignment]
+    bench.run(scans)
+    known = {name: value for (key, n) in bench.stored.facts.items() for name, value in key if n}
+    assert (known["precision"], known["device"]) == ("bf16", "cpu")
 
 
 # Stopping, and planning

@@ -36,6 +36,7 @@ from rad3d.model.feature_store import (
     SourceFile,
 )
 from rad3d.model.features import PART, Row, encode
+from rad3d.model.head import HeadedEncoder
 from rad3d.model.store import ModelStore
 from rad3d.service.feature_scans import Scan
 from rad3d.types import Volume
@@ -195,9 +196,10 @@ class FeatureWork:
         self._readers = readers
         grid_bytes = 4 * math.prod(self._encoder.grid.shape)
         self._engine = Engine(models, ByteCache((readers + 3) * grid_bytes))
+        inner = self._encoder.encoder if isinstance(self._encoder, HeadedEncoder) else self._encoder
         self._facts = {
             "device": models.device,
-            "precision": getattr(self._encoder, "precision", "float32"),
+            "precision": getattr(inner, "precision", "float32"),
             "rad3d": __version__,
         }
         self.summary = Summary(len(scans))
