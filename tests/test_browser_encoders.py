@@ -109,6 +109,18 @@ def test_the_models_view_is_that_of_the_chosen_variants_encoder(page: Page) -> N
     page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
 
 
+def test_a_variant_chosen_while_the_view_is_on_its_way_decides(page: Page) -> None:
+    page.get_by_role("button", name="Scan", exact=True).click()
+    page.evaluate(
+        f"""() => {{ const viewer = {VIEWER};
+        viewer.setEncoder({{id: 'ct-clip', name: 'Other'}});
+        document.querySelector('[data-view=model]').click();
+        viewer.setEncoder({{id: 'phantom-cnn', name: 'Phantom CNN'}}); }}"""
+    )
+    page.wait_for_function(f"{VIEWER}.source?.dims[0] === 8")
+    expect(page.locator(".r3-busy")).to_be_hidden()
+
+
 def test_a_report_by_a_variant_of_another_encoder_speaks_of_that_encoder(page: Page) -> None:
     page.get_by_role("radio", name="Phantom M").click()
     page.wait_for_function(f"{VIEWER}.source?.dims.join() === '96,96,48'")

@@ -55,6 +55,7 @@ export class Viewer {
     this.loader = new VolumeLoader();
     this.sources = { scan: null, model: null };
     this.view = "scan";
+    this.loading = ""; // the view that is on its way
     this.position = [0, 0, 0];
     this.window = { ...presets[0] };
     this.ownWindow = false; // true while the window was fitted to values that are not HU
@@ -136,7 +137,8 @@ export class Viewer {
     this.encoder = encoder;
     const { preview } = this;
     if (preview) preview.kept = { ...preview.kept, sources: { ...preview.kept.sources, model: null }, view: "scan" };
-    if (this.view === "model" && !preview) await this.#load("model"); // stays in view meanwhile
+    const asked = this.view === "model" || this.loading === "model";
+    if (asked && !preview) await this.#load("model"); // what was shown stays in view meanwhile
     else this.sources.model = null;
   }
 
@@ -162,6 +164,7 @@ export class Viewer {
     const { id, key } = this.state;
     const { encoder } = this;
     const current = () => this.state.id === id && (view === "scan" || this.encoder === encoder);
+    this.loading = view;
     this.#busy(view === "scan" ? "Loading the scan" : "Preparing what the model sees");
     try {
       const url = new URL(`rad3d/volume?${this.#query(view)}`, this.root).href;
@@ -172,7 +175,9 @@ export class Viewer {
     } catch (error) {
       if (current()) await this.#fallBack(view, error);
     }
-    if (current()) this.#busy("");
+    if (!current()) return;
+    this.loading = "";
+    this.#busy("");
   }
 
   #query(view, more = {}) {
