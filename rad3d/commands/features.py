@@ -32,7 +32,7 @@ COMPUTE_EXAMPLE = """
 rad3d features compute scans --encoder phantom-cnn --out features
 rad3d features compute ct-rate:CT-RATE#train --encoder ct-clip --out features --plan --processes 4
 rad3d features compute names.csv --root CT-RATE --metadata train_metadata.csv --encoder ct-clip --out features
-accelerate launch --num_processes 4 -m rad3d features compute scans --encoder ct-clip --out features
+accelerate launch --multi_gpu --num_processes 4 -m rad3d features compute scans --encoder ct-clip --out features
 rad3d features compute scans --encoder ct-clip --out features --part 3/16
 """  # noqa: E501
 
