@@ -121,9 +121,9 @@ def test_who_waits_for_an_evaluation_is_not_idle(
             service.sweep()
             assert service.knows(token)
 
-    monkeypatch.setattr(evaluations, "start", slow)
+    monkeypatch.setattr(evaluations, "resume", slow)
     handlers.begin(TAB)
-    list(handlers.run([], ["phantom-in"], [], 2, None, "", "", "", TAB))
+    list(handlers.resume("20260101-000000-000000", TAB))
     assert passed[0] == 80 * 60
 
 
