@@ -184,7 +184,7 @@ def test_a_foreign_model_learns_from_files_and_the_variant_says_from_what(
     out, err = capsys.readouterr()
     assert Path(out.strip()) == variant_directory(place / "models", trained(place).id)
     assert "to learn from: 10 pairs of 5 patients; none was dropped" in err
-    assert "held out: 2 pairs of 1 patients" in err
+    assert "held out: 2 pairs of 1 patient;" in err
     config = trained(place)
     assert (config.encoder, config.encoder_sha256, config.preprocessing) == (
         ENCODER.id, ENCODER.sha256, ENCODER.preprocessing,

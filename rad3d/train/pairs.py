@@ -84,9 +84,9 @@ class PairedFeatures:
         }
 
     def sentence(self) -> str:
-        """How many there are, and how many were dropped and why."""
-        text = f"{len(self):,} pairs of {len(set(self.patients)):,} patients"
-        return f"{text}; {told(self.dropped)}"
+        """Such as ``"9 pairs of 5 patients"``."""
+        pairs, patients = len(self), len(set(self.patients))
+        return f"{pairs:,} pair{'s' * (pairs != 1)} of {patients:,} patient{'s' * (patients != 1)}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from rad3d.model.sources import Hub, obtain
 from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
 from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
 from rad3d.train.loop import LoopConfig, Progress
-from rad3d.train.pairs import PairedFeatures, TrainingData
+from rad3d.train.pairs import PairedFeatures, TrainingData, told
 from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
 from rad3d.train.variants import VariantTraining, token_ids, train_variant
 
@@ -317,9 +317,8 @@ def _precision(language: LanguageBundle, mode: str, wanted: str, machine: Machin
 
 
 def _tell_plan(data: TrainingData, loop: LoopConfig, processes: int, tell: Progress) -> None:
-    tell(f"to learn from: {data.train.sentence()}", 0.0)
+    tell(f"to learn from: {data.train.sentence()}; {told(data.train.dropped)}", 0.0)
     if data.held_out is not None:
-        held = data.held_out
-        tell(f"held out: {len(held):,} pairs of {len(set(held.patients)):,} patients", 0.0)
+        tell(f"held out: {data.held_out.sentence()}; {told(data.held_out.dropped)}", 0.0)
     together = f", {processes} processes" if processes > 1 else ""
     tell(f"{loop.steps:,} steps at {loop.learning_rate:g}{together}", 0.0)
