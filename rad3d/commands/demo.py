@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(metavar="PART", required=True)
     build = add_command(parts, "build", BUILD, BUILD_EXAMPLE)
     add = build.add_argument
-    add("--quick", action="store_true", help="small schedules, under 20 minutes on two cores")
+    add("--quick", action="store_true", help="small schedules, about 10 minutes on two cores")
     add("--stage", metavar="NAME", help="only the stages whose name begins so, such as llm:")
     add("--list", action="store_true", help="print the stages and which are done, and run none")
     add("--jobs", type=int, default=None, help="processes for phantoms (default: all cores)")

@@ -76,16 +76,7 @@ def read_predictions(
     found, dropped = _usable(read_rows(path, names, wanted), names, wanted, samples is None)
     predictions = tuple(_prediction(id_, row, names) for id_, row in found.items())
     if samples is None:
-        samples = SampleSet(
-            id=path.stem,
-            name=path.name,
-            samples=tuple(
-                Sample(id_, _report(row[names.reference]), labels=_labels(row))
-                for id_, row in found.items()
-            ),
-            split="",
-            dropped=dropped,
-        )
+        samples = _cases(path, names, found, dropped)
     else:
         samples = replace(samples, dropped=(*samples.dropped, *dropped))
     notes = _notes([row[names.prediction] for row in found.values()])
@@ -122,16 +113,18 @@ def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     names = columns or Columns()
     wanted = (names.id, names.reference)
     found, dropped = _usable(read_rows(path, names, wanted), names, wanted, own_references=True)
-    return SampleSet(
-        id=path.stem,
-        name=path.name,
-        samples=tuple(
-            Sample(id_, _report(row[names.reference]), labels=_labels(row))
-            for id_, row in found.items()
-        ),
-        split="",
-        dropped=dropped,
+    return _cases(path, names, found, dropped)
+
+
+def _cases(
+    path: Path, names: Columns, found: Mapping[str, Mapping[str, Any]], dropped: tuple[Dropped, ...]
+) -> SampleSet:
+    """The references of a file as a sample set of its name."""
+    samples = (
+        Sample(id_, _report(row[names.reference]), labels=_labels(row))
+        for id_, row in found.items()
     )
+    return SampleSet(path.stem, path.name, tuple(samples), split="", dropped=dropped)
 
 
 def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[_Row]:

@@ -22,6 +22,7 @@ from rad3d.errors import Cancelled
 from rad3d.eval.samples import Prediction
 from rad3d.model.engine import Condition, Engine, Generated
 from rad3d.model.variant import VariantConfig
+from rad3d.service.evaluation_store import slug
 from rad3d.types import GenerationOptions
 
 WriteBatches = Callable[
@@ -68,7 +69,7 @@ class ReportWriter:
         reporter = engine.store.variant(variant)
         self.config: VariantConfig = reporter.config
         self.identity = _identity(self.config, reporter.language, options)
-        self._path = kept_dir / f"{_slug(variant)}-{self.identity[:16]}.jsonl" if kept_dir else None
+        self._path = kept_dir / f"{slug(variant)}-{self.identity[:16]}.jsonl" if kept_dir else None
         self._kept = _read(self._path) if self._path else {}
 
     def missing(self, conditions: Sequence[Condition]) -> int:
@@ -175,7 +176,3 @@ def _expected_findings(condition: Condition) -> float:
     if condition.logits is None:
         return 0.0
     return float((1 / (1 + np.exp(-np.asarray(condition.logits, np.float64)))).sum())
-
-
-def _slug(variant: str) -> str:
-    return variant.replace("/", "-")

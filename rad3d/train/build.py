@@ -38,9 +38,11 @@ WORDINGS = 3
 
 PHANTOM_SECONDS = 0.7
 ENCODER_STEP_SECONDS = 0.95
-FEATURES_SECONDS = 0.23
+FEATURES_SECONDS = 0.1
 EXAMPLE_SECONDS = 0.006
 PARAMETER_SECONDS = 1.3e-8
+READING_EXAMPLES = 900
+"""What the reports that a language model is tested on cost, in examples of its training."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class DemoBuild:
                 f"features:{split.name}",
                 self._features_file(split).is_file,
                 partial(self._features, split),
-                split.n * FEATURES_SECONDS / 60,
+                split.n * self._views(split) * FEATURES_SECONDS / 60,
             )
         yield Stage("calibration", self._is_calibrated, self._calibrate, 0.2)
         tokenizer = self.run_dir / "tokenizer"
@@ -118,7 +120,9 @@ class DemoBuild:
                 f"llm:{llm}",
                 (self._llm_dir(llm) / "training.json").is_file,
                 partial(self._pretrain, llm),
-                config.loop.steps * config.batch_size * self._example_seconds(llm) / 60,
+                (config.loop.steps * config.batch_size + READING_EXAMPLES)
+                * self._example_seconds(llm)
+                / 60,
             )
         for llm, mode in itertools.product(self.plan.variants, MODES):
             directory = variant_directory(self.models_dir, variant_id(llm, mode))
@@ -188,17 +192,21 @@ class DemoBuild:
         network.load_state_dict(saved["network"])
         return network.eval(), saved["facts"]
 
+    def _views(self, split: Split) -> int:
+        """How often each scan is encoded: those that the variants learn from also augmented."""
+        paired = split == self.plan.paired_split
+        return max(t.views for t in self.plan.variants.values()) if paired else 1
+
     def _features_file(self, split: Split) -> Path:
         return self.run_dir / "features" / f"{split.name}.npz"
 
     def _features(self, split: Split) -> None:
-        views = max(t.views for t in self.plan.variants.values())
-        paired = split == self.plan.paired_split
+        views = self._views(split)
         features = encode_arrays(
             self._network()[0],
             self._phantoms(split),
-            views if paired else 1,
-            self.plan.encoder_training if paired else None,
+            views,
+            self.plan.encoder_training if views > 1 else None,
             self.progress,
         )
         path = self._features_file(split)

@@ -113,4 +113,4 @@ QUICK = replace(
         for name, training in FULL.variants.items()
     },
 )
-"""Proves every stage in under 20 minutes on two cores; its models are not worth using."""
+"""Proves every stage in about 10 minutes on two cores; its models are not worth using."""
