@@ -478,7 +478,7 @@ def test_a_head_on_the_shipped_features_reaches_the_shipped_head() -> None:
         return identity, join(seen, LabelTable(labels, {k: k for k in labels}), name)
 
     identity, training = split("phantom-train")
-    head = fit_head(identity, training, split("phantom-in")[1], replace(QUICK, draws=200))
+    head = fit_head(identity, training, split("phantom-in")[1], HeadOptions(draws=200))
     fitted, shipped = head.facts["measured"]["macro"]["auroc"], head.facts["own_head_auroc"]
     print(f"macro AUROC on phantom-in, n = {fitted['n']}: fitted {fitted}, shipped {shipped}")
     assert fitted["value"] > shipped["value"] - 0.01
