@@ -36,8 +36,8 @@ def notice(text: str, level: str = "error") -> str:
 def troubles(errors: Iterable[Rad3dError]) -> str:
     """What keeps this server from writing reports, for every visitor to see; empty for nothing."""
     found = " ".join(dict.fromkeys(str(error) for error in errors))
-    goes_on = "Scans can be looked at, and predictions files evaluated, all the same."
-    return notice(f"{found} {goes_on}") if found else ""
+    works = "Scans can be looked at and predictions files evaluated, but no report can be written."
+    return notice(f"{works} {found}") if found else ""
 
 
 def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
