@@ -10,6 +10,7 @@ import gradio as gr
 from rad3d.labels import LABELS
 from rad3d.service.evaluation import EXPORTS
 from rad3d.service.figure_study import AGAINST
+from rad3d.ui import render
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation_cases import ORDERS
 from rad3d.ui.evaluation_components import (
@@ -107,7 +108,7 @@ def evaluation_tab(
 ) -> None:
     """Lay the tab out and connect it."""
     pickers = _pickers()
-    headline = markup("", "headline")
+    headline = markup(render.progress("Reading the last evaluation"), "headline")
     panel = run_panel(evaluations)
     with gr.Column(visible=False, elem_classes="r3-evaluation") as body:
         sections = _sections(headline, body)
