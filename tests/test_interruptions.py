@@ -295,7 +295,7 @@ def test_a_server_whose_work_folder_is_removed_goes_on_and_stays_healthy(
     with running_app(service, tmp_path, models_dir=models, default_variant=V3) as url:
         with Tab(url) as tab:
             tab.call("open_scan", tab.upload(chest))
-            shutil.rmtree(work.path)
+            shutil.rmtree(work.path, ignore_errors=True)  # the sweep may be faster
             written = tab.call("write_report", V3, {"max_new_tokens": 5})
             assert written["event"] == "done", "what is open goes on"
             assert eventually(lambda: operations.problems() == []), operations.problems()

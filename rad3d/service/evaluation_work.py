@@ -89,7 +89,6 @@ class EvaluationWork:
 
     def _alone(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
         status: Status = "cancelled"
-        self._save_sets()
         self._save("running")
         try:
             with closing(self._steps(cancel)) as steps:
@@ -102,7 +101,6 @@ class EvaluationWork:
         except Cancelled:
             pass
         finally:
-            self._write_again()
             run = self._save(status)
         self._done = self._done if status == "cancelled" else self._total
         yield replace(self._event(Step("done", _WORDS[status])), run=run)
@@ -203,19 +201,13 @@ class EvaluationWork:
         self._done = min(self._done + step.advance, self._total)
         return EvaluationEvent(step.stage, self._done, self._total, step.text, self._run.id)
 
-    def _save_sets(self) -> None:
-        if self._run.directory:
-            save_sets(self._run.directory, self._run.sample_sets.values())
-
-    def _write_again(self) -> None:
-        """Nothing that was finished is lost where the folder was removed meanwhile."""
+    def _save(self, status: Status) -> EvaluationRun:
+        """Write ``run.json``, and all of the run where it begins or its folder was removed."""
         directory = self._run.directory
         if directory and not (directory / RUN_FILE).is_file():
-            self._save_sets()
+            save_sets(directory, self._run.sample_sets.values())
             for group, outcomes in self._groups.items():
                 save_group(directory, group, outcomes)
-
-    def _save(self, status: Status) -> EvaluationRun:
         self._run = replace(
             self._run,
             status=status,
