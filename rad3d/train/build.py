@@ -41,7 +41,7 @@ ENCODER_STEP_SECONDS = 0.95
 FEATURES_SECONDS = 0.1
 EXAMPLE_SECONDS = 0.006
 PARAMETER_SECONDS = 1.3e-8
-READING_EXAMPLES = 900
+READING_EXAMPLES = 700
 """What the reports that a language model is tested on cost, in examples of its training."""
 
 
