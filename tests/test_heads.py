@@ -17,6 +17,7 @@ from tiny_models import GRID, LATENT_DIM, CountingEncoder, save_shipped, volume
 from rad3d import cli
 from rad3d.errors import BadRequest, CorruptWeights, Rad3dError
 from rad3d.eval.layouts import LabelTable, patient_of, read_label_table
+from rad3d.eval.samples import Sample
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model import store as stores
 from rad3d.model.engine import Engine
@@ -25,6 +26,7 @@ from rad3d.model.head import Head, HeadedEncoder, head_state
 from rad3d.model.identity import IMPORTED, EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.registry import ENCODERS
+from rad3d.service.evaluation_features import FeatureSource
 from rad3d.settings import ROOT, Settings
 from rad3d.train.calibration import _shrunk_covariance, calibrate
 from rad3d.train.heads import HeadOptions, Labelled, calibrate_head, divide, fit_head, join
@@ -398,6 +400,27 @@ def test_training_learns_from_the_logits_of_the_fitted_head(
     expected = head.logits(pairs.pooled[:, 0])
     assert expected is not None
     np.testing.assert_allclose(pairs.logits[:, 0], expected, rtol=1e-5)
+
+
+def test_features_of_an_earlier_run_get_the_logits_of_the_head_that_is_here_now(
+    tmp_path: Path, models: Path, head: Head
+) -> None:
+    files(tmp_path, models)
+    samples = [Sample("train_0_a_1", ""), Sample("train_1_a_1", "")]
+    (tmp_path / "f.safetensors").rename(tmp_path / "earlier.safetensors")
+
+    def seen() -> FeatureTable:
+        source = FeatureSource(_store(models), tmp_path, tmp_path / "kept", lambda _: volume())
+        return source.features("earlier", samples, "phantom-cnn")
+
+    folder = models / ENCODERS["phantom-cnn"].source
+    here = EncoderIdentity("phantom-cnn", weights_sha256(folder), GRID.id)
+    replace(head, encoder=here).save(folder)
+    found = seen()
+    assert found.logits is not None
+    expected = head.logits(found.embedding)
+    assert expected is not None
+    np.testing.assert_allclose(found.logits, expected, rtol=1e-5)
 
 
 def _store(models: Path) -> ModelStore:

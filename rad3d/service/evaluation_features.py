@@ -110,7 +110,12 @@ class FeatureSource:
         """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
         rows, failures = self._known(set_id, samples, encoder_id)
         given = self._given_rows(encoder_id)
-        found = {s.id: given.get(s.id) or rows.get(_key(s)) for s in samples}
+        kept = {
+            s.id: self._judged(encoder_id, rows[_key(s)], keep=False)
+            for s in samples
+            if s.id not in given and _key(s) in rows
+        }
+        found = {s.id: given.get(s.id) or kept.get(s.id) for s in samples}
         return gathered(
             {id_: row for id_, row in found.items() if row is not None},
             {
