@@ -38,6 +38,16 @@ def slow_page(visit: Visit, slow_address: str) -> Page:
     return visit(slow_address)
 
 
+def test_without_a_scan_generate_says_what_to_do_and_the_page_stays_as_it_was(page: Page) -> None:
+    before = page.locator("#report").inner_text()
+    page.get_by_role("button", name="Generate report").click()
+    expect(page.get_by_text("There is no scan yet. Upload one or choose a sample")).to_be_visible()
+    page.wait_for_timeout(2000)  # what follows the click has gone through the queue by then
+    expect(page.get_by_role("button", name="Generate report")).to_be_enabled()
+    expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
+    expect(page.locator("#report")).to_have_text(before, use_inner_text=True)
+
+
 def test_a_report_streams_beside_eighteen_bars_and_contradictions_are_marked(
     page: Page, chest: Path
 ) -> None:

@@ -218,6 +218,8 @@ class Handlers:
         request: gr.Request,
     ) -> AsyncIterator[tuple[Any, ...]]:
         """Stream one report into the page; the options come in the order of OPTION_NAMES."""
+        # Nothing new: where a stream ends without a value, Gradio empties all that it writes to.
+        yield RunView().outputs()
         token = self._sessions.token(request)
         stop = self._sessions.claim(token)
         volume = self._service.volume(token)
