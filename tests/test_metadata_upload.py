@@ -168,3 +168,5 @@ def test_the_files_of_a_call_must_be_uploads_wherever_they_stand(tab: Tab, raw: 
     assert tab.client.post(f"{tab.api}/queue/join", json=body).status_code == 400
     with pytest.raises(BadRequest), uploads.taken("/etc/passwd"):
         pass
+    uploads.sweep(unread_seconds=0)  # what was never read goes with the next sweep
+    assert not list(uploads.folder().iterdir())
