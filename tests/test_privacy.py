@@ -61,7 +61,11 @@ def address(
 
 def uploaded() -> list[Path]:
     """Files in the upload folder now."""
-    return [path for path in uploads.folder().rglob("*") if path.is_file()]
+    while True:
+        try:
+            return [path for path in uploads.folder().rglob("*") if path.is_file()]
+        except FileNotFoundError:  # a folder went while it was looked into
+            continue
 
 
 class Held:
