@@ -15,9 +15,10 @@ import sys
 import time
 import weakref
 import zipfile
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
+from types import CellType, FrameType
 from typing import Any
 
 import httpx
@@ -91,11 +92,21 @@ class Held:
         return found + texts_with(self.words[::-1])
 
 
+CONTAINERS = (dict, list, tuple, set, frozenset, deque, CellType)
+
+
+def may_hold_texts(owner: object) -> bool:
+    """Everything but frames; Python 3.12 crashes when more than containers is looked into."""
+    if sys.version_info >= (3, 12):
+        return isinstance(owner, CONTAINERS)
+    return not isinstance(owner, FrameType)
+
+
 def texts_with(words: str) -> list[str]:
     """Containers of this process that hold a text with these words in it."""
     found = []
     for owner in gc.get_objects():
-        if isinstance(owner, FrameType):
+        if not may_hold_texts(owner):
             continue
         for held in gc.get_referents(owner):
             if isinstance(held, str) and held is not words and words in held:

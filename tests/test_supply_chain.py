@@ -53,8 +53,9 @@ def test_no_installed_package_has_a_licence_that_is_refused(
     assert chain.licences(packages) == 0
     listed = capsys.readouterr().out
     assert len(listed.splitlines()) == len(packages)
-    unknown = [p.name for p in packages if p.installed and not p.licence]
-    assert unknown == []
+    unknown = {p.name for p in packages if p.installed and not p.licence}
+    # CUDA builds of torch bring this one, which has no content of its own and states no licence.
+    assert unknown <= {"cuda-toolkit"}
 
 
 @pytest.mark.parametrize("licence", ["GPL-3.0-only", "AGPL-3.0", "CC-BY-NC-4.0", "GPLv3 or MIT"])
