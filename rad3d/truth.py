@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rad3d.findings import LOBES, SCHEMA, SEVERITIES, Finding, Truth, side_of_sites
+from rad3d.findings import SCHEMA, SEVERITIES, Finding, Truth, side_of_sites
 from rad3d.labels import LABELS, PULMONARY_EMBOLISM
 
 PICTURES: dict[str, dict[str, float]] = {
@@ -177,8 +177,3 @@ def _draw_size(
 def _device_side(kind: str | None, side: str | None) -> str | None:
     """Wires and gastric tubes lie in the midline; pacemakers are mostly left, ports right."""
     return None if kind in ("sternal wires", "nasogastric tube") else side
-
-
-def lobes_on(side: str | None) -> tuple[str, ...]:
-    """The lobes of one side, or of both."""
-    return tuple(lobe for lobe in LOBES if side in (None, "bilateral") or lobe.startswith(side))

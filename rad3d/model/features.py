@@ -27,7 +27,6 @@ from rad3d.labels import N_LABELS
 from rad3d.model.encoder import LoadedEncoder
 from rad3d.model.engine import Engine
 from rad3d.model.failures import plain_errors
-from rad3d.model.identity import IMPORTED as IMPORTED
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.registry import ENCODERS, lookup

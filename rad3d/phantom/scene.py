@@ -49,13 +49,6 @@ class Scene:
         u, v, w = ((a - m) * F(1 / r) for a, m, r in zip((x, y, z), c, radii, strict=True))
         return box, (F(1) - np.sqrt(u * u + v * v + w * w)) * F(radii.min())
 
-    def side_mask(self, box: Box, side: str | None) -> Array | None:
-        """True where the patient's stated side is; None for both."""
-        if side not in ("left", "right"):
-            return None
-        x = self.canvas.canonical(box)[0]
-        return x > 0 if side == "right" else x < 0
-
     def lobe(self, box: Box, lobe: str) -> Array:
         """Soft membership (0 to 1) of a lobe in a box."""
         return self.canvas.soft(anatomy.lobe_depth(lobe, *self.canvas.canonical(box)))

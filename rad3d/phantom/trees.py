@@ -13,7 +13,6 @@ from rad3d.phantom.patient import Patient
 
 Array = np.ndarray
 
-HILUM = {"right": (42.0, -20.0, -18.0), "left": (-44.0, -22.0, -14.0)}
 LOBAR_BRONCHUS = {
     "right upper lobe": ((24, -24, -10), (40, -22, 0), (56, -20, 14)),
     "right middle lobe": ((30, -25, -20), (42, -18, -40), (58, 4, -54)),
