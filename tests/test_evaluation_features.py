@@ -15,13 +15,8 @@ from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, volume
 from rad3d.errors import BadRequest, BadVolume
 from rad3d.eval.samples import Sample
 from rad3d.model.feature_store import Case, FeatureStore, Shard
-from rad3d.model.features import (
-    IMPORTED,
-    EncoderIdentity,
-    FeatureTable,
-    read_features,
-    write_features,
-)
+from rad3d.model.features import FeatureTable, read_features, write_features
+from rad3d.model.identity import IMPORTED, EncoderIdentity
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
 from rad3d.settings import Settings
