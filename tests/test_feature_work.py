@@ -19,8 +19,8 @@ from rad3d.errors import BadRequest, DiskFull, Rad3dError
 from rad3d.model.calibration import Calibration
 from rad3d.model.encoder import Encoding
 from rad3d.model.feature_store import FeatureStore
-from rad3d.model.identity import EncoderIdentity
 from rad3d.model.head import Head, HeadedEncoder
+from rad3d.model.identity import EncoderIdentity
 from rad3d.service.feature_scans import Part, Scan, find_scans
 from rad3d.service.feature_work import STOP_AFTER, FeatureWork, Plan, Summary, write_failures
 from rad3d.service.reading import read_scan
