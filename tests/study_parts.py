@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, save_shipped
 
-from rad3d.model.features import encoder_identity, write_features
-from rad3d.service.evaluation import Evaluations
+from rad3d.model.feature_table import write_features
+from rad3d.model.features import encoder_identity
+from rad3d.service.evaluation import (
+    CONTROLS,
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    Evaluations,
+    SetSpec,
+)
 from rad3d.service.evaluation_sets import PHANTOM_SPLITS
 from rad3d.service.service import Service
 from rad3d.settings import Settings
+from rad3d.types import GenerationOptions
 
 TRAINING_N = 40
 TEST_N = 6
+
+V3, V2 = "phantom-s/v3", "phantom-s/v2"
+OPTIONS = GenerationOptions(max_new_tokens=40)
+REQUEST = EvaluationRequest(
+    sets=(SetSpec("phantom-in"), SetSpec("phantom-out")),
+    variants=(V3, V2),
+    controls=tuple(CONTROLS),
+    metrics=("f1_macro", "crg", "factuality"),
+    options=OPTIONS,
+    limit=TEST_N,
+    draws=50,
+)
+SMALL = replace(REQUEST, sets=(SetSpec("phantom-in"),), variants=(V3,), controls=())
 
 
 def embeddings(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -54,3 +79,22 @@ def small_evaluations(folder: Path, host: str = "127.0.0.1") -> Evaluations:
     write_study_features(folder / "study" / "features", store)
     service = Service(settings, store, samples_dir=folder / "none")
     return Evaluations(service, settings, study_dir=folder / "study")
+
+
+def finished(events: Iterator[EvaluationEvent]) -> EvaluationRun:
+    """Follow a run to its end."""
+    last = list(events)[-1]
+    assert last.run is not None
+    return last.run
+
+
+def texts(run: EvaluationRun, system: str, sample_set: str = "phantom-in") -> list[str]:
+    """The reports of a system."""
+    return [p.text for p in run.predictions[system, sample_set].predictions]
+
+
+def predictions_file(folder: Path, name: str, rows: list[dict[str, str]]) -> Path:
+    """A file of JSON lines."""
+    path = folder / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path

@@ -95,6 +95,34 @@ def test_the_rule_catches_an_import_from_above() -> None:
     assert breaches("errors", ["rad3d.labels.LABELS"]) == []
 
 
+def circles(imports: dict[str, set[str]]) -> list[str]:
+    """The modules that import themselves by way of others."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = set(imports[start])
+        while todo:
+            name = todo.pop()
+            seen.add(name)
+            todo |= imports[name] - seen
+        return seen
+
+    return sorted(name for name in imports if name in reached(name))
+
+
+def test_imports_flow_one_way_also_those_inside_functions() -> None:
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in SOURCES}
+    imports = {
+        name: {
+            module if module in modules else module.rpartition(".")[0]
+            for module in imported_modules(path)
+        } & set(modules)
+        for name, path in modules.items()
+    }  # fmt: skip
+    assert circles(imports) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+
+
 def users_of(library: str, lazy: bool = True) -> set[str]:
     """The parts that import a library at their top, or with ``lazy`` anywhere."""
     return {

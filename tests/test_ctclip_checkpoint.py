@@ -27,7 +27,8 @@ from rad3d.model.ctclip.encoder import CtClipEncoder
 from rad3d.model.ctclip.network import CtClip
 from rad3d.model.encoder import load_encoder
 from rad3d.model.engine import Engine
-from rad3d.model.features import encoder_identity, write_features
+from rad3d.model.feature_table import write_features
+from rad3d.model.features import encoder_identity
 from rad3d.model.identity import EncoderIdentity
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore

@@ -10,7 +10,7 @@ from study_parts import TRAINING_N, embeddings
 
 from rad3d.eval.samples import Prediction, PredictionSet
 from rad3d.labels import LABELS, N_LABELS
-from rad3d.model.features import FeatureTable
+from rad3d.model.feature_table import FeatureTable
 from rad3d.service.evaluation_controls import (
     CONTROLS,
     TrainingBank,

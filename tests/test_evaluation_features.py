@@ -15,7 +15,7 @@ from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, volume
 from rad3d.errors import BadRequest, BadVolume
 from rad3d.eval.samples import Sample
 from rad3d.model.feature_store import Case, FeatureStore, Shard
-from rad3d.model.features import FeatureTable, read_features, write_features
+from rad3d.model.feature_table import FeatureTable, read_features, write_features
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_types import EvaluationRequest, SetSpec

@@ -13,14 +13,9 @@ import pytest
 from rad3d.errors import BadRequest
 from rad3d.model import feature_store
 from rad3d.model.feature_store import Case, Failed, FeatureStore, Shard, ShardWriter, SourceFile
-from rad3d.model.features import (
-    EncoderIdentity,
-    FloatArray,
-    Row,
-    load_features,
-    read_features,
-    write_features,
-)
+from rad3d.model.feature_table import FloatArray, Row, read_features, write_features
+from rad3d.model.features import load_features
+from rad3d.model.identity import EncoderIdentity
 
 MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 

@@ -14,7 +14,8 @@ from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_lan
 from rad3d import cli
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.labels import LABELS
-from rad3d.model.features import load_features, write_features
+from rad3d.model.feature_table import write_features
+from rad3d.model.features import load_features
 from rad3d.model.identity import EncoderIdentity
 from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import language_model

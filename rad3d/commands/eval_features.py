@@ -14,7 +14,7 @@ from rad3d.registry import SHIPPED_ENCODER
 from rad3d.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.features import FeatureTable
+    from rad3d.model.feature_table import FeatureTable
     from rad3d.service.evaluation import Evaluations
     from rad3d.service.evaluation_sets import PhantomSplit
 
@@ -27,7 +27,7 @@ TOLERANCE = 0.02
 
 def run(args: argparse.Namespace) -> int:
     """Write one file for each set and print its path."""
-    from rad3d.model.features import write_features
+    from rad3d.model.feature_table import write_features
     from rad3d.service.evaluation import STUDY_DIR
     from rad3d.service.evaluation_sets import PHANTOM_SPLITS
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _built(settings: Settings) -> Iterator[tuple[str, FeatureTable]]:
     """The features of the demo build, where it was run here: set id -> features."""
-    from rad3d.model.features import FeatureTable
+    from rad3d.model.feature_table import FeatureTable
     from rad3d.service.evaluation_sets import PHANTOM_SPLITS
     from rad3d.train.plan import FULL
 

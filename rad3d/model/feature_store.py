@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from rad3d.errors import BadRequest
-from rad3d.model.features import (
+from rad3d.model.feature_table import (
     PART,
-    EncoderIdentity,
     FeatureTable,
     FeatureTensors,
     Row,
@@ -34,6 +33,7 @@ from rad3d.model.features import (
     tensors_of,
     write_tensors,
 )
+from rad3d.model.identity import EncoderIdentity
 
 STORE_SCHEMA, SHARD_SCHEMA = "rad3d-feature-store/1", "rad3d-feature-shard/1"
 STORE_FILE, SHARDS = "store.json", "shards"

@@ -21,7 +21,7 @@ import torch
 
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.labels import LABELS, N_LABELS
-from rad3d.model.features import FeatureTable, FloatArray
+from rad3d.model.feature_table import FeatureTable, FloatArray
 
 SUFFIXES = (".npz", ".npy", ".pt")
 SCAN_NAMES = (".nii.gz", ".nii")

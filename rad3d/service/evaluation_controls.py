@@ -26,7 +26,7 @@ from rad3d.errors import BadRequest
 from rad3d.eval.samples import PredictionSet, Sample
 from rad3d.labels import LABEL_INDEX, LABELS
 from rad3d.model.engine import Condition
-from rad3d.model.features import FeatureTable, Row
+from rad3d.model.feature_table import FeatureTable, Row
 from rad3d.service.evaluation_sets import TRAINING
 from rad3d.service.systems import CONTROL_NAMES
 from rad3d.text.grammar import write_report

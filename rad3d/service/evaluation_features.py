@@ -17,19 +17,10 @@ from rad3d.errors import BadRequest, Rad3dError
 from rad3d.eval.samples import Sample
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
-from rad3d.model.features import (
-    EncoderIdentity,
-    FeatureTable,
-    Row,
-    encode,
-    encoder_identity,
-    gathered,
-    load_features,
-    logits_of,
-    read_features,
-    write_features,
-)
+from rad3d.model.feature_table import FeatureTable, Row, gathered, read_features, write_features
+from rad3d.model.features import encode, encoder_identity, load_features, logits_of
 from rad3d.model.head import HeadedEncoder, differs
+from rad3d.model.identity import EncoderIdentity
 from rad3d.model.store import ModelStore
 from rad3d.types import Volume
 

@@ -15,7 +15,7 @@ from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.eval.classifier import ClassifierCard, classifier_card
 from rad3d.eval.samples import Prediction, PredictionSet, SampleSet
 from rad3d.model.engine import Engine
-from rad3d.model.features import FeatureTable
+from rad3d.model.feature_table import FeatureTable
 from rad3d.registry import SHIPPED_ENCODER
 from rad3d.service.evaluation_controls import (
     CONTROLS,

@@ -16,7 +16,7 @@ import numpy as np
 
 from rad3d.errors import BadRequest
 from rad3d.model.feature_store import Case, Failed, FeatureStore, ShardWriter, SourceFile
-from rad3d.model.features import FloatArray, Row
+from rad3d.model.feature_table import FloatArray, Row
 from rad3d.model.foreign_features import SUFFIXES, case_of, read_foreign
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 from rad3d.registry import ENCODERS, lookup

@@ -35,7 +35,8 @@ from rad3d.model.feature_store import (
     ShardWriter,
     SourceFile,
 )
-from rad3d.model.features import PART, Row, encode
+from rad3d.model.feature_table import PART, Row
+from rad3d.model.features import encode
 from rad3d.model.head import HeadedEncoder
 from rad3d.model.store import ModelStore
 from rad3d.service.feature_scans import Scan

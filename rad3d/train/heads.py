@@ -25,7 +25,7 @@ from rad3d.eval.resampling import Estimate, bootstrap
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.calibration import Calibration, NoveltyReference
 from rad3d.model.encoder import load_encoder
-from rad3d.model.features import FeatureTable
+from rad3d.model.feature_table import FeatureTable
 from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.registry import ENCODERS, lookup

@@ -13,7 +13,8 @@ import numpy as np
 from rad3d.errors import BadRequest
 from rad3d.eval.files import Columns, image_id, read_rows
 from rad3d.eval.layouts import patient_of, read_ct_rate
-from rad3d.model.features import FeatureTable, load_features
+from rad3d.model.feature_table import FeatureTable
+from rad3d.model.features import load_features
 from rad3d.model.head import Head
 from rad3d.model.identity import EncoderIdentity
 from rad3d.registry import ENCODERS
