@@ -21,7 +21,8 @@ from rad3d.eval.samples import Sample
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model import store as stores
 from rad3d.model.engine import Engine
-from rad3d.model.features import FeatureTable, load_features, write_features
+from rad3d.model.feature_table import FeatureTable, write_features
+from rad3d.model.features import load_features
 from rad3d.model.head import Head, HeadedEncoder, head_state
 from rad3d.model.identity import IMPORTED, EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
@@ -323,14 +324,15 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def files(folder: Path, models: Path, sha256: str = "") -> list[str]:
+def files(folder: Path, models: Path, sha256: str = "", logits: bool = False) -> list[str]:
     """Features and labels of scans, as arguments of the command."""
     data = separable(600)
     ids = [f"train_{i}_a_1" for i in range(600)]
     sha256 = sha256 or weights_sha256(models / ENCODERS["phantom-cnn"].source)
     write_features(
         folder / "f.safetensors", ids=ids, embedding=data.embedding.astype(np.float32),
-        logits=None, encoder=EncoderIdentity("phantom-cnn", sha256, GRID.id),
+        logits=data.embedding[:, :N_LABELS] if logits else None,
+        encoder=EncoderIdentity("phantom-cnn", sha256, GRID.id),
     )  # fmt: skip
     rows = [[id_, *row] for id_, row in zip(ids, data.labels.tolist(), strict=True)]
     labels = table(folder / "labels.csv", rows, ("VolumeName",))
@@ -452,8 +454,30 @@ def test_a_head_of_other_weights_is_refused_when_it_is_loaded(
     assert weights_sha256(folder) == here.sha256, "a head does not change whose features fit"
     assert isinstance(_store(models).encoder("phantom-cnn"), HeadedEncoder)
     save_file({"w": np.ones(3)}, folder / "model.safetensors")
-    with pytest.raises(CorruptWeights, match=r"other weights.*rad3d head fit"):
-        _store(models).encoder("phantom-cnn")
+    found = _store(models)
+    with pytest.raises(CorruptWeights, match=r"other weights.*rad3d head calibrate .* --replace"):
+        found.encoder("phantom-cnn")
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_variant_whose_encoder_has_a_useless_head_names_the_command_that_mends_it(
+    tmp_path: Path, models: Path, head: Head, damaged: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = models / ENCODERS["phantom-cnn"].source
+    head.save(folder)  # of other weights
+    if damaged:
+        (folder / "head" / "head.json").write_text("{", encoding="utf-8")
+    found = _store(models)
+    with pytest.raises(CorruptWeights):
+        found.encoder("phantom-cnn")
+    status = found.status("phantom-s/v2")
+    assert not status.ready
+    command = status.command.split()
+    assert command[:3] == ["rad3d", "head", "calibrate"]
+    arguments = files(tmp_path, models, logits=True)
+    given = [*command[1:3], *arguments, *(word for word in command if word == "--replace")]
+    assert cli.main(given) == 0, "the command that was named works as it stands"
+    assert isinstance(found.encoder("phantom-cnn"), HeadedEncoder)
 
 
 def test_a_variant_whose_encoder_lacks_a_head_names_the_command(

@@ -33,6 +33,9 @@ SCHEMA_ID = "rad3d-head/1"
 FIT = "rad3d head fit --encoder {} --features FEATURES --labels LABELS.csv"
 CALIBRATE = "rad3d head calibrate --encoder {} --features FEATURES --labels LABELS.csv"
 
+TO_FIT_AGAIN = ("corrupt_head", "stale_head")
+"""Codes of a head that cannot be used while the weights of its encoder are sound."""
+
 
 @dataclass(frozen=True, eq=False)
 class Head:
@@ -147,7 +150,7 @@ class Head:
             raise CorruptWeights(
                 f"The head in {folder.name}/{HEAD_DIR} cannot be read.",
                 f"Remove {directory}, or fit it again.",
-                code="corrupt_weights",
+                code=TO_FIT_AGAIN[0],
             ) from error
 
     @classmethod
@@ -233,8 +236,8 @@ def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:
         raise CorruptWeights(
             f"The head in {folder.name}/{HEAD_DIR} was fitted for other weights of {encoder.id} or "
             "another model grid.",
-            f"Fit it again with: {FIT.format(encoder.id)}, or remove {folder / HEAD_DIR}",
-            code="other_encoder",
+            f"Fit it again with: {head_command(encoder.id, folder)}, or remove {folder / HEAD_DIR}",
+            code=TO_FIT_AGAIN[1],
         )
     return HeadedEncoder(encoder, head)
 
@@ -265,13 +268,23 @@ class _HasOwnHead(Protocol):
     def own_head(cls, directory: Path) -> HeadState: ...
 
 
+def _own_head(encoder_id: str, folder: Path) -> HeadState:
+    encoder: type[_HasOwnHead] = resolve(ENCODERS[encoder_id].target)
+    return encoder.own_head(folder)
+
+
 def head_state(row: EncoderRow, models_dir: Path) -> HeadState:
     """Whether an encoder gives logits here, and whether they are calibrated; reads no weights."""
     folder = models_dir / row.source
-    if (folder / HEAD_DIR / HEAD_FILE).is_file():
-        return "calibrated"
-    encoder: type[_HasOwnHead] = resolve(row.target)
-    return encoder.own_head(folder)
+    fitted = (folder / HEAD_DIR / HEAD_FILE).is_file()
+    return "calibrated" if fitted else _own_head(row.id, folder)
+
+
+def head_command(encoder_id: str, folder: Path) -> str:
+    """What fits a head for the encoder in a folder, or calibrates its own; also in place of one."""
+    command = FIT if _own_head(encoder_id, folder) == "none" else CALIBRATE
+    replacing = " --replace" if (folder / HEAD_DIR / HEAD_FILE).is_file() else ""
+    return command.format(encoder_id) + replacing
 
 
 def head_sha256(encoder_id: str, models_dir: Path) -> str:

@@ -19,7 +19,7 @@ from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
-from rad3d.model.head import FIT, head_sha256, head_state, with_head
+from rad3d.model.head import TO_FIT_AGAIN, head_command, head_sha256, head_state, with_head
 from rad3d.model.identity import IMPORTED, weights_sha256
 from rad3d.model.language import (
     LanguageBundle,
@@ -328,10 +328,11 @@ class ModelStore:
         parameters = self._parameters(directory / LLM_DIR) or parameters
         trainable = self._parameters(directory) + (parameters if mode.trains_llm else 0)
         reason = self._missing_part(directory, config)
-        if self._lacks_encoder(config) or self._has_corrupt_encoder(config):
+        if self._lacks_head(config):
+            folder = self.models_dir / ENCODERS[config.encoder].source
+            command = head_command(config.encoder, folder)
+        elif self._lacks_encoder(config) or self._has_corrupt_encoder(config):
             command = ENCODERS[config.encoder].command
-        elif self._lacks_head(config):
-            command = FIT.format(config.encoder)
         return VariantStatus(
             variant,
             not reason,
@@ -348,8 +349,13 @@ class ModelStore:
         return row is not None and not encoder_is_here(row, self.models_dir)
 
     def _lacks_head(self, config: VariantConfig) -> bool:
+        """True where the encoder is here, and its head is not, or cannot be used."""
         row = ENCODERS.get(config.encoder)
-        return row is not None and head_state(row, self.models_dir) == "none"
+        if row is None or self._lacks_encoder(config):
+            return False
+        error = self.failures.get(row.id)
+        useless = error is not None and error.code in TO_FIT_AGAIN
+        return useless or head_state(row, self.models_dir) == "none"
 
     def _has_other_head(self, config: VariantConfig) -> bool:
         if not config.logits_dim or config.encoder not in ENCODERS:
