@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rad3d"
 
-WORDS = ("types", "labels", "findings", "errors", "settings", "registry", "truth")
+WORDS = ("types", "labels", "findings", "errors", "settings", "registry", "tables", "truth")
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("volume", "text"),

@@ -312,12 +312,12 @@ def test_label_joins_text_columns_and_reads_stdin() -> None:
     ("content", "said"),
     [
         (b"", "empty"),
-        (b"name,text\na,b\n", "no column called 'report'. Known: name, text"),
-        (b"name,report\na\n", "line 2 has not one cell for each column"),
-        (b"name,report\na,b,c\n", "line 2 has not one cell for each column"),
+        (b"name,text\na,b\n", "called 'report'. Known: name, text"),
+        (b"name,report\na\n", "Line 2 of reports.csv has too few or too many cells"),
+        (b"name,report\nx,y\na,b,c\n", "Line 3 of reports.csv has too few"),
         (b"report,Emphysema\nx,1\n", "already has label columns: Emphysema"),
-        ("name,report\na,\xe4\n".encode("latin-1"), "not CSV in UTF-8"),
-        (b'name,report\na,"open\n', "not CSV in UTF-8"),
+        ("name,report\na,\xe4\n".encode("latin-1"), "Line 2 of reports.csv is not UTF-8"),
+        (b'name,report\na,"open\n', "line 2 reports.csv is not CSV"),
     ],
 )
 def test_label_refuses_what_is_not_such_a_csv(
@@ -333,7 +333,7 @@ def test_label_refuses_what_is_not_such_a_csv(
 
 def test_label_of_a_missing_file_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["label", "nowhere.csv"]) == 1
-    assert capsys.readouterr().err == "rad3d: No such file or directory: nowhere.csv\n"
+    assert capsys.readouterr().err == "rad3d: There is no file nowhere.csv. Check the path.\n"
 
 
 def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:

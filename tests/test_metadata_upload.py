@@ -16,9 +16,9 @@ from browser.launch import running_app
 from tabs import KEY, Tab
 from volume_files import chest, image_of
 
+from rad3d import tables
 from rad3d.errors import BadRequest
 from rad3d.ui import uploads
-from rad3d.volume import ctrate
 from rad3d.volume.ctrate import MetadataTable
 
 NAME = "train_1_a_1.nii.gz"
@@ -111,10 +111,10 @@ def test_a_table_without_the_scan_is_refused_and_the_open_scan_stays(
     ("content", "message"),
     [
         (b"VolumeName,Age\n", "lacks the columns RescaleSlope"),
-        (b"\x1f\x8b\x08\x00\xff\xfe", "is not a CSV table"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "Line 1 of table.csv is not UTF-8"),
         (f'{HEAD}\n{NAME},x,1,"[7, 7]",8'.encode(), "no number"),
-        (b'"' + b"x" * (ctrate.MOST_LINE + 1), "is not a CSV table"),
-        (b"", "lacks the columns"),
+        (b'"' + b"x" * (tables.MOST_LINE + 1), "more than 1,048,576 characters"),
+        (b"", "table.csv is empty"),
     ],
 )
 def test_what_is_no_such_table_is_refused_in_a_sentence(

@@ -81,7 +81,7 @@ def test_a_file_that_is_no_such_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="no file"):
         MetadataTable(tmp_path / "nothing.csv")
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(BadRequest, match="not a CSV"):
+    with pytest.raises(BadRequest, match="not UTF-8"):
         MetadataTable(tmp_path / "b.csv")
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from rad3d.commands import say
-from rad3d.errors import BadRequest, UnknownName
+from rad3d.errors import BadRequest
 from rad3d.labels import LABELS
+from rad3d.tables import Table, guarded, open_table
 
 DEFAULT_COLUMN = "report"
 
@@ -43,74 +44,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stream the rows."""
     columns = args.text_column or [DEFAULT_COLUMN]
-    csv.field_size_limit(sys.maxsize)
     if args.reports == "-":
-        count = write_labels(sys.stdin, sys.stdout, columns)
+        count = write_labels(Table(sys.stdin.buffer, "stdin", columns), sys.stdout, columns)
     else:
-        with Path(args.reports).open(encoding="utf-8-sig", newline="") as source:
-            count = write_labels(source, sys.stdout, columns)
+        with open_table(Path(args.reports), columns) as table:
+            count = write_labels(table, sys.stdout, columns)
     say(f"{count} reports")
     return 0
 
 
-def write_labels(source: TextIO, target: TextIO, columns: Sequence[str]) -> int:
-    """Label every row of ``source``.
+def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> int:
+    """Label every row of a table.
 
     Args:
-        source: CSV with a header row.
+        table: has the columns.
         target: receives CSV.
         columns: names of the text columns, joined in this order.
 
     Returns:
-        How many reports were labelled; raises BadRequest for anything that is not such a CSV.
+        How many reports were labelled; raises BadRequest for a row that is not whole.
     """
-    reader = csv.DictReader(source, strict=True)
-    writer = csv.writer(target, lineterminator="\n")
-    count = 0
-    try:
-        kept = _kept_columns(reader.fieldnames, columns)
-        writer.writerow([*kept, *LABELS])
-        for row in _complete(reader):
-            writer.writerow([*(row[name] for name in kept), *_labels(row, columns)])
-            count += 1
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise BadRequest(
-            f"Near line {reader.line_num + 1} the file is not CSV in UTF-8: {error}.",
-            "Save it as CSV with UTF-8 encoding.",
-            code="bad_csv",
-        ) from error
-    return count
-
-
-def _kept_columns(names: Sequence[str] | None, columns: Sequence[str]) -> list[str]:
-    if not names:
-        raise BadRequest("The CSV file is empty.", "It needs a header row.", code="bad_csv")
-    for column in columns:
-        if column not in names:
-            raise UnknownName("column", column, list(names))
-    kept = [name for name in names if name not in columns]
+    kept = [name for name in table.columns if name not in columns]
     if taken := sorted(set(kept) & set(LABELS)):
         raise BadRequest(
-            f"The file already has label columns: {', '.join(taken)}.",
+            f"{table.name} already has label columns: {', '.join(taken)}.",
             "Remove or rename them.",
             code="bad_csv",
         )
-    return kept
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow([*kept, *LABELS])
+    count = 0
+    for row in table.complete():
+        cells = (guarded(row.cells[name]) for name in kept)
+        writer.writerow([*cells, *_labels(row.cells, columns)])
+        count += 1
+    return count
 
 
-def _complete(reader: csv.DictReader[str]) -> Iterator[dict[str, str]]:
-    """The rows; a row with more or fewer cells than the header is refused, not guessed at."""
-    for row in reader:
-        if None in row or None in row.values():
-            raise BadRequest(
-                f"The row that ends on line {reader.line_num} has not one cell for each column.",
-                "Put cells that hold commas or line breaks in quotes.",
-                code="bad_csv",
-            )
-        yield row
-
-
-def _labels(row: dict[str, str], columns: Sequence[str]) -> tuple[int, ...]:
+def _labels(row: Mapping[str, str], columns: Sequence[str]) -> tuple[int, ...]:
     from rad3d.text.labeller import label_report
 
     return label_report("\n".join(row[column] for column in columns))

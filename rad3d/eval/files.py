@@ -7,11 +7,8 @@ A row holds an id, a reference and a prediction, and may hold the 18 labels unde
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,16 +18,14 @@ from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.language import looks_english
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 from rad3d.labels import LABELS
+from rad3d.tables import open_table
 
 MAX_FILE_MB = 200
 MAX_REPORT_CHARACTERS = 20_000
 """A longer text is no report of one scan; it is cut, and the cut is told."""
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection)."""
-
 _RUN = ("=", "@", "+")
-_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".dcm")
+_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".zip", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -129,73 +124,42 @@ def _cases(
 
 def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[_Row]:
     """The rows of a file in any of the three formats; a CSV must have the wanted columns."""
-    text = _decoded(path)
-    start = text.lstrip()[:1]
-    suffix = path.suffix.lower()
-    if suffix == ".tsv":
-        return _csv_rows(text, "\t", wanted)
-    if start == "[" and suffix != ".csv":
-        return _json_rows(text, columns)
-    if start == "{" and suffix != ".csv":
-        return _json_line_rows(text)
-    header = text.lstrip().partition("\n")[0]
-    # Spreadsheets of many countries write semicolons, because their decimals have commas.
-    return _csv_rows(text, ";" if ";" in header and "," not in header else ",", wanted)
-
-
-def _decoded(path: Path) -> str:
     if path.stat().st_size > MAX_FILE_MB * 1_000_000:
         raise BadRequest(
             f"{path.name} is larger than {MAX_FILE_MB} MB.", "Split it.", code="file_too_large"
         )
+    start = "" if path.suffix.lower() in (".csv", ".tsv") else _start(path)
+    if start == "[":
+        return _json_rows(_decoded(path), columns)
+    if start == "{":
+        return _json_line_rows(_decoded(path))
+    return _table_rows(path, wanted)
+
+
+def _start(path: Path) -> str:
+    """The first character of a text; empty where there is none."""
+    with path.open("rb") as stream:
+        return stream.read(4096).decode("utf-8-sig", "replace").lstrip()[:1]
+
+
+def _decoded(path: Path) -> str:
     data = path.read_bytes()
-    if not data.strip():
-        raise BadRequest(f"{path.name} is empty.", "It needs a header row.", code="empty_file")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise BadRequest(
-            f"{path.name} is not UTF-8 text (line {line}, byte {error.start}).",
+            f"Line {line} of {path.name} is not UTF-8 text.",
             "Save it with UTF-8 encoding.",
             code="not_utf8",
         ) from error
 
 
-def _csv_rows(text: str, delimiter: str, wanted: tuple[str, ...]) -> Iterator[_Row]:
-    csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        header = [name.strip() for name in next(reader)]
-        if repeated := {name for name in header if header.count(name) > 1}:
-            raise BadRequest(
-                f"Two columns are called {sorted(repeated)[0]!r}.", "Rename one.", code="bad_csv"
-            )
-        if missing := [name for name in wanted if name not in header]:
-            raise UnknownName("column", missing[0], header)
-        for cells in reader:
-            where = f"line {reader.line_num}"
-            if len(cells) == len(header):
-                values = map(_unguarded, cells)
-                yield _Row(where, dict(zip(header, values, strict=True)))
-            elif cells:
-                yield _Row(where, dict.fromkeys(header) | {"": "with too few or too many cells"})
-    except csv.Error as error:
-        raise BadRequest(
-            f"Near line {reader.line_num} the file is not CSV: {error}.",
-            "Put cells that hold commas, quotes or line breaks in quotes.",
-            code="bad_csv",
-        ) from error
-
-
-def _unguarded(cell: str) -> str:
-    """A cell without the apostrophe that :func:`guarded` puts before formulas."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in (*FORMULA, "'") and len(cell) > 1 else cell
-
-
-def guarded(cell: str) -> str:
-    """A cell that no spreadsheet runs as a formula; :func:`read_predictions` undoes it."""
-    return f"'{cell}" if cell.startswith((*FORMULA, "'")) else cell
+def _table_rows(path: Path, wanted: tuple[str, ...]) -> Iterator[_Row]:
+    with open_table(path, wanted) as table:
+        for row in table:
+            broken = dict.fromkeys(table.columns) | {"": row.problem}
+            yield _Row(f"line {row.line}", broken if row.problem else row.cells)
 
 
 def _json_line_rows(text: str) -> Iterator[_Row]:

@@ -6,8 +6,6 @@ there is a failure of every system on that case only when the scan is needed.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +15,12 @@ from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.files import Columns, image_id, read_references
 from rad3d.eval.samples import Dropped, Sample, SampleSet
 from rad3d.labels import LABELS
+from rad3d.tables import TableRow, open_table
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".zip")
 
 _CT_RATE_REPORTS = {"train": ("train_reports.csv",), "valid": ("validation_reports.csv",)}
+_CT_RATE_SECTIONS = ("Findings_EN", "Impressions_EN")
 _INSPECT_SPLITS = ("train", "valid", "test")
 
 Row = Mapping[str, str]
@@ -40,24 +40,19 @@ def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
     root = _folder(folder)
     root = root / "dataset" if (root / "dataset").is_dir() else root
     reports = _one_of(root / "radiology_text_reports", _CT_RATE_REPORTS[split])
-    labels = {
-        image_id(row["VolumeName"]): row
-        for row in _rows(
-            _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",)),
-            ("VolumeName", *LABELS),
-        )
-    }
+    labelled = _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",))
+    labels = {image_id(name): row for name, row in _lookup(labelled, "VolumeName", LABELS).items()}
     volumes = next((d for d in (root / f"{split}_fixed", root / split) if d.is_dir()), root / split)
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
-    for row in _rows(reports, ("VolumeName", "Findings_EN", "Impressions_EN")):
-        id_ = image_id(row["VolumeName"])
-        text = _report(row["Findings_EN"], row["Impressions_EN"])
-        reason = _problem(id_, text, samples)
+    for row in _rows(reports, ("VolumeName", *_CT_RATE_SECTIONS)):
+        id_ = image_id(row.cells.get("VolumeName", ""))
+        text = _report(*(row.cells.get(name, "") for name in _CT_RATE_SECTIONS))
+        reason = row.problem or _problem(id_, text, samples)
         if not reason and id_ not in labels:
             reason = "without labels"
         if reason:
-            dropped.append(Dropped(id_ or "a row", reason))
+            dropped.append(Dropped(id_ or f"line {row.line}", reason))
             continue
         patient, scan = "_".join(id_.split("_")[:2]), "_".join(id_.split("_")[:3])
         path = volumes / patient / scan / f"{id_}.nii.gz"
@@ -83,30 +78,24 @@ def read_inspect(folder: Path, split: str = "") -> SampleSet:
     root = _folder(folder)
     root = root / "full" if (root / "full").is_dir() else root
     impressions = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
-    texts = {
-        row["impression_id"]: row["impressions"]
-        for row in _rows(impressions, ("impression_id", "impressions"))
-    }
-    images = {
-        row["impression_id"]: image_id(row["image_id"])
-        for row in _rows(
-            _newest(root, ("study_mapping_*.tsv", "study_mapping_*.csv")),
-            ("impression_id", "image_id"),
-        )
-    }
+    texts = _lookup(impressions, "impression_id", ("impressions",))
+    mapping = _newest(root, ("study_mapping_*.tsv", "study_mapping_*.csv"))
+    images = _lookup(mapping, "impression_id", ("image_id",))
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
     splits = _newest(root, ("splits_*.tsv", "splits_*.csv"))
     for row in _rows(splits, ("impression_id", "split")):
-        if row["split"] != split:
+        if row.cells.get("split", split) != split:
             continue
-        id_ = row["impression_id"]
-        text = _report("", texts.get(id_, ""))
-        reason = _problem(id_, text, samples) or ("" if id_ in images else "without an image")
+        id_ = row.cells.get("impression_id", "")
+        text = _report("", texts[id_]["impressions"] if id_ in texts else "")
+        reason = row.problem or _problem(id_, text, samples)
+        reason = reason or ("" if id_ in images else "without an image")
         if reason:
-            dropped.append(Dropped(id_ or "a row", reason))
+            dropped.append(Dropped(id_ or f"line {row.line}", reason))
             continue
-        samples[id_] = Sample(id_, text, scan=str(root / "CTPA" / f"{images[id_]}.nii.gz"))
+        image = image_id(images[id_]["image_id"])
+        samples[id_] = Sample(id_, text, scan=str(root / "CTPA" / f"{image}.nii.gz"))
     return SampleSet(
         f"inspect-{split}", f"INSPECT, {split}", tuple(samples.values()), split=split,
         licence="Stanford University Dataset Research Use Agreement", dropped=tuple(dropped),
@@ -129,9 +118,9 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     names = columns or Columns()
     cases = read_references(table, columns=names)
     stated = {
-        row[names.id].strip(): row["scan"].strip()
+        row.cells[names.id].strip(): row.cells["scan"].strip()
         for row in _rows(table, (names.id,))
-        if row.get("scan")
+        if row.cells.get("scan")
     }
     found = _scans(root)
     samples, dropped = [], list(cases.dropped)
@@ -177,27 +166,23 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
         BadRequest: there is no such file, an id is there twice, or a label is neither 0 nor 1.
         UnknownName: a column is missing.
     """
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    rows = _rows(path, (*LABELS, *filter(None, [patient_column])))
-    if not rows:
-        raise BadRequest(f"{path.name} has no rows.", "Check the file.", code="bad_labels")
-    column = next((name for name in ("VolumeName", "id") if name in rows[0]), "")
-    if not column:
-        raise UnknownName(f"column in {path.name}", "VolumeName or id", list(rows[0]))
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
-    for row in rows:
-        id_ = image_id(row[column].strip())
-        patient = row[patient_column].strip() if patient_column else patient_of(id_)
-        if not id_ or not patient or id_ in labels:
-            problem = "twice" if id_ in labels else "without an id or patient"
-            raise BadRequest(
-                f"{path.name} has {id_ or 'a row'} {problem}.",
-                "Give every scan one row.",
-                code="bad_labels",
-            )
-        labels[id_], patients[id_] = _labels(row, id_), patient
+    with open_table(path, (*LABELS, *filter(None, [patient_column]))) as table:
+        column = table.first_of("VolumeName", "id")
+        for row in table.complete():
+            id_ = image_id(row.cells[column].strip())
+            patient = row.cells[patient_column].strip() if patient_column else patient_of(id_)
+            if not id_ or not patient or id_ in labels:
+                problem = "twice" if id_ in labels else "without an id or patient"
+                raise BadRequest(
+                    f"{path.name} has {id_ or 'a row'} {problem} (line {row.line}).",
+                    "Give every scan one row.",
+                    code="bad_labels",
+                )
+            labels[id_], patients[id_] = _labels(row.cells, id_), patient
+    if not labels:
+        raise BadRequest(f"{path.name} has no rows.", "Check the file.", code="bad_labels")
     return LabelTable(labels, patients)
 
 
@@ -264,25 +249,15 @@ def _newest(folder: Path, patterns: Sequence[str]) -> Path:
     )
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a CSV or TSV that has these columns; missing cells are empty."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(
-            f"{path.name} is not UTF-8 text.", "Save it with UTF-8 encoding.", code="not_utf8"
-        ) from error
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    there = [name.strip() for name in reader.fieldnames or ()]
-    for column in columns:
-        if column not in there:
-            raise UnknownName(f"column in {path.name}", column, there)
-    reader.fieldnames = there
-    try:
-        return [{k: v if isinstance(v, str) else "" for k, v in row.items() if k} for row in reader]
-    except csv.Error as error:
-        raise BadRequest(f"{path.name} is not CSV: {error}.", code="bad_csv") from error
+def _rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
+    with open_table(path, columns) as table:
+        return list(table)
+
+
+def _lookup(path: Path, key: str, columns: Sequence[str]) -> dict[str, Row]:
+    """Rows by the cell of a column, the last one of each; every row must be whole."""
+    with open_table(path, (key, *columns)) as table:
+        return {row.cells[key]: row.cells for row in table.complete()}
 
 
 def _report(findings: str, impression: str) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 from rad3d.errors import UnknownName
 from rad3d.eval.cases import align
-from rad3d.eval.files import guarded
 from rad3d.eval.samples import PredictionSet, SampleSet
 from rad3d.labels import LABELS
+from rad3d.tables import guarded
 
 
 def predictions_text(samples: SampleSet, predictions: PredictionSet, kind: str = "jsonl") -> str:

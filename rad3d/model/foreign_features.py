@@ -7,7 +7,6 @@ tensors, since such a file can run code.
 
 from __future__ import annotations
 
-import csv
 import pickle
 import zipfile
 import zlib
@@ -19,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rad3d.errors import BadRequest, UnknownName
+from rad3d.errors import BadRequest
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.feature_table import FeatureTable, FloatArray
+from rad3d.tables import open_table
 
 SUFFIXES = (".npz", ".npy", ".pt")
 SCAN_NAMES = (".nii.gz", ".nii")
@@ -83,24 +83,27 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
     Raises:
         BadRequest: it is no such table, or holds probabilities.
     """
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            column = next((name for name in ID_COLUMNS if name in names), None)
-            for wanted in (column or ID_COLUMNS[0], *LABELS):
-                if wanted not in names:
-                    raise UnknownName(f"column in {path.name}", wanted, names)
-            found = {
-                _without_suffix(row[column]): np.array([row[n] for n in LABELS], dtype=np.float32)
-                for row in reader
-                if column and row[column]
-            }
-    except (UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
-        raise BadRequest(f"{path.name} is no table of numbers in UTF-8.", code="bad_csv") from error
+    found: dict[str, FloatArray] = {}
+    with open_table(path, LABELS) as table:
+        column = table.first_of(*ID_COLUMNS)
+        for row in table.complete():
+            id_ = _without_suffix(row.cells[column].strip())
+            try:
+                numbers = np.array([row.cells[label] for label in LABELS], dtype=np.float32)
+            except ValueError as error:
+                raise BadRequest(
+                    f"Line {row.line} of {path.name} holds something that is no number.",
+                    "Give the 18 logits of every scan.",
+                    code="bad_logits",
+                ) from error
+            if not id_ or id_ in found:
+                problem = f"{id_} for the second time" if id_ else "no id"
+                raise BadRequest(
+                    f"Line {row.line} of {path.name} holds {problem}.",
+                    "Give every scan one row.",
+                    code="bad_logits",
+                )
+            found[id_] = numbers
     if found and all((row >= 0).all() and (row <= 1).all() for row in found.values()):
         raise BadRequest(
             f"The numbers in {path.name} all lie between 0 and 1, so they are probabilities.",

@@ -9,7 +9,6 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rad3d.eval.files import guarded
 from rad3d.eval.registry import MetricRow, metric_row
 from rad3d.eval.resampling import Estimate
 from rad3d.eval.scorecard import Scorecard
@@ -20,6 +19,7 @@ from rad3d.service.evaluation_store import slug
 from rad3d.service.evaluation_types import EvaluationRun
 from rad3d.service.study_view import SetFacts, StudyView, view_of
 from rad3d.service.systems import LOOKUP
+from rad3d.tables import guarded
 
 SHOWN = (
     "f1_macro", "f1_micro", "crg", "factuality", "side", "hallucinated", "omitted", "hf_bleu",

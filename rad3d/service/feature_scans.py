@@ -7,19 +7,18 @@ become their ids.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rad3d.errors import BadRequest, UnknownName
+from rad3d.errors import BadRequest
 from rad3d.eval.layouts import SCAN_SUFFIXES
 from rad3d.service.evaluation_sets import LAYOUTS, load_set
 from rad3d.service.evaluation_types import SetSpec
+from rad3d.tables import open_table, read_lines
 
 VOLUME_NAME = "VolumeName"
 PATH_COLUMNS = ("path", "scan", "file")
@@ -156,26 +155,11 @@ def _listed(listing: Path, root: Path) -> list[Scan]:
             f"Scans end with {', '.join(SCAN_SUFFIXES)}, listings with {', '.join(LISTINGS)}.",
             code="bad_listing",
         )
-    try:
-        text = listing.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadRequest(
-            f"{listing.name} is not UTF-8 text.", "Save it with UTF-8 encoding.", code="not_utf8"
-        ) from error
     if suffix == ".txt":
-        lines = (line.strip() for line in text.splitlines())
-        return _named((root / line for line in lines if line), root)
-    delimiter = "\t" if suffix == ".tsv" else ","
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    names = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
-    column = next((name for name in (VOLUME_NAME, *PATH_COLUMNS) if name in names), None)
-    if column is None:
-        raise UnknownName(f"column {VOLUME_NAME} or", PATH_COLUMNS[0], names)
-    try:
-        cells = [(row[column] or "").strip() for row in reader]
-    except csv.Error as error:
-        raise BadRequest(f"{listing.name} is not CSV: {error}.", code="bad_csv") from error
+        return _named((root / line for line in read_lines(listing)), root)
+    with open_table(listing) as table:
+        column = table.first_of(VOLUME_NAME, *PATH_COLUMNS)
+        cells = [row.cells[column].strip() for row in table.complete()]
     place = _ct_rate_place if column == VOLUME_NAME else Path.joinpath
     return _named((place(root, cell) for cell in cells if cell), root)
 

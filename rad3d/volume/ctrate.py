@@ -11,16 +11,15 @@ is LPS for an ordinary axial scan; where the table gives an orientation, that co
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 
 from rad3d.errors import BadRequest, BadVolume
+from rad3d.tables import open_table
 from rad3d.types import FloatArray, Note
 from rad3d.volume.checks import check_hounsfield
 from rad3d.volume.decoded import Decoded
@@ -30,10 +29,9 @@ NAME, SLOPE, INTERCEPT = "VolumeName", "RescaleSlope", "RescaleIntercept"
 XY_SPACING, Z_SPACING = "XYSpacing", "ZSpacing"
 ORIENTATION = "ImageOrientationPatient"
 NEEDED = (NAME, SLOPE, INTERCEPT, XY_SPACING, Z_SPACING)
+KEPT = (*NEEDED, ORIENTATION)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 ORTHONORMAL = 0.02
-MOST_LINE = 2**20
-"""Characters; the tables that are published have lines of about 1,000."""
 
 
 @dataclass(frozen=True)
@@ -97,22 +95,14 @@ class MetadataTable:
     """
 
     def __init__(self, path: Path, shown: str = "", only: str = "") -> None:
-        if not path.is_file():
-            raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
         self.name = shown or path.name
-        try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(_lines(file))
-                columns = reader.fieldnames or ()
-                missing = [column for column in NEEDED if column not in columns]
-                kept = [column for column in (*NEEDED, ORIENTATION) if column in columns]
-                rows = [
-                    {key: row[key] for key in kept}
-                    for row in (() if missing else reader)
-                    if not only or row[NAME] == only
-                ]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadRequest(f"{self.name} is not a CSV table.", code="bad_metadata") from error
+        with open_table(path, name=self.name) as table:
+            missing = [column for column in NEEDED if column not in table.columns]
+            rows = [
+                {column: row.cells[column] for column in KEPT if column in row.cells}
+                for row in (() if missing else table.complete())
+                if not only or row.cells[NAME] == only
+            ]
         if missing:
             raise BadRequest(
                 f"{self.name} lacks the columns {', '.join(missing)}.",
@@ -151,14 +141,6 @@ class MetadataTable:
                 "Correct the row of the table.",
                 code="bad_metadata",
             ) from error
-
-
-def _lines(file: TextIO) -> Iterator[str]:
-    """The lines of a file; one without end is refused before it is held."""
-    while line := file.readline(MOST_LINE):
-        if len(line) == MOST_LINE:
-            raise csv.Error("a line is too long")
-        yield line
 
 
 def _numbers(text: str) -> tuple[float, ...]:
