@@ -1,8 +1,8 @@
 """Shared fixtures, and which tests run where.
 
 * ``slow`` tests are skipped unless ``CI`` or ``RAD3D_TEST_SLOW=1`` is set, or ``-m`` names them.
-* ``browser`` tests need Debian's chromium. They are skipped where it is absent; with
-  ``RAD3D_TEST_BROWSER=required`` (as in CI) a skipped browser test is a failure.
+* ``browser`` tests need Debian's chromium. Where it is absent they are skipped; with
+  ``RAD3D_TEST_BROWSER=required`` (as in CI) they fail.
 * Tests on shared data (``../shared``, or ``RAD3D_SHARED``) are skipped where it is absent.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import locale
 import os
 import shutil
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,17 +44,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(quick)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.CallInfo[None], None]:
-    """Where a browser is required, a browser test that was skipped has failed."""
-    outcome = yield
-    report = outcome.get_result()  # type: ignore[attr-defined]
-    required = _is_on("RAD3D_TEST_BROWSER") and item.get_closest_marker("browser")
-    if required and report.skipped:
-        report.outcome = "failed"
-        report.longrepr = f"a required browser test was skipped: {report.longrepr}"
-
-
 @pytest.fixture(autouse=True)
 def _one_locale() -> Iterator[None]:
     """No test may switch the locale of the process, which decides how others read their files."""
@@ -81,8 +70,11 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """Path of a Chromium that Playwright can drive; skips where there is none."""
+    """Path of a Chromium that Playwright can drive; skips, or fails, where there is none."""
     for name in CHROMIUM_NAMES:
         if path := shutil.which(name):
             return path
-    pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
+    absent = "no chromium on this machine (Debian: apt-get install chromium)"
+    if _is_on("RAD3D_TEST_BROWSER"):
+        pytest.fail(f"{absent}, and RAD3D_TEST_BROWSER requires one")
+    pytest.skip(absent)
