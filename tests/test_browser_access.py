@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from browser.fixtures import Visit
-from browser.pages import PHONE, PHONE_WIDTH, upload, widest, write_report
+from browser.pages import PHONE, PHONE_WIDTH, faint_texts, upload, widest, write_report
 from playwright.sync_api import Page, expect
 
 from rad3d.ui.render import DISCLAIMER
@@ -50,3 +50,27 @@ def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
     page.get_by_role("tab", name="About").click()
     expect(page.get_by_text(DISCLAIMER)).to_be_visible()
     expect(page.locator(".r3-models").first).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_its_ground(
+    visit: Visit, page_app: str, chest: Path, scheme: str
+) -> None:
+    page = visit(page_app, color_scheme=scheme)
+    upload(page, chest)
+    for fold in ("Generation options", "Other models, and what they need"):
+        page.get_by_role("button", name=fold).click()
+    page.get_by_role("radio", name="Sampling").click()
+    write_report(page)
+    page.locator(".r3-table summary").click()
+    bad = chest.with_name("bad.nii.gz")
+    bad.write_bytes(bytes(40))
+    page.set_input_files(".r3-drop input", bad)
+    expect(page.locator(".r3-notice.error")).to_be_visible()
+    expect(page.locator(".r3-notice.conflict")).to_be_visible()
+    expect(page.locator("#chart .annotation-text").first).to_be_visible()
+    assert faint_texts(page) == []
+    for tab in ("Evaluation", "About"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(400)  # the tab's colour changes slowly
+        assert faint_texts(page) == []

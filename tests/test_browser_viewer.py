@@ -121,6 +121,24 @@ def test_anisotropic_voxels_keep_their_aspect(page: Page, chest: Path) -> None:
     assert wide / high == pytest.approx(body_mm / scan_mm, rel=0.06)
 
 
+def test_the_scale_bar_is_as_long_as_it_says_at_every_zoom(page: Page, chest: Path) -> None:
+    expect(page.locator(".r3-scale").first).to_be_hidden()
+    upload(page, chest)
+    axial = page.locator(".r3-pane[data-plane=axial]")
+    box = axial.bounding_box()
+    assert box is not None
+    pixels_per_mm = min(box["width"], box["height"]) / (96 * 3.6)
+    for zoom in (1, 1.25):
+        settle(page)
+        bar = axial.locator(".r3-scale")
+        number, unit = bar.inner_text().split()
+        length_mm = float(number) * {"mm": 1, "cm": 10}[unit]
+        wide = bar.evaluate("bar => bar.getBoundingClientRect().width")
+        assert wide == pytest.approx(zoom * pixels_per_mm * length_mm, abs=2)
+        axial.locator("canvas").focus()
+        page.keyboard.press("+")
+
+
 def test_what_the_model_sees_is_shown_at_the_same_place(page: Page, chest: Path) -> None:
     upload(page, chest)
     page.locator(".r3-pane[data-plane=axial] canvas").focus()

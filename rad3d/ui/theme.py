@@ -45,6 +45,11 @@ def theme() -> gr.themes.Base:
         block_label_background_fill_dark="transparent",
         block_info_text_color="var(--r3-muted)",
         block_info_text_color_dark="var(--r3-muted)",
+        block_title_text_color="var(--r3-muted)",
+        block_title_text_color_dark="var(--r3-muted)",
+        body_text_color_subdued="var(--r3-muted)",
+        body_text_color_subdued_dark="var(--r3-muted)",
+        color_accent="var(--r3-accent)",
         button_primary_background_fill="var(--r3-accent)",
         button_primary_background_fill_dark="var(--r3-accent)",
         button_primary_background_fill_hover="var(--r3-accent-strong)",
@@ -53,10 +58,10 @@ def theme() -> gr.themes.Base:
         button_primary_text_color_dark="var(--r3-on-accent)",
         checkbox_background_color_selected="var(--r3-accent)",
         checkbox_background_color_selected_dark="var(--r3-accent)",
+        checkbox_border_color="var(--r3-muted)",
+        checkbox_border_color_dark="var(--r3-muted)",
         input_background_fill="var(--r3-surface)",
         input_background_fill_dark="var(--r3-surface)",
-        slider_color="var(--r3-accent)",
-        slider_color_dark="var(--r3-accent)",
     )
 
 

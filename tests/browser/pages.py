@@ -69,3 +69,38 @@ def widest(page: Page) -> float:
             .map(e => e.getBoundingClientRect().right))"""
         )
     )
+
+
+_FAINT = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (color) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };
+  const over = ([r, g, b, a], under) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
+  const ground = (e) => { const own = rgba(getComputedStyle(e).backgroundColor);
+    return own[3] === 1 || !e.parentElement ? own.slice(0, 3) : over(own, ground(e.parentElement)); };
+  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) =>
+    0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), faint = new Set();
+  while (texts.nextNode()) {
+    const e = texts.currentNode.parentElement, words = texts.currentNode.data.trim();
+    if (!words || !e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    if (e.closest("script, style, [disabled], .r3-sr")) continue;
+    const style = getComputedStyle(e), back = ground(e);
+    const fore = over(rgba(e instanceof SVGElement ? style.fill : style.color), back);
+    const [a, b] = [luminance(fore), luminance(back)].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < (parseFloat(style.fontSize) >= 24 ? 3 : 4.5))
+      faint.add(`${ratio.toFixed(2)}: ${words.slice(0, 60)}`);
+  }
+  return [...faint]; }"""
+
+
+def faint_texts(page: Page) -> list[str]:
+    """Visible texts whose contrast is below WCAG 2.2 AA (4.5:1, large ones 3:1), with the ratio.
+
+    The ground is the background colours behind the text; pictures and canvases do not count.
+    """
+    found: list[str] = page.evaluate(_FAINT)
+    return found

@@ -8,7 +8,7 @@ const STATIC = new URL("../../rad3d/ui/static/", import.meta.url);
 const { UnsupportedVolume, isGzip, parseHeader, readNifti, swapBytes } = await import(new URL("nifti.js", STATIC));
 const { PLANES, apply, canonicalView, closestAxes, directionLetters, edgeMarks, locate } =
   await import(new URL("orient.js", STATIC));
-const { displayAt, makeVolume, paintSlice, planeSize, valueAt, voxelAt, windowForOther, windowTable } =
+const { barLength, displayAt, makeVolume, paintSlice, planeSize, valueAt, voxelAt, windowForOther, windowTable } =
   await import(new URL("planes.js", STATIC));
 
 const IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
@@ -205,4 +205,12 @@ test("values that are not HU get a window of their own, HU keep the preset", () 
   const mr = windowForOther(volume(Float32Array.from({ length: 1000 }, (_, i) => i / 1000)));
   assert.ok(Math.abs(mr.level - 0.5) < 0.05 && mr.width < 1.1);
   assert.equal(windowForOther(volume(Int16Array.from({ length: 1000 }, (_, i) => i * 2 - 1000))), null);
+});
+
+test("a scale bar has the longest round length that fits", () => {
+  assert.equal(barLength(1, 120), 100);
+  assert.equal(barLength(1, 100), 100);
+  assert.equal(barLength(0.5, 99), 100);
+  assert.equal(barLength(40, 120), 2);
+  assert.equal(barLength(40, 30), null);
 });

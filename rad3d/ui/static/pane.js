@@ -1,7 +1,7 @@
 // One plane: a canvas with crosshair, marks, zoom, and the gestures on it.
 
 import { PLANES, edgeMarks } from "./orient.js";
-import { displayAt, planeSize, voxelAt } from "./planes.js";
+import { barLength, displayAt, planeSize, voxelAt } from "./planes.js";
 
 const CROSSHAIR = ["rgba(0, 0, 0, 0.45)", "rgba(96, 201, 255, 0.85)"]; // a dark edge, then the line
 const NAMES = { axial: "Axial", coronal: "Coronal", sagittal: "Sagittal" };
@@ -13,6 +13,7 @@ export function paneMarkup(plane) {
       aria-valuemin="1" aria-valuemax="1" aria-valuenow="1"></canvas>
     <span class="r3-title"><span></span><span class="r3-of"></span></span><span class="r3-mark top"></span><span class="r3-mark bottom"></span>
     <span class="r3-mark left"></span><span class="r3-mark right"></span>
+    <span class="r3-scale" hidden></span>
     <button type="button" class="r3-enlarge" aria-label="Enlarge the ${plane} plane"
       title="Enlarge this plane">⤢</button></div>`;
 }
@@ -59,6 +60,7 @@ export class Pane {
     const fit = Math.min(width / wide, height / high) * this.zoom.scale;
     const ratio = this.#ratio();
     return {
+      pixelsPerMm: fit / ratio, // of the page, not of the screen
       width: wide * fit,
       height: high * fit,
       x: (width - wide * fit) / 2 + this.zoom.x * ratio,
@@ -86,9 +88,10 @@ export class Pane {
     context.fillStyle = "#000";
     context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     this.#label();
+    const frame = source && this.#frame();
+    this.#scale(frame);
     const picture = source?.paint(this.plane, this.index, grey);
     if (!picture) return;
-    const frame = this.#frame();
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
     context.drawImage(picture, frame.x, frame.y, frame.width, frame.height);
@@ -112,6 +115,16 @@ export class Pane {
       context.lineWidth = ratio * (i === 0 ? 3 : 1);
       context.stroke();
     });
+  }
+
+  /** The bar that shows a length. */
+  #scale(frame) {
+    const bar = this.element.querySelector(".r3-scale");
+    const mm = frame && barLength(frame.pixelsPerMm, this.element.clientWidth * 0.35);
+    bar.hidden = !mm;
+    if (!mm) return;
+    bar.style.width = `${mm * frame.pixelsPerMm}px`;
+    bar.textContent = mm < 10 ? `${mm} mm` : `${mm / 10} cm`;
   }
 
   #label() {

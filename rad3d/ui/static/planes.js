@@ -20,6 +20,11 @@ export function valueAt(volume, [i, j, k]) {
   return stored * volume.slope + volume.inter;
 }
 
+/** The longest round length in mm that takes at most so many pixels; null for none. */
+export function barLength(pixelsPerMm, most) {
+  return [200, 100, 50, 20, 10, 5, 2, 1].find((mm) => mm * pixelsPerMm <= most) ?? null;
+}
+
 /** Slice size of a plane in voxels: [across, down]. */
 export function planeSize(dims, plane) {
   return [dims[PLANES[plane].across.axis], dims[PLANES[plane].down.axis]];
