@@ -78,7 +78,8 @@ _FAINT = """() => {
     const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data; return [r, g, b, a / 255]; };
   const over = ([r, g, b, a], under) => [r, g, b].map((v, i) => v * a + under[i] * (1 - a));
   const ground = (e) => { const own = rgba(getComputedStyle(e).backgroundColor);
-    return own[3] === 1 || !e.parentElement ? own.slice(0, 3) : over(own, ground(e.parentElement)); };
+    const solid = own[3] === 1 || !e.parentElement;
+    return solid ? own.slice(0, 3) : over(own, ground(e.parentElement)); };
   const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
   const luminance = ([r, g, b]) =>
     0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
