@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 from rad3d import __version__
 from rad3d.errors import Cancelled, Rad3dError
@@ -43,6 +43,7 @@ SECONDS_PER_TOKEN_AND_BILLION = 0.008
 """More for each billion parameters, whose weights are read once for each token."""
 
 T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
 Decorator = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
@@ -95,25 +96,50 @@ def _within(seconds: float) -> int:
     return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
 
 
-def _received(
-    events: Iterator[T | Refused], refusal: type[Exception], what: str
-) -> Generator[T, None, None]:
-    """What the other process yields; what it refuses, and the lender itself, is raised here."""
-    try:
-        for event in events:
-            if isinstance(event, Refused):
-                raise Rad3dError(event.problem, event.remedy, event.code)
-            yield event
-    except refusal as error:
-        raise Rad3dError(
-            f"No GPU could be had for {what}: {getattr(error, 'message', error)}",
-            "Sign in to Hugging Face for a larger quota, or try again later.",
-            code="no_gpu",
-        ) from error
-    finally:
-        close = getattr(events, "close", None)
-        if close is not None:
-            close()
+class _Lent(Generic[*Asked, T]):
+    """Work on a lent GPU: errors of ours go over as values, and are raised again on this side.
+
+    Args:
+        lender: of the GPU.
+        seconds: for how long it is asked for, by the arguments of the work.
+        work: runs in the other process.
+        what: it makes, in messages.
+    """
+
+    def __init__(
+        self,
+        lender: Lender,
+        seconds: Callable[[*Asked], int],
+        work: Callable[[*Asked], Iterator[T]],
+        what: str,
+    ) -> None:
+        def carried(*asked: *Asked) -> Iterator[T | Refused]:
+            try:
+                yield from work(*asked)
+            except Rad3dError as error:
+                yield Refused(error.problem, error.remedy, error.code)
+
+        self._work = lender.gpu(duration=seconds)(carried)
+        self._refusal, self._what = lender.refusal, what
+
+    def __call__(self, *asked: *Asked) -> Generator[T, None, None]:
+        """What the other process yields; raises what it refuses, and ``no_gpu`` of the lender."""
+        events = self._work(*asked)
+        try:
+            for event in events:
+                if isinstance(event, Refused):
+                    raise Rad3dError(event.problem, event.remedy, event.code)
+                yield event
+        except self._refusal as error:
+            raise Rad3dError(
+                f"No GPU could be had for {self._what}: {getattr(error, 'message', error)}",
+                "Sign in to Hugging Face for a larger quota, or try again later.",
+                code="no_gpu",
+            ) from error
+        finally:
+            close = getattr(events, "close", None)
+            if close is not None:
+                close()
 
 
 class LentStream:
@@ -125,19 +151,13 @@ class LentStream:
     """
 
     def __init__(self, engine: Engine, lender: Lender) -> None:
-        self._refusal = lender.refusal
-
-        def write(
-            volume: Volume, variant_id: str, options: GenerationOptions
-        ) -> Iterator[Event | Refused]:
+        def write(volume: Volume, variant_id: str, options: GenerationOptions) -> Iterator[Event]:
             try:
                 yield from engine.stream(volume, variant_id, options)
-            except Rad3dError as error:
-                yield Refused(error.problem, error.remedy, error.code)
             finally:
                 engine.forget(volume.sha256)  # in the other process nobody else would
 
-        self._write = lender.gpu(duration=seconds_wanted)(write)
+        self._lent = _Lent(lender, seconds_wanted, write, "this report")
 
     def __call__(
         self,
@@ -157,8 +177,7 @@ class LentStream:
         shown: tuple[DiagnosisEvent, TextEvent] | None = None
         diagnosis: DiagnosisEvent | None = None
         finished = False
-        lent = self._write(volume, variant_id, options)
-        with closing(_received(lent, self._refusal, "this report")) as events:
+        with closing(self._lent(volume, variant_id, options)) as events:
             for event in events:
                 if cancel.is_set() and not isinstance(event, DoneEvent):
                     break
@@ -184,17 +203,9 @@ class LentBatches:
     """
 
     def __init__(self, engine: Engine, lender: Lender) -> None:
-        self._refusal = lender.refusal
-
-        def write(
-            conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
-        ) -> Iterator[list[Generated] | Refused]:
-            try:
-                yield from engine.generate_batches(conditions, variant_id, options)
-            except Rad3dError as error:
-                yield Refused(error.problem, error.remedy, error.code)
-
-        self._write = lender.gpu(duration=batch_seconds_wanted)(write)
+        self._lent: _Lent[Sequence[Condition], str, GenerationOptions, list[Generated]] = _Lent(
+            lender, batch_seconds_wanted, engine.generate_batches, "these reports"
+        )
 
     def __call__(
         self,
@@ -213,8 +224,8 @@ class LentBatches:
         fitting = int((MOST_SECONDS - START_SECONDS) / _longest(variant_id, options))
         rows = BATCH_ROWS * max(1, fitting)
         for first in range(0, len(conditions), rows):
-            lent = self._write(list(conditions[first : first + rows]), variant_id, options)
-            with closing(_received(lent, self._refusal, "these reports")) as batches:
+            part = list(conditions[first : first + rows])
+            with closing(self._lent(part, variant_id, options)) as batches:
                 for batch in batches:
                     if cancel.is_set():
                         raise Cancelled("The run was cancelled.", code="cancelled")
