@@ -12,7 +12,7 @@ import pytest
 
 from rad3d.labels import LABELS
 from rad3d.model.encoder import load_encoder
-from rad3d.model.language import load_language_model
+from rad3d.model.loading import load_language_model
 from rad3d.model.phantom_cnn import ShippedEncoder
 from rad3d.model.variant import VariantConfig, verify_files
 from rad3d.registry import ENCODERS, LANGUAGE_MODELS, SHIPPED_ENCODER

@@ -13,9 +13,9 @@ import torch
 from fake_hub import COMMIT, FakeHub, serving
 from tiny_models import save_language, tiny_language
 
-from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.model import sources
-from rad3d.model.language import load_language_model
+from rad3d.model.loading import load_language_model
 from rad3d.model.sources import Hub, get_command, obtain, wanted_files, with_progress
 from rad3d.registry import language_model
 from rad3d.settings import Settings
@@ -203,7 +203,7 @@ def test_a_model_that_brings_its_own_code_is_refused(folder: Path, tmp_path: Pat
     auto = '"auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"},'
     (own / "config.json").write_text(text.replace("{", "{" + auto, 1))
     (own / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
-    with pytest.raises(MissingWeights):
+    with pytest.raises(BadRequest, match="own code are not run"):
         load_language_model(str(own))
     assert not (tmp_path / "ran").exists()
 
@@ -214,8 +214,8 @@ def test_a_tokenizer_without_its_package_names_the_package(
     def fail(*args: object, **kwargs: object) -> None:
         raise ImportError("You need to install sacremoses to use BioGptTokenizer.")
 
-    monkeypatch.setattr("rad3d.model.language.obtain", lambda *args, **kwargs: folder)
-    monkeypatch.setattr("rad3d.model.language.AutoTokenizer.from_pretrained", fail)
+    monkeypatch.setattr("rad3d.model.loading.obtain", lambda *args, **kwargs: folder)
+    monkeypatch.setattr("rad3d.model.loading.AutoTokenizer.from_pretrained", fail)
     with pytest.raises(MissingWeights, match=r"package sacremoses.*pip install sacremoses"):
         load_language_model("microsoft/biogpt")
 

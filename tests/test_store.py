@@ -21,7 +21,7 @@ from tiny_models import (
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
-from rad3d.model.language import weights_hash
+from rad3d.model.identity import weights_hash
 from rad3d.model.precision import Machine
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore

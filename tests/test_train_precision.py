@@ -17,12 +17,8 @@ from transformers.pytorch_utils import Conv1D
 
 from rad3d.model import cost
 from rad3d.model.architectures import build_config, random_model
-from rad3d.model.language import (
-    LanguageBundle,
-    keep_gradients,
-    load_language_model,
-    recompute_layers,
-)
+from rad3d.model.language import LanguageBundle, recompute_layers
+from rad3d.model.loading import load_language_model
 from rad3d.model.reporter import PrefixReporter
 
 
@@ -49,9 +45,7 @@ def gradient(
 
 def loaded(place: str, precision: str) -> LanguageBundle:
     """As `rad3d train` loads it."""
-    language = load_language_model(place, precision=precision)
-    keep_gradients(language)
-    return language
+    return load_language_model(place, precision=precision, trains=True)
 
 
 def distance(found: torch.Tensor, expected: torch.Tensor) -> float:

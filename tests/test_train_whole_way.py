@@ -21,7 +21,7 @@ from rad3d.errors import BadRequest
 from rad3d.model.architectures import build_config
 from rad3d.model.calibration import Calibration
 from rad3d.model.cost import Workload, estimate
-from rad3d.model.language import file_hash
+from rad3d.model.identity import file_hash
 from rad3d.model.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
 from rad3d.model.precision import Machine, gigabytes
 from rad3d.model.room import check_training

@@ -25,7 +25,8 @@ from transformers import (
 from rad3d.labels import N_LABELS
 from rad3d.model.calibration import Calibration
 from rad3d.model.encoder import Encoding, LoadedEncoder
-from rad3d.model.language import LanguageBundle, weights_hash
+from rad3d.model.identity import weights_hash
+from rad3d.model.language import LanguageBundle
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import VariantConfig, variant_directory

@@ -97,13 +97,15 @@ def _convert_variant(args: argparse.Namespace) -> int:
 
     from rad3d.model import clipcap
     from rad3d.model.cost import config_of
-    from rad3d.model.ctclip.checkpoint import file_sha256, open_checkpoint, without_prefixes
-    from rad3d.model.language import load_language_model, weights_hash
+    from rad3d.model.ctclip.checkpoint import without_prefixes
+    from rad3d.model.identity import weights_hash
+    from rad3d.model.loading import load_language_model
     from rad3d.model.sources import Hub, find_local
+    from rad3d.model.tensor_files import file_sha256, open_tensors
     from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
 
     hub = Hub.from_settings(settings)
-    state = without_prefixes(open_checkpoint(args.clipcap))
+    state = without_prefixes(open_tensors(args.clipcap))
     identity, latent_dim = _encoder(args.encoder, args.clip, settings)
     local = None if MODES[args.mode].trains_llm else find_local(row.source, settings.models_dir)
     config = VariantConfig(
@@ -165,18 +167,16 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
 
 def _convert_encoder(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
-    from rad3d.model.ctclip.checkpoint import file_sha256, open_checkpoint, save_network
-    from rad3d.model.ctclip.checkpoint import sort_checkpoint as sort
+    from rad3d.model.ctclip.checkpoint import save_network, sort_checkpoint
     from rad3d.model.ctclip.encoder import ENCODER_ID
     from rad3d.model.head import CALIBRATE, FIT
+    from rad3d.model.tensor_files import file_sha256, open_tensors
 
     known = _json(args.config) if args.config else {}
     if not isinstance(known, dict) or set(known) - set(SIZES):
         raise BadRequest(f"--config may hold {', '.join(SIZES)}.", code="bad_config")
     out = args.out or Settings.from_env().models_dir / ENCODERS[ENCODER_ID].source
-    state = open_checkpoint(args.checkpoint)
-    known = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
-    checkpoint = sort(state, **known)
+    checkpoint = sort_checkpoint(open_tensors(args.checkpoint), **known)
     if checkpoint.text:
         say(f"Left out: {len(checkpoint.text)} tensors of the text encoder (text_transformer.*).")
     for group, count in _groups(checkpoint.unread):

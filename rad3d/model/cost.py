@@ -28,11 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from rad3d.errors import BadRequest
 from rad3d.model.architectures import build_config, count
 from rad3d.model.language import LanguageBundle, recompute_layers
+from rad3d.model.loading import read_config
 from rad3d.model.precision import DTYPES
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, obtain
@@ -105,7 +106,7 @@ def config_of(
     if row.architecture:
         return build_config(row.architecture)
     place = obtain(row.source, hub, models_dir=models_dir, progress=progress)
-    return AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
+    return read_config(row.source, place)
 
 
 def check(mode: str, precision: str) -> None:

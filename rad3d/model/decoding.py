@@ -11,6 +11,7 @@ masks nor positions need to be given: every family counts from 0 on its own.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,12 +46,15 @@ class Written:
     finish: FinishReason | None = None
 
 
-class _Runner:
-    """The language model with its growing cache."""
+class Runner:
+    """A language model with its growing cache of what it has read."""
 
     def __init__(self, language: LanguageBundle) -> None:
         self._language = language
         self._cache = DynamicCache(config=language.model.config)
+        taken = inspect.signature(language.model.forward).parameters
+        # State-space models (Mamba) drop a cache under the other name, and write nonsense.
+        self._name = "cache_params" if "cache_params" in taken else "past_key_values"
 
     @torch.inference_mode()
     def start(self, embeds: Tensor) -> Tensor:
@@ -63,19 +67,13 @@ class _Runner:
         return self._run(input_ids=tokens[:, None])
 
     @torch.inference_mode()
-    def repeat(self, times: int) -> None:
-        """Every row ``times`` times."""
-        self._cache.batch_repeat_interleave(times)
-
-    @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows, in this order."""
-        self._cache.batch_select_indices(rows)
+        """Go on with these rows, in this order; a row may be there several times."""
+        self._cache.reorder_cache(cast(torch.LongTensor, rows))
 
     def _run(self, **inputs: Tensor) -> Tensor:
-        output = self._language.model(
-            **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
-        )
+        cache: dict[str, Any] = {self._name: self._cache}
+        output = self._language.model(**inputs, **cache, use_cache=True, logits_to_keep=1)
         return output.logits[:, -1].float()
 
 
@@ -191,7 +189,7 @@ def _rows(
     state = [Written(()) for _ in range(embeds.shape[0])]
     active = list(range(len(state)))
     written = torch.empty((len(state), 0), dtype=torch.long, device=embeds.device)
-    choose, runner = _Chooser(options, len(state)), _Runner(language)
+    choose, runner = _Chooser(options, len(state)), Runner(language)
     scores: Tensor | None = None
     for count in range(1, room + 1):
         if cancel.is_set():
@@ -232,7 +230,7 @@ def _beams(
     Yields the best open hypothesis after every token, and the best finished one at the end.
     """
     room = token_room(language, embeds.shape[1], options)
-    width, rules, runner = options.beams, _processors(options), _Runner(language)
+    width, rules, runner = options.beams, _processors(options), Runner(language)
     ends = frozenset(language.eos_ids)
     device = embeds.device
     written = torch.empty((width, 0), dtype=torch.long, device=device)
@@ -245,7 +243,7 @@ def _beams(
             return
         if count == 1:
             scores = runner.start(embeds).expand(width, -1)
-            runner.repeat(width)
+            runner.select(torch.zeros(width, dtype=torch.long, device=device))
         else:
             scores = runner.step(written[:, -1])
         candidates = _candidates(scores, written, totals, rules)

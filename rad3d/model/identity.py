@@ -1,10 +1,12 @@
-"""Which weights an encoder has: what was computed or fitted with other weights is of no use."""
+"""Which weights a model has: what was computed or fitted with other weights is of no use."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from rad3d.model.sources import weight_files
 
 IMPORTED = "imported"
 """Stands for the hash of the weights where features were made elsewhere and nobody knows it."""
@@ -34,6 +36,19 @@ def weights_sha256(folder: Path) -> str:
     """Hash of an encoder's weights; a head that was fitted here lies in a folder below."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(file_hash(path)))
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights_hash(directory: Path) -> str:
+    """SHA-256 over the names and contents of a language model's weight files."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*.safetensors")) or weight_files(directory):
+        digest.update(f"{path.name}:{file_hash(path)};".encode())
     return digest.hexdigest()

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.errors import BadRequest, CorruptWeights
-from rad3d.model.language import LanguageBundle, load_language_model
+from rad3d.model.language import LanguageBundle
+from rad3d.model.loading import load_language_model
 from rad3d.model.projector import ConditionScaling, build_projector
 from rad3d.model.sources import Hub
 from rad3d.model.variant import (

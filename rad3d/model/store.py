@@ -21,12 +21,8 @@ from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
 from rad3d.model.head import TO_FIT_AGAIN, head_command, head_sha256, head_state, with_head
 from rad3d.model.identity import IMPORTED, weights_sha256
-from rad3d.model.language import (
-    LanguageBundle,
-    directory_size,
-    load_language_model,
-    settle,
-)
+from rad3d.model.language import LanguageBundle
+from rad3d.model.loading import directory_size, load_language_model
 from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, find_cached, find_local, obtain
@@ -193,7 +189,6 @@ class ModelStore:
                 reason=choice.reason,
             )
             bundle.freeze()
-            settle(bundle)
             return bundle
 
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
@@ -233,11 +228,9 @@ class ModelStore:
             language = self.language(config.llm_source, config.llm_revision, progress)
             return PrefixReporter.from_pretrained(directory, language=language)
         choice = self._choose(config.id, directory / LLM_DIR)
-        reporter = PrefixReporter.from_pretrained(
+        return PrefixReporter.from_pretrained(
             directory, precision=choice.precision, device=choice.device, reason=choice.reason
         )
-        settle(reporter.language)
-        return reporter
 
     def _check_encoder(self, config: VariantConfig) -> None:
         """Refuse an encoder of other weights than the variant listened to in training."""
@@ -271,7 +264,7 @@ class ModelStore:
             self._choice(row.name, Size(row.parameters, row.architecture.linear_parameters))
 
     def _choose(self, name: str, directory: Path) -> Choice:
-        return self._choice(name, directory_size(directory))
+        return self._choice(name, directory_size(name, directory))
 
     def _choice(self, name: str, size: Size) -> Choice:
         """Device and precision; where memory is short, other loaded models are dropped first."""

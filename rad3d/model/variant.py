@@ -17,7 +17,7 @@ from torch import nn
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.labels import N_LABELS
-from rad3d.model.language import file_hash
+from rad3d.model.identity import file_hash
 from rad3d.registry import MODES, Mode, lookup, variant_id
 
 CONFIG_FILE = "variant.json"

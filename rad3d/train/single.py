@@ -18,13 +18,9 @@ from rad3d.errors import BadRequest, Rad3dError
 from rad3d.model.architectures import count
 from rad3d.model.cost import Workload, check
 from rad3d.model.head import FIT
-from rad3d.model.language import (
-    LanguageBundle,
-    file_hash,
-    keep_gradients,
-    load_language_model,
-    outline,
-)
+from rad3d.model.identity import file_hash
+from rad3d.model.language import LanguageBundle
+from rad3d.model.loading import load_language_model, outline
 from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
 from rad3d.model.room import check_training
 from rad3d.model.sources import Hub, obtain
@@ -194,8 +190,8 @@ def train_single(
             precision="float32" if config.mode_row.trains_llm else precision,
             device=str(process.device),
             hub=place.hub,
+            trains=True,
         )
-        keep_gradients(language)
         if not config.mode_row.trains_llm:
             config = replace(config, llm_sha256=language.sha256)
         train_variant(

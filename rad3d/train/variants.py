@@ -18,7 +18,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from rad3d.model.language import LanguageBundle, file_hash, recompute_layers
+from rad3d.model.identity import file_hash
+from rad3d.model.language import LanguageBundle, recompute_layers
 from rad3d.model.reporter import IGNORED, PrefixReporter
 from rad3d.model.variant import VariantConfig
 from rad3d.registry import Mode
