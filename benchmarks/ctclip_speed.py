@@ -210,7 +210,8 @@ def write_weights(folder: Path, name: str) -> Result:
     import torch
 
     from rad3d.model.ctclip.checkpoint import save_network, sort_checkpoint
-    from rad3d.model.ctclip.config import CtClipConfig, read_shapes, unread_shapes
+    from rad3d.model.ctclip.config import CtClipConfig
+    from rad3d.model.ctclip.layout import read_shapes, unread_shapes
 
     config = CtClipConfig(**SIZES[name])
     torch.manual_seed(0)

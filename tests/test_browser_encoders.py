@@ -13,8 +13,8 @@ import torch
 from browser.fixtures import Visit
 from browser.launch import running_app
 from browser.pages import VIEWER, upload
+from ctclip_states import SMALL, convert, lipro_state
 from playwright.sync_api import Page, expect
-from test_ctclip_checkpoint import SMALL, convert, lipro_state
 from tiny_models import (
     CountingEncoder,
     FakeEncoderStore,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from ctclip_states import random_state
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 from rad3d.errors import BadRequest, MissingWeights
 from rad3d.model.ctclip import layers
 from rad3d.model.ctclip.checkpoint import build, sort_checkpoint
-from rad3d.model.ctclip.config import CtClipConfig, read_shapes
+from rad3d.model.ctclip.config import CtClipConfig
+from rad3d.model.ctclip.layout import read_shapes
 from rad3d.model.ctclip.network import CtClip, Quantiser
 
 STAGES = {
@@ -120,18 +122,6 @@ CONFIGS = {
         num_classes=0, frames=4,
     ),
 }  # fmt: skip
-
-
-def random_state(config: CtClipConfig, seed: int) -> dict[str, Tensor]:
-    """Weights of any size and sign; norms' shifts not zero, codebook rows not of unit length."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for key, shape in read_shapes(config).items():
-        value = torch.randn([n for n in shape if n is not None], generator=generator)
-        one = key.endswith(("gamma", "_scale")) or (value.ndim == 1 and key.endswith("weight"))
-        scale = 0.3 if value.ndim < 2 else value[0].numel() ** -0.5
-        state[key] = value * scale + float(one)
-    return state
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -7,9 +7,6 @@ tensors, since such a file can run code.
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,16 +18,12 @@ import torch
 from rad3d.errors import BadRequest
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.feature_table import FeatureTable, FloatArray
+from rad3d.model.tensor_files import DAMAGE, torch_file
 from rad3d.tables import open_table
 
 SUFFIXES = (".npz", ".npy", ".pt")
 SCAN_NAMES = (".nii.gz", ".nii")
 ID_COLUMNS = ("VolumeName", "id")
-
-_DAMAGE = (
-    ValueError, KeyError, EOFError, OSError, RuntimeError, MemoryError, TypeError, zlib.error,
-    zipfile.BadZipFile, pickle.UnpicklingError,
-)  # fmt: skip
 
 
 def case_of(path: Path) -> str:
@@ -126,7 +119,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a file, by name; raises BadRequest where it cannot be read without danger."""
     try:
         if path.suffix == ".pt":
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch_file(path)
             tensors = state if isinstance(state, Mapping) else {"arr": state}
             return {str(name): _numbers(tensor) for name, tensor in tensors.items()}
         loaded = np.load(path, allow_pickle=False)
@@ -134,7 +127,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             return {"arr": loaded}
         with loaded:
             return {name: loaded[name] for name in loaded.files}
-    except _DAMAGE as error:
+    except (*DAMAGE, OSError) as error:
         raise BadRequest(
             f"{path.name} is damaged, or holds more than arrays (which is refused, because such a "
             "file can run code).",

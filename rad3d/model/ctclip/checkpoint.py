@@ -6,30 +6,33 @@ needed, of the text encoder, or refused: nothing is dropped without a name.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import pickle
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.model.ctclip.config import VIT, CtClipConfig, Shape, read_shapes, unread_shapes
+from rad3d.model.ctclip.config import CtClipConfig
+from rad3d.model.ctclip.layout import GET, VIT, Shape, read_shapes, told_config, unread_shapes
 from rad3d.model.ctclip.network import CtClip
+from rad3d.model.tensor_files import DAMAGE, file_sha256
+from rad3d.volume.grid import GridSpec
 
 PREFIXES = ("module.", "trained_model.")
 """Put in front of every key by DataParallel and by the LiPro classifier."""
 
 TEXT = "text_transformer."
-VARYING = (f"{VIT}vq._codebook.embed_avg", f"{VIT}vq._codebook.initted")
+INITTED = f"{VIT}vq._codebook.initted"
+VARYING = (f"{VIT}vq._codebook.embed_avg", INITTED)
 """Their presence or shape depends on the version of vector_quantize_pytorch."""
+
+NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Types of tensors that hold what they say; whole numbers would need a scale that is not there."""
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -56,43 +59,6 @@ class Checkpoint:
         return sum(tensor.numel() for tensor in self.read.values())
 
 
-def open_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pt`` or ``.safetensors`` file, memory-mapped where the file allows it.
-
-    Raises:
-        BadRequest: there is no such file, or it holds anything but named tensors.
-    """
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        else:
-            state = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise BadRequest(
-            f"{path.name} cannot be read as a checkpoint: it is damaged, cut short, or holds more "
-            "than tensors (which is refused, because such a file can run code).",
-            "Download it again.",
-            code="bad_checkpoint",
-        ) from error
-    return _named_tensors(state, path.name)
-
-
-def _named_tensors(state: Any, name: str) -> dict[str, Tensor]:
-    named = isinstance(state, Mapping) and all(isinstance(key, str) for key in state)
-    strange = [k for k, v in state.items() if not isinstance(v, Tensor)] if named else ["contents"]
-    if strange:
-        raise BadRequest(
-            f"{name} is not a plain table of tensors (found: {', '.join(strange[:5])}).",
-            "Give the published file, or the state dict inside it.",
-            code="bad_checkpoint",
-        )
-    return dict(state)
-
-
 def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Keys without ``module.`` and ``trained_model.``; two that become one are refused."""
     plain: dict[str, Tensor] = {}
@@ -101,7 +67,11 @@ def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for prefix in PREFIXES:
             short = short.removeprefix(prefix)
         if short in plain:
-            raise BadRequest(f"The checkpoint holds {short} twice.", code="bad_checkpoint")
+            raise BadRequest(
+                f"The checkpoint holds {short} twice, with and without a prefix.",
+                "Give the published file.",
+                code="bad_checkpoint",
+            )
         plain[short] = value
     return plain
 
@@ -114,33 +84,36 @@ def sort_checkpoint(
     Args:
         state: with or without prefixes.
         config: sizes; told by the tensors unless given.
-        **known: sizes for :meth:`CtClipConfig.from_state`.
+        **known: sizes that the tensors do not tell, for :func:`told_config`.
 
     Raises:
         BadRequest: a tensor is missing, unknown, or has another shape than its neighbours say; or
             the codebook is marked as not yet in use.
     """
     plain = without_prefixes(state)
-    config = config or CtClipConfig.from_state(plain, **known)
+    config = config or told_config(plain, **known)
     needed, spare = read_shapes(config), unread_shapes(config)
     text = tuple(k for k in plain if k.startswith(TEXT))
     unread = tuple(k for k in plain if k in spare or k in VARYING)
-    unexpected = sorted(set(plain) - set(needed) - set(text) - set(unread))
-    missing = sorted(set(needed) - set(plain))
-    shaped = [k for k, s in {**needed, **spare}.items() if k in plain and not _fits(plain[k], s)]
-    for problem, keys in (
-        ("lacks", missing),
-        ("holds unexpected tensors:", unexpected),
-        ("holds tensors of unexpected shapes:", shaped),
-    ):
-        if keys:
-            raise BadRequest(
-                f"The checkpoint {problem} {_some(keys)}.",
-                "It is not a CT-CLIP or LiPro checkpoint of these sizes.",
-                code="not_ctclip",
-            )
-    _check_codebook(plain)
-    return Checkpoint(config, {k: plain[k] for k in needed}, unread, text)
+    here = {k: s for k, s in {**needed, **spare}.items() if k in plain}
+    problems = {
+        "lacks": sorted(set(needed) - set(plain)),
+        "holds unexpected tensors:": sorted(set(plain) - set(needed) - set(text) - set(unread)),
+        "holds tensors of unexpected shapes:": [
+            f"{k} of {tuple(plain[k].shape)}" for k, s in here.items() if not _fits(plain[k], s)
+        ],
+        "holds tensors of unexpected types:": [
+            f"{k} of {plain[k].dtype}"
+            for k in needed
+            if k in plain and plain[k].dtype not in NUMBERS
+        ],
+    }
+    if any(problems.values()):
+        said = "; it ".join(f"{what} {_some(keys)}" for what, keys in problems.items() if keys)
+        raise BadRequest(f"The checkpoint {said}.", GET, code="not_ctclip")
+    read = {k: plain[k] for k in needed}
+    _check_values(read, plain)
+    return Checkpoint(config, read, unread, text)
 
 
 def _fits(tensor: Tensor, shape: Shape) -> bool:
@@ -154,8 +127,9 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:5]) + more
 
 
-def _check_codebook(state: Mapping[str, Tensor]) -> None:
-    flag = state.get(f"{VIT}vq._codebook.initted")
+def _check_values(read: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Refuse a codebook that is not in use and numbers that are none; not known of meta tensors."""
+    flag = state.get(INITTED)
     if flag is not None and not flag.is_meta and not bool(flag.all()):
         raise BadRequest(
             "The checkpoint's codebook is marked as not yet in use: the published code would make "
@@ -163,13 +137,26 @@ def _check_codebook(state: Mapping[str, Tensor]) -> None:
             "Give a checkpoint that was saved after training.",
             code="no_codebook",
         )
+    # The extremes of a tensor take no memory, unlike a mask of its 151 million numbers.
+    wrong = [k for k, v in read.items() if not v.is_meta and not _finite(v)]
+    if wrong:
+        raise BadRequest(
+            f"The checkpoint holds numbers that are infinite or none, in {_some(wrong)}.",
+            "It is damaged: download it again.",
+            code="bad_checkpoint",
+        )
+
+
+def _finite(tensor: Tensor) -> bool:
+    return all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def build(config: CtClipConfig, tensors: Mapping[str, Tensor]) -> CtClip:
-    """The network with these tensors, in place where they need no padding; strict."""
+    """The network in float32, strict; tensors stay where they are unless they need padding."""
     with torch.device("meta"):
         network = CtClip(config)
-    network.load_state_dict(dict(tensors), strict=True, assign=True)
+    floats = {key: tensor.to(torch.float32) for key, tensor in tensors.items()}
+    network.load_state_dict(floats, strict=True, assign=True)
     return network.eval().requires_grad_(False)
 
 
@@ -198,16 +185,19 @@ def save_network(
         "elements": checkpoint.elements,
         "sha256": file_sha256(weights),
     }
-    (directory / CONFIG_FILE).write_text(json.dumps(written, indent=2) + "\n")
+    (directory / CONFIG_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     return written
 
 
-def load_network(directory: Path, remedy: str) -> tuple[CtClip, dict[str, Any]]:
+def load_network(directory: Path, remedy: str) -> tuple[CtClip, GridSpec, str]:
     """Read what :func:`save_network` wrote; the weights stay memory-mapped.
 
     Args:
         directory: of the encoder.
         remedy: how to get the weights, for the error messages.
+
+    Returns:
+        The network, its model grid, and the precision of its linear maps.
 
     Raises:
         MissingWeights: a file is absent.
@@ -224,22 +214,12 @@ def load_network(directory: Path, remedy: str) -> tuple[CtClip, dict[str, Any]]:
         code="corrupt_weights",
     )
     try:
-        config = json.loads((directory / CONFIG_FILE).read_text())
-        if file_sha256(weights) != config["sha256"]:
+        written = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = CtClipConfig.from_dict(written["network"])
+        grid = GridSpec.from_dict(written["grid"])
+        fits = grid.shape == (*config.image_hw, config.frames)
+        if file_sha256(weights) != written["sha256"] or not fits:
             raise corrupt
-        network = build(CtClipConfig.from_dict(config["network"]), load_file(weights))
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
+        return build(config, load_file(weights)), grid, written.get("precision", "float32")
+    except (*DAMAGE, BadRequest) as error:
         raise corrupt from error
-    return network, config
-
-
-def file_sha256(path: Path, note: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file, read piece by piece; ``note`` is told the bytes done."""
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as stream:
-        while piece := stream.read(2**22):
-            digest.update(piece)
-            done += len(piece)
-            if note:
-                note(done)
-    return digest.hexdigest()

@@ -108,12 +108,8 @@ class CtClipEncoder:
             MissingWeights: a file is absent; the remedy is the exact way to it.
             CorruptWeights: the weights do not match the recorded hash or sizes.
         """
-        network, config = load_network(directory, ENCODERS[ENCODER_ID].get)
-        return cls(
-            network.to(device),
-            GridSpec.from_dict(config["grid"]),
-            config.get("precision", "float32"),
-        )
+        network, grid, precision = load_network(directory, ENCODERS[ENCODER_ID].get)
+        return cls(network.to(device), grid, precision)
 
     @classmethod
     def own_head(cls, directory: Path) -> HeadState:
