@@ -10,7 +10,7 @@ from PIL import Image
 
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.types import Volume
-from rad3d.volume.slices import VIEWS, encode_jpeg, encode_png, render_slice, slice_count
+from rad3d.volume.slices import encode_jpeg, render_slice
 
 
 @pytest.fixture
@@ -34,12 +34,6 @@ def test_right_front_and_head_are_at_the_left_and_top(
     assert picture[0, -1] == picture[-1, 0] == picture[-1, -1] == 0
 
 
-def test_marks_name_the_four_sides() -> None:
-    assert VIEWS["axial"].marks == ("R", "L", "A", "P")
-    assert VIEWS["coronal"].marks == ("R", "L", "H", "F")
-    assert VIEWS["sagittal"].marks == ("A", "P", "H", "F")
-
-
 def test_the_window_maps_its_ends_to_black_and_white() -> None:
     hu = np.zeros((4, 4, 4), np.int16)
     hu[0, 0], hu[1, 0], hu[2, 0], hu[3, 0] = -160, 40, 240, 3000
@@ -48,15 +42,14 @@ def test_the_window_maps_its_ends_to_black_and_white() -> None:
     assert list(row[::-1]) == [0, 128, 255, 255]
 
 
-def test_a_picture_survives_png_and_nearly_jpeg(marked: Volume) -> None:
+def test_a_picture_nearly_survives_jpeg(marked: Volume) -> None:
     picture = render_slice(marked, "coronal", 9, 2000, 0)
-    assert (np.asarray(Image.open(io.BytesIO(encode_png(picture)))) == picture).all()
     jpeg = np.asarray(Image.open(io.BytesIO(encode_jpeg(picture))))
     assert jpeg.shape == picture.shape
+    assert np.abs(jpeg.astype(int) - picture).mean() < 8
 
 
 def test_wrong_requests_are_refused(marked: Volume) -> None:
-    assert [slice_count(marked, plane) for plane in VIEWS] == [8, 10, 12]
     with pytest.raises(BadRequest):
         render_slice(marked, "axial", 8, 400, 40)
     with pytest.raises(BadRequest):

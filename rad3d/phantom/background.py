@@ -59,7 +59,7 @@ def _coarse_fields(canvas: Canvas, p: Patient, lattice: Lattice) -> dict[str, Ar
         "muscle": _muscle(p, x, y, z, shapes, wobble),
         "spine": np.broadcast_to(anatomy.spine(x, y, z), shape),
         "belly": belly,
-        "liver": _liver(x, y, z, belly) + F(0.8) * wobble,
+        "liver": _liver(x, y, belly) + F(0.8) * wobble,
         "spleen": np.minimum(
             anatomy.ellipsoid(x, y, z, (-96, -48, -142), (36, 44, 48)), belly - F(2)
         ),
@@ -109,7 +109,7 @@ def _muscle(
     return depth
 
 
-def _liver(x: Array, y: Array, z: Array, belly: Array) -> Array:
+def _liver(x: Array, y: Array, belly: Array) -> Array:
     """Depth inside the liver: the right side below the diaphragm, a thin left lobe in front."""
     d = np.minimum(belly + F(1.5), (x + F(52)) * F(0.8))
     d = np.minimum(d, (y + F(26) + F(0.85) * x) * F(0.75))

@@ -26,8 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rad3d.errors import BadRequest
-from rad3d.findings import Finding, Truth
+from rad3d.findings import Truth
 from rad3d.labels import LABELS
 from rad3d.phantom.acquisition import Acquisition, draw_acquisition
 from rad3d.phantom.render import RenderedPhantom, render, write_nifti
@@ -100,18 +99,6 @@ def write_case(case: Case, directory: Path) -> Path:
     text = json.dumps(case.to_dict(), indent=2, ensure_ascii=False)
     scan.with_name(f"{case.id}.json").write_text(text + "\n", encoding="utf-8")
     return scan
-
-
-def read_truth(path: Path) -> Truth:
-    """The truth in a case's JSON; raises BadRequest where it is not one."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        values = None
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA_ID:
-        raise BadRequest(f"{path.name} is not a phantom's JSON ({SCHEMA_ID}).", code="bad_case")
-    findings = tuple(Finding.from_dict(finding) for finding in values["findings"])
-    return Truth(values["seed"], values["domain"], findings)
 
 
 def write_cohort(

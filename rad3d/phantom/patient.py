@@ -29,7 +29,6 @@ class Patient:
         pericardial_mm: thickness of the pericardial effusion.
         dome_mm: height added to the (left, right) diaphragm dome.
         effusion_mm: depth of the pleural effusion on the (left, right).
-        collapse: lobes with lobar atelectasis and how far they have collapsed, 0 to 1.
         lung_hu: mean density of the lungs.
         aorta: factor on the calibre of the aorta.
     """
@@ -44,7 +43,6 @@ class Patient:
     pericardial_mm: float
     dome_mm: tuple[float, float]
     effusion_mm: tuple[float, float]
-    collapse: tuple[tuple[str, float], ...]
     lung_hu: float
     aorta: float
     shift_mm: float
@@ -106,7 +104,6 @@ def draw_patient(truth: Truth, contrast: bool) -> Patient:
         pericardial_mm=float(fluid.size_mm or 10) if fluid else 0.0,
         dome_mm=(left, right),
         effusion_mm=_effusion(truth.get("Pleural effusion"), disease),
-        collapse=collapse,
         lung_hu=float(lung_hu) - (12 if emphysema else 0),
         aorta=float(aorta),
         shift_mm=shift,

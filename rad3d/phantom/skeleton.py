@@ -23,7 +23,7 @@ def draw_bones(canvas: Canvas, p: Patient) -> None:
     _vertebrae(canvas, density)
     for side in (-1, 1):
         for number in range(12):
-            _rib(canvas, p, number, side, density)
+            _rib(canvas, number, side, density)
         _shoulder(canvas, side, density)
     _sternum(canvas, density)
 
@@ -38,7 +38,7 @@ def _bone(
     canvas.blend(index, canvas.soft(depth), value, None)
 
 
-def _rib(canvas: Canvas, p: Patient, number: int, side: int, density: float) -> None:
+def _rib(canvas: Canvas, number: int, side: int, density: float) -> None:
     u = np.linspace(0, 1, 40)
     last = (70, 72, 74, 76, 78, 80, 80, 74, 64, 52, 5, -22)[number]
     drop = (34, 48, 60, 70, 78, 84, 88, 86, 78, 66, 42, 26)[number]

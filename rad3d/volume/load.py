@@ -99,7 +99,7 @@ def decode(
         if kind == "zip":
             return _decode_zip(paths[0], limits)
         if kind in ("hdr", "img"):
-            paths = [paths[0], _other_half(paths[0], kind, name)]
+            paths = [paths[0], _other_half(paths[0], kind)]
     if len(paths) == 2:
         header, image = _pair(paths)
         return decode_nifti(header, image, limits, metadata=metadata)
@@ -139,7 +139,7 @@ def _decode_zip(path: Path, limits: Limits) -> Decoded:
         ) from error
 
 
-def _other_half(path: Path, kind: str, name: str) -> Path:
+def _other_half(path: Path, kind: str) -> Path:
     """The sibling of a ``.hdr`` or ``.img`` on disk; refuses where it is missing."""
     missing = ".img" if kind == "hdr" else ".hdr"
     for suffix in (missing, missing.upper(), f"{missing}.gz"):

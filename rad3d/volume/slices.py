@@ -29,28 +29,21 @@ class View:
     Attributes:
         normal: array axis that the slice number counts along.
         across, down: array axes that become columns and rows.
-        marks: letters at the left, right, top and bottom of the picture.
     """
 
     normal: int
     across: int
     down: int
-    marks: tuple[str, str, str, str]
 
 
 VIEWS: dict[str, View] = {
-    "axial": View(2, 0, 1, ("R", "L", "A", "P")),
-    "coronal": View(1, 0, 2, ("R", "L", "H", "F")),
-    "sagittal": View(0, 1, 2, ("A", "P", "H", "F")),
+    "axial": View(2, 0, 1),
+    "coronal": View(1, 0, 2),
+    "sagittal": View(0, 1, 2),
 }
 """Across and down always run against the RAS+ axes: from R, A or S to the other end."""
 
 LONGEST_SIDE = 1024
-
-
-def slice_count(volume: Volume, plane: str) -> int:
-    """How many slices a plane has."""
-    return volume.shape[_view(plane).normal]
 
 
 def render_slice(
@@ -111,15 +104,6 @@ def _view(plane: str) -> View:
 
 def encode_jpeg(picture: Picture, quality: int = 85) -> bytes:
     """A grey picture as JPEG, for moving through slices quickly."""
-    return _encode(picture, format="JPEG", quality=quality)
-
-
-def encode_png(picture: Picture) -> bytes:
-    """A grey picture as PNG, without loss."""
-    return _encode(picture, format="PNG", compress_level=3)
-
-
-def _encode(picture: Picture, **options: object) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, **options)  # type: ignore[arg-type]
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
