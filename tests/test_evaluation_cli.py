@@ -54,7 +54,7 @@ def test_options_reach_the_run(
     shown = json.loads(capsys.readouterr().out)
     assert {row["system"] for row in shown["scores"]} == {V3, f"{V3}+image-shuffled"}
     assert {row["n"] for row in shown["scores"]} == {TEST_N}
-    request = evaluations.load(shown["id"]).request
+    request = evaluations.kept.load(shown["id"]).request
     assert (request.seed, request.draws, request.title) == (4, 50, "Mine")
     assert request.metrics == ("f1_macro",)
     assert request.options.max_new_tokens == 20
@@ -64,10 +64,10 @@ def test_two_equal_runs_do_not_differ_and_a_baseline_compares_within_one(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str]
 ) -> None:
     controls = ["--controls", "lookup", "majority"]
-    earlier = {row.id for row in evaluations.runs()}
+    earlier = {row.id for row in evaluations.kept.runs()}
     for _ in range(2):
         assert main([*QUICK, *controls]) == 0
-    first, second = {row.id for row in evaluations.runs()} - earlier
+    first, second = {row.id for row in evaluations.kept.runs()} - earlier
     capsys.readouterr()
     assert main(["eval", "compare", first, second, "--fail-if-worse", "--json"]) == 0
     out, err = capsys.readouterr()

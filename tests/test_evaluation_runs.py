@@ -2,51 +2,39 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
 import shutil
 import threading
-import zipfile
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from study_parts import TEST_N, small_evaluations
+from study_parts import (
+    OPTIONS,
+    REQUEST,
+    SMALL,
+    TEST_N,
+    V2,
+    V3,
+    finished,
+    predictions_file,
+    small_evaluations,
+    texts,
+)
 
 from rad3d.errors import BadRequest, MissingWeights, UnknownName
-from rad3d.eval.files import read_predictions
 from rad3d.model.engine import BATCH_ROWS, Engine
 from rad3d.service.evaluation import (
     CONTROLS,
-    EXPORTS,
-    STUDY,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
     Evaluations,
     SetSpec,
     compare_runs,
-    copy_run,
 )
 from rad3d.service.evaluation_writing import ReportWriter
 from rad3d.types import GenerationOptions
-
-V3, V2 = "phantom-s/v3", "phantom-s/v2"
-OPTIONS = GenerationOptions(max_new_tokens=40)
-REQUEST = EvaluationRequest(
-    sets=(SetSpec("phantom-in"), SetSpec("phantom-out")),
-    variants=(V3, V2),
-    controls=tuple(CONTROLS),
-    metrics=("f1_macro", "crg", "factuality"),
-    options=OPTIONS,
-    limit=TEST_N,
-    draws=50,
-)
-SMALL = replace(REQUEST, sets=(SetSpec("phantom-in"),), variants=(V3,), controls=())
 
 
 @pytest.fixture(scope="module")
@@ -75,16 +63,6 @@ def fresh(tmp_path: Path, folder: Path) -> Evaluations:
     """Evaluations without earlier runs."""
     shutil.copytree(folder / "models", tmp_path / "models")
     return small_evaluations(tmp_path)
-
-
-def finished(events: Iterator[EvaluationEvent]) -> EvaluationRun:
-    last = list(events)[-1]
-    assert last.run is not None
-    return last.run
-
-
-def texts(run: EvaluationRun, system: str, sample_set: str = "phantom-in") -> list[str]:
-    return [p.text for p in run.predictions[system, sample_set].predictions]
 
 
 def test_every_system_is_scored_on_every_set(run: EvaluationRun) -> None:
@@ -143,7 +121,7 @@ def test_costs_say_what_training_changes(run: EvaluationRun) -> None:
 
 
 def test_a_run_comes_back_from_disk(evaluations: Evaluations, run: EvaluationRun) -> None:
-    back = evaluations.load(run.id)
+    back = evaluations.kept.load(run.id)
     assert set(back.cards) == set(run.cards)
     assert back.request == run.request
     assert back.sample_sets == run.sample_sets
@@ -155,7 +133,7 @@ def test_a_run_comes_back_from_disk(evaluations: Evaluations, run: EvaluationRun
             assert back.cards[key].estimates[metric].value == pytest.approx(
                 estimate.value, abs=1e-5, nan_ok=True
             )
-    assert evaluations.runs()[0].id == run.id
+    assert evaluations.kept.runs()[0].id == run.id
 
 
 def test_the_same_request_gives_the_same_figures(
@@ -203,19 +181,19 @@ def test_cancelling_keeps_what_is_done_and_resuming_finishes_it(fresh: Evaluatio
     assert stopped is not None
     assert stopped.status == "cancelled"
     assert len([event for event in seen if event.card]) == 1
-    assert fresh.load(stopped.id).status == "cancelled"
+    assert fresh.kept.load(stopped.id).status == "cancelled"
     whole = finished(fresh.resume(stopped.id, threading.Event()))
     assert whole.id == stopped.id
     assert whole.status == "finished"
     assert whole.cards[V3, "phantom-in"].estimates == stopped.cards[V3, "phantom-in"].estimates
-    assert [row.id for row in fresh.runs()] == [whole.id]
+    assert [row.id for row in fresh.kept.runs()] == [whole.id]
 
 
 def test_closing_the_iterator_saves_the_run_as_cancelled(fresh: Evaluations) -> None:
     running = fresh.start(SMALL, threading.Event())
     first = next(running)
     running.close()  # type: ignore[attr-defined]
-    assert fresh.load(first.run_id).status == "cancelled"
+    assert fresh.kept.load(first.run_id).status == "cancelled"
     next(fresh.start(SMALL, threading.Event()))  # nothing is left locked
 
 
@@ -268,12 +246,6 @@ def test_a_variant_that_breaks_is_a_failure_and_the_rest_goes_on(
     assert (V3, "phantom-in") in run.cards
 
 
-def predictions_file(folder: Path, name: str, rows: list[dict[str, str]]) -> Path:
-    path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 def test_a_predictions_file_alone_is_scored(evaluations: Evaluations, tmp_path: Path) -> None:
     text = "Findings: There is a small left pleural effusion. The heart is normal in size."
     rows = [{"id": f"c{i}", "reference": text, "prediction": text} for i in range(4)]
@@ -286,7 +258,7 @@ def test_a_predictions_file_alone_is_scored(evaluations: Evaluations, tmp_path: 
     card = run.cards["theirs", "theirs"]
     assert card.estimates["f1_macro"].value == 1.0
     assert [d.reason for d in card.dropped] == ["with an id that was there before"]
-    assert evaluations.load(run.id).sample_sets == run.sample_sets
+    assert evaluations.kept.load(run.id).sample_sets == run.sample_sets
     assert run.classifier == {}
 
 
@@ -347,72 +319,6 @@ def test_one_case_shows_both_reports_and_their_findings(
         evaluations.case(run, "nobody", "phantom-in", "in-030000")
 
 
-# Who may see and read what
-
-
-def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
-    fresh: Evaluations, tmp_path: Path
-) -> None:
-    hosted = small_evaluations(tmp_path, host="0.0.0.0")
-    request = replace(SMALL, owner="me")
-    run = finished(hosted.start(request, threading.Event()))
-    assert [row.id for row in hosted.runs("me")] == [run.id]
-    assert hosted.runs("you") == () == hosted.runs()
-    with pytest.raises(UnknownName):
-        hosted.load(run.id, "you")
-    with pytest.raises(UnknownName):
-        hosted.delete(run.id, "you")
-    assert [row.id for row in fresh.runs()] == [run.id], "at one's own machine all are seen"
-    hosted.forget("you")
-    assert [row.id for row in hosted.runs("me")] == [run.id]
-    hosted.forget("me")
-    assert hosted.runs("me") == ()
-
-
-def test_on_a_host_that_others_reach_paths_are_read_below_data_dir_only(
-    fresh: Evaluations, tmp_path: Path
-) -> None:
-    hosted = small_evaluations(tmp_path, host="0.0.0.0")
-    secret = predictions_file(tmp_path, "secret.jsonl", [{"id": "a"}])
-    for spec in (
-        SetSpec("predictions", str(secret)),
-        SetSpec("folder", str(tmp_path)),
-        SetSpec("predictions", str(tmp_path / "work" / "uploads" / "of-another.jsonl")),
-        SetSpec("predictions", str(tmp_path / "work" / "up.jsonl"), references=str(secret)),
-    ):
-        with pytest.raises(BadRequest, match="cannot be evaluated from here"):
-            hosted.describe(spec)
-    upload = predictions_file(
-        tmp_path, "mine.jsonl", [{"id": "a", "reference": "No nodule.", "prediction": "Nodule."}]
-    )
-    assert len(hosted.describe(SetSpec("predictions", str(upload)), [str(upload)]).samples) == 1
-    assert hosted.layouts() == ()
-    assert len(hosted.describe(SetSpec("phantom-in")).samples) == 200
-
-
-@pytest.mark.parametrize("name", ["..", "../../models", "20261124-190000-abcdef", "", "study"])
-def test_a_run_that_is_none_is_refused(fresh: Evaluations, name: str) -> None:
-    with pytest.raises(UnknownName):
-        fresh.load(name)
-
-
-def test_the_study_that_ships_is_in_the_list_and_cannot_be_deleted(
-    fresh: Evaluations, run: EvaluationRun, tmp_path: Path
-) -> None:
-    copy_run(run, tmp_path / "study")
-    rows = fresh.runs()
-    assert [(row.id, row.shipped) for row in rows] == [(STUDY, True)]
-    study = fresh.load(STUDY)
-    assert set(study.cards) == set(run.cards)
-    assert study.predictions == run.predictions
-    assert (tmp_path / "study" / "features").is_dir(), "what else lies there is kept"
-    with pytest.raises(BadRequest):
-        fresh.delete(STUDY)
-
-
-# Batches
-
-
 def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> None:
     rng = np.random.default_rng(0)
     engine = Engine(evaluations.store)
@@ -428,98 +334,3 @@ def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> N
     alone = [engine.generate_batch([c], V3, OPTIONS)[0].text for c in given]
     assert [p.text for p in writer.predictions(ids, given)] == alone
     assert writer.missing(given) == 0
-
-
-# Exports
-
-
-@pytest.mark.parametrize("kind", EXPORTS)
-def test_a_run_can_be_taken_along(evaluations: Evaluations, run: EvaluationRun, kind: str) -> None:
-    made = evaluations.export(run, kind)
-    assert made.data
-    assert made.data == evaluations.export(run, kind).data
-    assert "/" not in made.name
-
-
-def test_the_csv_holds_every_figure(evaluations: Evaluations, run: EvaluationRun) -> None:
-    rows = list(csv.DictReader(io.StringIO(evaluations.export(run, "csv").data.decode())))
-    assert len(rows) == sum(len(card.estimates) for card in run.cards.values())
-    first = next(r for r in rows if (r["system"], r["metric"]) == ("lookup", "f1_macro"))
-    assert float(first["value"]) == 1.0
-    assert first["n"] == str(TEST_N)
-
-
-def test_a_system_called_like_a_formula_is_not_run_by_a_spreadsheet(
-    evaluations: Evaluations, tmp_path: Path
-) -> None:
-    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
-    path = predictions_file(
-        tmp_path, "=cmd.jsonl", [{"id": "=1+1", "reference": text, "prediction": text}]
-    )
-    request = EvaluationRequest(
-        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
-    )
-    run = finished(evaluations.start(request, threading.Event()))
-    cells = [
-        cell
-        for row in csv.reader(io.StringIO(evaluations.export(run, "csv").data.decode()))
-        for cell in row
-    ]
-    assert not any(re.match(r"[=+@\t\r]|-[^0-9]", cell) for cell in cells)
-    assert "'=cmd" in cells
-
-
-def test_exported_predictions_can_be_scored_again(
-    evaluations: Evaluations, run: EvaluationRun, tmp_path: Path
-) -> None:
-    archive = zipfile.ZipFile(io.BytesIO(evaluations.export(run, "jsonl").data))
-    assert len(archive.namelist()) == len(run.cards)
-    path = tmp_path / "back.jsonl"
-    path.write_bytes(archive.read("phantom-s-v3--phantom-in.jsonl"))
-    samples, found = read_predictions(path)
-    assert [p.text for p in found.predictions] == texts(run, V3)
-    assert [s.labels for s in samples.samples] == [
-        s.labels for s in run.sample_sets["phantom-in"].samples
-    ]
-
-
-def test_the_page_opens_offline_and_escapes_what_it_is_given(
-    evaluations: Evaluations, tmp_path: Path
-) -> None:
-    text = "Findings: There is a small left pleural effusion <script>alert(1)</script>."
-    path = predictions_file(
-        tmp_path,
-        "<b>x.jsonl",
-        [{"id": f"<i>{i}", "reference": text, "prediction": text} for i in "ab"],
-    )
-    request = EvaluationRequest(
-        sets=(SetSpec("predictions", str(path)),),
-        metrics=("f1_macro", "factuality"),
-        draws=20,
-        title="</title><script>alert(2)</script>",
-    )
-    run = finished(evaluations.start(request, threading.Event()))
-    page = evaluations.export(run, "html").data.decode()
-    start, _, rest = page.partition("<script>/**")
-    _, _, end = rest.partition("</script>")
-    own = start + end
-    assert "alert(1)</script>" not in own
-    assert "alert(2)</script>" not in own
-    assert "<b>x" not in own
-    assert not re.findall(r"""(?:src|href)\s*=\s*["']?https?:""", own)
-    assert "default-src 'none'" in own
-
-
-def test_markdown_and_latex_escape_what_their_syntax_would_take(
-    evaluations: Evaluations, tmp_path: Path
-) -> None:
-    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
-    path = predictions_file(
-        tmp_path, "a|b_50%.jsonl", [{"id": "a", "reference": text, "prediction": text}]
-    )
-    request = EvaluationRequest(
-        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
-    )
-    run = finished(evaluations.start(request, threading.Event()))
-    assert "| a\\|b_50% |" in evaluations.export(run, "markdown").data.decode()
-    assert r"a|b\_50\%" in evaluations.export(run, "latex").data.decode()

@@ -140,8 +140,8 @@ def test_a_killed_evaluation_keeps_what_was_scored_and_says_that_it_was_interrup
     restarted: tuple[Evaluations, str],
 ) -> None:
     evaluations, run_id = restarted
-    (row,) = evaluations.runs()
-    run = evaluations.load(run_id)
+    (row,) = evaluations.kept.runs()
+    run = evaluations.kept.load(run_id)
     assert row.id == run_id
     assert row.status == run.status == "interrupted"
     assert set(run.cards) == {(V3, "phantom-in"), (V3, "phantom-out")}
@@ -162,7 +162,7 @@ def test_it_goes_on_without_writing_a_finished_report_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     evaluations, run_id = restarted
-    before = evaluations.load(run_id)
+    before = evaluations.kept.load(run_id)
     wrote: list[str] = []
     keep = ReportWriter._append
 
@@ -172,7 +172,7 @@ def test_it_goes_on_without_writing_a_finished_report_again(
 
     monkeypatch.setattr(ReportWriter, "_append", counted)
     go_on(evaluations, run_id)
-    after = evaluations.load(run_id)
+    after = evaluations.kept.load(run_id)
     assert after.status == "finished"
     assert set(after.cards) == {(v, s.source) for v in (V3, V2) for s in REQUEST.sets}
     assert set(wrote) == {V2}
@@ -188,11 +188,11 @@ def test_a_run_that_another_process_writes_is_running_and_left_alone(
     here, there = small_evaluations(tmp_path), small_evaluations(tmp_path)
     running = there.start(replace(REQUEST, variants=(V3,)), threading.Event())
     run_id = next(running).run_id
-    assert here.runs()[0].status == here.load(run_id).status == "running"
+    assert here.kept.runs()[0].status == here.kept.load(run_id).status == "running"
     with pytest.raises(BadRequest, match="another process"):
         next(here.resume(run_id, threading.Event()))
     running.close()  # type: ignore[attr-defined]
-    assert here.runs()[0].status == "cancelled"
+    assert here.kept.runs()[0].status == "cancelled"
     *_, last = here.resume(run_id, threading.Event())
     assert last.run is not None
     assert last.run.status == "finished"
@@ -272,7 +272,7 @@ def test_an_evaluation_whose_folder_is_removed_meanwhile_loses_nothing(
         if scored == 2 and event.stage == "write":
             shutil.rmtree(tmp_path / "runs", ignore_errors=True)
     assert event.run is not None
-    back = evaluations.load(event.run_id)
+    back = evaluations.kept.load(event.run_id)
     assert back.status == "finished"
     assert set(back.cards) == {(v, s.source) for v in (V3, V2) for s in REQUEST.sets}
     assert back.predictions == event.run.predictions

@@ -59,7 +59,7 @@ def evaluated(evaluations: Evaluations, **changes: Any) -> EvaluationRun:
     request = request_of({**ASKED, **changes}, evaluations, "")
     *_, last = evaluations.start(request, threading.Event())
     assert last.run is not None
-    return evaluations.load(last.run.id)
+    return evaluations.kept.load(last.run.id)
 
 
 def outcome(run: EvaluationRun) -> str:
@@ -142,10 +142,11 @@ def test_groups_give_the_metrics_that_are_ready_in_the_tables_order() -> None:
 def test_a_visitor_is_bounded_by_the_settings_and_the_person_at_the_machine_is_not(
     evaluations: Evaluations, tmp_path: Path
 ) -> None:
-    assert evaluations.bounds == Bounds()
+    assert evaluations.rights.bounds == Bounds()
     public = small_evaluations(tmp_path, host="0.0.0.0")
-    public._settings = replace(public._settings, visitor_cases=4, visitor_draws=100)
-    assert public.bounds == Bounds(4, 100)
+    rights = public.rights
+    rights._settings = replace(rights._settings, visitor_cases=4, visitor_draws=100)
+    assert public.rights.bounds == Bounds(4, 100)
     for changes in ({"limit": 5}, {"draws": 101}):
         request = request_of({**ASKED, "limit": 0, **changes}, public, "me")
         with pytest.raises(BadRequest, match="allowed here"):

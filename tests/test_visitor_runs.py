@@ -75,7 +75,7 @@ def test_a_crash_leaves_the_runs_of_visitors_until_the_next_start_and_no_longer(
     assert not visitors.exists()
     assert (own / "run.json").is_file(), "what a person ran at the own machine stays"
     _, evaluations = evaluations_of(tmp_path, work.runs, "127.0.0.1")
-    assert [run.id for run in evaluations.runs()] == [own.name]
+    assert [run.id for run in evaluations.kept.runs()] == [own.name]
     work.close()
 
 

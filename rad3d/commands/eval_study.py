@@ -178,7 +178,7 @@ def _difference(difference: Difference) -> dict[str, object]:
 
 def list_runs(args: argparse.Namespace) -> int:
     """Print the runs."""
-    found = open_evaluations().runs()
+    found = open_evaluations().kept.runs()
     if args.json:
         print_json([asdict(row) for row in found])
         return 0
@@ -279,13 +279,13 @@ def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
         from rad3d.service.evaluation import read_run
 
         return read_run(Path(text))
-    return evaluations.load(_run_id(evaluations, text))
+    return evaluations.kept.load(_run_id(evaluations, text))
 
 
 def _run_id(evaluations: Evaluations, text: str) -> str:
     if text != LATEST:
         return text
-    found = evaluations.runs()
+    found = evaluations.kept.runs()
     if not found:
         raise BadRequest("There is no run yet.", "Run: rad3d eval run", code="no_run")
     return found[0].id

@@ -7,10 +7,7 @@ and is always in the list.
 
 from __future__ import annotations
 
-import ipaddress
-import logging
 import secrets
-import shutil
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -29,9 +26,11 @@ from rad3d.registry import SHIPPED_ENCODER, lookup
 from rad3d.service.evaluation_controls import CONTROLS, ControlRow
 from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
+from rad3d.service.evaluation_kept import STUDY, KeptRuns
 from rad3d.service.evaluation_measured import Measured, measured_in
 from rad3d.service.evaluation_metrics import MetricGroup, metric_groups
 from rad3d.service.evaluation_revision import code_revision, machine
+from rad3d.service.evaluation_rights import Rights
 from rad3d.service.evaluation_sets import (
     LAYOUTS,
     PHANTOM,
@@ -42,10 +41,9 @@ from rad3d.service.evaluation_sets import (
     load_sets,
     title_of,
 )
-from rad3d.service.evaluation_store import copy_run, is_run_id, read_run, read_summary
+from rad3d.service.evaluation_store import copy_run, read_run
 from rad3d.service.evaluation_systems import Systems
 from rad3d.service.evaluation_types import (
-    Bounds,
     CaseView,
     EvaluationEvent,
     EvaluationRequest,
@@ -89,11 +87,7 @@ __all__ = [
     "read_run",
 ]
 
-_LOG = logging.getLogger(__name__)
-
 STUDY_DIR = ROOT / "assets" / "study"
-STUDY = "study"
-"""Id of the run that ships."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +111,18 @@ class SetCard:
 class Evaluations:
     """One per process, beside the :class:`Service`; one evaluation runs at a time.
 
-    On a host that others reach, a run belongs to its ``owner``, a text that only its session knows,
-    and files are read only below ``settings.data_dir`` or where the face vouches for them
-    (``uploads``: what this visitor has just sent). Where the app listens on this machine alone, and
-    for the command line, there is one person who may see everything. What visitors run goes with
-    their session and with the server: it is kept apart from what the operator has run.
-
     Args:
         service: gives models and sessions.
         settings: places and limits.
         study_dir: the run that ships, and the shipped features.
         trusted: the person may read any path, as on the command line.
         visitors_dir: where the runs of visitors are kept, which must not outlive this process.
+
+    Attributes:
+        rights: what the person may read and take.
+        kept: the runs there are.
+        store: the models.
+        feature_source: what encoders see in the cases.
     """
 
     def __init__(
@@ -140,21 +134,15 @@ class Evaluations:
         trusted: bool = False,
         visitors_dir: Path | None = None,
     ) -> None:
-        self._service, self._settings, self._study = service, settings, study_dir
-        self._is_shell, self._is_local = trusted, _is_loopback(settings.host)
+        self._service, self._places = service, Places.of(settings)
+        self._home = settings.runs_dir / "evaluations"
+        self.rights = Rights(settings, lambda: service.reached_by_others, trusted)
+        self.kept = KeptRuns(self.rights, study_dir, self._home, visitors_dir)
         self.store = service.engine.store
-        self._places = Places.of(settings)
-        self._root = settings.runs_dir / "evaluations"
-        self._visitors = visitors_dir or self._root
         self.feature_source = FeatureSource(
-            self.store, study_dir / "features", self._root / "features", self._volume
+            self.store, study_dir / "features", self._home / "features", self._volume
         )
         self._busy = threading.Lock()
-
-    @property
-    def _trusted(self) -> bool:
-        """Behind a reverse proxy the app listens on this machine alone and serves others."""
-        return self._is_shell or (self._is_local and not self._service.reached_by_others)
 
     # What there is to choose
 
@@ -176,7 +164,7 @@ class Evaluations:
 
     def layouts(self) -> tuple[Layout, ...]:
         """What can be read by path; none where a visitor may not."""
-        return tuple(LAYOUTS.values()) if self._trusted or self._settings.data_dir else ()
+        return tuple(LAYOUTS.values()) if self.rights.may_name_files else ()
 
     def controls(self) -> tuple[ControlRow, ...]:
         """The controls."""
@@ -186,46 +174,11 @@ class Evaluations:
         """The groups of metrics, and what those that are missing need."""
         return metric_groups(self._places)
 
-    @property
-    def bounds(self) -> Bounds:
-        """What one run may take: anything where there is one person, less for a visitor."""
-        if self._trusted:
-            return Bounds()
-        return Bounds(self._settings.visitor_cases, self._settings.visitor_draws)
-
     def variants(self) -> tuple[VariantStatus, ...]:
         """Every language model in every mode: ready, or with the reason and the command."""
         return self.store.statuses()
 
-    def describe(self, spec: SetSpec, uploads: Collection[str] = ()) -> SampleSet:
-        """Read a set: its cases, and what was dropped; raises where it cannot be used."""
-        self._check_place(spec, uploads)
-        return load_set(spec)[0]
-
     # Runs
-
-    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
-        """Newest first; the study that ships comes last. Damaged runs are left out."""
-        found = []
-        for directory in (d for root in self._roots for d in root.glob("*")):
-            if not is_run_id(directory.name):
-                continue
-            try:
-                summary, whose = read_summary(directory)
-            except (BadRequest, KeyError):
-                _LOG.warning("An evaluation run cannot be read")
-                continue
-            if self._may_see(whose, owner):
-                found.append(summary)
-        found.sort(key=lambda run: run.created, reverse=True)
-        if (self._study / "run.json").is_file():
-            found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
-        return tuple(found)
-
-    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
-        """A run with everything that came of it; raises BadRequest or UnknownName."""
-        run = read_run(self._directory(run_id, owner))
-        return replace(run, id=run_id)
 
     def measured(self, variant: str) -> tuple[Measured, ...]:
         """What a variant reached with the weights it has here, on each sample set; else nothing.
@@ -237,38 +190,10 @@ class Evaluations:
             return ()
         try:
             config = self.store.config(variant)
-            return measured_in(
-                self._study_first(), config, lambda name: self.feature_source.identity(name).sha256
-            )
+            runs = self.kept.study_first()
+            return measured_in(runs, config, lambda e: self.feature_source.identity(e).sha256)
         except Rad3dError:  # the encoder is damaged, which is said where it is needed
             return ()
-
-    def _study_first(self) -> Iterator[tuple[str, Path]]:
-        yield STUDY, self._study
-        for row in self.runs():
-            if not row.shipped:
-                yield row.id, self._directory(row.id, "")
-
-    def delete(self, run_id: str, owner: str = "") -> None:
-        """Remove a run; reports are kept for others. The study that ships stays."""
-        if run_id == STUDY:
-            raise BadRequest("The study that ships cannot be deleted.", code="shipped")
-        shutil.rmtree(self._directory(run_id, owner))
-
-    @property
-    def _roots(self) -> tuple[Path, ...]:
-        """The folders of runs that are there."""
-        return tuple(root for root in {self._root, self._visitors} if root.is_dir())
-
-    def forget(self, owner: str) -> None:
-        """Delete the runs of a session that has ended; does nothing where one person sees all."""
-        if self._trusted or not owner:
-            return
-        for row in self.runs(owner):
-            if not row.shipped:
-                directory = self._directory(row.id, owner)
-                if secrets.compare_digest(read_summary(directory)[1], owner):
-                    shutil.rmtree(directory, ignore_errors=True)  # it may still be written
 
     def start(
         self,
@@ -291,8 +216,8 @@ class Evaluations:
         bank = (request.bank,) if request.bank else ()
         features = (SetSpec("features", path) for path in request.features)
         for spec in (*request.sets, *bank, *features):
-            self._check_place(spec, uploads)
-        request = request.bounded(self.bounds)
+            self.rights.check_place(spec, uploads)
+        request = request.bounded(self.rights.bounds)
         created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
@@ -307,7 +232,7 @@ class Evaluations:
         """Go on with a run that was stopped; what has been written is not written again."""
         if run_id == STUDY:
             raise BadRequest("The study that ships is finished.", code="shipped")
-        run = read_run(self._directory(run_id, owner))
+        run = read_run(self.kept.directory(run_id, owner))
         self._check(run.request)
         files = tuple(p for p in run.predictions.values() if "file" in p.facts)
         wanted = sum(spec.source == "predictions" for spec in run.request.sets)
@@ -346,13 +271,13 @@ class Evaluations:
             cards={},
             predictions={},
             facts=machine(),
-            directory=(self._root if self._trusted else self._visitors) / run_id,
+            directory=self.kept.place_of(run_id),
         )
         given = [Path(path).expanduser() for path in request.features]
         systems = Systems(
             Engine(self.store),
             self.feature_source.with_given(given) if given else self.feature_source,
-            self._root / "reports",
+            self._home / "reports",
             request,
             tuple(sets.values()),
             self._service.write_batches,
@@ -432,34 +357,6 @@ class Evaluations:
             raise BadVolume("There is no scan for this case.", code="not_found")
         return self._service.read(Path(sample.scan), sample.id)
 
-    # Who may
-
-    def _directory(self, run_id: str, owner: str) -> Path:
-        if run_id == STUDY and (self._study / "run.json").is_file():
-            return self._study
-        if is_run_id(run_id):
-            for directory in (d for root in self._roots if (d := root / run_id).is_dir()):
-                _, whose = read_summary(directory)
-                if self._may_see(whose, owner):
-                    return directory
-        raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
-
-    def _may_see(self, whose: str, owner: str) -> bool:
-        return self._trusted or not whose or secrets.compare_digest(whose, owner)
-
-    def _check_place(self, spec: SetSpec, uploads: Collection[str] = ()) -> None:
-        """Refuse a path that this person may not read."""
-        root = self._settings.data_dir and Path(self._settings.data_dir).expanduser().resolve()
-        for text in (spec.path, spec.references):
-            if self._trusted or not text or text in SAMPLE_SETS or text in uploads:
-                continue
-            if not root or not Path(text).expanduser().resolve().is_relative_to(root):
-                raise BadRequest(
-                    "Files of this machine cannot be evaluated from here.",
-                    "Upload a predictions file, or ask the operator to set RAD3D_DATA_DIR.",
-                    code="forbidden_path",
-                )
-
 
 def _standing_alone(request: EvaluationRequest) -> bool:
     return any(not CONTROLS[control].per_variant for control in request.controls)
@@ -467,12 +364,3 @@ def _standing_alone(request: EvaluationRequest) -> bool:
 
 def _names(run: EvaluationRun) -> list[str]:
     return [f"{system} on {name}" for system, name in run.cards]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

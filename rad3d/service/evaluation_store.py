@@ -118,20 +118,22 @@ def copy_run(run: EvaluationRun, directory: Path) -> None:
     )
 
 
-def read_summary(directory: Path, shipped: bool = False) -> tuple[RunSummary, str]:
+def read_summary(directory: Path) -> tuple[RunSummary, str]:
     """The row of a run in the list, and whose it is; raises BadRequest where it is none."""
     values = _read_run(directory)
-    summary = RunSummary(
-        id=values["id"],
-        title=values["title"],
-        created=values["created"],
-        revision=values["revision"],
-        status=_settled(values["status"], directory),
-        sets=tuple(each["id"] for each in values["sets"]),
-        systems=len(values["systems"]),
-        shipped=shipped,
-    )
-    return summary, values["request"]["owner"]
+    try:
+        summary = RunSummary(
+            id=values["id"],
+            title=values["title"],
+            created=values["created"],
+            revision=values["revision"],
+            status=_settled(values["status"], directory),
+            sets=tuple(each["id"] for each in values["sets"]),
+            systems=len(values["systems"]),
+        )
+        return summary, str(values["request"]["owner"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(directory) from error
 
 
 def read_run(directory: Path) -> EvaluationRun:
@@ -191,7 +193,7 @@ def slug(name: str) -> str:
 def _damaged(directory: Path) -> BadRequest:
     return BadRequest(
         f"The files of the run {directory.name} are damaged.",
-        "Delete it and run it again.",
+        "Delete its folder and run it again.",
         code="bad_run",
     )
 

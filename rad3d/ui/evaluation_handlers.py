@@ -65,7 +65,7 @@ class EvaluationHandlers:
             return tuple(gr.skip() for _ in range(_N_OPENED))
         owner = self._owner(request)
         try:
-            runs = self._evaluations.runs(owner)
+            runs = self._evaluations.kept.runs(owner)
             chosen = runs[0].id if runs else ""
             return (True, *self._picked(chosen, owner))
         except Exception as error:
@@ -128,7 +128,7 @@ class EvaluationHandlers:
 
     def _picked(self, run_id: str, owner: str) -> tuple[Any, ...]:
         """Both pickers, the notice, the content and the first case of a run."""
-        runs = self._evaluations.runs(owner)
+        runs = self._evaluations.kept.runs(owner)
         shown = run_choices(runs)
         others = [("No other run", ""), *(each for each in shown if each[1] != run_id)]
         pickers = (
@@ -203,7 +203,7 @@ class EvaluationHandlers:
         owner = self._owner(request)
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
-        runs = self._evaluations.runs(owner)
+        runs = self._evaluations.kept.runs(owner)
         costs = self._shelf.run(runs[0].id, owner).costs if runs else {}
         writing = [row for row in self._evaluations.controls() if row.id in controls]
         seconds = expected_seconds(costs, variants, [row.id for row in writing], cases)
@@ -260,7 +260,7 @@ class EvaluationHandlers:
         """A session ends, however: its evaluation stops and its own runs go."""
         self._stops.close(token)
         owner = owner_of(token)
-        self._evaluations.forget(owner)
+        self._evaluations.kept.forget(owner)
         self._shelf.forget_owner(owner)
 
     def _resting(self, text: str, level: str) -> tuple[Any, ...]:

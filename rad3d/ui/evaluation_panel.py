@@ -108,7 +108,7 @@ def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
         label="Sample sets",
         elem_id="run-sets",
     )
-    allowed = evaluations.bounds.cases
+    allowed = evaluations.rights.bounds.cases
     limit = gr.Slider(
         0,
         min(filter(None, (max((card.n for card in cards), default=200), allowed))),
@@ -161,7 +161,7 @@ def _statistics(evaluations: Evaluations) -> dict[str, Any]:
     return {
         "draws": gr.Slider(
             100,
-            min(evaluations.bounds.draws, 10_000),
+            min(evaluations.rights.bounds.draws, 10_000),
             1000,
             step=100,
             label="Bootstrap draws",

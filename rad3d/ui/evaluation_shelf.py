@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rad3d.service.evaluation import STUDY
+from rad3d.service.evaluation_kept import STUDY
 from rad3d.service.evaluation_types import EvaluationRun
 from rad3d.service.study_view import StudyView, view_of
 
@@ -31,13 +31,13 @@ class Shelf:
         self._lock = threading.Lock()
 
     def run(self, run_id: str, owner: str) -> EvaluationRun:
-        """A run that the owner may see; raises as ``Evaluations.load``."""
+        """A run that the owner may see; raises as ``KeptRuns.load``."""
         owner = _whose(owner, run_id)
         with self._lock:
             if found := self._runs.get((run_id, owner)):
                 self._runs.move_to_end((run_id, owner))
                 return found
-        run = self._evaluations.load(run_id, owner)
+        run = self._evaluations.kept.load(run_id, owner)
         if run.status != "running":
             with self._lock:
                 self._runs[run_id, owner] = run

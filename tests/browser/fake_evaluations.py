@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 from browser.fakes import FakeService, FakeStatus
@@ -44,6 +45,36 @@ SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
 TRAINED = {"v1": 9_000_000, "v3": 4_900_000, "linear": 190_000}
 
 
+class FakeKeptRuns:
+    """Runs in memory; ``known`` by id, ``owners`` of those that are a visitor's."""
+
+    def __init__(self, known: dict[str, EvaluationRun]) -> None:
+        self.known = known
+        self.owners: dict[str, str] = {}
+
+    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
+        """Those that the owner may see, newest first."""
+        return tuple(
+            RunSummary(
+                run.id, run.title, run.created, run.revision, run.status,
+                tuple(run.sample_sets), len({key[0] for key in run.cards}), run.id == "study",
+            )
+            for run in reversed(self.known.values())
+            if self.owners.get(run.id, owner) == owner
+        )  # fmt: skip
+
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run of the owner's."""
+        if run_id not in self.known or self.owners.get(run_id, owner) != owner:
+            raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
+        return self.known[run_id]
+
+    def forget(self, owner: str) -> None:
+        """The runs of a session that has ended go with it."""
+        for run_id in [run_id for run_id, whose in self.owners.items() if whose == owner]:
+            del self.known[run_id], self.owners[run_id]
+
+
 class FakeEvaluations:
     """See the module's docstring.
 
@@ -66,8 +97,8 @@ class FakeEvaluations:
         self._service = service
         self._pause = pause
         self._trusted = trusted
-        self._runs: dict[str, EvaluationRun] = {} if empty else {"study": study_run(n)}
-        self._owners: dict[str, str] = {}
+        self.kept = FakeKeptRuns({} if empty else {"study": study_run(n)})
+        self.rights = SimpleNamespace(bounds=Bounds())
 
     def sets(self) -> tuple[SetCard, ...]:
         """The shipped sets."""
@@ -84,8 +115,6 @@ class FakeEvaluations:
         """The real groups, as they are here."""
         return metric_groups(Places())
 
-    bounds = Bounds()
-
     def controls(self) -> tuple[ControlRow, ...]:
         """The real table."""
         return tuple(CONTROLS.values())
@@ -94,36 +123,14 @@ class FakeEvaluations:
         """Those of the small study."""
         return tuple(FakeStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
 
-    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
-        """Those that the owner may see, newest first."""
-        return tuple(
-            RunSummary(
-                run.id, run.title, run.created, run.revision, run.status,
-                tuple(run.sample_sets), len({key[0] for key in run.cards}), run.id == "study",
-            )
-            for run in reversed(self._runs.values())
-            if self._owners.get(run.id, owner) == owner
-        )  # fmt: skip
-
     def measured(self, variant: str) -> tuple[Measured, ...]:
         """Of the small study, whatever the weights."""
-        study = self._runs.get("study")
+        study = self.kept.known.get("study")
         return tuple(
             Measured(name, SAMPLE_SETS[name].domain, card.estimates, study.created[:10], "study")
             for (system, name), card in (study.cards if study else {}).items()
             if system == variant and study
         )
-
-    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
-        """A run of the owner's."""
-        if run_id not in self._runs or self._owners.get(run_id, owner) != owner:
-            raise BadRequest("There is no such run.", "Choose another one.", code="no_run")
-        return self._runs[run_id]
-
-    def forget(self, owner: str) -> None:
-        """The runs of a session that has ended go with it."""
-        for run_id in [run_id for run_id, whose in self._owners.items() if whose == owner]:
-            del self._runs[run_id], self._owners[run_id]
 
     def start(
         self,
@@ -132,14 +139,14 @@ class FakeEvaluations:
         uploads: Collection[str] = (),
     ) -> Iterator[EvaluationEvent]:
         """One system after the other, a pause for each case."""
-        run_id = f"run-{len(self._runs)}"
+        run_id = f"run-{len(self.kept.known)}"
         yield from self._go(run_id, request, cancel, {})
 
     def resume(
         self, run_id: str, cancel: threading.Event, owner: str = ""
     ) -> Iterator[EvaluationEvent]:
         """Go on with what is missing."""
-        run = self.load(run_id, owner)
+        run = self.kept.load(run_id, owner)
         yield from self._go(run_id, run.request, cancel, dict(run.cards))
 
     def _go(
@@ -174,7 +181,7 @@ class FakeEvaluations:
             cards=cards,
             predictions={key: written(key[0], sets[key[1]]) for key in cards},
         )
-        self._runs[run_id], self._owners[run_id] = run, request.owner
+        self.kept.known[run_id], self.kept.owners[run_id] = run, request.owner
         yield EvaluationEvent("done", total, total, "", run_id, run=run)
 
     def case(self, run: EvaluationRun, system: str, set_id: str, case_id: str) -> CaseView:

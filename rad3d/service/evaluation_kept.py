@@ -1,0 +1,104 @@
+"""The runs there are: the study that ships, those of the operator, and those of visitors.
+
+What visitors run goes with their session and with the server: it is kept apart from what the
+operator has run.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rad3d.errors import BadRequest, UnknownName
+from rad3d.service.evaluation_rights import Rights
+from rad3d.service.evaluation_store import RUN_FILE, is_run_id, read_run, read_summary
+from rad3d.service.evaluation_types import EvaluationRun, RunSummary
+
+_LOG = logging.getLogger(__name__)
+
+STUDY = "study"
+"""Id of the run that ships."""
+
+
+class KeptRuns:
+    """Runs on disk, and whose they are.
+
+    Args:
+        rights: who may see what.
+        study: folder of the run that ships.
+        home: folder of the operator's runs.
+        visitors: folder of the visitors' runs; ``home`` by default.
+    """
+
+    def __init__(
+        self, rights: Rights, study: Path, home: Path, visitors: Path | None = None
+    ) -> None:
+        self._rights, self._study = rights, study
+        self._home, self._visitors = home, visitors or home
+
+    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
+        """Newest first; the study that ships comes last. Damaged runs are left out."""
+        found = []
+        for directory in (d for root in self._roots for d in root.glob("*")):
+            if not is_run_id(directory.name):
+                continue
+            try:
+                summary, whose = read_summary(directory)
+            except BadRequest:
+                _LOG.warning("An evaluation run cannot be read")
+                continue
+            if self._rights.may_see(whose, owner):
+                found.append(summary)
+        found.sort(key=lambda run: run.created, reverse=True)
+        if self._study_ships:
+            found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
+        return tuple(found)
+
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run with everything that came of it; raises BadRequest or UnknownName."""
+        return replace(read_run(self.directory(run_id, owner)), id=run_id)
+
+    def directory(self, run_id: str, owner: str = "") -> Path:
+        """The folder of a run that the owner may see; raises UnknownName for any other."""
+        if run_id == STUDY and self._study_ships:
+            return self._study
+        if is_run_id(run_id):
+            for directory in (d for root in self._roots if (d := root / run_id).is_dir()):
+                if self._rights.may_see(read_summary(directory)[1], owner):
+                    return directory
+        raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
+
+    def place_of(self, run_id: str) -> Path:
+        """Where a new run is kept."""
+        return (self._home if self._rights.trusted else self._visitors) / run_id
+
+    def study_first(self) -> Iterator[tuple[str, Path]]:
+        """Id and folder of every run that all may see: the study, then the newest first."""
+        if self._study_ships:
+            yield STUDY, self._study
+        for row in self.runs():
+            if not row.shipped:
+                yield row.id, self.directory(row.id)
+
+    def forget(self, owner: str) -> None:
+        """Delete the runs of a session that has ended; does nothing where one person sees all."""
+        if self._rights.trusted or not owner:
+            return
+        for row in self.runs(owner):
+            if not row.shipped:
+                directory = self.directory(row.id, owner)
+                if secrets.compare_digest(read_summary(directory)[1], owner):
+                    shutil.rmtree(directory, ignore_errors=True)  # it may still be written
+
+    @property
+    def _study_ships(self) -> bool:
+        return (self._study / RUN_FILE).is_file()
+
+    @property
+    def _roots(self) -> tuple[Path, ...]:
+        """The folders of runs that are there."""
+        return tuple(root for root in {self._home, self._visitors} if root.is_dir())
