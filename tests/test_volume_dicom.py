@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +15,7 @@ from volume_files import chest, write_dicom_slice
 
 from rad3d.errors import BadVolume
 from rad3d.types import Volume
+from rad3d.volume.dicom import MOST_SLICE_BYTES
 from rad3d.volume.load import Limits, read_volume
 
 HU = chest((48, 40, 24))
@@ -128,3 +132,93 @@ def test_a_volume_keeps_no_trace_of_the_temporary_folder(tmp_path: Path) -> None
     write_series(tmp_path / "s")
     volume: Volume = read_volume(zip_folder(tmp_path / "s"))
     assert "/" not in " ".join(note.text.replace(".hdr/.img", "") for note in volume.notes)
+
+
+# -- what the decoders would not survive, or would fill from memory --------------------------------
+
+
+def before_pixels(data: bytes, elements: bytes) -> bytes:
+    at = data.rfind(b"\xe0\x7f\x10\x00")
+    return data[:at] + elements + data[at:]
+
+
+def nested(depth: int) -> bytes:
+    """A sequence in a sequence in a sequence, in the implicit encoding of the other elements."""
+    open_end = 2**32 - 1
+    opened = struct.pack("<HHIHHI", 0x40, 0x275, open_end, 0xFFFE, 0xE000, open_end)
+    closed = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    return opened * depth + closed * depth
+
+
+def test_a_series_that_crashes_its_decoder_is_refused_and_nothing_else_happens(
+    tmp_path: Path,
+) -> None:
+    write_series(tmp_path / "s")
+    for file in (tmp_path / "s").iterdir():
+        file.write_bytes(before_pixels(file.read_bytes(), nested(3)))
+    assert (read_volume(zip_folder(tmp_path / "s")).hu == HU).all(), "a few levels are fine"
+    file.write_bytes(before_pixels(file.read_bytes(), nested(100_000)))
+    path = zip_folder(tmp_path / "s")
+    assert refusal(path) == "bad_dicom"
+    assert decoded_alone(path) < 0, "in this process it would have ended everything"
+
+
+def decoded_alone(path: Path) -> int:
+    """How a process ends that decodes the files of a zip by itself."""
+    folder = path.with_suffix(".unpacked")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(folder)
+    code = (
+        "import sys; from pathlib import Path; from rad3d.volume.dicom import decode_dicom; "
+        "from rad3d.volume.decoded import Limits; "
+        "decode_dicom(sorted(Path(sys.argv[1]).rglob('*.dcm')), Limits())"
+    )
+    return subprocess.run([sys.executable, "-c", code, str(folder)], check=False).returncode
+
+
+@pytest.mark.parametrize("rows", [41, 80, 400])
+def test_a_slice_with_fewer_pixels_than_it_claims_is_never_filled_up(
+    tmp_path: Path, rows: int
+) -> None:
+    """The decoder would take what its memory held before."""
+    write_series(tmp_path / "s")
+    for file in (tmp_path / "s").iterdir():
+        data = file.read_bytes()
+        claimed = struct.pack("<HHIH", 0x28, 0x10, 2, HU.shape[1])
+        assert data.count(claimed) == 1
+        file.write_bytes(data.replace(claimed, struct.pack("<HHIH", 0x28, 0x10, 2, rows)))
+    assert refusal(zip_folder(tmp_path / "s")) == "bad_dicom"
+
+
+def test_a_file_far_larger_than_a_slice_is_ignored(tmp_path: Path) -> None:
+    write_series(tmp_path / "s")
+    last = tmp_path / "s" / "977.dcm"
+    size = MOST_SLICE_BYTES
+    private = struct.pack("<HHI", 0x29, 0x1001, size) + bytes(size)
+    last.write_bytes(before_pixels(last.read_bytes(), private))
+    path = tmp_path / "s.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as out:
+        for file in (tmp_path / "s").iterdir():
+            out.write(file, file.name)
+    volume = read_volume(path)
+    assert volume.shape[2] == HU.shape[2] - 1
+    assert "ignored_files" in {note.code for note in volume.notes}
+
+
+def test_the_process_that_decodes_gets_no_secret_and_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    given: dict[str, object] = {}
+    run = subprocess.run
+
+    def watched(*arguments: object, **options: object) -> object:
+        given.update(options)
+        return run(*arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setenv("RAD3D_LOGIN", "anna:secret")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(subprocess, "run", watched)
+    write_series(tmp_path / "s")
+    read_volume(zip_folder(tmp_path / "s"))
+    assert "secret" not in repr(given["env"])
+    assert "".join(capfd.readouterr()) == ""

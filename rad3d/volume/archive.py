@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 
 from rad3d.errors import BadVolume
 from rad3d.types import Note
+from rad3d.volume.apart import decode_dicom_apart
 from rad3d.volume.decoded import Decoded, Limits
-from rad3d.volume.dicom import decode_dicom, is_dicom
+from rad3d.volume.dicom import is_dicom
 from rad3d.volume.stream import sniff
 
 MOST_MEMBERS = 20_000
@@ -51,7 +52,7 @@ def read_zip(
         slices = [f for f in files if is_dicom(f)]
         images = [f for f in files if f not in slices and _may_be_image(f)]
         if slices:
-            return decode_dicom(slices, limits)
+            return decode_dicom_apart(slices, limits)
         chosen = _one_image(images)
         decoded = decode_files(chosen)
         note = Note("info", "zip", "Unpacked from a zip file.")

@@ -6,6 +6,7 @@ refused: filling them in would show anatomy that nobody scanned.
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +21,14 @@ from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.hounsfield import to_hounsfield
 
+MOST_SLICE_BYTES = 64 * 2**20
+"""Of one file; a slice of 2048 x 2048 has 8 MB."""
+PIXEL_DATA = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
+ENCAPSULATED = 0xFFFFFFFF
 MODALITY, SERIES_UID = "0008|0060", "0020|000e"
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 INTERCEPT, SLOPE, FRAMES = "0028|1052", "0028|1053", "0028|0008"
+BITS = "0028|0100"
 LEAST_SLICES = 3
 GAP_TOLERANCE = 0.05
 """Slice distances may differ by this share of their median; rounding in headers stays below it."""
@@ -109,6 +115,8 @@ def decode_dicom(files: Sequence[Path], limits: Limits) -> Decoded:
 
 def _read_slice(sitk: Any, path: Path) -> _Slice:
     """Header of one file; ValueError where it is no plain slice."""
+    if path.stat().st_size > MOST_SLICE_BYTES:
+        raise ValueError("too large for a slice")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO("GDCMImageIO")
@@ -118,6 +126,8 @@ def _read_slice(sitk: Any, path: Path) -> _Slice:
         return reader.GetMetaData(key).strip("\0 ") if reader.HasMetaDataKey(key) else ""
 
     size = reader.GetSize()
+    if not _has_pixels(path.read_bytes(), size[0] * size[1] * int(tag(BITS)) // 8):
+        raise ValueError("fewer pixels than the header claims")
     if int(tag(FRAMES) or 1) > 1 or (len(size) > 2 and size[2] > 1):
         raise BadVolume(
             "The series is stored as a multi-frame DICOM file, which is not read here.",
@@ -144,6 +154,23 @@ def _read_slice(sitk: Any, path: Path) -> _Slice:
         modality="".join(c for c in tag(MODALITY)[:4] if c.isascii() and c.isalpha()),
         scaling=(_number(tag(SLOPE), "1"), _number(tag(INTERCEPT), "0")),
     )
+
+
+def _has_pixels(data: bytes, needed: int) -> bool:
+    """Whether there are as many pixels as rows and columns say, which GDCM does not look at.
+
+    Of compressed pixels that is not known before they are unpacked.
+    """
+    for order, tag in PIXEL_DATA.items():
+        at = data.find(tag)
+        while at >= 0:
+            place = at + (8 if data[at + 4 : at + 6] in (b"OB", b"OW") else 4)
+            field = data[place : place + 4].ljust(4, b"\0")
+            (length,) = struct.unpack(f"{order}I", field)
+            if length == ENCAPSULATED or needed <= length <= len(data) - place - 4:
+                return True
+            at = data.find(tag, at + 1)
+    return False
 
 
 def _number(text: str, default: str) -> str:
