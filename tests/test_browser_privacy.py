@@ -133,6 +133,7 @@ def test_after_all_of_it_the_browser_holds_nothing_and_nobody_else_was_asked(
     assert any("example.org" in line for line in world.asked), "this test sees what leaves"
     page.evaluate(f"localStorage.setItem('x', {json.dumps(NAME)})")
     assert left_in_browser(page, evaluated) == {"localStorage": {"x": NAME}}, "it sees what lies"
+    page.evaluate("localStorage.clear()")
 
 
 def reached(address: str, key: str) -> set[int]:

@@ -15,13 +15,19 @@ import pytest
 
 if TYPE_CHECKING:
     from browser.fakes import FakeService
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, Request
+
+    Lounge = dict[str, list[BrowserContext]]
+    """Contexts that nobody is in, by the options they were made with."""
 
 Visit = Callable[..., "Page"]
 StartApp = Callable[..., str]
 
 PATIENCE_MS = 120_000
 """A busy machine is slow, not wrong."""
+
+KEPT = "[...Object.keys(localStorage), document.cookie].filter(Boolean)"
+"""What a page would leave to the next person at this browser."""
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +40,7 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """Chromium; every page has a profile of its own.
+    """Chromium, for the tests of a module.
 
     Not for the whole run: Playwright's event loop would stand in the way of other tests' own.
     """
@@ -59,34 +65,49 @@ def start_app(tmp_path: Path) -> Iterator[StartApp]:
         )
 
 
+@pytest.fixture(scope="module")
+def lounge(browser: Browser) -> Lounge:
+    """Empty at first. A context that was left has the app's scripts, so its next page is cheap."""
+    return {}
+
+
 @pytest.fixture
-def visit(browser: Browser, start_app: StartApp) -> Iterator[Visit]:
+def visit(browser: Browser, lounge: Lounge, start_app: StartApp) -> Iterator[Visit]:
     """``visit(address, **options)`` opens the page of a new person, with Playwright's options.
 
-    At the end of the test the pages are closed, before the apps that were started for them; a
-    script error and a request to elsewhere fail it.
+    People of one test have a context each, which people of later tests get. At the end of the test
+    the pages are closed, before the apps that were started for them; a script error, a request to
+    elsewhere and whatever the page left in the browser fail it.
     """
-    pages: list[Page] = []
+    people: list[tuple[str, BrowserContext, Callable[[Request], None]]] = []
     problems: list[str] = []
 
     def opened(address: str, **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
-        context.on("request", lambda request: note(request.url, address))
+        options = {"viewport": {"width": 1440, "height": 900}, **options}
+        free = lounge.setdefault(repr(options), [])
+        context = free.pop() if free else browser.new_context(**options)
+
+        def note(request: Request) -> None:
+            if not request.url.startswith((address, "blob:", "data:")):
+                problems.append(f"outbound request: {request.url}")
+
+        people.append((repr(options), context, note))
+        context.on("request", note)
         page = context.new_page()
-        pages.append(page)
         page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
         page.goto(address)
         page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
         return page
 
-    def note(url: str, address: str) -> None:
-        if not url.startswith((address, "blob:", "data:")):
-            problems.append(f"outbound request: {url}")
-
     yield opened
-    for page in pages:
-        page.context.close()
+    for options, context, note in people:
+        for page in context.pages:
+            problems.extend(f"left behind: {key}" for key in page.evaluate(KEPT))
+            page.close()
+        context.remove_listener("request", note)
+        context.clear_permissions()
+        lounge[options].append(context)
     assert problems == []
 
 
