@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import nibabel as nib
 import pytest
 from volume_files import AFFINE, chest, pair, refusal, save, zipped
 
+from rad3d.volume import archive
 from rad3d.volume.load import Limits, read_volume
 
 HU = chest()
@@ -108,3 +110,26 @@ def test_temporary_files_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     read_volume(zipped(tmp_path / "a.zip", {"a.nii": save(tmp_path / "a.nii", HU).read_bytes()}))
     refusal(zipped(tmp_path / "b.zip", {"a.nii": b"garbage" * 99}))
     assert list(scratch.iterdir()) == []
+
+
+def test_a_list_of_a_million_members_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """zipfile would take 50 times the size of the list, and then say how many there are."""
+    whole = zipped(tmp_path / "a.zip", {"a.nii": b"x"}).read_bytes()
+    start = whole.rfind(b"PK\x01\x02")
+    entry, end = whole[start:-22], bytearray(whole[-22:])
+    entries = entry * (archive.MOST_LIST_BYTES // len(entry) + 1)
+    struct.pack_into("<I", end, 12, len(entries))
+    path = tmp_path / "list.zip"
+    path.write_bytes(whole[:start] + entries + end)
+    monkeypatch.setattr(zipfile, "ZipInfo", lambda *_: pytest.fail("the list was read"))
+    assert refusal(path).code == "too_large"
+
+
+def test_more_members_than_a_series_has_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "MOST_MEMBERS", 3)
+    path = zipped(tmp_path / "a.zip", {f"{i}.dcm": b"x" for i in range(4)})
+    assert refusal(path).problem == "The zip holds 4 files; the limit is 3."

@@ -124,3 +124,22 @@ def test_a_damaged_file_never_gives_other_bytes_than_the_standard_library(
     # Only the checksum of a member's own header, which gzip does not compare, may tell them apart.
     hashed = broken[3] & 2 or broken[len(MEMBER) + 3] & 2
     assert found == expected or hashed
+
+
+def test_a_file_of_a_million_crumbs_is_refused_and_one_of_small_blocks_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every member costs microseconds, of which 400 MB would hold 20 million."""
+    monkeypatch.setattr(gunzip, "FREE_MEMBERS", 10)
+    for crumb in (b"", b"x"):
+        path = tmp_path / "crumbs.gz"
+        path.write_bytes(MEMBER + gzip.compress(crumb) * 2000)
+        with Gunzip(path) as stream, pytest.raises(BadVolume) as caught:
+            read_up_to(stream, 10**6)
+        assert caught.value.code == "corrupt_gzip"
+    plain = save(tmp_path / "a.nii", HU).read_bytes()
+    blocks = [plain[i : i + 4096] for i in range(0, len(plain), 4096)]
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(b"".join(gzip.compress(block, 1) for block in blocks))
+    assert len(blocks) > gunzip.FREE_MEMBERS
+    assert (read_volume(path).hu == HU).all()

@@ -225,3 +225,12 @@ def test_every_refusal_code_is_documented() -> None:
     words = set(itertools.chain.from_iterable(entry.split() for entry in listed))
     used = set(re.findall(r'code="(\w+)"', text)) - {"bad_grid", "bad_slice"}
     assert used - {"bad_window"} <= words
+
+
+@pytest.mark.parametrize("shape", [(2, 32_000, 2), (8, 8, 4_097), (12_000, 13_000, 2)])
+def test_an_axis_that_no_scanner_makes_is_refused_before_a_voxel_is_read(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    """A single slice of such a file took gigabytes."""
+    path = gzipped_zeros(tmp_path / "a.nii.gz", header_bytes(shape), 1)
+    assert cheaply_refused(path) == "too_large"

@@ -6,6 +6,7 @@ unpacking, and zips inside the zip are ignored.
 
 from __future__ import annotations
 
+import io
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ from rad3d.volume.dicom import is_dicom
 from rad3d.volume.stream import sniff
 
 MOST_MEMBERS = 20_000
+MOST_LIST_BYTES = 8 * 2**20
+"""Of the list of members, which zipfile reads as a whole, at 50 times its size, before it tells how
+many there are."""
 PIECE_BYTES = 2**20
 ENCRYPTED = 0x1
 JUNK_NAMES = ("dicomdir", "thumbs.db", "version", "lockfile")
@@ -46,7 +50,8 @@ def read_zip(
     Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)  # a cleaner may have taken it
     with (
         tempfile.TemporaryDirectory(prefix="rad3d-") as folder,
-        zipfile.ZipFile(path) as archive,
+        Modest(path) as file,
+        zipfile.ZipFile(file) as archive,
     ):
         files = _unpack(archive, _members(archive, limits), Path(folder), limits)
         slices = [f for f in files if is_dicom(f)]
@@ -67,14 +72,28 @@ def _may_be_image(path: Path) -> bool:
         return path.suffix in (".nii", ".hdr", ".img")
 
 
+class Modest(io.FileIO):
+    """A file of which zipfile may read no list of members that is beyond any scan."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Up to ``size`` bytes; BadVolume where more than such a list are asked for at once."""
+        if size is not None and size > MOST_LIST_BYTES:
+            raise _too_many("too many")
+        return super().read(size) or b""
+
+
+def _too_many(count: str) -> BadVolume:
+    return BadVolume(
+        f"The zip holds {count} files; the limit is {MOST_MEMBERS:,}.",
+        "Make a zip with the files of one series only.",
+        code="too_large",
+    )
+
+
 def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
     everything = archive.infolist()
     if len(everything) > MOST_MEMBERS:
-        raise BadVolume(
-            f"The zip holds {len(everything):,} files; the limit is {MOST_MEMBERS:,}.",
-            "Make a zip with the files of one series only.",
-            code="too_large",
-        )
+        raise _too_many(f"{len(everything):,}")
     kept = [m for m in everything if not m.is_dir() and m.file_size and not _is_junk(m.filename)]
     if any(member.flag_bits & ENCRYPTED for member in kept):
         raise BadVolume(

@@ -10,13 +10,22 @@ import numpy as np
 import numpy.typing as npt
 
 SLAB_VOXELS = 4 * 2**20
-TILE = (512, 1, 16)
+TILE_X, TILE_Z, TILE_VOXELS = 512, 16, 8192
 
 
 def slabs(shape: tuple[int, int, int]) -> Iterator[slice]:
     """Slices along the last axis, a slab at a time: at most 4 million voxels, or one slice."""
     step = max(1, SLAB_VOXELS // (shape[0] * shape[1]))
     return (slice(first, min(first + step, shape[2])) for first in range(0, shape[2], step))
+
+
+def tiles(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Parts of 8192 voxels or a little less, so that a thin volume has no more than others."""
+    x, z = min(TILE_X, shape[0]), min(TILE_Z, shape[2])
+    sizes = (x, max(1, TILE_VOXELS // (x * z)), z)
+    starts = (range(0, n, size) for n, size in zip(shape, sizes, strict=True))
+    for corner in itertools.product(*starts):
+        yield tuple(slice(i, i + size) for i, size in zip(corner, sizes, strict=True))
 
 
 def copy_tiles(
@@ -33,9 +42,7 @@ def copy_tiles(
         slope: factor of whole numbers, computed in int64.
         added: to them afterwards.
     """
-    starts = (range(0, n, size) for n, size in zip(source.shape, TILE, strict=True))
-    for corner in itertools.product(*starts):
-        tile = tuple(slice(i, i + size) for i, size in zip(corner, TILE, strict=True))
+    for tile in tiles(source.shape):
         values = source[tile]
         if (slope, added) != (1, 0):
             values = values.astype(np.int64) * slope + added

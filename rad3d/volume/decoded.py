@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -18,10 +19,12 @@ class Limits:
     Attributes:
         max_bytes: of the file, and of everything that is unpacked from it.
         max_voxels: of the volume.
+        max_axis: along one axis; memory for slices is bounded by it. The finest CTs have 2048.
     """
 
     max_bytes: int = 1_500_000_000
     max_voxels: int = 512 * 512 * 1200
+    max_axis: int = 4096
 
     def check_bytes(self, size: int, what: str) -> None:
         """Raise ``too_large`` where ``size`` exceeds :attr:`max_bytes`."""
@@ -33,10 +36,14 @@ class Limits:
             )
 
     def check_voxels(self, shape: tuple[int, ...]) -> None:
-        """Raise ``too_large`` where the volume exceeds :attr:`max_voxels`."""
-        voxels = 1
-        for n in shape:
-            voxels *= int(n)
+        """Raise ``too_large`` where the volume or one of its axes exceeds its limit."""
+        voxels = math.prod(shape)
+        if max(shape) > self.max_axis:
+            raise BadVolume(
+                f"The scan has {by(shape)} voxels; the limit along an axis is {self.max_axis:,}.",
+                "Crop the scan to the chest, or convert it from its DICOM files again.",
+                code="too_large",
+            )
         if voxels > self.max_voxels:
             raise BadVolume(
                 f"The scan has {by(shape)} voxels, {voxels / 1e6:,.0f} million; the limit is "
