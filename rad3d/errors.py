@@ -57,10 +57,12 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class DiskFull(Rad3dError):
     """This machine has no room for a file; nothing is wrong with the file."""
 
-    def __init__(self, problem: str = "The disk of the machine that runs this is full.") -> None:
-        super().__init__(
-            problem, "Try again later, or tell the person who runs it.", code="disk_full"
-        )
+    def __init__(
+        self,
+        problem: str = "The disk of the machine that runs this is full.",
+        remedy: str = "Try again later, or tell the person who runs it.",
+    ) -> None:
+        super().__init__(problem, remedy, code="disk_full")
 
 
 class Cancelled(Rad3dError):

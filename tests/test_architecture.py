@@ -15,7 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rad3d"
 
-WORDS = ("types", "labels", "findings", "errors", "settings", "registry", "tables", "truth")
+WORDS = (
+    "types", "labels", "findings", "errors", "files", "settings", "registry", "tables", "truth",
+)  # fmt: skip
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,
     ("volume", "text"),

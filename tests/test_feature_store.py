@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, DiskFull
 from rad3d.model import feature_store
 from rad3d.model.feature_store import Case, Failed, FeatureStore, Shard, ShardWriter, SourceFile
 from rad3d.model.feature_table import FloatArray, Row, read_features, write_features
@@ -161,10 +161,37 @@ def test_a_shard_that_cannot_be_written_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     store = FeatureStore.create(tmp_path, MINE)
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DiskFull, match=f"The disk that holds {tmp_path} is full. Make room"):
         store.append(shard("a"))
     assert list((tmp_path / "shards").iterdir()) == []
+
+
+def test_a_clock_that_is_set_back_does_not_make_the_newer_entry_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FeatureStore.create(tmp_path, MINE).append(
+        Shard(failures={"a": Failed("It is empty.", "empty_file")})
+    )
+    store = FeatureStore.create(tmp_path, MINE)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_000)  # of 1970
+    store.append(shard("a"))
+    store.append(Shard(failures={"b": Failed("It is empty.", "empty_file")}))
+    store.append(shard("b"))
+    assert sorted(FeatureStore.open(tmp_path).cases) == ["a", "b"]
+
+
+def test_of_two_encoders_that_begin_a_store_at_once_one_is_refused_at_its_first_shard(
+    tmp_path: Path,
+) -> None:
+    other = EncoderIdentity("phantom-cnn", "b" * 64, "grid-1")
+    first = FeatureStore.create(tmp_path / "s", MINE)
+    (tmp_path / "s" / "store.json").unlink()  # as if neither had seen the other's
+    second = FeatureStore.create(tmp_path / "s", other)
+    with pytest.raises(BadRequest, match="two encoders cannot be mixed"):
+        first.append(shard("a"))
+    second.append(shard("a"))
+    assert len(FeatureStore.open(tmp_path / "s")) == 1
 
 
 def test_half_written_files_are_ignored_and_old_ones_removed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import itertools
+import os
 import shutil
 import threading
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from rad3d.service.feature_scans import Part, Scan, find_scans
 from rad3d.service.feature_work import STOP_AFTER, FeatureWork, Plan, Summary, write_failures
 from rad3d.service.reading import read_scan
 from rad3d.settings import Settings
+from rad3d.tables import open_table
 from rad3d.types import Diagnosis, FloatArray, Volume
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
@@ -85,6 +87,38 @@ def test_scans_have_their_names_as_ids_and_their_places_where_names_repeat(tmp_p
     assert {scan.id: scan.path.name for scan in found} == {
         "one": "one.nii.gz", "p1/ct": "ct.nii", "p2/ct": "ct.nii.gz", "two": "two.zip",
     }  # fmt: skip
+
+
+def test_scans_that_differ_by_their_suffix_alone_are_two_scans(tmp_path: Path) -> None:
+    for place in ("a.nii", "a.nii.gz", "p/a.nii", "b.nii"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_bytes(b"")
+    found, _ = find_scans(str(tmp_path))
+    assert {scan.id: scan.path.relative_to(tmp_path).as_posix() for scan in found} == {
+        "a.nii": "a.nii", "a.nii.gz": "a.nii.gz", "p/a": "p/a.nii", "b": "b.nii",
+    }  # fmt: skip
+    (tmp_path / "a.nii.nii").write_bytes(b"")
+    with pytest.raises(BadRequest, match=r"Two scans would be called a\.nii"):
+        find_scans(str(tmp_path))
+
+
+def test_names_that_are_no_text_or_look_like_formulas_are_encoded_and_listed(
+    bench: Bench, scans: Path
+) -> None:
+    odd = (b"bad\xff.nii.gz", "new\nline ü.nii.gz".encode(), b"=cmd.nii.gz")
+    for name in odd:
+        Path(os.fsdecode(bytes(scans) + b"/" + name)).write_bytes(b"")
+    save(scans / "=1+1.nii.gz", chest(seed=5))
+    wanted = [s for s in find_scans(str(scans))[0] if Part(0, 1).holds(s.id)]
+    found = bench.run(wanted)
+    assert (found.encoded, found.failed) == (4, {"empty_file": 3})
+    assert bench.run(wanted).skipped == 4
+    listed = write_failures(bench.stored)
+    assert listed is not None
+    with open_table(listed) as table:
+        ids = [row.cells["id"] for row in table.complete()]
+    assert ids == ["=cmd", r"bad\udcff", "new\nline ü"]
+    assert "'=cmd" in listed.read_text(encoding="utf-8"), "no spreadsheet runs it"
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

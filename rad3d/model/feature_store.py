@@ -7,13 +7,14 @@ known of the file (name, size, time), so that a finished file need not be read a
 be encoded stands there as well, with the reason. Of two entries for one id, the later counts.
 
 A shard appears in one step under a name that nobody else takes. So processes and machines need not
-know of each other, and one that is killed leaves nothing that could be mistaken for features.
+know of each other, and one that is killed leaves nothing that could be mistaken for features. Names
+are times, but never earlier than that of a shard which the writer has seen: a clock that is set
+back does not make its entries older than those that they replace.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import time
 from collections.abc import Iterable, Mapping
@@ -22,9 +23,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, DiskFull
+from rad3d.files import PART, write_whole
 from rad3d.model.feature_table import (
-    PART,
     FeatureTable,
     FeatureTensors,
     Row,
@@ -117,6 +118,7 @@ class FeatureStore:
         self.failures: dict[str, Failed] = {}
         self.facts: dict[tuple[tuple[str, str], ...], int] = {}
         self._places: dict[str, tuple[FeatureTensors, int]] = {}
+        self._newest = 0
 
     @classmethod
     def open(cls, path: Path) -> FeatureStore:
@@ -127,6 +129,7 @@ class FeatureStore:
         """
         store = cls(path, _read_identity(path))
         for shard in sorted((path / SHARDS).glob(f"[!.]*{SUFFIX}")):
+            store._newest = max(store._newest, _nanoseconds(shard))
             store._add(*store._read(shard))
         # Where a shard was removed, what pointed into it is unknown again.
         store.cases = {id_: case for id_, case in store.cases.items() if store.holds(case.content)}
@@ -141,18 +144,10 @@ class FeatureStore:
         """
         (path / SHARDS).mkdir(parents=True, exist_ok=True)
         if not (path / STORE_FILE).is_file():
-            part = path / f".{STORE_FILE}.{secrets.token_hex(4)}{PART}"
             about = json.dumps({"schema": STORE_SCHEMA, **asdict(identity)}, indent=2)
-            part.write_text(about + "\n", encoding="utf-8")
-            os.replace(part, path / STORE_FILE)
+            write_whole(path / STORE_FILE, f"{about}\n".encode(), contested=True)
         store = cls.open(path)
-        if store.identity != identity:
-            raise BadRequest(
-                f"{path.name} holds features of {_named(store.identity)}, not of "
-                f"{_named(identity)}.",
-                "Give another folder: features of two encoders cannot be mixed.",
-                code="other_encoder",
-            )
+        _require_same(path, store.identity, identity)
         store._sweep()
         return store
 
@@ -178,8 +173,10 @@ class FeatureStore:
         """Write a shard in one step.
 
         Raises:
-            OSError: it cannot be written; nothing is left behind.
+            DiskFull, OSError: it cannot be written; nothing is left behind.
+            BadRequest: another process has made this the store of another encoder.
         """
+        _require_same(self.path, _read_identity(self.path), self.identity)
         table = gathered(shard.rows, {})
         about = {
             "schema": SHARD_SCHEMA,
@@ -189,9 +186,15 @@ class FeatureStore:
             "facts": json.dumps(dict(shard.facts)),
         }
         # In the order of time, so that the later entry of an id wins.
-        name = f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
-        path = self.path / SHARDS / name
-        write_tensors(path, tensors_of(table), about, self.identity)
+        self._newest = max(time.time_ns(), self._newest + 1)
+        path = self.path / SHARDS / f"{self._newest:020d}-{secrets.token_hex(4)}{SUFFIX}"
+        try:
+            write_tensors(path, tensors_of(table), about, self.identity)
+        except DiskFull as error:
+            raise DiskFull(
+                f"The disk that holds {self.path} is full.",
+                "Make room; the same command goes on where it was.",
+            ) from error
         self._add(*self._read(path))
         return path
 
@@ -343,6 +346,21 @@ def _read_identity(path: Path) -> EncoderIdentity:
             "Restore it from a copy, or compute the features again.",
             code="bad_features",
         ) from error
+
+
+def _require_same(path: Path, found: EncoderIdentity, wanted: EncoderIdentity) -> None:
+    if found != wanted:
+        raise BadRequest(
+            f"{path.name} holds features of {_named(found)}, not of {_named(wanted)}.",
+            "Give another folder: features of two encoders cannot be mixed.",
+            code="other_encoder",
+        )
+
+
+def _nanoseconds(shard: Path) -> int:
+    """The time in a shard's name; 0 where a person has given it another."""
+    number = shard.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _entries(about: Mapping[str, str], key: str) -> Iterable[tuple[str, Any]]:

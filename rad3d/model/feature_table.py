@@ -10,7 +10,6 @@ thousand scans, encoded by several processes, go into a folder of such files:
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,16 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from rad3d.errors import BadRequest
+from rad3d.files import write_whole
 from rad3d.labels import N_LABELS
 from rad3d.model.identity import EncoderIdentity
 
 SCHEMA_ID = "rad3d-features/1"
-PART = ".part"
-"""Ends the name of a file that is being written."""
-
 FloatArray = npt.NDArray[np.floating[Any]]
 Row = tuple[FloatArray, FloatArray | None]
 """(D,) embedding and (18,) logits of one scan; None where the encoder has no head."""
@@ -117,15 +114,7 @@ def write_tensors(
     """
     whose = {"encoder": encoder.id, "encoder_sha256": encoder.sha256}
     whose["preprocessing"] = encoder.preprocessing
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}{PART}")
-    try:
-        save_file(tensors, part, metadata={**about, **whose})
-        with part.open("rb+") as stream:  # on the disk before it has its name
-            os.fsync(stream.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, save(tensors, metadata={**about, **whose}))
 
 
 def read_tensors(path: Path, schema: str) -> tuple[EncoderIdentity, dict[str, str], FeatureTensors]:

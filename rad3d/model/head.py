@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.files import write_whole
 from rad3d.labels import N_LABELS
 from rad3d.model.calibration import Calibration, HeadState, NoveltyReference
 from rad3d.model.encoder import Encoding, LoadedEncoder
@@ -107,7 +107,6 @@ class Head:
     def save(self, folder: Path) -> None:
         """Write into the folder of the encoder; what was there before goes."""
         directory = folder / HEAD_DIR
-        directory.mkdir(parents=True, exist_ok=True)
         data = save({k: np.ascontiguousarray(v, np.float64) for k, v in self.arrays().items()})
         digest = hashlib.sha256(data).hexdigest()
         name = f"{digest[:16]}.safetensors"
@@ -121,8 +120,8 @@ class Head:
             "novelty_limit": self.reference.limit if self.reference else None,
             "facts": dict(self.facts),
         }
-        _write(directory / name, data)
-        _write(directory / HEAD_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        write_whole(directory / name, data)
+        write_whole(directory / HEAD_FILE, (json.dumps(config, indent=2) + "\n").encode())
         for old in directory.glob("*.safetensors"):
             if old.name != name:
                 old.unlink(missing_ok=True)
@@ -172,15 +171,6 @@ class Head:
             facts=config["facts"],
             **arrays,
         )
-
-
-def _write(path: Path, data: bytes) -> None:
-    """All of a file, or none."""
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        os.fsync(stream.fileno())
-    os.replace(part, path)
 
 
 class HeadedEncoder:

@@ -2,7 +2,7 @@
 
 Ids are those of the evaluation: file names without their suffix, so that CT-RATE's volumes are
 called as its tables call them. Where several scans share a name, their places below the folder
-become their ids.
+become their ids, and where two of those differ by their suffix alone, it stays.
 """
 
 from __future__ import annotations
@@ -134,17 +134,28 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _named(paths: Iterable[Path], root: Path) -> list[Scan]:
-    """Names as ids where they are unique, else places below the folder."""
+    """Names as ids where they are unique, else places below the folder, else these with suffix."""
     found = list(dict.fromkeys(paths))
-    names = Counter(scan_id(path.name) for path in found)
-    scans = []
-    for path in found:
-        id_ = scan_id(path.name)
-        if names[id_] > 1:
-            place = path.relative_to(root) if path.is_relative_to(root) else path
-            id_ = scan_id(place.as_posix())
-        scans.append(Scan(id_, path))
-    return scans
+    choices = [_ids(path, root) for path in found]
+    counts = [Counter(level) for level in zip(*choices, strict=True)]
+    ids = [
+        next((i for i, count in zip(several, counts, strict=True) if count[i] == 1), several[-1])
+        for several in choices
+    ]
+    if repeated := [id_ for id_, n in Counter(ids).items() if n > 1]:
+        raise BadRequest(
+            f"Two scans would be called {repeated[0]}.", "Rename one.", code="duplicate_names"
+        )
+    return [Scan(id_, path) for id_, path in zip(ids, found, strict=True)]
+
+
+def _ids(path: Path, root: Path) -> tuple[str, str, str]:
+    """What a scan may be called, from short to unique; bytes that are no text stand as escapes."""
+    place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+    name, place = (
+        text.encode("utf-8", "backslashreplace").decode("utf-8") for text in (path.name, place)
+    )
+    return scan_id(name), scan_id(place), place
 
 
 def _listed(listing: Path, root: Path) -> list[Scan]:

@@ -11,7 +11,6 @@ import csv
 import hashlib
 import io
 import math
-import os
 import statistics
 import time
 from collections import Counter, deque
@@ -25,6 +24,7 @@ import numpy as np
 
 from rad3d import __version__
 from rad3d.errors import DiskFull, Rad3dError
+from rad3d.files import write_whole
 from rad3d.labels import N_LABELS
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
@@ -35,11 +35,12 @@ from rad3d.model.feature_store import (
     ShardWriter,
     SourceFile,
 )
-from rad3d.model.feature_table import PART, Row
+from rad3d.model.feature_table import Row
 from rad3d.model.features import encode
 from rad3d.model.head import HeadedEncoder
 from rad3d.model.store import ModelStore
 from rad3d.service.feature_scans import Scan
+from rad3d.tables import guarded
 from rad3d.types import Volume
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
@@ -369,8 +370,7 @@ def write_failures(store: FeatureStore) -> Path | None:
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("id", "file", "code", "problem"))
     for id_, why in sorted(store.failures.items()):
-        rows.writerow((id_, why.file.name if why.file else "", why.code, why.problem))
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    part.write_text(text.getvalue(), encoding="utf-8")
-    os.replace(part, path)
+        name = why.file.name if why.file else ""
+        rows.writerow(map(guarded, (id_, name, why.code, why.problem)))
+    write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"), contested=True)
     return path

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rad3d.errors import BadRequest
+from rad3d.files import whole_file, write_whole
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -85,9 +86,7 @@ class RunDirectory:
                 code="other_run",
             )
         if self.writes:
-            part = file.with_suffix(".partial")
-            part.write_text(text, encoding="utf-8")
-            part.replace(file)
+            write_whole(file, text.encode())
 
     def restore(self, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> RunState:
         """Put the last checkpoint into model and optimisers; a new state where there is none."""
@@ -141,14 +140,11 @@ class RunDirectory:
             return
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [ln for ln in lines if ln.endswith("}\n") and json.loads(ln)["step"] <= step]
-        part = file.with_suffix(".partial")
-        part.write_text("".join(kept), encoding="utf-8")
-        part.replace(file)
+        write_whole(file, "".join(kept).encode())
 
     def _write(self, name: str, content: Mapping[str, Any]) -> None:
-        part = self.path / f"{name}.partial"
-        torch.save(content, part)
-        part.replace(self.path / name)
+        with whole_file(self.path / name) as stream:
+            torch.save(content, stream)
 
 
 def _best_name(step: int) -> str:
