@@ -119,6 +119,15 @@ def test_another_scan_never_stands_beside_the_earlier_scans_report(
     expect(page.locator("#generate")).to_be_enabled()
 
 
+def test_of_samples_pressed_in_quick_succession_the_last_one_is_opened(page: Page) -> None:
+    for name in ("one", "two", "one", "two"):
+        page.locator(f"[data-sample={name}]").click()
+    page.wait_for_timeout(2500)
+    expect(page.locator(".r3-read")).to_contain_text("Sample two")
+    assert page.evaluate(f"{VIEWER}.state.name") == "Sample two"
+    expect(page.locator(".r3-busy")).to_be_hidden()
+
+
 def test_a_bad_file_gets_a_sentence_and_the_earlier_scan_stays(
     page: Page, chest: Path, tmp_path: Path
 ) -> None:

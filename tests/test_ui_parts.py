@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from math import nan
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from rad3d.labels import LABELS
 from rad3d.registry import MODES
 from rad3d.service.crosscheck import cross_check
 from rad3d.service.evaluation import Measured
+from rad3d.service.sessions import SessionStore
 from rad3d.types import Note, Novelty, Volume
 from rad3d.ui import choices, render
 from rad3d.ui.chart import diagnosis_chart
@@ -187,20 +189,72 @@ def test_a_run_that_waits_can_be_stopped_and_is_taken_up_only_once() -> None:
     assert second.is_set()
 
 
-def test_a_session_that_ended_is_renewed_when_a_scan_is_opened() -> None:
-    service = FakeService()
+VOLUME = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4))
+
+
+def test_a_session_that_is_ended_for_being_idle_is_renewed_when_a_scan_is_opened() -> None:
+    now = 0.0
+    farewells: list[Callable[[str], None]] = []
+
+    def ended(token: str) -> None:
+        for farewell in farewells:
+            farewell(token)
+
+    store = SessionStore(60.0, 2**20, lambda _: None, clock=lambda: now, on_end=ended)
+    service = SimpleNamespace(
+        new_session=store.new, touch=lambda t: store.find(t) is not None, farewells=farewells
+    )
     sessions = Sessions(service)  # type: ignore[arg-type]
     request = _request("a")
     stale = sessions.token(request)  # type: ignore[arg-type]
-    service.end_session(stale)
-    volume = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4))
-
-    def read(token: str) -> Volume:
-        if token not in service.open_sessions:
-            raise BadRequest("This session has ended.", code="no_session")
-        return volume
-
-    token, opened = sessions.open(request, read)  # type: ignore[arg-type]
+    now = 61.0
+    token, opened = sessions.open(request, lambda token: store.open(token, VOLUME))  # type: ignore[arg-type]
     assert token != stale
-    assert opened is volume
-    assert isinstance(sessions.arm(token), threading.Event)
+    assert opened.sha256 == VOLUME.sha256
+
+
+def test_of_two_scans_of_a_tab_the_one_asked_for_last_stays_open() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    order: list[str] = []
+    first_reads, may_end = threading.Event(), threading.Event()
+
+    def slow(_token: str) -> Volume:
+        first_reads.set()
+        assert may_end.wait(10)
+        order.append("first")
+        return VOLUME
+
+    def quick(_token: str) -> Volume:
+        order.append("second")
+        return VOLUME
+
+    def opens(tab: str, read: Callable[[str], Volume]) -> threading.Thread:
+        thread = threading.Thread(target=sessions.open, args=(_request(tab), read))
+        thread.start()
+        return thread
+
+    first = opens("a", slow)
+    assert first_reads.wait(10)
+    second = opens("a", quick)
+    opens("b", lambda _: VOLUME).join(10)  # another visitor does not wait
+    assert order == []
+    may_end.set()
+    first.join(10)
+    second.join(10)
+    assert order == ["first", "second"]
+
+
+def test_a_scan_deleted_while_it_was_read_does_not_come_back() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    request = _request("a")
+    reads = 0
+
+    def read(_token: str) -> Volume:
+        nonlocal reads
+        reads += 1
+        sessions.close(request)  # type: ignore[arg-type]
+        raise BadRequest("This session has ended.", code="no_session")
+
+    with pytest.raises(BadRequest, match="deleted while it was being read"):
+        sessions.open(request, read)  # type: ignore[arg-type]
+    assert reads == 1

@@ -190,12 +190,13 @@ def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportCo
     """Connect the events; returns what opening a scan writes to."""
     run_outputs = [*run.outputs, scan.notice, choice.generate, choice.cancel]
     opened = [*scan.outputs, *run_outputs]
-    scan.source.upload(handlers.open_upload, scan.source, opened, **_READING).then(
-        handlers.describe, choice.variant, scan.notes, **_READING
-    )
-    scan.source.select(handlers.pick_sample, None, opened, **_READING).then(
-        handlers.describe, choice.variant, scan.notes, **_READING
-    )
+    # By default an event is dropped while the one before it is answered; here the last one counts.
+    every: dict[str, Any] = {**_READING, "trigger_mode": "multiple"}
+    for chosen in (
+        scan.source.upload(handlers.open_upload, scan.source, opened, **every),
+        scan.source.select(handlers.pick_sample, None, opened, **every),
+    ):
+        chosen.then(handlers.describe, choice.variant, scan.notes, **every)
     choice.generate.click(handlers.begin, None, run_outputs, queue=False, **_QUIET).then(
         handlers.generate,
         [*choice.variant, *choice.options],

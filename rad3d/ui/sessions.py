@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
@@ -27,6 +28,7 @@ class Sessions:
         self._tokens: dict[str, str] = {}
         self._stops: dict[str, threading.Event] = {}
         self._waiting: dict[str, threading.Event] = {}
+        self._reading: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
         service.farewells.append(self._ended)
 
@@ -53,12 +55,6 @@ class Sessions:
     def touch(self, token: str) -> bool:
         """Mark a session as used now; False where it has ended."""
         return self._service.touch(token)
-
-    def renew(self, request: gr.Request) -> str:
-        """A new token for the tab, after the service ended its session for being idle."""
-        with self._lock:
-            self._tokens.pop(request.session_hash or "", None)
-        return self.token(request)
 
     def arm(self, token: str) -> threading.Event:
         """A fresh stop signal for a run that has been asked for; an earlier run is stopped."""
@@ -99,6 +95,8 @@ class Sessions:
     def open(self, request: gr.Request, read: Callable[[str], Volume]) -> tuple[str, Volume]:
         """Open a scan in the tab's session, in a new one where the old one has ended.
 
+        A tab's scans are opened one after the other, so that the one asked for last stays.
+
         Args:
             request: of the tab.
             read: opens the scan in the session whose token it is given.
@@ -106,13 +104,21 @@ class Sessions:
         Returns:
             The token and the volume; a run on the earlier scan is stopped.
         """
-        token = self.token(request)
-        try:
-            volume = read(token)
-        except Rad3dError as error:
-            if error.code != "no_session":
-                raise
-            token = self.renew(request)
-            volume = read(token)
-        self.stop(token)
-        return token, volume
+        with self._lock:
+            turn = self._reading.setdefault(request.session_hash or "", threading.Lock())
+        with turn:
+            token = self.token(request)
+            if not self._service.touch(token):  # it ends now, for having been idle
+                token = self.token(request)
+            try:
+                volume = read(token)
+            except Rad3dError as error:
+                if error.code != "no_session":
+                    raise
+                raise BadRequest(
+                    "The scan was deleted while it was being read.",
+                    "Open it again to go on.",
+                    code="deleted",
+                ) from error
+            self.stop(token)
+            return token, volume
