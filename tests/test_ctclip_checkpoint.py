@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +158,7 @@ def test_a_file_with_more_than_tensors_is_refused(
     assert "code was run" not in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("error")
 def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
     torch.save(lipro_state(), tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
@@ -184,19 +184,17 @@ def test_changed_bytes_never_end_in_anything_but_a_sentence(tmp_path: Path) -> N
     refused = 0
     for name in ("new.pt", "old.pt", "plain.safetensors"):
         whole = (tmp_path / name).read_bytes()
-        for _ in range(60):
+        for _ in range(40):
             content = bytearray(whole)
             for place in rng.integers(0, rng.choice([3000, len(content)]), 6):
                 content[place] = rng.integers(256)
             path = tmp_path / f"changed-{name}"
             path.write_bytes(content)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's, about the version of the pickle
-                try:
-                    sort_checkpoint(open_tensors(path), frames=16)
-                except BadRequest:
-                    refused += 1
-    assert refused > 90
+            try:
+                sort_checkpoint(open_tensors(path), frames=16)
+            except BadRequest:
+                refused += 1
+    assert refused > 60
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -216,7 +214,7 @@ def test_every_tensor_must_have_its_shape_and_hold_numbers(key: str) -> None:
     state = {k.removeprefix("trained_model."): v for k, v in lipro_state().items()}
     last = key.split(".")[-1]
     for shape in ((), (0,), (0, 0), (2, 3), (*state[key].shape, 1)):
-        with pytest.raises(BadRequest, match="checkpoint"):
+        with pytest.raises(BadRequest):
             sort_checkpoint(state | {key: torch.zeros(shape)}, frames=16)
     for value in (state[key].to(torch.int8), state[key] / 0):
         with pytest.raises(BadRequest, match=last):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,30 @@ def test_every_tensor_that_is_read_moves_an_output(
 ) -> None:
     moving = {k.removeprefix("trained_model.") for k in tiny[1]["keys_that_move_an_output"]}
     assert set(network.state_dict()) == moving == set(read_shapes(network.config))
+
+
+def test_the_example_in_the_docs_gives_the_published_numbers(
+    tiny: tuple[dict[str, Tensor], dict[str, Any]], shared_dir: Path
+) -> None:
+    page = (Path(__file__).parent.parent / "PUBLISHED.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    clipcap = load_file(shared_dir / "reference/clipcap_mapper.safetensors")
+    weights, mapper = (
+        {k.removeprefix("weights/"): v for k, v in file.items() if k.startswith("weights/")}
+        for file in (tiny[0], clipcap)
+    )
+    names: dict[str, Any] = {
+        "weights": weights, "video": tiny[0]["io/volume"], "mapper": mapper,
+        "condition": clipcap["io/input"],
+        "scan": shared_dir / "data/ct/lungdx_A0002_chest_8mm_dcm2niix.nii.gz",
+    }  # fmt: skip
+    exec(example, names)
+    torch.testing.assert_close(names["logits"], tiny[0]["io/lipro_logits"], atol=1e-6, rtol=0)
+    torch.testing.assert_close(names["prefix"], clipcap["io/output"], atol=1e-5, rtol=0)
+    assert names["values"].shape == (40, 80, 80)
+    listed = {stage for stage in STAGES if "." not in stage}
+    assert all(f"`{stage}`" in page for stage in listed)
+    assert set(names["stages"]) == set(STAGES)
 
 
 # Other sizes and seeds, against the reference's formulae written as plainly as they can be.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import struct
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -67,7 +68,9 @@ def torch_file(path: Path, mmap: bool = False) -> Any:
         mmap: leave the tensors in the file where its format allows it (torch's since 1.6).
     """
     mapped = mmap and zipfile.is_zipfile(path)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch asks to report pickles that it cannot read
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def file_sha256(path: Path) -> str:

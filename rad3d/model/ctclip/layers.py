@@ -27,7 +27,7 @@ ALIGN = 32
 as long as those of 2730 (AVX-512)."""
 
 Trace = Callable[[str, Tensor], None]
-"""Is shown the name and value of every stage."""
+"""Is shown the name and value of every stage; clone what is to be kept, it is written over."""
 
 
 def ignore(_name: str, _value: Tensor) -> None:
