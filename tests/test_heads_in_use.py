@@ -15,12 +15,13 @@ from safetensors.numpy import save_file
 from tiny_models import GRID, CountingEncoder, save_shipped, volume
 
 from rad3d import cli
-from rad3d.errors import CorruptWeights
+from rad3d.errors import BadRequest, CorruptWeights
 from rad3d.eval.samples import Sample
 from rad3d.labels import N_LABELS
 from rad3d.model import store as stores
 from rad3d.model.engine import Engine
 from rad3d.model.feature_table import FeatureTable, write_features
+from rad3d.model.features import load_features
 from rad3d.model.head import Head, HeadedEncoder, head_state
 from rad3d.model.identity import IMPORTED, EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
@@ -128,7 +129,13 @@ def test_training_learns_from_the_logits_of_the_fitted_head(
     source = FileSource(tmp_path / "f.safetensors", str(reports), share=0, models_dir=models)
     bare = source.read().train
     assert bare.logits is None
-    head.save(models / ENCODERS["phantom-cnn"].source)
+    folder = models / ENCODERS["phantom-cnn"].source
+    head.save(folder)
+    with pytest.raises(BadRequest, match="of other weights of phantom-cnn"):
+        source.read()
+    replace(head, weight=None, bias=None).save(folder)
+    assert source.read().train.logits is None, "a calibration gives no logits"
+    replace(head, encoder=load_features(tmp_path / "f.safetensors")[0]).save(folder)
     pairs = source.read().train
     assert pairs.logits is not None
     assert pairs.head_sha256 == head.sha256 != ""

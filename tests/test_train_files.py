@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_language
 
 from rad3d import cli
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.labels import LABELS
 from rad3d.model.feature_table import write_features
 from rad3d.model.features import load_features
 from rad3d.model.identity import EncoderIdentity
@@ -128,17 +128,12 @@ def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
         read_reports(str(table(tmp_path / "r.csv")), ReportColumns("VolumeName", ("text",)), "")
 
 
-def test_ct_rates_folder_is_read_as_downloaded(tmp_path: Path) -> None:
+def test_ct_rates_folder_is_read_as_downloaded_and_needs_no_labels(tmp_path: Path) -> None:
     for name, split in (("train_reports", "train"), ("validation_reports", "valid")):
         folder = tmp_path / "CT-RATE" / "radiology_text_reports"
         folder.mkdir(parents=True, exist_ok=True)
         ids = IDS if split == "train" else ["valid_1_a_1"]
         table(folder / f"{name}.csv", ids)
-        labels = folder.parent / "multi_abnormality_labels"
-        labels.mkdir(exist_ok=True)
-        rows = [f"{id_}.nii.gz" + ",0" * 18 for id_ in ids]
-        text = "\n".join([",".join(("VolumeName", *LABELS)), *rows])
-        (labels / f"{split}_predicted_labels.csv").write_text(text, encoding="utf-8")
     spec = f"ct-rate:{tmp_path / 'CT-RATE'}"
     known = features(tmp_path / "f.safetensors", [*IDS, "valid_1_a_1"])
     data = FileSource(known, spec, held_out_reports=spec).read()
@@ -197,6 +192,42 @@ def test_a_foreign_model_learns_from_files_and_the_variant_says_from_what(
     assert config.training["validation_loss"] > 0
     assert config.training["llm_precision"] == "float32"
     assert config.training["source"]["features"] == "f.safetensors"
+
+
+def test_reports_that_are_all_too_long_are_refused_with_the_reason(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f'{id_}.nii.gz,"{"an effusion 7 " * 400}",' for id_ in IDS]
+    text = "\n".join(["VolumeName,Findings_EN,Impressions_EN", *lines])
+    (place / "r.csv").write_text(text, encoding="utf-8")
+    assert cli.main(command(place, "--validation-share", "0")) == 1
+    err = capsys.readouterr().err
+    assert "No pair of features and report is left" in err
+    assert "tokens, too long for the model" in err
+
+
+def test_features_of_an_encoder_that_nobody_knows_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features(place / "f.safetensors", encoder=replace(ENCODER, id="theirs"))
+    assert cli.main(command(place)) == 1
+    assert "no encoder called 'theirs'" in capsys.readouterr().err
+
+
+def test_a_full_disk_ends_training_with_a_sentence_and_the_run_goes_on_later(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: No space left on device (os error 28)")
+
+    monkeypatch.setattr("rad3d.model.variant.save_file", full)
+    assert cli.main(command(place)) == 1
+    assert "disk of the machine that runs this is full" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(place / "models"))
+    monkeypatch.setenv("RAD3D_RUNS_DIR", str(place / "runs"))
+    assert cli.main(command(place)) == 0
+    assert trained(place).training["steps"] == 4
 
 
 def test_what_an_option_says_is_what_the_variant_has(place: Path) -> None:

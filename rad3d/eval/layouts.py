@@ -26,13 +26,14 @@ _INSPECT_SPLITS = ("train", "valid", "test")
 Row = Mapping[str, str]
 
 
-def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
+def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> SampleSet:
     """The cases of a CT-RATE folder as downloaded from the hub (Hamamci et al. 2024).
 
     Args:
         folder: holds ``valid`` or ``valid_fixed``, ``radiology_text_reports`` and
             ``multi_abnormality_labels``, or a ``dataset`` folder that does.
         split: ``"valid"`` (default) or ``"train"``.
+        labelled: read the labels and drop cases without; False needs no table of them.
     """
     split = split or "valid"
     if split not in _CT_RATE_REPORTS:
@@ -40,8 +41,7 @@ def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
     root = _folder(folder)
     root = root / "dataset" if (root / "dataset").is_dir() else root
     reports = _one_of(root / "radiology_text_reports", _CT_RATE_REPORTS[split])
-    labelled = _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",))
-    labels = {image_id(name): row for name, row in _lookup(labelled, "VolumeName", LABELS).items()}
+    labels = _ct_rate_labels(root, split) if labelled else {}
     volumes = next((d for d in (root / f"{split}_fixed", root / split) if d.is_dir()), root / split)
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
@@ -49,18 +49,25 @@ def read_ct_rate(folder: Path, split: str = "") -> SampleSet:
         id_ = image_id(row.cells.get("VolumeName", ""))
         text = _report(*(row.cells.get(name, "") for name in _CT_RATE_SECTIONS))
         reason = row.problem or _problem(id_, text, samples)
-        if not reason and id_ not in labels:
+        if not reason and labelled and id_ not in labels:
             reason = "without labels"
         if reason:
             dropped.append(Dropped(id_ or f"line {row.line}", reason))
             continue
         patient, scan = "_".join(id_.split("_")[:2]), "_".join(id_.split("_")[:3])
         path = volumes / patient / scan / f"{id_}.nii.gz"
-        samples[id_] = Sample(id_, text, _labels(labels[id_], id_), scan=str(path))
+        known = _labels(labels[id_], id_) if labelled else None
+        samples[id_] = Sample(id_, text, known, scan=str(path))
     return SampleSet(
         f"ct-rate-{split}", f"CT-RATE, {split}", tuple(samples.values()), split=split,
         licence="CC BY-NC-SA 4.0", dropped=tuple(dropped),
     )  # fmt: skip
+
+
+def _ct_rate_labels(root: Path, split: str) -> dict[str, Row]:
+    """Id -> row of the table of labels."""
+    table = _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",))
+    return {image_id(name): row for name, row in _lookup(table, "VolumeName", LABELS).items()}
 
 
 def read_inspect(folder: Path, split: str = "") -> SampleSet:

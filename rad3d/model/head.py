@@ -232,9 +232,10 @@ def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:
     return HeadedEncoder(encoder, head)
 
 
-def differs(made: EncoderIdentity, here: EncoderIdentity) -> bool:
-    """Whether features are of other weights than those here; of imported ones the id decides."""
-    return made.id != here.id if made.is_imported else made != here
+def differs(one: EncoderIdentity, other: EncoderIdentity) -> bool:
+    """Whether two are of other weights; where one was imported, the id decides."""
+    imported = one.is_imported or other.is_imported
+    return one.id != other.id if imported else one != other
 
 
 def no_head(encoder_id: str) -> MissingWeights:

@@ -41,8 +41,8 @@ class PairedFeatures:
     def __post_init__(self) -> None:
         if not self.reports:
             raise BadRequest(
-                f"No scan has both features and a report; {told(self.dropped)}.",
-                "Check that the ids of the features are those of the reports.",
+                f"No pair of features and report is left; {told(self.dropped)}.",
+                "Scans and reports meet by their ids, and a report must fit into the model.",
                 code="no_pairs",
             )
 

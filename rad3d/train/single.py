@@ -15,6 +15,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
 from rad3d.errors import BadRequest, Rad3dError
+from rad3d.files import FullDiskTold
 from rad3d.model.architectures import count
 from rad3d.model.cost import Workload, check
 from rad3d.model.head import FIT
@@ -182,7 +183,7 @@ def train_single(
         )  # fmt: skip
         room = _share(machine, process.num_processes)
         check_training(blank.model.config, mode, precision, load, room, loop.accumulate)
-    with _enough_memory(place.run):
+    with _enough_memory(place.run), FullDiskTold():
         language = load_language_model(
             row.source,
             models_dir=place.models_dir,

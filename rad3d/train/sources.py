@@ -15,9 +15,9 @@ from rad3d.eval.files import Columns, image_id, read_rows
 from rad3d.eval.layouts import patient_of, read_ct_rate
 from rad3d.model.feature_table import FeatureTable
 from rad3d.model.features import load_features
-from rad3d.model.head import Head
+from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
-from rad3d.registry import ENCODERS
+from rad3d.registry import ENCODERS, lookup
 from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
 
 CT_RATE = "ct-rate:"
@@ -119,8 +119,10 @@ class FileSource:
     def _pairs(self, path: Path, reports: Reports) -> PairedFeatures:
         """With the logits that reports will be written from: of the head that was fitted here."""
         encoder, table = load_features(path)
-        row = ENCODERS.get(encoder.id)
-        head = Head.read(self.models_dir / row.source) if self.models_dir and row else None
+        row = lookup("encoder", ENCODERS, encoder.id)
+        head = Head.read(self.models_dir / row.source) if self.models_dir else None
+        if head is not None and head.weight is not None:
+            _require_same(head.encoder, encoder, path)
         logits = head.logits(table.embedding) if head else None
         if head is None or logits is None:
             return pair(encoder, table, reports)
@@ -140,7 +142,7 @@ def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
         UnknownName: a column is missing.
     """
     if spec.startswith(CT_RATE):
-        found = read_ct_rate(Path(spec.removeprefix(CT_RATE)), split)
+        found = read_ct_rate(Path(spec.removeprefix(CT_RATE)), split, labelled=False)
         return Reports(
             {sample.id: sample.reference for sample in found.samples},
             {sample.id: patient_of(sample.id) for sample in found.samples},
@@ -205,6 +207,17 @@ def pair(
         head_sha256=head_sha256,
         dropped=+dropped,
     )
+
+
+def _require_same(fitted: EncoderIdentity, encoder: EncoderIdentity, path: Path) -> None:
+    """Refuse features whose logits would come from the head of other weights."""
+    if differs(fitted, encoder):
+        raise BadRequest(
+            f"The features in {path.name} are of other weights of {encoder.id}, or of another "
+            "model grid, than the head that was fitted for it here.",
+            "Compute them again with the encoder that is here.",
+            code="other_encoder",
+        )
 
 
 def _problem(id_: str, text: str, seen: Mapping[str, str]) -> str:
