@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ctclip_states import SMALL, convert, converted, lipro_state, random_state
+from ctclip_states import SMALL, convert, converted, lipro_state, random_state, small_config
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_models import save_language, tiny_language
 from torch import Tensor
@@ -140,6 +142,41 @@ def test_what_cannot_be_converted_ends_in_a_sentence(
     assert convert(tmp_path / "nothing.pt") == 1
     assert "no file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_leaves_the_weights_that_were_there(
+    lipro: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = converted(lipro, tmp_path)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(_tensors: object, path: Path, **_unused: object) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: no space (os error 28)")
+
+    monkeypatch.setattr("rad3d.model.ctclip.checkpoint.save_file", full)
+    assert convert(lipro, "--out", out, "--config", small_config(tmp_path)) == 1
+    assert "disk" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": {"dim": "wide"}}, {"network": None}, {"grid": {"shape": [1]}}, {"grid": 3},
+        {"grid": SMALL.grid().to_dict() | {"shape": [32, 32, 20]}}, {"sha256": "0"},
+    ],
+)  # fmt: skip
+def test_a_changed_description_is_noticed(
+    change: dict[str, Any], lipro: Path, tmp_path: Path
+) -> None:
+    described = converted(lipro, tmp_path) / "config.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | change))
+    with pytest.raises(CorruptWeights, match="rad3d convert"):
+        CtClipEncoder.from_pretrained(described.parent)
 
 
 def test_changed_weights_are_noticed(lipro: Path, tmp_path: Path) -> None:

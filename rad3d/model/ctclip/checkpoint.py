@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.files import FullDiskTold, write_whole
 from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layout import GET, VIT, Shape, read_shapes, told_config, unread_shapes
 from rad3d.model.ctclip.network import CtClip
@@ -172,20 +173,27 @@ def save_network(
 
     Returns:
         The configuration as written.
+
+    Raises:
+        DiskFull: there is no room; what was there before still is.
     """
     directory.mkdir(parents=True, exist_ok=True)
     weights = directory / WEIGHTS_FILE
     partial = weights.with_suffix(".partial")
     tensors = {k: v.detach().to(torch.float32).contiguous() for k, v in checkpoint.read.items()}
-    save_file(tensors, partial, metadata={"format": "pt"})
-    partial.replace(weights)
+    try:
+        with FullDiskTold():
+            save_file(tensors, partial, metadata={"format": "pt"})
+        partial.replace(weights)
+    finally:
+        partial.unlink(missing_ok=True)
     written = {
         **config,
         "network": checkpoint.config.to_dict(),
         "elements": checkpoint.elements,
         "sha256": file_sha256(weights),
     }
-    (directory / CONFIG_FILE).write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
+    write_whole(directory / CONFIG_FILE, f"{json.dumps(written, indent=2)}\n".encode())
     return written
 
 
