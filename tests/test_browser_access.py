@@ -52,6 +52,31 @@ def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
     expect(page.locator(".r3-models").first).to_be_visible()
 
 
+def test_a_screen_reader_hears_the_report_once_it_is_written(page: Page, chest: Path) -> None:
+    page.evaluate(
+        """() => { window.heard = []; const line = document.querySelector('#announcement');
+        new MutationObserver(() => window.heard.push(line.textContent)).observe(
+        line, {childList: true}); }"""
+    )
+    upload(page, chest)
+    write_report(page)
+    page.wait_for_function("window.heard.length > 1")
+    begun, read = page.evaluate("window.heard")
+    assert begun == "A report is being written."
+    assert "Small left pleural effusion." in read
+    expect(page.get_by_role("status").filter(has_text="A solid nodule of 9 mm")).to_have_count(1)
+    slider = page.locator(".r3-slide input")
+    assert slider.get_attribute("aria-valuetext") == "slice 31 of 60"
+
+
+def test_nothing_moves_for_who_asked_for_that(visit: Visit, page_app: str, chest: Path) -> None:
+    page = visit(page_app, reduced_motion="reduce")
+    upload(page, chest)
+    page.get_by_role("button", name="Generate report").click()
+    expect(page.locator(".r3-caret")).to_be_visible()
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_stands_out_from_its_ground(
     visit: Visit, page_app: str, chest: Path, scheme: str

@@ -101,7 +101,7 @@ def report_sheet(value: dict[str, str]) -> gr.HTML:
     return gr.HTML(
         value=value,
         html_template="${value ? value.html : ''}",
-        js_on_load=module_script("report.js", "props"),
+        js_on_load=module_script("report.js", "props, watch"),
         apply_default_css=False,
         elem_id="report",
     )

@@ -33,7 +33,7 @@ _HEADER = f"""
 <div><h1>RAD3D</h1><p>Language models that write reports for 3D chest CTs</p></div></div>
 <p class="r3-disclaimer" role="note">{DISCLAIMER}</p>
 <button type="button" class="r3-theme" aria-label="Switch between light and dark">◐</button>
-</header>
+</header><p class="r3-sr" id="announcement" role="status"></p>
 """
 _HEADER_SCRIPT = """
 element.querySelector(".r3-theme").addEventListener("click", () =>

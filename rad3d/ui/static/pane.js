@@ -46,6 +46,11 @@ export class Pane {
     return this.viewer.source?.dims[PLANES[this.plane].through] ?? 1;
   }
 
+  /** Which slice is shown, in words. */
+  get place() {
+    return `slice ${this.index + 1} of ${this.count}`;
+  }
+
   resetZoom() {
     this.zoom = { scale: 1, x: 0, y: 0 };
   }
@@ -138,7 +143,7 @@ export class Pane {
     }
     this.canvas.setAttribute("aria-valuemax", String(this.count));
     this.canvas.setAttribute("aria-valuenow", String(this.index + 1));
-    this.canvas.setAttribute("aria-valuetext", `slice ${this.index + 1} of ${this.count}`);
+    this.canvas.setAttribute("aria-valuetext", this.place);
   }
 
   /** Canonical voxel under a pointer event. */

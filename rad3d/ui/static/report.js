@@ -35,7 +35,20 @@ function trace(element, mark) {
   }
 }
 
-export function mount(element, props) {
+/** Tells a screen reader that a report is being written, and reads it once it is: words that come
+ * one by one could not be followed. */
+function announce(props, watch) {
+  const line = document.querySelector("#announcement");
+  let told = "";
+  watch("value", () => {
+    const { text, html } = props.value;
+    const now = text || (html.includes('aria-busy="true"') ? "A report is being written." : "");
+    if (now !== told) line.textContent = told = now;
+  });
+}
+
+export function mount(element, props, watch) {
+  announce(props, watch);
   for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
     element.addEventListener(on, ({ target }) => target.matches("mark") && trace(element, target));
     element.addEventListener(off, ({ target }) => target.matches("mark") && trace(element, null));

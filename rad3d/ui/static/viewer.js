@@ -35,8 +35,8 @@ const MARKUP = `
   <div class="r3-numbers">
     <label>W <input type="number" class="r3-width" min="1" step="10" aria-label="Window width in HU"></label>
     <label>L <input type="number" class="r3-level" step="10" aria-label="Window level in HU"></label>
-    <output class="r3-hu" aria-label="Value at the cursor"></output>
-    <output class="r3-mm" aria-label="Position"></output>
+    <output class="r3-hu" aria-live="off" aria-label="Value at the cursor"></output>
+    <output class="r3-mm" aria-live="off" aria-label="Position"></output>
   </div>
   <p class="r3-grid" role="status" hidden></p>
 </div>`;
@@ -368,6 +368,7 @@ export class Viewer {
     range.max = String(pane.count - 1);
     range.value = String(pane.index);
     range.setAttribute("aria-label", `${pane.plane} slice`);
+    range.setAttribute("aria-valuetext", pane.place);
     this.#find(".r3-slide-name").textContent = `${pane.plane[0].toUpperCase()}${pane.plane.slice(1)}`;
     const digits = this.window.width < 10 ? 3 : 0;
     for (const [name, value] of [["level", this.window.level], ["width", this.window.width]]) {
