@@ -99,7 +99,7 @@ def run_check(args: argparse.Namespace) -> int:
 def run_render(args: argparse.Namespace) -> int:
     """The front matter on stdout, in README.md, or everything in a folder."""
     from rad3d.deploy.manifest import read_manifest
-    from rad3d.deploy.plan import front_matter, plan_space, with_front_matter
+    from rad3d.deploy.plan import front_matter, plan_space, split_readme, with_front_matter
 
     manifest = read_manifest()
     target = manifest.target(args.target)
@@ -110,8 +110,6 @@ def run_render(args: argparse.Namespace) -> int:
         say(f"{len(plan.sizes)} files for {target.name} are in {args.out}")
     elif args.write:
         readme = ROOT / "README.md"
-        from rad3d.deploy.plan import split_readme
-
         text = readme.read_text(encoding="utf-8")
         readme.write_text(with_front_matter(split_readme(text)[1], block), encoding="utf-8")
         say(f"README.md has the front matter for {target.name}")
@@ -123,10 +121,11 @@ def run_render(args: argparse.Namespace) -> int:
 def run_deploy(args: argparse.Namespace) -> int:
     """The plan on stdout; with --yes also the upload."""
     from rad3d.deploy.checks import check_space
-    from rad3d.deploy.hub import upload
+    from rad3d.deploy.hub import check_repo, upload
     from rad3d.deploy.manifest import read_manifest
     from rad3d.deploy.plan import plan_space
 
+    check_repo(args.repo)
     manifest = read_manifest()
     target = manifest.target(args.target)
     plan = plan_space(ROOT, manifest, target)
@@ -134,11 +133,13 @@ def run_deploy(args: argparse.Namespace) -> int:
     sizes = plan.sizes
     print_table([(path, f"{size:,}") for path, size in sizes.items()], ("file", "bytes"))
     say(
-        f"{len(sizes)} files, {sum(sizes.values()) / 2**20:.1f} MiB, at "
-        f"{plan.revision[:12] or 'an unknown revision'}, for {args.repo} on {target.hardware}"
+        f"{len(sizes)} files, {sum(sizes.values()) / 2**20:.1f} MiB, at {plan.source}, "
+        f"for {args.repo} on {target.hardware}"
     )
     for path in plan.dirty:
         say(f"not committed: {path}")
+    for path in plan.unknown:
+        say(f"left out, since git does not know it: {path}")
     for name in manifest.secrets:
         say(f"to be set on the hub, where wanted: {name}")
     if problems:
@@ -147,10 +148,10 @@ def run_deploy(args: argparse.Namespace) -> int:
     if not args.yes:
         say("This is the plan; --yes uploads it.")
         return 0
-    token = os.environ.get("HF_TOKEN", "")
+    token = os.environ.get("HF_TOKEN", "").strip()
     if not token:
         raise BadRequest(
             "There is no token in HF_TOKEN.", "Make one on the hub that may write.", code="no_token"
         )
-    print(upload(plan, manifest, args.repo, token, args.private))
+    print(upload(plan, args.repo, token, args.private))
     return 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from rad3d.deploy.manifest import Manifest, Target
-from rad3d.deploy.plan import Plan, pins, split_readme
+from rad3d.deploy.plan import Plan, pins, split_readme, unpinned
 from rad3d.deploy.platforms import (
     COLORS,
     MAX_FILE_BYTES,
@@ -24,13 +24,16 @@ from rad3d.settings import Settings
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|LOGIN|API_?KEY|PRIVATE")
 SECRET_VALUE = re.compile(
-    r"hf_[A-Za-z]{30,}|api_org_[A-Za-z]{30,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40,}"
+    r"hf_[A-Za-z0-9]{30,}|api_org_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36}|github_pat_\w{40,}"
     r"|sk-[A-Za-z0-9_-]{32,}|AKIA[0-9A-Z]{16}|xox[abprs]-[A-Za-z0-9-]{20,}"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[\w-]{20,}\.eyJ[\w-]{20,}\."
+    r"|https?://[^\s/:@]+:[^\s/:@]+@"
 )
-"""What the keys of well-known services look like."""
+"""What the keys of well-known services look like, and a password in an address."""
 
-TEXT_SUFFIXES = (".py", ".md", ".txt", ".yaml", ".yml", ".json", ".js", ".css", ".svg", ".toml")
+OF_THE_PLATFORM = ("RAD3D_HOST", "RAD3D_PORT", "RAD3D_ZERO_GPU")
+"""Settings that Spaces sets by variables of its own."""
+
 _SECRET_REMEDY = "Name it under secrets and set its value in the Space's settings."
 
 
@@ -58,7 +61,7 @@ def check_readme(manifest: Manifest, readme: str) -> Iterator[Problem]:
     block, _ = split_readme(readme)
     try:
         found = yaml.safe_load(block) if block else {}
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-99-99
         found = None
     wanted = manifest.front_matter(manifest.target())
     if found != wanted:
@@ -84,6 +87,8 @@ def check_card(manifest: Manifest, requirements: str) -> Iterator[Problem]:
             yield Problem("", f"The card's {key} must be one of {', '.join(COLORS)}.")
     if len(str(card.get("short_description", ""))) > SHORT_DESCRIPTION_LENGTH:
         yield Problem("", f"short_description has over {SHORT_DESCRIPTION_LENGTH} characters.")
+    for line in unpinned(requirements):
+        yield Problem("", f"requirements.txt asks for {line}.", "Pin one version: name==version.")
     pinned = pins(requirements).get("gradio")
     if card.get("sdk_version") != pinned:
         yield Problem("", f"sdk_version is {card.get('sdk_version')}, gradio is pinned {pinned}.")
@@ -138,6 +143,8 @@ def _environment(manifest: Manifest, target: Target) -> Iterator[Problem]:
     except Rad3dError as error:
         yield Problem(target.name, str(error))
     for name, value in variables.items():
+        if name in OF_THE_PLATFORM:
+            yield Problem(target.name, f"{name} is set by the platform.", "Take it out.")
         if name in manifest.secrets or SECRET_NAME.search(name) or SECRET_VALUE.search(value):
             yield Problem(target.name, f"The environment gives {name} a value.", _SECRET_REMEDY)
 
@@ -156,7 +163,7 @@ def _files(manifest: Manifest, target: Target, plan: Plan) -> Iterator[Problem]:
             )
         if path.rpartition("/")[2].startswith(".env") or path.endswith((".pem", ".key")):
             yield Problem(target.name, f"{path} looks like a file of secrets.", _SECRET_REMEDY)
-        elif _is_text(path) and SECRET_VALUE.search(_text(plan, path)):
+        elif SECRET_VALUE.search(_text(plan, path)):
             yield Problem(target.name, f"{path} holds something like a key.", _SECRET_REMEDY)
     if sum(sizes.values()) > MAX_SPACE_BYTES:
         yield Problem(
@@ -164,15 +171,13 @@ def _files(manifest: Manifest, target: Target, plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _is_text(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith(TEXT_SUFFIXES) or "." not in name
-
-
 def _text(plan: Plan, path: str) -> str:
+    """What a planned file says; nothing where it is no text."""
     if path in plan.rendered:
         return plan.rendered[path]
-    return (plan.root / path).read_text(encoding="utf-8", errors="replace")
+    with (plan.root / path).open("rb") as file:
+        head = file.read(1024)
+        return "" if b"\0" in head else (head + file.read()).decode("utf-8", errors="replace")
 
 
 def check_space(manifest: Manifest, plans: dict[str, Plan]) -> list[Problem]:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
-from rad3d.deploy.manifest import Manifest
 from rad3d.deploy.plan import Plan
 from rad3d.errors import BadRequest
 
+_REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
-def upload(plan: Plan, manifest: Manifest, repo: str, token: str, private: bool) -> str:
+
+def check_repo(repo: str) -> None:
+    """Raises BadRequest where a text is not ``owner/name``."""
+    if not _REPO.fullmatch(repo):
+        raise BadRequest(f"{repo} is not the name of a Space.", "Use owner/name.", code="bad_repo")
+
+
+def upload(plan: Plan, repo: str, token: str, private: bool) -> str:
     """Make the Space ``owner/name`` or bring it to the plan; returns its address.
 
     Files there that the plan lacks are removed in the same commit. Secrets are not sent: the
@@ -19,30 +27,35 @@ def upload(plan: Plan, manifest: Manifest, repo: str, token: str, private: bool)
     Raises:
         BadRequest: the hub refuses, or cannot be reached.
     """
+    with tempfile.TemporaryDirectory(prefix="rad3d-space-") as folder:
+        plan.write(Path(folder))
+        return _send(folder, plan, repo, token, private)
+
+
+def _send(folder: str, plan: Plan, repo: str, token: str, private: bool) -> str:
     import httpx
     from huggingface_hub import HfApi, SpaceHardware
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(token=token)
+    hardware = SpaceHardware(plan.target.hardware)
     try:
         address = api.create_repo(
             repo,
             repo_type="space",
             space_sdk="gradio",
-            space_hardware=SpaceHardware(plan.target.hardware),
+            space_hardware=hardware,
             private=private,
             exist_ok=True,
         )
-        with tempfile.TemporaryDirectory(prefix="rad3d-space-") as folder:
-            plan.write(Path(folder))
-            api.upload_folder(
-                repo_id=repo,
-                repo_type="space",
-                folder_path=folder,
-                commit_message=f"rad3d at {plan.revision[:12] or 'an unknown revision'}",
-                delete_patterns="*",
-            )
-        api.request_space_hardware(repo, SpaceHardware(plan.target.hardware))
+        api.upload_folder(
+            repo_id=repo,
+            repo_type="space",
+            folder_path=folder,
+            commit_message=f"rad3d at {plan.source}",
+            delete_patterns="*",
+        )
+        api.request_space_hardware(repo, hardware)
     except HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else "no"
         raise BadRequest(

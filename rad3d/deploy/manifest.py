@@ -106,7 +106,7 @@ def read_manifest(path: Path = ROOT / MANIFEST) -> Manifest:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise _bad(f"cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: also a date such as 2026-99-99
         raise _bad("is not YAML in UTF-8") from error
     parts = _mapping("", raw, PARTS)
     absent = [name for name in ("card", "targets", "files") if name not in parts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from rad3d.deploy.manifest import Manifest, Target
 from rad3d.errors import BadRequest
 
 FENCE = "---\n"
-PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==(\S+)")
+FRONT = re.compile(r"\A---\n(.*?)^---\n", re.DOTALL | re.MULTILINE)
+PIN = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([\w.+!-]+)\s*(?:#.*)?")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Plan:
         copied: paths taken as they are, relative to ``root``.
         rendered: path -> text made for the target.
         revision: commit of the checkout, or empty.
-        dirty: planned paths that differ from that commit.
+        dirty: paths of the list that differ from that commit, or were removed.
+        unknown: paths of the list that git does not know, and that are left out.
     """
 
     root: Path
@@ -36,6 +39,13 @@ class Plan:
     rendered: dict[str, str] = field(default_factory=dict)
     revision: str = ""
     dirty: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """What the files are: a commit, with ``+changes`` where some differ from it."""
+        commit = self.revision[:12] or "an unknown revision"
+        return f"{commit}+changes" if self.dirty else commit
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -60,14 +70,14 @@ def plan_space(root: Path, manifest: Manifest, target: Target) -> Plan:
     """The files of a checkout that a Space of this target gets.
 
     Raises:
-        BadRequest: something listed is not there.
+        BadRequest: something listed is not there, or lies elsewhere.
     """
     known = _files(root)
     copied: list[str] = []
     for entry in manifest.files:
         if entry.startswith(("/", "..")) or "/../" in entry:
             raise BadRequest(f"{entry} lies outside the checkout.", "List paths below its root.")
-        found = [p for p in known if p == entry or (entry.endswith("/") and p.startswith(entry))]
+        found = [path for path in known if _lists(entry, path)]
         if not found:
             raise BadRequest(
                 f"The file list names {entry}, which is not there.",
@@ -75,6 +85,13 @@ def plan_space(root: Path, manifest: Manifest, target: Target) -> Plan:
                 code="missing_file",
             )
         copied += found
+    for path in copied:
+        if not (root / path).resolve().is_relative_to(root.resolve()):
+            raise BadRequest(
+                f"{path} is a link to a file outside the checkout.",
+                "Put the file itself there, or take it off the list.",
+                code="link",
+            )
     readme = (root / "README.md").read_text(encoding="utf-8")
     requirements = (root / "requirements.txt").read_text(encoding="utf-8")
     rendered = {
@@ -82,8 +99,12 @@ def plan_space(root: Path, manifest: Manifest, target: Target) -> Plan:
         "requirements.txt": requirements_for(requirements, target),
     }
     plain = tuple(sorted(set(copied) - set(rendered)))
-    revision, dirty = _revision(root, {*plain, "README.md", "requirements.txt"})
-    return Plan(root, target, plain, rendered, revision, dirty)
+    return Plan(root, target, plain, rendered, *_revision(root, [*manifest.files, *rendered]))
+
+
+def _lists(entry: str, path: str) -> bool:
+    """Whether an entry of the file list, a path or a folder ending in ``/``, names a path."""
+    return path == entry or (entry.endswith("/") and path.startswith(entry))
 
 
 def front_matter(manifest: Manifest, target: Target) -> str:
@@ -100,16 +121,25 @@ def with_front_matter(readme: str, block: str) -> str:
 
 def split_readme(readme: str) -> tuple[str, str]:
     """(front matter, text) of a README; the first is empty where there is none."""
-    if not readme.startswith(FENCE) or readme.count(FENCE) < 2:
-        return "", readme
-    _, block, text = readme.split(FENCE, 2)
-    return block, text
+    found = FRONT.match(readme)
+    return (found[1], readme[found.end() :]) if found else ("", readme)
 
 
 def pins(requirements: str) -> dict[str, str]:
-    """Package -> version, of every line that pins one."""
-    found = (PIN.match(line) for line in requirements.splitlines())
-    return {match[1].lower(): match[2] for match in found if match}
+    """Package, by its normal name, -> version, of every line that pins one."""
+    found = (PIN.fullmatch(line.strip()) for line in requirements.splitlines())
+    return {normal(match[1]): match[2] for match in found if match}
+
+
+def unpinned(requirements: str) -> list[str]:
+    """Lines that ask for something else than one version, which a Space would go without."""
+    lines = (line.strip() for line in requirements.splitlines())
+    return [line for line in lines if line and line[0] != "#" and not PIN.fullmatch(line)]
+
+
+def normal(package: str) -> str:
+    """The name by which the package index knows a package (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def requirements_for(requirements: str, target: Target) -> str:
@@ -118,16 +148,16 @@ def requirements_for(requirements: str, target: Target) -> str:
     No hashes: Spaces installs it in one go with packages of its own that have none, which pip
     refuses as soon as one line has a hash.
     """
-    pinned = {**pins(requirements), **{k.lower(): v for k, v in target.packages.items()}}
+    pinned = {**pins(requirements), **{normal(k): v for k, v in target.packages.items()}}
     head = [f"# Made from requirements.txt and spaces.yaml for {target.name}: change those."]
     index = [f"--extra-index-url {target.index}"] if target.index else []
     return "\n".join([*head, *index, *(f"{k}=={v}" for k, v in pinned.items())]) + "\n"
 
 
 def _files(root: Path) -> list[str]:
-    """Files of the checkout: what git knows, or else whatever is there and not hidden."""
-    listed = _git(root, "ls-files", "-z")
-    if listed is not None:
+    """Files of the checkout: what git knows, or without git whatever is there and not hidden."""
+    if (root / ".git").exists():
+        listed = _git(root, "ls-files", "-z")
         return sorted(p for p in listed.split("\0") if p and (root / p).is_file())
     found = []
     for folder, names, files in os.walk(root):
@@ -136,23 +166,33 @@ def _files(root: Path) -> list[str]:
     return sorted(found)
 
 
-def _revision(root: Path, paths: set[str]) -> tuple[str, tuple[str, ...]]:
-    revision = _git(root, "rev-parse", "HEAD")
-    status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=no")
-    if revision is None or status is None:
-        return "", ()
-    changed = {entry[3:] for entry in status.split("\0") if entry}
-    return revision.strip(), tuple(sorted(changed & paths))
-
-
-def _git(root: Path, *args: str) -> str | None:
-    """What git says about a checkout; None where there is no git, or this is not its root."""
+def _revision(root: Path, entries: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """The commit, which listed paths differ from it, and which it does not know."""
     if not (root / ".git").exists():
-        return None
+        return "", (), ()
+    status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    dirty, unknown = [], []
+    for state, path in ((entry[:2], entry[3:]) for entry in status.split("\0") if entry):
+        if any(_lists(entry, path) for entry in entries):
+            (unknown if state == "??" else dirty).append(path)
+    commit = _git(root, "rev-parse", "HEAD").strip()
+    return commit, tuple(sorted(dirty)), tuple(sorted(unknown))
+
+
+def _git(root: Path, *args: str) -> str:
+    """What git says about a checkout.
+
+    Raises:
+        BadRequest: nothing, so that files it does not know could slip in.
+    """
     try:
         done = subprocess.run(
-            ["git", *args], cwd=root, capture_output=True, text=True, check=False, timeout=60
+            ["git", *args], cwd=root, capture_output=True, text=True, check=True, timeout=60
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BadRequest(
+            f"git cannot say which files belong to {root}.",
+            f"Run there: git {args[0]}",
+            code="no_git",
+        ) from error
+    return done.stdout

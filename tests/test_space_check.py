@@ -1,74 +1,36 @@
-"""spaces.yaml and ``rad3d space``: what would not start is refused, what is planned is uploaded."""
+"""``rad3d space check``: what would not start, or would tell a secret, is found and named."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import httpx
-import huggingface_hub
 import pytest
 import yaml
-from huggingface_hub.errors import HfHubHTTPError
+from space_parts import (
+    KEY,
+    ROOT,
+    change,
+    fit_checkout,
+    manifest_dict,
+    plans_of,
+    problems_of,
+    text_of,
+)
 
 from rad3d import cli
 from rad3d.deploy import space_environment
-from rad3d.deploy.checks import Problem, check_space
-from rad3d.deploy.hub import upload
-from rad3d.deploy.manifest import Manifest, read_manifest
-from rad3d.deploy.plan import Plan, pins, plan_space, split_readme
+from rad3d.deploy.manifest import read_manifest
+from rad3d.deploy.plan import pins, split_readme
 from rad3d.deploy.platforms import MAX_FILE_BYTES, PLATFORMS
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.settings import Settings
-
-ROOT = Path(__file__).resolve().parent.parent
-KEY = "hf_" + "Abcdefghij" * 4
-
-
-def manifest_dict() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((ROOT / "spaces.yaml").read_text(encoding="utf-8"))
-    return loaded
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A small checkout that is fit to deploy."""
-    root = tmp_path / "checkout"
-    (root / "rad3d").mkdir(parents=True)
-    (root / "rad3d" / "code.py").write_text("ANSWER = 42\n", encoding="utf-8")
-    (root / "app.py").write_text("import rad3d\n", encoding="utf-8")
-    (root / "secret-notes.txt").write_text("not for the Space\n", encoding="utf-8")
-    (root / "requirements.txt").write_text(
-        "# pins\ntorch==2.13.0\ngradio==6.31.0\nnumpy==2.4.6\n", encoding="utf-8"
-    )
-    change(root, files=["app.py", "rad3d/"])
-    return root
-
-
-def change(root: Path, **parts: Any) -> None:
-    """Write a manifest like the project's but for ``parts``, and the README that goes with it."""
-    (root / "spaces.yaml").write_text(
-        yaml.safe_dump({**manifest_dict(), **parts}, sort_keys=False, allow_unicode=True),
-        encoding="utf-8",
-    )
-    manifest = read_manifest(root / "spaces.yaml")
-    block = yaml.safe_dump(manifest.front_matter(manifest.target()), allow_unicode=True)
-    (root / "README.md").write_text(f"---\n{block}---\n\n# rad3d\n", encoding="utf-8")
-
-
-def plans_of(root: Path) -> tuple[Manifest, dict[str, Plan]]:
-    manifest = read_manifest(root / "spaces.yaml")
-    return manifest, {n: plan_space(root, manifest, t) for n, t in manifest.targets.items()}
-
-
-def problems_of(root: Path) -> list[Problem]:
-    return check_space(*plans_of(root))
-
-
-def text_of(problems: list[Problem]) -> str:
-    return "\n".join(str(problem) for problem in problems)
+    return fit_checkout(tmp_path / "checkout")
 
 
 # --- this repository ----------------------------------------------------------------------------
@@ -123,7 +85,7 @@ def test_a_space_gets_the_code_and_models_but_no_tests_and_every_pin() -> None:
 def target_with(checkout: Path, name: str, **parts: Any) -> str:
     targets = manifest_dict()["targets"]
     targets[name].update(parts)
-    change(checkout, files=["app.py", "rad3d/"], targets=targets)
+    change(checkout, targets=targets)
     return text_of(problems_of(checkout))
 
 
@@ -220,7 +182,7 @@ def test_a_readme_without_front_matter_is_found(checkout: Path, front: str) -> N
 def test_a_card_that_the_hub_would_refuse_is_found(
     checkout: Path, part: dict[str, str], said: str
 ) -> None:
-    change(checkout, files=["app.py", "rad3d/"], card={**manifest_dict()["card"], **part})
+    change(checkout, card={**manifest_dict()["card"], **part})
     assert said in text_of(problems_of(checkout))
 
 
@@ -239,6 +201,7 @@ def test_a_card_that_the_hub_would_refuse_is_found(
         ({"environment": {"RAD3D_OFFLINE": True}}, "must be a string or a whole number"),
         ({"environment": ["RAD3D_PORT"]}, "environment must be a table"),
         ({"files": "app.py"}, "files must be a list"),
+        ({"targets": {"x": {"hardware": "a", "python": "3.12", "gpu": 1}}}, "unknown keys: gpu"),
         ({"card": {"titel": "rad3d"}}, "unknown keys: titel"),
     ],
 )
@@ -253,7 +216,9 @@ def test_a_manifest_of_another_shape_is_refused_with_the_place_and_without_any_v
     assert KEY not in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["{", "- a\n- b\n", "", "card: {}\n"])
+@pytest.mark.parametrize(
+    "text", ["{", "- a\n- b\n", "", "card: {}\n", "card: 2026-99-99\n", "card: \x00\n"]
+)
 def test_something_else_than_a_manifest_is_refused_in_a_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spaces.yaml"
     path.write_text(text, encoding="utf-8")
@@ -279,19 +244,20 @@ def test_an_unknown_target_is_refused_with_the_known() -> None:
         ({"RAD3D_LOGIN": "me:password"}, "gives RAD3D_LOGIN a value"),
         ({"HF_TOKEN": "short"}, "gives HF_TOKEN a value"),
         ({"GREETING": KEY}, "gives GREETING a value"),
+        ({"RAD3D_PORT": "8080"}, "RAD3D_PORT is set by the platform"),
     ],
 )
 def test_a_wrong_or_secret_variable_is_found(
     checkout: Path, variables: dict[str, str], said: str
 ) -> None:
-    change(checkout, files=["app.py", "rad3d/"], environment=variables)
+    change(checkout, environment=variables)
     problems = text_of(problems_of(checkout))
     assert said in problems
     assert KEY not in problems
 
 
 def test_models_that_match_no_variant_are_found(checkout: Path) -> None:
-    change(checkout, files=["app.py", "rad3d/"], models=["phantom-*", "gpt-5/v3"])
+    change(checkout, models=["phantom-*", "gpt-5/v3"])
     said = text_of(problems_of(checkout))
     assert "gpt-5/v3" in said
     assert "phantom" not in said
@@ -325,7 +291,7 @@ def test_a_file_that_needs_lfs_is_found(checkout: Path) -> None:
     assert problems_of(checkout) == []
 
 
-@pytest.mark.parametrize("name", ["code.py", "notes.json", ".env", "server.pem"])
+@pytest.mark.parametrize("name", ["code.py", "notes.json", "run.sh", ".env", "server.pem"])
 def test_a_key_in_a_planned_file_is_found_and_not_repeated(checkout: Path, name: str) -> None:
     (checkout / "rad3d" / name).write_text(f"TOKEN = '{KEY}'\n", encoding="utf-8")
     said = text_of(problems_of(checkout))
@@ -340,160 +306,23 @@ def test_a_file_outside_the_checkout_or_absent_is_refused(checkout: Path, entry:
         plans_of(checkout)
 
 
-def test_only_what_git_knows_is_planned_and_what_differs_is_named(checkout: Path) -> None:
-    def git(*args: str) -> None:
-        subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *args],
-            cwd=checkout, check=True, capture_output=True,
-        )  # fmt: skip
-
-    git("init", "-q")
-    git("add", ".")
-    git("commit", "-qm", "all")
-    (checkout / "rad3d" / "left-over.bin").write_text("x", encoding="utf-8")
-    (checkout / "rad3d" / "code.py").write_text("ANSWER = 43\n", encoding="utf-8")
-    _, plans = plans_of(checkout)
-    plan = plans["cpu-basic"]
-    assert set(plan.sizes) == {"app.py", "rad3d/code.py", "README.md", "requirements.txt"}
-    assert len(plan.revision) == 40
-    assert plan.dirty == ("rad3d/code.py",)
+def test_a_password_in_the_address_of_an_index_is_found_and_not_repeated(checkout: Path) -> None:
+    said = target_with(checkout, "cpu-basic", index="https://me:hunter2@packages.test/simple")
+    assert "requirements.txt holds something like a key" in said
+    assert "hunter2" not in said
 
 
-# --- the command --------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "line", ["scipy>=1.17", "gradio[mcp]==6.31.0", "-r more.txt", "x @ https://h.test/x.whl"]
+)
+def test_a_requirement_that_the_space_would_go_without_is_found(checkout: Path, line: str) -> None:
+    path = checkout / "requirements.txt"
+    path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
+    assert f"requirements.txt asks for {line}." in text_of(problems_of(checkout))
 
 
-@pytest.fixture
-def as_root(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command works on the small checkout."""
-    monkeypatch.setattr("rad3d.commands.space.ROOT", checkout)
-    monkeypatch.setattr(
-        "rad3d.deploy.manifest.read_manifest.__defaults__", (checkout / "spaces.yaml",)
-    )
-    return checkout
-
-
-def test_check_exits_with_1_and_lists_the_problems(
-    as_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (as_root / "README.md").write_text("# rad3d\n", encoding="utf-8")
-    assert cli.main(["space", "check"]) == 1
-    assert "front matter" in capsys.readouterr().out
-    assert cli.main(["space", "check", "--json", "--target", "zero-gpu"]) == 1
-    listed = json.loads(capsys.readouterr().out)
-    assert listed[0]["remedy"] == "Run: rad3d space render --write"
-
-
-def test_render_write_mends_the_readme_and_keeps_its_text(
-    as_root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (as_root / "README.md").write_text(
-        "---\ntitle: old\n---\n\n# rad3d\n\n---\nA rule.\n", encoding="utf-8"
-    )
-    assert cli.main(["space", "render", "--write"]) == 0
-    text = (as_root / "README.md").read_text(encoding="utf-8")
-    assert text.endswith("---\n\n# rad3d\n\n---\nA rule.\n")
-    assert cli.main(["space", "check"]) == 0
-    assert cli.main(["space", "render", "--write"]) == 0
-    assert (as_root / "README.md").read_text(encoding="utf-8") == text
-    capsys.readouterr()
-    assert cli.main(["space", "render", "--target", "zero-gpu"]) == 0
-    assert yaml.safe_load(capsys.readouterr().out)["python_version"] == "3.12.12"
-
-
-def test_render_out_lays_out_exactly_the_planned_files(as_root: Path, tmp_path: Path) -> None:
-    out = tmp_path / "space"
-    assert cli.main(["space", "render", "--target", "zero-gpu", "--out", str(out)]) == 0
-    found = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
-    assert found == {"app.py", "rad3d/code.py", "README.md", "requirements.txt"}
-    assert "zero-a10g" in (out / "README.md").read_text(encoding="utf-8")
-    assert cli.main(["space", "render", "--out", str(out)]) == 1, "nothing is written over"
-
-
-class FakeHub:
-    """Stands where ``HfApi`` does and keeps what it was asked."""
-
-    calls: list[tuple[str, dict[str, Any]]]
-    status = 200
-
-    def __init__(self, token: str) -> None:
-        self.calls.append(("token", {"token": token}))
-
-    def create_repo(self, repo: str, **given: Any) -> str:
-        self.calls.append(("create", {"repo": repo, **given}))
-        if self.status != 200:
-            request = httpx.Request("POST", "https://hub.test/create")
-            raise HfHubHTTPError("no", response=httpx.Response(self.status, request=request))
-        return f"https://hub.test/{repo}"
-
-    def upload_folder(self, **given: Any) -> None:
-        folder = Path(given["folder_path"])
-        files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-        self.calls.append(("upload", {**given, "files": files}))
-
-    def request_space_hardware(self, repo: str, hardware: Any) -> None:
-        self.calls.append(("hardware", {"repo": repo, "hardware": hardware.value}))
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> type[FakeHub]:
-    FakeHub.calls = []
-    monkeypatch.setattr(huggingface_hub, "HfApi", FakeHub)
-    monkeypatch.setattr(FakeHub, "status", 200)
-    return FakeHub
-
-
-def test_deploy_plans_by_default_and_uploads_nothing(
-    as_root: Path,
-    hub: type[FakeHub],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", KEY)
-    assert cli.main(["space", "deploy", "owner/name"]) == 0
-    said = capsys.readouterr()
-    assert "rad3d/code.py" in said.out
-    assert "--yes uploads it" in said.err
-    assert KEY not in said.out + said.err
-    assert hub.calls == []
-
-
-def test_deploy_uploads_with_a_token_and_yes_exactly_the_plan(
-    as_root: Path,
-    hub: type[FakeHub],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    line = ["space", "deploy", "owner/name", "--target", "zero-gpu", "--yes"]
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    assert cli.main(line) == 1
-    assert hub.calls == [], "without a token nothing is sent"
-    monkeypatch.setenv("HF_TOKEN", KEY)
-    assert cli.main([*line, "--private"]) == 0
-    assert "https://hub.test/owner/name" in capsys.readouterr().out
-    calls = dict(hub.calls)
-    assert calls["token"] == {"token": KEY}
-    assert calls["create"]["space_sdk"] == "gradio"
-    assert calls["create"]["private"] is True
-    assert calls["hardware"]["hardware"] == "zero-a10g"
-    assert calls["upload"]["files"] == {"app.py", "rad3d/code.py", "README.md", "requirements.txt"}
-    assert calls["upload"]["delete_patterns"] == "*"
-    assert "space_secrets" not in calls["create"]
-
-
-def test_what_would_not_start_is_not_uploaded(
-    as_root: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", KEY)
-    (as_root / "README.md").write_text("# rad3d\n", encoding="utf-8")
-    assert cli.main(["space", "deploy", "owner/name", "--yes"]) == 1
-    assert hub.calls == []
-
-
-def test_a_refusal_of_the_hub_is_a_sentence_without_the_token(
-    checkout: Path, hub: type[FakeHub], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(FakeHub, "status", 403)
-    manifest, plans = plans_of(checkout)
-    with pytest.raises(BadRequest, match=r"refused to deploy to owner/name \(status 403\)") as said:
-        upload(plans["cpu-basic"], manifest, "owner/name", KEY, private=False)
-    assert KEY not in str(said.value)
+def test_front_matter_ends_at_a_line_of_its_own(checkout: Path) -> None:
+    change(checkout, card={**manifest_dict()["card"], "title": "a ---"})
+    assert problems_of(checkout) == []
+    block, text = split_readme("---\ntitle: a ---\n---\nText\n---\n")
+    assert (block, text) == ("title: a ---\n", "Text\n---\n")
