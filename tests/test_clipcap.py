@@ -83,6 +83,14 @@ def test_the_published_mapper_gives_the_published_prefix(
     assert reporter.conditioning_length == 10, "ClipCap has no start token and no prompt"
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_mapper_in_another_precision_becomes_float32(place: Path, dtype: torch.dtype) -> None:
+    state = {key: value.to(dtype) for key, value in mapper().items()}
+    assert convert(place, state) == 0
+    found = variant(place).projector.state_dict()
+    assert all(torch.equal(found[key], value.float()) for key, value in state.items())
+
+
 def test_the_variant_says_what_it_is_and_what_it_needs(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,6 +139,16 @@ def test_a_whole_model_becomes_a_v1_with_its_own_language_model(place: Path) -> 
         (lambda: mapper() | {"linear.weight": torch.zeros(630, 530)}, [], "linear"),
         (lambda: {"model.0.weight": torch.zeros(2, 2)}, [], "no ClipCap transformer mapper"),
         (dict, [], "no ClipCap transformer mapper"),
+        (
+            lambda: mapper() | {"linear.bias": torch.full((10 * WIDTH,), torch.nan)},
+            [],
+            "linear.bias",
+        ),
+        (
+            lambda: mapper() | {"prefix_const": torch.ones(10, WIDTH, dtype=torch.int8)},
+            [],
+            "of torch.int8",
+        ),
         (lambda: mapper(512), [], "takes 512 numbers, and V-3"),
         (lambda: mapper(), ["--mode", "v2"], "takes 530 numbers, and V-2"),
         (lambda: mapper(width=32), [], "tokens of 32 numbers"),

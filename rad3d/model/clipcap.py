@@ -27,6 +27,7 @@ from rad3d.model.projector import (
     projector_from_clipcap,
 )
 from rad3d.model.reporter import PrefixReporter
+from rad3d.model.tensor_files import without_numbers
 from rad3d.model.variant import VariantConfig, write_variant
 
 LLM_PREFIX = "gpt."
@@ -130,6 +131,7 @@ def write_tuned(
     model: Any = language.model
     known = set(model.state_dict())
     wrong = sorted((known - set(tuned)) | {k for k in set(tuned) - known if not COMPUTED.search(k)})
+    wrong += without_numbers({k: tuned[k] for k in known & set(tuned)})
     if wrong:
         what = "no language model" if not tuned else f"another language model than {config.llm}"
         raise BadRequest(

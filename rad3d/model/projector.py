@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.errors import BadRequest
+from rad3d.model.tensor_files import without_numbers
 from rad3d.registry import PROJECTORS, lookup, resolve
 
 CLIPCAP_PREFIX = "clip_project."
@@ -232,21 +233,26 @@ def build_projector(
 
 
 def clipcap_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The mapper's part of a ClipCap-style state dict, ready for a strict load.
+    """The mapper's part of a ClipCap-style state dict in float32, ready for a strict load.
 
     A whole ClipCap model keeps it below ``clip_project.``, beside the language model; a bare
     mapper's state dict is returned as it is.
+
+    Raises:
+        BadRequest: a tensor holds something else than finite floating-point numbers.
     """
     mapper = {
         key.removeprefix(CLIPCAP_PREFIX): value
         for key, value in state.items()
         if key.startswith(CLIPCAP_PREFIX)
-    }
-    return mapper or dict(state)
+    } or dict(state)
+    if wrong := without_numbers(mapper):
+        raise _no_mapper(f"there are no plain numbers in {', '.join(wrong[:4])}")
+    return {key: value.to(torch.float32) for key, value in mapper.items()}
 
 
 def projector_from_clipcap(state: Mapping[str, Tensor], heads: int = 8) -> TransformerProjector:
-    """A projector with the sizes and weights of a ClipCap-style state dict, loaded strictly.
+    """A projector with the sizes of a ClipCap-style state dict and its float32 tensors themselves.
 
     Args:
         state: of a bare mapper or of a whole ClipCap model.
@@ -260,10 +266,11 @@ def projector_from_clipcap(state: Mapping[str, Tensor], heads: int = 8) -> Trans
         prefix_length, width = mapper["prefix_const"].shape
         rows, dim_input = mapper["linear.weight"].shape
         layers = {key.split(".")[2] for key in mapper if key.startswith("transformer.layers.")}
-        projector = TransformerProjector(
-            dim_input, width, prefix_length, rows // width, len(layers), heads
-        )
-        projector.load_state_dict(mapper, strict=True)
+        with torch.device("meta"):
+            projector = TransformerProjector(
+                dim_input, width, prefix_length, rows // width, len(layers), heads
+            )
+        projector.load_state_dict(mapper, strict=True, assign=True)
     except KeyError as error:
         raise _no_mapper(f"there is no {error.args[0]}") from error
     except (ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:

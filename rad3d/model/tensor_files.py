@@ -27,6 +27,8 @@ DAMAGE = (
 """What the readers of torch, numpy and safetensors raise on files with changed bytes; found by
 changing bytes. Besides, mapping such a file into memory may give an OSError."""
 
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 def open_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of torch's, memory-mapped where it allows it.
@@ -71,6 +73,27 @@ def torch_file(path: Path, mmap: bool = False) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch asks to report pickles that it cannot read
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+
+
+def without_numbers(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Which tensors do not hold finite floating-point numbers, and what they hold instead.
+
+    Whole numbers would need a scale that is not in the file. Values of meta tensors are not known.
+    """
+    found = []
+    for name, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            found.append(f"{name} of {tensor.dtype}")
+        elif not _finite(tensor):
+            found.append(f"{name} (infinite, or not a number)")
+    return found
+
+
+def _finite(tensor: Tensor) -> bool:
+    if tensor.is_meta or not tensor.numel():
+        return True
+    # The extremes take no memory, unlike a mask of the 151 million numbers of CT-CLIP's largest.
+    return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))
 
 
 def file_sha256(path: Path) -> str:

@@ -21,7 +21,7 @@ from rad3d.files import FullDiskTold, write_whole
 from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layout import GET, VIT, Shape, read_shapes, told_config, unread_shapes
 from rad3d.model.ctclip.network import CtClip
-from rad3d.model.tensor_files import DAMAGE, file_sha256
+from rad3d.model.tensor_files import DAMAGE, file_sha256, without_numbers
 from rad3d.volume.grid import GridSpec
 
 PREFIXES = ("module.", "trained_model.")
@@ -31,9 +31,6 @@ TEXT = "text_transformer."
 INITTED = f"{VIT}vq._codebook.initted"
 VARYING = (f"{VIT}vq._codebook.embed_avg", INITTED)
 """Their presence or shape depends on the version of vector_quantize_pytorch."""
-
-NUMBERS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-"""Types of tensors that hold what they say; whole numbers would need a scale that is not there."""
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -103,18 +100,13 @@ def sort_checkpoint(
         "holds tensors of unexpected shapes:": [
             f"{k} of {tuple(plain[k].shape)}" for k, s in here.items() if not _fits(plain[k], s)
         ],
-        "holds tensors of unexpected types:": [
-            f"{k} of {plain[k].dtype}"
-            for k in needed
-            if k in plain and plain[k].dtype not in NUMBERS
-        ],
+        "holds no plain numbers in": without_numbers({k: plain[k] for k in needed if k in plain}),
     }
     if any(problems.values()):
         said = "; it ".join(f"{what} {_some(keys)}" for what, keys in problems.items() if keys)
         raise BadRequest(f"The checkpoint {said}.", GET, code="not_ctclip")
-    read = {k: plain[k] for k in needed}
-    _check_values(read, plain)
-    return Checkpoint(config, read, unread, text)
+    _check_codebook(plain)
+    return Checkpoint(config, {k: plain[k] for k in needed}, unread, text)
 
 
 def _fits(tensor: Tensor, shape: Shape) -> bool:
@@ -128,8 +120,7 @@ def _some(keys: list[str]) -> str:
     return ", ".join(keys[:5]) + more
 
 
-def _check_values(read: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Refuse a codebook that is not in use and numbers that are none; not known of meta tensors."""
+def _check_codebook(state: Mapping[str, Tensor]) -> None:
     flag = state.get(INITTED)
     if flag is not None and not flag.is_meta and not bool(flag.all()):
         raise BadRequest(
@@ -138,18 +129,6 @@ def _check_values(read: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> No
             "Give a checkpoint that was saved after training.",
             code="no_codebook",
         )
-    # The extremes of a tensor take no memory, unlike a mask of its 151 million numbers.
-    wrong = [k for k, v in read.items() if not v.is_meta and not _finite(v)]
-    if wrong:
-        raise BadRequest(
-            f"The checkpoint holds numbers that are infinite or none, in {_some(wrong)}.",
-            "It is damaged: download it again.",
-            code="bad_checkpoint",
-        )
-
-
-def _finite(tensor: Tensor) -> bool:
-    return all(bool(end.isfinite()) for end in torch.aminmax(tensor))
 
 
 def build(config: CtClipConfig, tensors: Mapping[str, Tensor]) -> CtClip:
