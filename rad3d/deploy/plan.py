@@ -171,7 +171,8 @@ def _revision(root: Path, entries: Sequence[str]) -> tuple[str, tuple[str, ...],
     if not (root / ".git").exists():
         return "", (), ()
     status = _git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    dirty, unknown = [], []
+    dirty: list[str] = []
+    unknown: list[str] = []
     for state, path in ((entry[:2], entry[3:]) for entry in status.split("\0") if entry):
         if any(_lists(entry, path) for entry in entries):
             (unknown if state == "??" else dirty).append(path)
