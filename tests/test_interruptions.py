@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 from browser.fakes import FakeCard, FakeService
 from browser.launch import running_app
+from streams import followed
 from study_parts import TEST_N, small_evaluations
 from tabs import Tab, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore
@@ -127,8 +128,8 @@ def in_the_shell(evaluations: Evaluations, run_id: str) -> None:
 def in_the_tab(evaluations: Evaluations, run_id: str) -> None:
     """Press Resume and follow the run to its end."""
     tab = tab_of(evaluations)
-    tab.begin(TAB)
-    assert [*tab.resume(run_id, TAB)]
+    tab.running.begin(TAB)
+    assert followed(tab.running.resume(run_id, TAB))
 
 
 def written(run: EvaluationRun, system: str) -> tuple[Prediction, ...]:

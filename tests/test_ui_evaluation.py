@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
+from streams import followed
 
 from rad3d.eval.registry import DEFAULT_FAMILIES
 from rad3d.types import GenerationOptions
@@ -49,8 +50,8 @@ def _asked(variants: list[str], path: str | None = "", **changes: Any) -> dict[s
     }  # fmt: skip
 
 
-def _last(events: Iterator[tuple[Any, ...]]) -> tuple[Any, ...]:
-    return list(events)[-1]
+def _last(stream: AsyncIterator[tuple[Any, ...]]) -> tuple[Any, ...]:
+    return followed(stream)[-1]
 
 
 def test_the_tab_opens_on_the_last_run_with_its_worst_case(handlers: EvaluationHandlers) -> None:
@@ -69,44 +70,42 @@ def test_without_a_run_the_tab_says_so_and_how_to_make_one(service: FakeService)
 
 
 def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandlers) -> None:
-    handlers.begin(_request())
-    steps = list(handlers.run(_asked(["phantom-s/v1"]), _request()))
+    handlers.running.begin(_request())
+    steps = followed(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
     assert any("progress" in str(step[0]) for step in steps[:-1])
     assert "Phantom S · V-1" in str(steps[-1])
     assert steps[-1][5]["value"] == "run-1"
 
 
 def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
-    handlers.begin(_request())
+    handlers.running.begin(_request())
     asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
-    assert _last(handlers.run(asked, _request()))[5]["value"] == "run-1"
+    assert _last(handlers.running.run(asked, _request()))[5]["value"] == "run-1"
 
 
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
-    handlers.begin(_request())
-    events = handlers.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
-    next(events)
-    handlers.cancel(_request())
-    stopped = _last(events)
+    handlers.running.begin(_request())
+    events = handlers.running.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
+    stopped = followed(events, lambda: handlers.running.cancel(_request()))[-1]
     assert "Cancelled" in stopped[1]
-    handlers.begin(_request())
-    resumed = _last(handlers.resume("run-1", _request()))
+    handlers.running.begin(_request())
+    resumed = _last(handlers.running.resume("run-1", _request()))
     assert "Phantom L · V-3" in str(resumed)
 
 
 def test_a_run_that_was_cancelled_while_it_waited_never_begins(
     handlers: EvaluationHandlers,
 ) -> None:
-    handlers.begin(_request())
-    handlers.cancel(_request())
-    (only,) = handlers.run(_asked(["phantom-s/v1"]), _request())
+    handlers.running.begin(_request())
+    handlers.running.cancel(_request())
+    (only,) = followed(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
     assert "Cancelled before it began" in only[1]
 
 
 def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandlers) -> None:
-    handlers.begin(_request("a"))
-    _last(handlers.run(_asked(["phantom-s/v1"]), _request("a")))
+    handlers.running.begin(_request("a"))
+    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request("a")))
     own = handlers.open_tab(False, _request("a"))[1]["choices"]
     other = handlers.open_tab(False, _request("b"))[1]["choices"]
     assert [run for _, run in own] == ["run-1", "study"]
@@ -118,8 +117,8 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
 
 
 def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
-    handlers.begin(_request())
-    _last(handlers.run(_asked(["phantom-s/v1"]), _request()))
+    handlers.running.begin(_request())
+    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
     shown = handlers.look("study", "run-1", IN, "f1_macro", "core", "parameters", "", _request())
     assert "Phantom S · V-1 @ Own run" in shown[6]
 
@@ -137,15 +136,15 @@ def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
 def test_what_a_browser_may_not_ask_for_is_refused_with_a_sentence(
     handlers: EvaluationHandlers, changes: dict[str, Any], told: str
 ) -> None:
-    handlers.begin(_request())
-    last = _last(handlers.run(_asked(["phantom-s/v1"], **changes), _request()))
+    handlers.running.begin(_request())
+    last = _last(handlers.running.run(_asked(["phantom-s/v1"], **changes), _request()))
     assert told in last[1]
 
 
 def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, trusted=False), service)
-    handlers.begin(_request())
-    last = _last(handlers.run(_asked(["phantom-s/v1"], path="/etc"), _request()))
+    handlers.running.begin(_request())
+    last = _last(handlers.running.run(_asked(["phantom-s/v1"], path="/etc"), _request()))
     assert "no layout called" in last[1]
 
 
@@ -184,8 +183,8 @@ def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -
 def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     evaluations = FakeEvaluations(service, n=8, pause=0.0)
     handlers = _handlers(evaluations, service)
-    handlers.begin(_request())
-    _last(handlers.run(_asked(["phantom-s/v1"]), _request()))
+    handlers.running.begin(_request())
+    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
     owner = owner_of(service.open_sessions[0])
     assert [run.id for run in evaluations.kept.runs(owner)] == ["run-1", "study"]
     handlers._sessions.close(_request())

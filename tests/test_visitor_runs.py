@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from streams import followed, steps_of
 
 from rad3d.service.evaluation import EvaluationEvent, EvaluationRequest, Evaluations, SetSpec
 from rad3d.service.service import Service
 from rad3d.service.workdir import WorkDir
 from rad3d.settings import Settings
+from rad3d.ui import waiting
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_run import owner_of
 from rad3d.ui.sessions import Sessions
 
 TESTS = Path(__file__).resolve().parent
 TAB: Any = SimpleNamespace(session_hash="tab")
+OTHER: Any = SimpleNamespace(session_hash="other")
+THIRD: Any = SimpleNamespace(session_hash="third")
 
 
 def evaluations_of(folder: Path, visitors: Path, host: str) -> tuple[Service, Evaluations]:
@@ -122,9 +128,50 @@ def test_who_waits_for_an_evaluation_is_not_idle(
             assert service.knows(token)
 
     monkeypatch.setattr(evaluations, "resume", slow)
-    handlers.begin(TAB)
-    list(handlers.resume("20260101-000000-000000", TAB))
+    handlers.running.begin(TAB)
+    followed(handlers.running.resume("20260101-000000-000000", TAB))
     assert passed[0] == 80 * 60
+
+
+def test_who_waits_for_the_evaluation_of_another_is_not_idle_and_gets_a_turn(
+    public: tuple[Service, Evaluations, Sessions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, evaluations, sessions = public
+    handlers = EvaluationHandlers(evaluations, sessions, None).running  # type: ignore[arg-type]
+    clock, passed = service._sessions._clock, [0.0]
+    service._sessions._clock = lambda: clock() + passed[0]
+    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
+    began: list[str] = []
+
+    def slow(run_id: str, *_: object) -> Iterator[EvaluationEvent]:
+        began.append(run_id)
+        for done in range(4):
+            yield EvaluationEvent("write", done, 4, "one more", run_id)
+            if len(began) == 1:
+                time.sleep(0.2)
+                passed[0] += 20 * 60
+                service.sweep()
+
+    monkeypatch.setattr(evaluations, "resume", slow)
+
+    async def both() -> list[Any]:
+        first = handlers.resume("first", TAB)
+        await anext(first)
+        waits = asyncio.create_task(steps_of(handlers.resume("second", OTHER)))
+        await asyncio.sleep(0.05)
+        refused = await steps_of(handlers.resume("third", THIRD))
+        assert "before it began" in refused[-1][1], "it was cancelled"
+        await steps_of(first)
+        return await waits
+
+    for tab in (TAB, OTHER, THIRD):
+        handlers.begin(tab)
+    handlers.cancel(THIRD)
+    steps = asyncio.run(both())
+    assert passed[0] == 80 * 60
+    assert "another evaluation is running, yours is next" in steps[0][0]
+    assert began == ["first", "second"]
+    assert not any("before it began" in str(step[1]) for step in steps)
 
 
 def test_a_tab_that_asks_twice_at_once_has_one_session(

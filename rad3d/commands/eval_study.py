@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from rad3d.service.evaluation_types import (
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
+    Events,
     SetSpec,
 )
 from rad3d.settings import Settings
@@ -99,7 +100,7 @@ def _shipped(evaluations: Evaluations) -> list[str]:
     ]
 
 
-def _follow(events: Iterator[EvaluationEvent], cancel: threading.Event) -> EvaluationRun:
+def _follow(events: Events, cancel: threading.Event) -> EvaluationRun:
     """Tell the steps; an interrupt saves the run before it is passed on."""
     last: EvaluationEvent | None = None
     try:
@@ -111,7 +112,7 @@ def _follow(events: Iterator[EvaluationEvent], cancel: threading.Event) -> Evalu
             last = event
     except KeyboardInterrupt:
         cancel.set()
-        events.close()  # type: ignore[attr-defined]
+        events.close()
         if last is not None:
             say(f"go on with: rad3d eval run --resume {last.run_id}")
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,6 +48,7 @@ from rad3d.service.evaluation_types import (
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
+    Events,
     Key,
     RunSummary,
     SetSpec,
@@ -200,7 +201,7 @@ class Evaluations:
         request: EvaluationRequest,
         cancel: threading.Event,
         uploads: Collection[str] = (),
-    ) -> Iterator[EvaluationEvent]:
+    ) -> Events:
         """Begin a run; everything that can be refused is refused before the first event.
 
         Files are read before this returns, and are not needed again, also to resume.
@@ -226,9 +227,7 @@ class Evaluations:
             request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel
         )
 
-    def resume(
-        self, run_id: str, cancel: threading.Event, owner: str = ""
-    ) -> Iterator[EvaluationEvent]:
+    def resume(self, run_id: str, cancel: threading.Event, owner: str = "") -> Events:
         """Go on with a run that was stopped; what has been written is not written again."""
         if run_id == STUDY:
             raise BadRequest("The study that ships is finished.", code="shipped")
@@ -250,7 +249,7 @@ class Evaluations:
         run_id: str,
         created: str,
         cancel: threading.Event,
-    ) -> Iterator[EvaluationEvent]:
+    ) -> Events:
         sets, files = loaded
         if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
             raise BadRequest(
@@ -310,7 +309,7 @@ class Evaluations:
                     code="metric_not_ready",
                 )
 
-    def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Iterator[EvaluationEvent]:
+    def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Events:
         """One run at a time: a second one would only slow down both, and the reports of people."""
         if not self._busy.acquire(blocking=False):
             raise BadRequest(

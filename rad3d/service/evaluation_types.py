@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -281,6 +281,10 @@ class EvaluationEvent:
     run_id: str
     card: Scorecard | None = None
     run: EvaluationRun | None = None
+
+
+Events = Generator[EvaluationEvent, None, None]
+"""A running evaluation; to close it stops the run, which is saved with what it has."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from rad3d.service.evaluation_store import (
     save_sets,
 )
 from rad3d.service.evaluation_systems import Failure, Item, Step, Systems, scoring_units
-from rad3d.service.evaluation_types import EvaluationEvent, EvaluationRun, Key, Status
+from rad3d.service.evaluation_types import EvaluationEvent, EvaluationRun, Events, Key, Status
 from rad3d.service.evaluation_verdicts import verdicts
 from rad3d.service.locks import locked
 
@@ -68,7 +68,7 @@ class EvaluationWork:
         of_files = (len(run.sample_sets[f.sample_set].samples) for f in files)
         self._total = max(1, systems.size() + sum(map(scoring_units, of_files)))
 
-    def events(self, cancel: threading.Event) -> Iterator[EvaluationEvent]:
+    def events(self, cancel: threading.Event) -> Events:
         """Do it; the last event holds the whole run.
 
         ``cancel`` is looked at after every scan, batch of reports and scorecard. A run that was

@@ -28,7 +28,7 @@ from rad3d.types import (
 from rad3d.ui import uploads
 from rad3d.ui.handlers import sentence
 from rad3d.ui.sessions import Sessions
-from rad3d.ui.waiting import in_turn
+from rad3d.ui.waiting import in_turn, told
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -78,7 +78,11 @@ class Api:
         try:
             settings = _options(options)
             events = in_turn(
-                self._turns, stop, lambda: self._service.generate(token, variant, settings, stop)
+                self._turns,
+                stop,
+                lambda: self._service.generate(token, variant, settings, stop),
+                told,
+                lambda: self._sessions.touch(token),
             )
             async with aclosing(events):  # type: ignore[type-var]
                 async for event in events:

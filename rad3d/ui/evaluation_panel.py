@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from rad3d.eval.registry import DEFAULT_FAMILIES
 from rad3d.registry import split_variant_id
 from rad3d.service.study_words import listed
 from rad3d.ui.components import markup
-from rad3d.ui.evaluation_handlers import EvaluationHandlers
+from rad3d.ui.evaluation_run_handlers import RunHandlers, Shown
 from rad3d.ui.generation_fields import generation_fields
 
 if TYPE_CHECKING:
@@ -221,14 +222,17 @@ def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
 
 
 def connect_panel(
-    handlers: EvaluationHandlers, panel: RunPanel, picker: gr.Dropdown, picked: list[Any]
+    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, picked: list[Any]
 ) -> None:
     """Connect the buttons; a finished run is shown in the components ``picked``."""
     followed = [*panel.outputs, *picked]
-    running: dict[str, Any] = {**_QUIET, "concurrency_id": "evaluation", "concurrency_limit": 1}
+    running: dict[str, Any] = {**_QUIET, "concurrency_limit": None}  # one at a time: Turns
 
-    def run(values: dict[Any, Any], request: gr.Request) -> Iterator[tuple[Any, ...]]:
-        yield from handlers.run({name: values[c] for name, c in panel.asked.items()}, request)
+    async def run(values: dict[Any, Any], request: gr.Request) -> AsyncGenerator[Shown, None]:
+        asked = {name: values[component] for name, component in panel.asked.items()}
+        async with aclosing(handlers.run(asked, request)) as steps:
+            async for step in steps:
+                yield step
 
     panel.run.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
         run, set(panel.asked.values()), followed, preprocess=False, **running

@@ -59,6 +59,15 @@ class Stops:
             self._stops.pop(token, None)
 
 
+def waiting_line(ahead: int) -> str:
+    """What is told while others are first."""
+    place = f"{ahead} before you" if ahead else "yours is next"
+    return (
+        f"Waiting: another evaluation is running, {place}. It begins by itself; leave this tab "
+        "open, or press Cancel"
+    )
+
+
 def minutes(seconds: float) -> str:
     """``"about 2 min"``."""
     if seconds < 50:

@@ -229,7 +229,7 @@ def _connect_pickers(
     ]  # fmt: skip
     tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
     pickers.run.input(handlers.pick_run, pickers.run, picked, **_QUIET)
-    connect_panel(handlers, panel, pickers.run, picked)
+    connect_panel(handlers.running, panel, pickers.run, picked)
 
 
 def _connect_sections(

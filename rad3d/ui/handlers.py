@@ -39,7 +39,7 @@ from rad3d.ui import choices, render, uploads
 from rad3d.ui.chart import diagnosis_chart
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.views import NO_RUN, RunView, ScanView
-from rad3d.ui.waiting import in_turn
+from rad3d.ui.waiting import in_turn, told
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
@@ -241,7 +241,11 @@ class Handlers:
             )
             variant = variant_id(llm, mode)
             events = in_turn(
-                self._turns, stop, lambda: self._service.generate(token, variant, options, stop)
+                self._turns,
+                stop,
+                lambda: self._service.generate(token, variant, options, stop),
+                told,
+                lambda: self._sessions.touch(token),
             )
             shown = 0.0
             async with contextlib.aclosing(events):  # type: ignore[type-var]

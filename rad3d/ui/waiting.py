@@ -1,28 +1,47 @@
-"""A report in its turn: says how long the wait will be, then streams, and always gives way."""
+"""Work in its turn: says that it waits, then streams, and always gives way."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
 
 import anyio
 
 from rad3d.errors import Cancelled
-from rad3d.service.turns import Turns
-from rad3d.types import Event, StageEvent
+from rad3d.service.turns import Turn, Turns
+from rad3d.types import StageEvent
+
+T = TypeVar("T")
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
 
 
+def told(turn: Turn) -> StageEvent:
+    """What a report tells while it waits."""
+    return StageEvent(str(turn), 0.0)
+
+
 async def in_turn(
-    turns: Turns, stop: threading.Event, start: Callable[[], Iterator[Event]]
-) -> AsyncIterator[Event]:
-    """Stages while others are first, then the events of ``start``.
+    turns: Turns,
+    stop: threading.Event,
+    start: Callable[[], Iterator[T]],
+    wait: Callable[[Turn], T],
+    awake: Callable[[], object],
+) -> AsyncIterator[T]:
+    """What ``wait`` says while others are first, then the events of ``start``.
 
     Closing this iterator, or setting ``stop``, frees the place: at once while waiting, else at the
-    model's next token.
+    next event.
+
+    Args:
+        turns: the queue.
+        stop: set by whoever wants the work to end, and here when it has.
+        start: begins the work; its iterator is run in a thread.
+        wait: what to tell; asked several times a second, and passed on where it has changed.
+        awake: called as often: who waits is not idle, however long it takes.
 
     Raises:
         BadRequest: ``queue_full``.
@@ -30,12 +49,13 @@ async def in_turn(
     """
     turn = turns.join()
     try:
-        told = ""
+        said: T | None = None
         while not turn.ready:
             if stop.is_set():
                 raise Cancelled("Cancelled while waiting.")
-            if told != (told := str(turn)):
-                yield StageEvent(told, 0.0)
+            awake()
+            if said != (now := wait(turn)):
+                yield (said := now)
             await asyncio.sleep(POLL_SECONDS)
         events = start()
         thread = anyio.CapacityLimiter(1)
