@@ -49,7 +49,9 @@ def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
     expect(page.get_by_text(DISCLAIMER)).to_be_visible()
     page.get_by_role("tab", name="About").click()
     expect(page.get_by_text(DISCLAIMER)).to_be_visible()
-    expect(page.locator(".r3-models").first).to_be_visible()
+    encoders = page.locator(".r3-models").first
+    expect(encoders.get_by_role("row").filter(has_text="Phantom CNN")).to_contain_text("ready")
+    expect(encoders.get_by_role("row").filter(has_text="CT-CLIP")).to_contain_text("rad3d convert")
 
 
 def test_a_screen_reader_hears_the_report_once_it_is_written(page: Page, chest: Path) -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
-from rad3d.model.store import ModelStore, VariantStatus
-from rad3d.registry import SHIPPED_ENCODER
+from rad3d.model.store import ModelStore, VariantStatus, encoder_is_here
+from rad3d.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.service.lending import Lender, LentBatches, LentStream
 from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
@@ -236,6 +236,11 @@ class Service:
         """Every language model in every mode that is offered: ready, or with the reason and the
         command."""
         return tuple(status for status in self._store.statuses() if self._is_offered(status.id))
+
+    def encoders_here(self) -> frozenset[str]:
+        """Ids of the encoders whose weights are in place."""
+        folder = self._settings.models_dir
+        return frozenset(row.id for row in ENCODERS.values() if encoder_is_here(row, folder))
 
     @property
     def usage(self) -> Usage:

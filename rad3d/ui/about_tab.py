@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -37,12 +37,16 @@ def about_tab(service: Service, look: Look) -> None:
     """
     statuses = service.variants()
     markup(_METHOD)
-    markup(_encoders() + _variants(statuses, look) + _others(statuses))
+    markup(_encoders(service.encoders_here()) + _variants(statuses, look) + _others(statuses))
 
 
-def _encoders() -> str:
-    rows = "".join(_row(row.name, row.trained_on) for row in ENCODERS.values())
-    return _table("Encoders", ("Encoder", "Trained on"), rows)
+def _encoders(here: Collection[str]) -> str:
+    """Every encoder, with the steps to the weights of those that are missing here."""
+    rows = "".join(
+        _row(row.name, row.trained_on, row.licence, "ready" if row.id in here else row.get)
+        for row in ENCODERS.values()
+    )
+    return _table("Encoders", ("Encoder", "Trained on", "Licence", "Weights here"), rows)
 
 
 def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
@@ -57,7 +61,13 @@ def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
             llm.licence,
             measured(look(status.id)) or "not measured",
         )
-    head = ("Language model", "Mode", "Parameters", "Licence", "Macro F1 of its reports")
+    head = (
+        "Language model",
+        "Mode",
+        "Parameters",
+        "Licence",
+        "Macro F1 of its reports [95% interval]",
+    )
     return _table("Language models and modes", head, rows)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from rad3d.errors import BadRequest
 from rad3d.labels import LABEL_INDEX, N_LABELS
-from rad3d.registry import LANGUAGE_MODELS, MODES, lookup, variant_id
+from rad3d.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, lookup, variant_id
 from rad3d.types import (
     Diagnosis,
     DiagnosisEvent,
@@ -168,6 +168,10 @@ class FakeService:
         note = Note("info", "resampled", "Resampled to every second voxel.")
         clipped = np.clip(volume.hu[::2, ::2, ::2], -1000, 1000)
         return Volume.from_array(clipped, affine, volume.name, (note,))
+
+    def encoders_here(self) -> frozenset[str]:
+        """The shipped one alone."""
+        return frozenset({SHIPPED_ENCODER})
 
     def variants(self) -> tuple[FakeStatus, ...]:
         """The shipped models ready, the published ones not."""
