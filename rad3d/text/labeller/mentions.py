@@ -17,7 +17,7 @@ from rad3d.text.labeller.attributes import (
     read_size_mm,
 )
 from rad3d.text.labeller.negation import Polarity, blank, polarity
-from rad3d.text.labeller.sentences import Sentence, split_sentences
+from rad3d.text.labeller.sentences import Sentence, split_sentences, unstated_spans
 from rad3d.text.labeller.terms import RULES
 
 _CUT = re.compile(
@@ -34,12 +34,9 @@ _LEADING_PLACE = re.compile(
     r"(?:in|at|within|on|both|throughout|bilaterally|the (?:right|left))\b"
 )
 
-_NO_STATEMENT = re.compile(
-    r"(?:clinical (?:history|information|indication)|indications?|history|reason for (?:exam|study)"
-    r"|technique|comparison|clinical)\s*:"
-)
 _ASKED = re.compile(
-    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*)\s+(?:for|in terms of)\s+(?:\w+\s+){0,3}$"
+    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*|optimi[sz]ed|family history|risk)\s+"
+    r"(?:for|of|in terms of)\s+(?:\w+\s+){0,3}$|\bif (?:clinically )?(?:suspected|concern for)\s+$"
 )
 
 
@@ -95,8 +92,10 @@ def find_mentions(text: str) -> tuple[Mention, ...]:
     also empty, truncated or repetitive text.
     """
     mentions: list[Mention] = []
+    unstated = unstated_spans(text)
     for sentence in split_sentences(text):
-        mentions.extend(_mentions_of(sentence))
+        if not any(start <= sentence.start < end for start, end in unstated):
+            mentions.extend(_mentions_of(sentence))
     return tuple(mentions)
 
 
@@ -168,7 +167,7 @@ def _hedged(lower: str, hits: list[_Hit], scope: Polarity) -> list[bool]:
 
 def _is_not_stated(lower: str, hit: _Hit) -> bool:
     """Whether the term is only a question: "(lymph node?)" or "evaluation for embolism"."""
-    if _NO_STATEMENT.match(lower) or _ASKED.search(lower, 0, hit.start):
+    if _ASKED.search(lower, 0, hit.start):
         return True
     opened = lower.rfind("(", 0, hit.start)
     if opened < 0 or ")" in lower[opened : hit.start]:

@@ -32,8 +32,14 @@ _PSEUDO = re.compile(
     r"|\bnot\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
     r"|optimal\w*|certain|clear|specific|thought|considered)\b"
     r"|\b(?:cannot|could not|can not|couldn't|can't|not)\s+(?:be\s+)?(?:\w+ly\s+)?"
-    r"(?:excluded|ruled out|evaluated|assessed|distinguished|separated|differentiated|measured"
+    r"(?:excluded?|ruled? out|evaluated|assessed|distinguished|separated|differentiated|measured"
     r"|clearly \w+)\b"
+    r"|\b(?:unable|difficult|impossible|inadequate|insufficient|hard|not possible) to (?:\w+ly )?"
+    r"(?:exclude|rule out)\b"
+    r"|\b(?:almost|near|nearly|largely|mostly|partial|partially|partly|incomplete|incompletely"
+    r"|substantial|substantially)(?:[- ](?:complete|completely|entirely|fully|total|totally))?\s+"
+    r"(?:resol|regress|clear|disappear|resor)\w+"
+    r"|\bnot (?:\w+ed|seen|present|visible|there) (?:previously|before|earlier)\b"
     r"|\bno doubt\b|\bno longer (?:enlarg|increas)\w*"
     r"|\b(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
     r"(?:\w+ed|seen|newly seen|present|new)\s+(?:in|on|at|during)\s+(?:the\s+|his\s+|her\s+|a\s+)?"
@@ -41,21 +47,20 @@ _PSEUDO = re.compile(
     r"(?:(?!\b(?:is|are|was|were|has|have|shows?|in the current)\b)[^,;)])*"
 )
 _FORWARD = re.compile(
-    r"\b(?:no|without|absence of|free of|free from|negative for|neither|nor|none of|lack of"
-    r"|devoid of|resolution of|clearance of|clearing of|disappearance of|removal of|withdrawal of"
-    r"|not any|cleared of"
+    r"\b(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
+    r"|lack of|devoid of|(?:resolution|clearance|clearing|disappearance|removal|withdrawal"
+    r"|(?:complete|total) regression) of|nothing to suggest|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
-    r"|instead of|not accompanied by|not due to)\b|^absent\b"
+    r"|instead of|not accompanied by|not due to)\b|^absent\b|^not " + _SEEN + r"\s*:"
     r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is"
     r"|are|was)"
     r"|an?\b)|\bpreviously (?:observed|described|seen) as\b"
     r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
     r"|no)\b)[^,;()])*"
     r"\bin the (?:previous|prior) (?:examination|ct|study|scan)\b)"
-    r"|(?<!has )(?<!have )(?<!completely )(?<!partially )(?<!been )(?<!now )(?<!partly )"
-    r"\b(?<!incompletely )resolved (?=\w)"
+    r"|(?<!has )(?<!have )(?<!completely )(?<!been )(?<!now )\bresolved (?=\w)"
 )
 _BACKWARD = re.compile(
     r"(?:\b" + _BE + r"(?:\s+\w+ly)?\s+not|\b(?:is|are|was|were|has|have|could|can|do|does)n't"
@@ -69,13 +74,14 @@ _BACKWARD = re.compile(
     r"|\b(?:was|were|has been|have been)\s+removed\b"
     r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
-    r"|(?<!almost )(?<!nearly )\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared"
-    r"|resorbed|cleared)"
+    r"|\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
+    r"|\bregressed (?:completely|fully|totally)"
     r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
     r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
-    r"|:\s*(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
+    r"|(?::\s*|\(\s*)(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
+    r"|\bremoval\s*\.?\s*$"
     r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$"
-    r"|(?<!partially )(?<!partly )(?<!nearly )(?<!almost )\bresolved\s*\.?\s*$"
+    r"|\bresolved\s*(?=[.,;]|$)|\b(?:" + _BE + r"|felt to be|thought to be) (?:\w+ly )?unlikely"
 )
 _POSITIVE_VERB = (
     r"\b(?:is|are|was|were|has been|have been)\s+(?:(?:also|again|still|now|\w+ly)\s+)*"
@@ -90,6 +96,7 @@ _STOP_FORWARD = re.compile(
     r"(?:,|\band\s+(?=there\b|an?\b|the\b|\w+ (?:is|are|was|were)\b|mild|moderate|severe|minimal"
     r"|few|multiple|several|small|in\b))"
     r"|(?:,|\band\b)\s+(?=(?:with\s+|and\s+|there\s+|also\s+)*(?:mild|moderate|severe|minimal|trace"
+    r"|residual|persistent|minor"
     r"|marked|slight|stable|unchanged|few|multiple|several|there (?:is|are)|an?\b|calcific"
     r"|calcified|large|small|increased|new|known|again|diffuse|scattered|extensive)\b)"
     r"|\b(?:with|showing|demonstrating)\s+(?=(?:mild|moderate|severe|minimal|an? |stable|small))"
@@ -98,6 +105,7 @@ _STOP_FORWARD = re.compile(
 _STOP_BACKWARD = re.compile(
     r"\b(?:but|however|although|though|while|whereas|yet|and there (?:is|are))\b|[;:]"
     r"|(?:" + _POSITIVE_VERB + r")[^,;.()]{0,80}?(?:,|\band\b)"
+    r"|\b(?:stable|unchanged|improved|persist\w*)\s*,"
     r"|\bexcept (?:for )?[^,]*,|\b(?:apart|aside) from [^,]*,|\bother than [^,]*,"
     r"|\b(?:no|without|nor)\b[^,]*,(?! or| and)"
 )
@@ -105,7 +113,8 @@ _HEDGE = re.compile(
     r"\b(?:possib\w*|probab\w*|likely|suspect\w*|suspicio\w*|may|might|could (?:be|represent)"
     r"|can be compatible|questionabl\w*|question of|concern\w*|suggest\w*|equivocal|presumed"
     r"|presumably|potential\w*|perhaps|favou?r(?:s|ed)|raises?|differential|appears? to|borderline"
-    r"|query|versus|vs)\b"
+    r"|query|versus|vs|unlikely|(?:cannot|can not|could not|unable to|difficult to) "
+    r"(?:exclude|rule out))\b"
 )
 _HEDGE_AFTER = re.compile(
     r"\?|\b(?:cannot|can not|could not|not) (?:be )?(?:fully |entirely )?(?:excluded|ruled out)"
@@ -113,6 +122,9 @@ _HEDGE_AFTER = re.compile(
     r"|uncertain"
     r"|presumed|suggested|equivocal|considered)\b|\b(?:possible|probable|suspected)\W*$"
 )
+
+_REACH = 1000
+"""Characters that a backward cue can look over; keeps the time linear in the text."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +163,16 @@ def polarity(sentence: str) -> Polarity:
     later = tuple(found.start() for found in _HEDGE_AFTER.finditer(sentence))
     text = blank(_PSEUDO, sentence)
     denied: list[tuple[int, int]] = []
+    settled = 0
     for cue in _FORWARD.finditer(text):
+        if cue.end() <= settled:  # what ends the cue before ends this one as well
+            continue
         stop = _STOP_FORWARD.search(text, cue.end())
+        settled = stop.start() if stop else len(text)
         denied.append((cue.start(), stop.end() if stop else len(text)))
     for cue in _BACKWARD.finditer(text):
-        start = 0
-        for stop in _STOP_BACKWARD.finditer(text, 0, cue.start()):
+        start = max(0, cue.start() - _REACH)
+        for stop in _STOP_BACKWARD.finditer(text, start, cue.start()):
             start = stop.end()
         denied.append((start, cue.end()))
     return Polarity(tuple(denied), hedges, later)

@@ -23,6 +23,16 @@ _HEADING = re.compile(
     r"\**\s*[:\-]\s*)?(?:\d{1,2}[.)]\s+)?",
     re.IGNORECASE,
 )
+_UNSTATED = re.compile(
+    r"(?:^|(?<=\n)|(?<=[.:;?] ))[ \t*#]*(?:clinical(?: \w+)?|indications?|(?:\w+ )?history"
+    r"|reason for (?:\w+ )?(?:exam\w*|study|scan)|technique|comparison)\**\s*:\**\s*",
+    re.IGNORECASE,
+)
+_UNSTATED_END = re.compile(
+    r"\n\s*\n|\n[ \t*#]*[a-z][\w /&-]{2,40}:"
+    r"|\b(?:findings?|impressions?|conclusions?|results?|opinion|report)\**\s*:",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +75,23 @@ def split_sentences(report: str) -> Iterator[Sentence]:
         yield from _trimmed(report, start, found.start() + (mark[0] in ".!?"))
         start = depth_from = found.end()
     yield from _trimmed(report, start, len(report))
+
+
+def unstated_spans(report: str) -> list[tuple[int, int]]:
+    """Where a report tells of the patient's past, the question or the technique, not of this scan.
+
+    Such a section runs from its heading to the next one or to an empty line; where neither comes,
+    to the end of its first sentence, so that a report without headings is not lost.
+    """
+    spans = []
+    ends = iter(_UNSTATED_END.finditer(report))
+    end = next(ends, None)
+    for found in _UNSTATED.finditer(report):
+        while end is not None and end.start() < found.end():
+            end = next(ends, None)
+        last = end or _BREAK.search(report, found.end())
+        spans.append((found.start(), last.start() if last else len(report)))
+    return spans
 
 
 def _is_abbreviation(before: str, after: str) -> bool:

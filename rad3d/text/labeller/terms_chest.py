@@ -82,6 +82,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             "tav",
             "batter",
             "instrument",
+            "tracheost",
         ),
         any_of(
             r"\bcatheters?\b|\bchemoport\w*|\bport-?a-?cath\w*|\bmediport\b|\bports?\b(?! of)"
@@ -90,7 +91,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|drain\w*"
             r"|enteric|tracheal|gastro\w+|nasoenteric|intubation|pleural|dobhoff|peg)[ -]?"
             r"(?:drainage )?(?:tubes?|cannula\w*)",
-            r"\bcannulas?\b|\bintubat\w+",
+            r"\bcannulas?\b|\bintubat\w+|\btracheostom\w+",
             r"\bpace-?makers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*|\bdefibrillators?\b"
             r"|\baicd\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
             r"|\bcardiac device\w*|\bloop recorder",
@@ -150,10 +151,10 @@ CHEST_RULES: tuple[Rule, ...] = (
         any_of(
             r"\bcardiomegal\w*",
             r"\b(?:heart|cardiac)(?: (?:size|sizes|dimensions?|silhouette|shadow|volume|chambers"
-            r"|contours?|and|is|are|the|appears?|its))*\s+(?:(?:has|have|is|are|was|were|appears?"
+            r"|contours?|and|is|are|the|appears?|its))*:?\s+(?:(?:has|have|is|are|was|were|appears?"
             r"|been|to be|mildly|moderately|severely|markedly|slightly|significantly|minimally"
             r"|also|above|diffusely|globally|grossly)\s+)*(?:increased?|enlarge\w*|larger|big\b"
-            r"|prominent|above normal|upper limit)",
+            r"|prominent|above normal)",
             r"\benlarge(?:d|ment)(?: \w+){0,2} (?:heart|cardiac)\b|\benlargement of the (?:heart"
             r"|cardiac)",
             r"\bincreased?(?: \w+){0,2} (?:heart|cardiac|cardiothoracic|cardio-thoracic"

@@ -31,19 +31,19 @@ LUNG_RULES: tuple[Rule, ...] = (
     Rule(
         "Emphysema",
         ("emph", "bull", "bleb", "amph"),
-        any_of(r"\bemph?y?s[ae]m\w*|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b|\bblebs?\b"),
+        any_of(r"\bemph?y?sa?[ae]m\w*|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b|\bblebs?\b"),
         mask=any_of(
             r"\b(?:subcutaneous|mediastinal|soft tissue|skin|chest wall|surgical|interstitial"
             r"|periorbital)(?:[ /-]+\w+){0,2}[ /-]+emph?ys\w*",
             r"\bemph?ys\w*[^,;]{0,40}\b(?:skin|subcutaneous|chest wall|soft tissue|thoracic wall"
-            r"|muscle)\w*",
+            r"|muscle)\w*|\bemph?ys\w* (?:cholecyst|cystit|gastrit|pyelo)\w*",
         ),
     ),
     Rule(
         "Atelectasis",
-        ("atel", "collaps", "volume loss"),
+        ("atel", "atal", "collaps", "volume loss"),
         any_of(
-            r"\batel[ae]\w*"
+            r"\bat[ae]l[ae]\w*"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
             r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)"
@@ -197,7 +197,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\bperi-?bronch\w* (?:walls?|sheaths?|tissues?) (?:is|are|was"
             r"|were) (?:\w+ly )?thick\w*",
             r"\bincreas\w*[^,;]{0,40}?\bperi-?bronchovascular (?:sheath|density|interstit\w*)",
-            r"\b(?:thick|promin)\w*[^,;]{0,45}?\bperi-?bronch\w*",
+            r"\b(?:thick|promin)\w*[^,;]{0,45}?\bperi-?bronch\w*|\bthick[- ]walled bronch\w*",
             r"\b(?:airways?|broncho-?vascular)(?: walls?| bundles?| interstit\w+)?"
             r" thick(?!ness)\w*",
             r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar|mucosal"
@@ -217,7 +217,7 @@ LUNG_RULES: tuple[Rule, ...] = (
     Rule(
         "Consolidation",
         ("consol",),
-        any_of(r"\bconsolid\w*|\bconsolut\w*|\bairspace disease\b"),
+        any_of(r"\bconsol(?:id|ut|d)\w*|\bairspace disease\b"),
         mask=any_of(
             r"\bground[- ]?glass(?:[- ]like)? consolid\w*",
             r"\bconsolid\w* of (?:the )?(?:\w+ )?fracture",
