@@ -32,6 +32,8 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from rad3d.errors import BadRequest
 from rad3d.model.architectures import build_config, count
+from rad3d.model.decoding import Runner
+from rad3d.model.failures import UNUSABLE
 from rad3d.model.language import LanguageBundle, recompute_layers
 from rad3d.model.loading import read_config
 from rad3d.model.precision import DTYPES
@@ -138,12 +140,13 @@ def estimate(
     check(mode, precision)
     load = load or Workload()
     trains = MODES[mode].trains_llm
-    with FakeTensorMode():
+    with FakeTensorMode(), _countable(config):
         model: Any = AutoModelForCausalLM.from_config(
             config, dtype=training_dtype(mode, precision), trust_remote_code=False
         )
         size = count(model)
         reporter = random_reporter(model, mode, precision, load)
+        cache = _cache_bytes(reporter, load.report_tokens, precision)
         activations = _activations(reporter, load, precision)
     own = sum(p.numel() for p in reporter.projector.parameters())
     trainable = own + (size.total if trains else 0)
@@ -157,10 +160,22 @@ def estimate(
         optimiser=8 * trainable,
         activations=activations,
         scores=4 * load.batch_size * load.report_tokens * vocabulary,
-        writing=weight_bytes(size.total, size.linear, precision)
-        + 4 * own
-        + _cache_bytes(config, reporter.conditioning_length + load.report_tokens, precision),
+        writing=weight_bytes(size.total, size.linear, precision) + 4 * own + cache,
     )
+
+
+@contextmanager
+def _countable(config: PreTrainedConfig) -> Iterator[None]:
+    """Families whose path depends on numbers cannot run on tensors without memory."""
+    try:
+        yield
+    except UNUSABLE as error:
+        raise BadRequest(
+            f"What a model of the family {config.model_type} takes cannot be counted "
+            f"({type(error).__name__}).",
+            "Choose another one; rad3d train --force tries it uncounted.",
+            code="not_countable",
+        ) from error
 
 
 def training_dtype(mode: str, precision: str) -> torch.dtype:
@@ -168,12 +183,13 @@ def training_dtype(mode: str, precision: str) -> torch.dtype:
     return torch.float32 if MODES[mode].trains_llm else DTYPES[precision]
 
 
-def _cache_bytes(config: PreTrainedConfig, tokens: int, precision: str) -> int:
-    """Keys and values of every layer for one text."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+def _cache_bytes(reporter: PrefixReporter, report_tokens: int, precision: str) -> int:
+    """Keys, values and states of every layer for one text."""
+    runner = Runner(reporter.language)
+    tokens = reporter.conditioning_length + report_tokens
+    runner.read(torch.empty(1, tokens, reporter.language.width, dtype=reporter.language.dtype))
     each = torch.empty((), dtype=DTYPES[precision]).element_size()
-    return int(2 * config.num_hidden_layers * heads * size * tokens * each)
+    return sum(tensor.numel() * each for tensor in runner.cached())
 
 
 class _Tokenizer:

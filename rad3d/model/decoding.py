@@ -47,34 +47,48 @@ class Written:
 
 
 class Runner:
-    """A language model with its growing cache of what it has read."""
+    """A language model that reads on, with its cache of what it has read.
+
+    Where the family keeps no cache that serves here, everything is read again for each token.
+    """
 
     def __init__(self, language: LanguageBundle) -> None:
         self._language = language
-        self._cache = DynamicCache(config=language.model.config)
+        self._cache = DynamicCache(config=language.model.config) if language.caches else None
         taken = inspect.signature(language.model.forward).parameters
         # State-space models (Mamba) drop a cache under the other name, and write nonsense.
         self._name = "cache_params" if "cache_params" in taken else "past_key_values"
+        self._read: Tensor | None = None
 
     @torch.inference_mode()
-    def start(self, embeds: Tensor) -> Tensor:
-        """(B, N, H) embeddings -> (B, V) float32 scores of the next token."""
-        return self._run(inputs_embeds=embeds)
+    def read(self, embeds: Tensor) -> Tensor:
+        """(B, N, H) embeddings that follow -> (B, V) float32 scores of the next token."""
+        inputs: dict[str, Any] = {"use_cache": self._cache is not None, self._name: self._cache}
+        if self._cache is None:
+            embeds = embeds if self._read is None else torch.cat((self._read, embeds), dim=1)
+            self._read = embeds
+        output = self._language.model(inputs_embeds=embeds, logits_to_keep=1, **inputs)
+        return output.logits[:, -1].float()
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """(B,) tokens -> (B, V) float32 scores of the next one."""
-        return self._run(input_ids=tokens[:, None])
+        return self.read(self._language.embed(tokens[:, None]))
 
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
         """Go on with these rows, in this order; a row may be there several times."""
-        self._cache.reorder_cache(cast(torch.LongTensor, rows))
+        if self._cache is not None:
+            self._cache.reorder_cache(cast(torch.LongTensor, rows))
+        elif self._read is not None:
+            self._read = self._read[rows]
 
-    def _run(self, **inputs: Tensor) -> Tensor:
-        cache: dict[str, Any] = {self._name: self._cache}
-        output = self._language.model(**inputs, **cache, use_cache=True, logits_to_keep=1)
-        return output.logits[:, -1].float()
+    def cached(self) -> Iterator[Tensor]:
+        """Every tensor of the cache."""
+        layers = [] if self._cache is None else self._cache.layers
+        for value in (value for layer in layers for value in vars(layer).values()):
+            parts = value.values() if isinstance(value, dict) else [value]
+            yield from (part for part in parts if isinstance(part, Tensor))
 
 
 def token_room(language: LanguageBundle, conditioning: int, options: GenerationOptions) -> int:
@@ -196,7 +210,7 @@ def _rows(
             for row in active:
                 state[row] = Written(state[row].ids, "cancelled")
             break
-        scores = runner.start(embeds) if scores is None else runner.step(written[:, -1])
+        scores = runner.read(embeds) if scores is None else runner.step(written[:, -1])
         tokens = choose(scores, written, active)
         for row, token in zip(active, tokens, strict=True):
             if token in ends:
@@ -242,7 +256,7 @@ def _beams(
             yield Written(tuple(written[0].tolist()), "cancelled")
             return
         if count == 1:
-            scores = runner.start(embeds).expand(width, -1)
+            scores = runner.read(embeds).expand(width, -1)
             runner.select(torch.zeros(width, dtype=torch.long, device=device))
         else:
             scores = runner.step(written[:, -1])

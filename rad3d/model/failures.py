@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from huggingface_hub.errors import StrictDataclassError
+
 from rad3d.errors import Rad3dError
 from rad3d.model.precision import is_out_of_memory, out_of_memory
 
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
     from rad3d.model.reporter import PrefixReporter
 
 _LOG = logging.getLogger(__name__)
+
+UNUSABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What transformers and torch raise about a model whose files or family are not what they expect;
+running out of memory is one of them (:func:`rad3d.model.precision.is_out_of_memory`)."""
 
 
 @contextmanager

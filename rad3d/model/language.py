@@ -33,6 +33,8 @@ class LanguageBundle:
         revision: of a hub model, where one was asked for or the registry names it.
         precision: a key of :data:`rad3d.registry.PRECISIONS`.
         reason: why this precision and device, in a sentence.
+        caches: False where the family keeps no cache that serves the decoding, which then reads
+            everything again for each token.
     """
 
     model: Any
@@ -42,6 +44,7 @@ class LanguageBundle:
     revision: str | None = None
     precision: str = "float32"
     reason: str = ""
+    caches: bool = True
 
     @property
     def width(self) -> int:
@@ -68,7 +71,7 @@ class LanguageBundle:
         """Longest sequence in tokens, prefix and prompt included."""
         config = self.model.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None)
-        return int(limit) if limit else 2048
+        return int(limit) if limit and limit > 0 else 2048
 
     @property
     def bos_id(self) -> int | None:

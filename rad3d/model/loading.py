@@ -2,7 +2,7 @@
 
 What is loaded is what was asked for: no code that a model brings, no tensors that are filled with
 random numbers, no weights that somebody else quantised, and no family that cannot continue a
-prefix (:func:`rad3d.model.trial.check_prompting`). Whatever is wrong with files ends in a sentence.
+prefix (:func:`rad3d.model.trial.tried`). Whatever is wrong with files ends in a sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -29,6 +28,7 @@ from transformers.utils import logging as transformers_logging
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.model.architectures import Size, count, meta_model, whole_output_input
+from rad3d.model.failures import UNUSABLE
 from rad3d.model.identity import weights_hash
 from rad3d.model.language import LanguageBundle
 from rad3d.model.precision import DTYPES, is_out_of_memory
@@ -41,27 +41,15 @@ from rad3d.model.sources import (
     pinned_revision,
     weight_files,
 )
-from rad3d.model.trial import check_prompting
+from rad3d.model.trial import tried
 from rad3d.registry import LANGUAGE_MODELS, PRECISIONS, lookup
 
 # It repeats, for every layer, that 8 bit computes in float16; and it looks for kernels on the hub.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-UNUSABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    StrictDataclassError,
-    TypeError,
-    ValueError,
-)
-"""What transformers and torch raise about files whose content is not what they expect."""
-
 
 @contextmanager
-def plainly(source: str) -> Iterator[None]:
+def plainly(source: str, precision: str = "") -> Iterator[None]:
     """Around the reading of a language model's files: what is wrong with them, in plain words."""
     transformers_logging.disable_progress_bar()  # it would show tensors, not a download
     try:
@@ -85,12 +73,7 @@ def plainly(source: str) -> Iterator[None]:
     except UNUSABLE as error:
         if is_out_of_memory(error):
             raise
-        raise BadRequest(
-            f"{source} is no causal language model that can be used here: {_first_line(error)}",
-            "Restore its files, or choose another one; models that bring their own code are not "
-            "run.",
-            code="unusable_model",
-        ) from error
+        raise _unusable(source, precision, error) from error
     finally:
         transformers_logging.enable_progress_bar()
 
@@ -195,7 +178,7 @@ def load_language_model(
             code="corrupt_weights",
         )
     read_config(source, place)
-    with _LOADING, plainly(source):
+    with _LOADING, plainly(source, precision):
         tokenizer = AutoTokenizer.from_pretrained(
             place, trust_remote_code=False, local_files_only=True
         )
@@ -204,9 +187,8 @@ def load_language_model(
     bundle = LanguageBundle(model, tokenizer, source, found, revision, precision, reason)
     if trains:
         _keep_gradients(model)
-    with plainly(source):
-        check_prompting(bundle)  # also the pass that rearranges 4-bit weights, before it is shared
-    return bundle
+    with plainly(source, precision):
+        return tried(bundle)  # also the pass that rearranges 4-bit weights, before they are shared
 
 
 def _load(place: Path, source: str, precision: str, device: str) -> Any:
@@ -256,6 +238,19 @@ def _keep_gradients(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def _unusable(source: str, precision: str, error: Exception) -> BadRequest:
+    if precision and PRECISIONS[precision].quantised:
+        problem = f"{source} cannot be used in {precision}: {_first_line(error)}"
+        remedy = "Choose another precision, such as bf16, or another model."
+    else:
+        problem = f"{source} is no causal language model that can be used: {_first_line(error)}"
+        remedy = (
+            "Restore its files, or choose another one; models that bring their own code are not "
+            "run."
+        )
+    return BadRequest(problem, remedy, code="unusable_model")
+
+
 def _needs_package(source: str, error: ImportError) -> MissingWeights:
     rows = (row for row in LANGUAGE_MODELS.values() if row.source == source)
     package = next((row.package for row in rows), "")
@@ -286,4 +281,9 @@ def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+    """What an error says, without what transformers adds on further lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
+    kind = type(error).__name__  # of a look-up: its text is a name alone
+    text = f"{kind} {text}" if isinstance(error, LookupError) else text or kind
+    return text.rstrip(".") + "."

@@ -152,9 +152,9 @@ class PrefixReporter(nn.Module):
         head = self.conditioning(self.prefix(latent, logits))
         embeds = torch.cat((head, self.language.embed(input_ids[:, :-1]).to(head.dtype)), dim=1)
         # The last conditioning position predicts the first report token, and so on.
-        output = self.llm(
-            inputs_embeds=embeds, use_cache=False, logits_to_keep=input_ids.shape[1]
-        ).logits
+        kept = input_ids.shape[1]
+        output = self.llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=kept).logits
+        output = output[:, -kept:]  # some families keep all the same
         return F.cross_entropy(
             output.flatten(0, 1).float(),
             labels.to(output.device).flatten(),
