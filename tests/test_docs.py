@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -16,8 +17,15 @@ from rad3d.eval.resampling import Estimate
 from rad3d.registry import LANGUAGE_MODELS, MODES
 from rad3d.service.evaluation import STUDY_DIR, EvaluationRun, read_run
 from rad3d.service.study_view import view_of
+from rad3d.settings import Settings
 
-PAGES = [*sorted(path.name for path in ROOT.glob("*.md")), "dev/LOG.md"]
+PAGES = [
+    path.relative_to(ROOT).as_posix()
+    for folder in (ROOT, ROOT / "docs", ROOT / "dev")
+    for path in sorted(folder.glob("*.md"))
+]
+OF_TESTS = {"RAD3D_SHARED", "RAD3D_TEST_SLOW", "RAD3D_TEST_BROWSER"}
+"""Variables that only the tests read."""
 
 
 def read(name: str) -> str:
@@ -28,6 +36,7 @@ def code_lines(page: str) -> list[str]:
     """Every line of the page's shell blocks, and every inline `rad3d ...`."""
     text = read(page)
     blocks = re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.M | re.S)
+    blocks = [re.sub(r"\\\n\s*", " ", block) for block in blocks]  # a line that goes on
     lines = [line.strip() for block in blocks for line in block.splitlines()]
     return lines + re.findall(r"`(rad3d [^`]+)`", text)
 
@@ -65,6 +74,15 @@ def test_a_command_named_in_the_pages_parses(page: str, line: str) -> None:
         assert stop.code == 0, f"{page} names `rad3d {line}`, which does not parse"  # noqa: PT017
     else:
         assert callable(args.run)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_variable_or_script_named_in_the_pages_exists(page: str) -> None:
+    text = read(page)
+    settings = {f"RAD3D_{field.name.upper()}" for field in fields(Settings)}
+    assert set(re.findall(r"\bRAD3D_[A-Z_]*[A-Z]\b", text)) <= settings | OF_TESTS
+    for name in re.findall(r"\b(?:benchmarks|scripts)/[\w/]+\.py", text):
+        assert (ROOT / name).is_file(), f"{page} names {name}"
 
 
 def test_every_command_has_its_place_in_the_readme() -> None:
