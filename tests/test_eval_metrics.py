@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import math
-import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -110,20 +111,20 @@ def test_they_are_metrics_of_evaluate_and_combine(
     assert load("hf_bleu_4").signature == card.signature["hf_bleu_4"]
 
 
-def test_metrics_of_evaluate_can_be_added_to_and_leave_no_folder(tmp_path: Path) -> None:
-    code = (
-        "from rad3d.eval.metrics import load\n"
-        "metric = load('f1_micro')\n"
-        f"for r, p in zip({REFERENCES!r}, {PREDICTIONS!r}): metric.add(reference=r, prediction=p)\n"
-        "print(metric.compute()['f1_micro'])\n"
-    )
-    env = os.environ | {"TMPDIR": str(tmp_path), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert not math.isnan(float(done.stdout))
-    assert not list(tmp_path.glob("rad3d-metric-*"))
+def test_metrics_of_evaluate_can_be_added_to_and_leave_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rad3d.eval.metrics import load
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    metric = load("f1_micro")
+    assert list(tmp_path.glob("rad3d-metric-*"))
+    for reference, prediction in zip(REFERENCES, PREDICTIONS, strict=True):
+        metric.add(reference=reference, prediction=prediction)
+    assert not math.isnan(metric.compute()["f1_micro"])
+    del metric
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_scoring_loads_neither_torch_nor_evaluate() -> None:
