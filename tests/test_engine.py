@@ -227,6 +227,21 @@ def test_what_torch_raises_becomes_a_sentence_and_the_engine_lives(
     assert report_of(list(engine.stream(volume(seed=3), V3, OPTIONS))).n_tokens > 0
 
 
+def test_running_out_of_memory_while_loading_is_a_sentence_in_a_batch_as_well(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rad3d.model.store.load_language_model", fail)
+    conditions = [Condition(np.zeros(32), np.zeros(18))]
+    with pytest.raises(Rad3dError, match="not enough memory to load") as caught:
+        engine.generate_batch(conditions, V3, OPTIONS)
+    assert caught.value.code == "out_of_memory"
+    monkeypatch.undo()
+    assert engine.generate_batch(conditions, V3, OPTIONS)[0].n_tokens
+
+
 def test_a_variant_trained_on_another_grid_is_refused(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,9 @@ def test_doctor_gives_the_exact_steps_to_each_language_model(
     assert checks["LLM biogpt"].remedy.startswith("pip install sacremoses; then: hf download")
     assert checks["LLM gpt2"].state == "absent"
     assert checks["hub"].detail == "downloads are off"
+    mirrored = Settings(models_dir=tmp_path, hub_url="https://mirror")
+    remedy = {c.name: c.remedy for c in doctor.language_models(mirrored)}["LLM gpt2"]
+    assert remedy.startswith("HF_ENDPOINT=https://mirror hf download openai-community/gpt2")
 
     here = tmp_path / "openai-community" / "gpt2"
     here.mkdir(parents=True)

@@ -174,3 +174,10 @@ def test_running_out_of_memory_names_a_lower_precision_and_a_smaller_model() -> 
     assert "such as GPT-2 Large (1.5 GB in bf16)" in said
     assert "RAD3D_PRECISION" not in str(out_of_memory("write the report", "4bit", 10**9))
     assert "smaller model" in str(out_of_memory("encode the scan"))
+    assert "beams" not in str(out_of_memory("load the model")), "nothing is written yet"
+
+
+def test_a_precision_that_cannot_be_had_is_not_advised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "find_spec", lambda name: None)
+    assert "RAD3D_PRECISION" not in str(out_of_memory("write the report", "bf16", 10**9))
+    assert "RAD3D_PRECISION=bf16" in str(out_of_memory("write the report", "float32", 10**9))

@@ -16,7 +16,9 @@ from tiny_models import save_language, tiny_language
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.model import sources
 from rad3d.model.loading import load_language_model
+from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, get_command, obtain, wanted_files, with_progress
+from rad3d.model.variant import VariantConfig
 from rad3d.registry import language_model
 from rad3d.settings import Settings
 
@@ -136,6 +138,45 @@ def test_the_hubs_own_offline_variable_is_respected(
     assert hub.asked == []
 
 
+@pytest.fixture
+def variant(hub: FakeHub, tmp_path: Path) -> str:
+    """A fine-tuned variant on the hub, with things beside it that nobody asked for."""
+    config = VariantConfig(
+        llm="gpt2", mode="v1", llm_source="x", latent_dim=32, prefix_length=4, clip_length=3,
+        layers=1, heads=4,
+    )  # fmt: skip
+    PrefixReporter(config, tiny_language()).save_pretrained(tmp_path / "v")
+    paths = [path for path in (tmp_path / "v").rglob("*") if path.is_file()]
+    files = {path.relative_to(tmp_path / "v").as_posix(): path.read_bytes() for path in paths}
+    traps = {"llm/own.py": b"raise SystemExit", "llm/pytorch_model.bin": b"never read"}
+    hub.files["us/variant"] = files | traps
+    return "us/variant"
+
+
+def test_a_variant_is_fetched_from_a_mirror_without_code_or_pickles(
+    hub: FakeHub, variant: str, tmp_path: Path
+) -> None:
+    fetched = PrefixReporter.from_pretrained(variant, hub=Hub(hub.url))
+    here = PrefixReporter.from_pretrained(tmp_path / "v")
+    assert torch.equal(fetched.prefix(torch.ones(1, 32)), here.prefix(torch.ones(1, 32)))
+    assert not any(path.endswith((".py", ".bin")) for path in hub.asked if "resolve" in path)
+    hub.asked.clear()
+    assert PrefixReporter.from_pretrained(variant, hub=Hub(hub.url, offline=True))
+    assert hub.asked == []
+
+
+def test_what_stands_between_a_person_and_a_variant_is_said(hub: FakeHub, variant: str) -> None:
+    for name, place, said in (
+        ("us/other", Hub(hub.url, offline=True), "us/other is not here, and downloads are off"),
+        ("us/other", Hub(hub.url), "no model us/other on http"),
+        ("us/gated", Hub(hub.url), "gated.*hf auth login"),
+        ("us/none", Hub(hub.url), "no variant in us/none"),
+        ("/nowhere", Hub(hub.url), "no variant in /nowhere"),
+    ):
+        with pytest.raises(MissingWeights, match=said):
+            PrefixReporter.from_pretrained(name, hub=place)
+
+
 def test_an_interrupted_download_is_not_taken_for_a_model(hub: FakeHub) -> None:
     place = obtain("us/tiny", Hub(hub.url))
     (place / "model.safetensors").unlink()
@@ -224,6 +265,8 @@ def test_the_command_that_fetches_ahead_has_the_pinned_revision() -> None:
     row = language_model("gpt2")
     assert get_command(row.source) == f"hf download {row.source} --revision {row.revision}"
     assert get_command("us/tiny") == "hf download us/tiny"
+    mirrored = get_command("us/tiny", hub=Hub("https://mirror"))
+    assert mirrored == "HF_ENDPOINT=https://mirror hf download us/tiny"
 
 
 def test_work_in_a_thread_tells_returns_and_fails_as_if_it_were_here() -> None:

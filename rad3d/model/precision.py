@@ -232,10 +232,13 @@ def out_of_memory(doing: str, precision: str = "", nbytes: int = 0) -> Rad3dErro
     """
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what the failed attempt took, for whoever comes next
-    options = [] if precision in ("", "4bit") else [f"set RAD3D_PRECISION={_next(precision)}"]
-    smaller = smaller_option(0.7 * nbytes, precision) if precision else "a smaller model"
-    options.append(f"choose {smaller}")
-    options.append("use fewer beams or a shorter report")
+    if precision:
+        lower = _lower(precision)
+        options = [f"set RAD3D_PRECISION={lower}"] if lower else []
+        options.append(f"choose {smaller_option(0.7 * nbytes, precision)}")
+        options.append("use fewer beams or a shorter report")
+    else:
+        options = ["choose a smaller model", "set a lower RAD3D_PRECISION", "free memory"]
     text = ", or ".join(options)
     return Rad3dError(
         f"There is not enough memory to {doing}.",
@@ -244,9 +247,11 @@ def out_of_memory(doing: str, precision: str = "", nbytes: int = 0) -> Rad3dErro
     )
 
 
-def _next(precision: str) -> str:
+def _lower(precision: str) -> str:
+    """The next precision with smaller weights that can be had here; empty where there is none."""
     smaller = {"float32": "bf16", "bf16": "8bit", "float16": "8bit", "8bit": "4bit"}
-    return smaller.get(precision, "4bit")
+    lower = smaller.get(precision, "")
+    return lower if lower == "bf16" or find_spec("bitsandbytes") else ""
 
 
 def available_memory() -> int:

@@ -225,14 +225,14 @@ class PrefixReporter(nn.Module):
             language: the frozen language model if it is loaded already; ignored by V-1.
             revision, token: for the hub.
             precision, device: of the language model.
-            hub: where a frozen published language model is fetched from.
+            hub: where it and its frozen language model are fetched from.
             reason: why this precision and device; kept with the language model.
 
         Raises:
             MissingWeights: a file is absent.
             CorruptWeights: a file does not match its recorded hash; the message names it.
         """
-        directory = locate(pretrained_model_name_or_path, revision, token)
+        directory = locate(pretrained_model_name_or_path, hub or Hub(), revision, token)
         config = VariantConfig.read(directory)
         verify_files(directory, config)
         if config.mode_row.trains_llm:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rad3d.errors import BadRequest, MissingWeights, Rad3dError
+from rad3d.errors import MissingWeights, Rad3dError
 from rad3d.registry import LANGUAGE_MODELS
 from rad3d.settings import Settings
 
@@ -148,13 +148,18 @@ def obtain(
     if cached:
         return cached
     if hub.closed:
-        raise MissingWeights(
-            f"The language model {source} is not here, and downloads are off.",
-            "Allow them (unset RAD3D_OFFLINE and HF_HUB_OFFLINE), or put the model into a "
-            f"directory called {source}.",
-            code="missing_weights",
-        )
+        raise not_here(source)
     return _download(source, hub, revision, progress or (lambda text, fraction: None))
+
+
+def not_here(source: str) -> MissingWeights:
+    """For what could only be fetched."""
+    return MissingWeights(
+        f"{source} is not here, and downloads are off.",
+        "Allow them (unset RAD3D_OFFLINE, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE), or put it into "
+        f"a directory called {source}.",
+        code="missing_weights",
+    )
 
 
 def missing(source: str) -> MissingWeights:
@@ -167,10 +172,11 @@ def missing(source: str) -> MissingWeights:
     )
 
 
-def get_command(source: str, revision: str | None = None) -> str:
-    """The command that fetches a model ahead of its use."""
+def get_command(source: str, revision: str | None = None, hub: Hub | None = None) -> str:
+    """The command that fetches a model ahead of its use, from a mirror where one is set."""
     revision = revision or pinned_revision(source)
-    return f"hf download {source}" + (f" --revision {revision}" if revision else "")
+    mirror = f"HF_ENDPOINT={hub.url} " if hub and hub.url else ""
+    return f"{mirror}hf download {source}" + (f" --revision {revision}" if revision else "")
 
 
 def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -> Path:
@@ -201,7 +207,7 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
     except Rad3dError:
         raise
     except (OSError, HTTPError, OfflineModeIsEnabled, HFValidationError) as error:
-        raise _explained(error, source, hub, revision) from error
+        raise explained(error, source, hub, revision) from error
     return Path(folder)
 
 
@@ -266,14 +272,12 @@ class _Nowhere:
         """Nothing is kept."""
 
 
-def _explained(
-    error: Exception, source: str, hub: Hub, revision: str | None
-) -> MissingWeights | BadRequest:
+def explained(error: Exception, source: str, hub: Hub, revision: str | None) -> MissingWeights:
     """What stands in the way, and the step to take."""
     from huggingface_hub import errors
 
     page = f"{hub.address}/{source}"
-    get = get_command(source, revision)
+    get = get_command(source, revision, hub)
     if isinstance(error, errors.GatedRepoError):
         problem = f"{source} is gated: its owner wants its licence accepted first."
         remedy = f"Accept it at {page}, then run: hf auth login. Then: {get}"
