@@ -21,6 +21,7 @@ from rad3d.commands.doctor import encoders
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.labels import LABELS
 from rad3d.model.ctclip.checkpoint import build, sort_checkpoint
+from rad3d.model.ctclip.deviation import deviation
 from rad3d.model.ctclip.encoder import CtClipEncoder
 from rad3d.model.ctclip.layout import read_shapes
 from rad3d.model.encoder import load_encoder
@@ -31,6 +32,7 @@ from rad3d.model.identity import EncoderIdentity
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import VariantConfig, variant_directory
+from rad3d.phantom.cohort import make_case
 from rad3d.registry import ENCODERS
 from rad3d.service.service import Service
 from rad3d.settings import Settings
@@ -91,15 +93,36 @@ def test_without_calibration_probabilities_are_sigmoids_and_said_to_be(
     np.testing.assert_allclose(diagnosis.probabilities, 1 / (1 + np.exp(-diagnosis.logits)))
 
 
-def test_options_of_convert_change_the_encoder(lipro: Path, tmp_path: Path) -> None:
-    encoder = CtClipEncoder.from_pretrained(
-        converted(lipro, tmp_path, "--clip", "after", "--precision", "bf16")
-    )
+def test_the_order_of_clipping_changes_the_grid(lipro: Path, tmp_path: Path) -> None:
+    encoder = CtClipEncoder.from_pretrained(converted(lipro, tmp_path, "--clip", "after"))
     assert encoder.grid == SMALL.grid("after")
+
+
+def test_what_bfloat16_changes_is_measured_said_and_kept(
+    lipro: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cases = {0: make_case(0)}
+    monkeypatch.setattr("rad3d.model.ctclip.deviation.make_case", cases.__getitem__)
+    out = converted(lipro, tmp_path, "--precision", "bf16")
+    told = capsys.readouterr()
+    kept = json.loads((out / "config.json").read_text())["deviation"]
+    assert json.loads(told.out)["deviation"] == kept
+    assert f"{kept['codes_changed']} of 64 codes change" in told.err
+    assert 1e-4 < kept["logits"] < 1
+    read = sort_checkpoint(lipro_state(), frames=16).read
+    video = torch.tensor(to_grid(cases[0].volume, SMALL.grid()).values)[None, None]
+    exact, rounded = build(SMALL, read), build(SMALL, read).with_linear_dtype(torch.bfloat16)
+    assert kept["codes_changed"] == int((exact(video).codes != rounded(video).codes).sum())
+    same = deviation(SMALL, read, SMALL.grid(), "float32")
+    assert (same.latent, same.logits, same.codes_changed) == (0, 0, 0)
+    encoder = CtClipEncoder.from_pretrained(out)
     attention = encoder.network.visual_transformer.enc_spatial_transformer.layers[0]["1"]
     assert attention.to_q.weight.dtype == torch.bfloat16
-    values = np.random.default_rng(1).uniform(-1, 1, (16, 32, 32)).astype(np.float32)
-    assert np.linalg.norm(encoder.encode(values).pooled) == pytest.approx(1, abs=1e-5)
+    seen = encoder.encode(to_grid(cases[0].volume, SMALL.grid()).values)
+    np.testing.assert_array_equal(seen.pooled, rounded(video).latent[0])
 
 
 def test_bfloat16_stays_close_to_float32_before_the_codes_are_chosen() -> None:

@@ -16,6 +16,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision", choices=("float32", "bf16"), default="float32",
         help="what the CT-ViT's linear maps run in; bf16 is faster where the processor has it and "
-        "changes some codes (default: float32)",
+        "changes some codes: how many is measured and said (default: float32)",
     )  # fmt: skip
     parser.add_argument(
         "--config", metavar="JSON", type=Path,
@@ -168,6 +169,7 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
 def _convert_encoder(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
     from rad3d.model.ctclip.checkpoint import save_network, sort_checkpoint
+    from rad3d.model.ctclip.deviation import deviation
     from rad3d.model.ctclip.encoder import ENCODER_ID
     from rad3d.model.head import CALIBRATE, FIT
     from rad3d.model.tensor_files import file_sha256, open_tensors
@@ -192,17 +194,25 @@ def _convert_encoder(args: argparse.Namespace) -> int:
             "Probabilities will be plain sigmoids, marked as not calibrated. With labelled scans, "
             f"run: {CALIBRATE.format(ENCODER_ID)}"
         )
-    facts = {
+    grid = checkpoint.config.grid(args.clip)
+    facts: dict[str, Any] = {
         "encoder": ENCODER_ID,
         "class": "rad3d.model.ctclip.network:CtClip",
-        "grid": checkpoint.config.grid(args.clip).to_dict(),
+        "grid": grid.to_dict(),
         "precision": args.precision,
         "source": {"file": args.checkpoint.name, "sha256": file_sha256(args.checkpoint)},
         "licence": ENCODERS[ENCODER_ID].licence,
     }
+    shown = ["encoder", "elements", "sha256", "source", "network"]
+    if args.precision != "float32":
+        say(f"A synthetic scan goes through the encoder in float32 and in {args.precision} ...")
+        found = deviation(checkpoint.config, checkpoint.read, grid, args.precision)
+        say(f"In {args.precision}, {found}.")
+        facts["deviation"] = asdict(found)
+        shown.append("deviation")
     written = save_network(out, checkpoint, facts)
     say(f"Written to {out}.")
-    print_json({k: written[k] for k in ("encoder", "elements", "sha256", "source", "network")})
+    print_json({key: written[key] for key in shown})
     return 0
 
 
