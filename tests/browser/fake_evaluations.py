@@ -81,7 +81,7 @@ class FakeEvaluations:
     Args:
         service: opens the scans of the cases.
         n: cases of each set in the study.
-        pause: seconds that a run takes for one case.
+        pause: seconds that a run takes for one step, of ten for each variant and set.
         empty: no study ships.
         trusted: whether paths of this machine may be named.
     """
@@ -140,17 +140,22 @@ class FakeEvaluations:
     ) -> Iterator[EvaluationEvent]:
         """One system after the other, a pause for each case."""
         run_id = f"run-{len(self.kept.known)}"
-        yield from self._go(run_id, request, cancel, {})
+        yield from self._go(run_id, request, cancel, {}, self._pause)
 
     def resume(
         self, run_id: str, cancel: threading.Event, owner: str = ""
     ) -> Iterator[EvaluationEvent]:
-        """Go on with what is missing."""
+        """Go on with what is missing, without a pause."""
         run = self.kept.load(run_id, owner)
-        yield from self._go(run_id, run.request, cancel, dict(run.cards))
+        yield from self._go(run_id, run.request, cancel, dict(run.cards), 0.0)
 
     def _go(
-        self, run_id: str, request: EvaluationRequest, cancel: threading.Event, cards: dict
+        self,
+        run_id: str,
+        request: EvaluationRequest,
+        cancel: threading.Event,
+        cards: dict,
+        pause: float,
     ) -> Iterator[EvaluationEvent]:
         if any(spec.source == "predictions" for spec in request.sets):
             raise BadRequest("The file has no column 'id'.", "Name it.", code="bad_columns")
@@ -161,7 +166,7 @@ class FakeEvaluations:
             if key in cards:
                 continue
             for _ in range(10):
-                if cancel.wait(self._pause):
+                if cancel.wait(pause):
                     break
                 done += 1
                 yield EvaluationEvent("write", done, total, f"{key[0]} on {key[1]}", run_id)
