@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from study_parts import TEST_N, small_evaluations
 
-from rad3d.cli import main
+from rad3d.cli import build_parser, main
 from rad3d.commands import eval_study
 from rad3d.service.evaluation import Evaluations
+from rad3d.types import GenerationOptions
 
 V3 = "phantom-s/v3"
 QUICK = [
@@ -58,6 +60,28 @@ def test_options_reach_the_run(
     assert (request.seed, request.draws, request.title) == (4, 50, "Mine")
     assert request.metrics == ("f1_macro",)
     assert request.options.max_new_tokens == 20
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--strategy", "beam", "--beams", "3"], {"strategy": "beam", "beams": 3}),
+        (
+            ["--strategy", "sample", "--temperature", "0.5", "--top-p", "0.9", "--seed", "4"],
+            {"strategy": "sample", "temperature": 0.5, "top_p": 0.9, "seed": 4},
+        ),
+        (["--repetition-penalty", "1.5", "--no-repeat-ngram", "3"],
+         {"repetition_penalty": 1.5, "no_repeat_ngram": 3}),
+        (["--seed", "4"], {"seed": 0}),
+    ],
+)  # fmt: skip
+def test_reports_are_written_with_the_options_of_the_app_and_of_rad3d_report(
+    flags: list[str], expected: dict[str, object]
+) -> None:
+    args = build_parser().parse_args(["eval", "run", "--variants", V3, "--controls", *flags])
+    request = eval_study._request(args, None)  # type: ignore[arg-type]
+    assert request.options == replace(GenerationOptions(), **expected)  # type: ignore[arg-type]
+    assert request.seed == (4 if "--seed" in flags else 0)
 
 
 def test_two_equal_runs_do_not_differ_and_a_baseline_compares_within_one(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from rad3d.commands import Commands, add_command
+from rad3d.commands.options import add_generation_options
 
 RUN = """Evaluate variants and controls on sample sets; without arguments the whole shipped study.
 
@@ -24,6 +25,7 @@ Exit status: 0 finished; 1 for input that cannot be evaluated; 2 for a wrong com
 RUN_EXAMPLE = """
 rad3d eval run
 rad3d eval run --variants phantom-s/v1 phantom-s/v3 --sets phantom-in --limit 40
+rad3d eval run --variants phantom-l/v3 --strategy beam --beams 3 --title "Beams of 3"
 rad3d eval run --sets ct-rate:CT-RATE --features valid train --bank ct-rate:CT-RATE#train
 rad3d eval run --sets predictions:theirs.jsonl#phantom-in --variants phantom-l/v3
 rad3d eval run --resume latest
@@ -128,12 +130,14 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
     add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of draws and shuffling (default: %(default)s)")
-    add("--max-new-tokens", type=int, default=320, help="longest report (default: %(default)s)")
+    add("--seed", type=int, default=0,
+        help="of draws and shuffling, and of reports with --strategy sample "
+        "(default: %(default)s)")  # fmt: skip
     add("--title", default="", help="shown in the list of runs")
     add("--resume", metavar="RUN", help="go on with a run; all other options but --out are its own")
     add("--out", type=Path, metavar="DIR", help="also write the run here, such as assets/study")
     add("--json", action="store_true", help="JSON instead of tables")
+    add_generation_options(run, seed=False)
     run.set_defaults(run=run_run)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.eval_score import BELOW_REQUIRED, INCOMPLETE
+from rad3d.commands.options import generation_options
 from rad3d.errors import BadRequest
 from rad3d.eval.compare import Difference
 from rad3d.eval.registry import PRIMARY, metric_row
@@ -22,9 +23,9 @@ from rad3d.service.evaluation_types import (
     EvaluationRun,
     Events,
     SetSpec,
+    written_with,
 )
 from rad3d.settings import Settings
-from rad3d.types import GenerationOptions
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
@@ -82,7 +83,7 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
         variants=tuple(variants),
         controls=tuple(dict.fromkeys(controls)),
         metrics=tuple(args.metric) if args.metric else None,
-        options=GenerationOptions(max_new_tokens=args.max_new_tokens),
+        options=written_with(generation_options(args), args.seed),
         limit=args.limit,
         draws=args.draws,
         seed=args.seed,

@@ -22,10 +22,17 @@ HELP: dict[str, str] = {
 }
 
 
-def add_generation_options(parser: argparse.ArgumentParser) -> None:
-    """One flag per field, with the field's default."""
+def add_generation_options(parser: argparse.ArgumentParser, *, seed: bool = True) -> None:
+    """One flag per field, with the field's default.
+
+    Args:
+        parser: receives them.
+        seed: False where the command has a ``--seed`` of its own, which then counts here as well.
+    """
     group = parser.add_argument_group("how the report is written")
     for field in fields(GenerationOptions):
+        if field.name == "seed" and not seed:
+            continue
         kind: dict[str, Any] = {"type": type(field.default)}
         if field.name == "strategy":
             kind = {"choices": get_args(Strategy)}

@@ -164,6 +164,14 @@ class EvaluationRequest:
         )
 
 
+def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
+    """How the reports of a run are written: sampling takes the run's seed, nothing else needs one.
+
+    So a greedy run with another seed finds its reports written already.
+    """
+    return replace(options, seed=seed if options.strategy == "sample" else 0)
+
+
 def _spec(values: Mapping[str, Any]) -> SetSpec:
     return SetSpec(**{**values, "columns": Columns(**values["columns"])})
 

@@ -10,7 +10,7 @@ from rad3d.errors import BadRequest
 from rad3d.registry import lookup
 from rad3d.service.evaluation_metrics import metrics_of_groups
 from rad3d.service.evaluation_sets import SAMPLE_SETS
-from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
+from rad3d.service.evaluation_types import EvaluationRequest, SetSpec, written_with
 from rad3d.types import GenerationOptions
 
 if TYPE_CHECKING:
@@ -56,17 +56,16 @@ def _sets(asked: Asked, evaluations: Evaluations) -> tuple[SetSpec, ...]:
 
 
 def _options(asked: Asked, seed: int) -> GenerationOptions:
-    """How the reports are written; sampling takes the run's seed."""
-    values: dict[str, Any] = {"seed": seed}
+    values: dict[str, Any] = {}
     for field in fields(GenerationOptions):
-        if field.name not in values:
+        if field.name != "seed":
             value = asked[field.name]
             values[field.name] = (
                 value
                 if isinstance(field.default, str)
                 else _number(asked, field.name, type(field.default))
             )
-    return GenerationOptions(**values)
+    return written_with(GenerationOptions(**values), seed)
 
 
 def _whole(asked: Asked, name: str) -> int:
