@@ -70,7 +70,7 @@ def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "set.safetensors"
     written(path)
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(BadRequest, match="cannot be read"):
+    with pytest.raises(BadRequest, match="is damaged, or no file of features"):
         read_features(path, MINE)
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_language
 
 from rad3d import cli
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.model.feature_table import write_features
 from rad3d.model.features import load_features
-from rad3d.model.identity import EncoderIdentity
+from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.variant import VariantConfig, variant_directory
-from rad3d.registry import language_model
+from rad3d.registry import ENCODERS, language_model
 from rad3d.train.pairs import TrainingData, hold_out
 from rad3d.train.sources import FileSource, ReportColumns, pair, read_reports
 
@@ -204,6 +205,29 @@ def test_reports_that_are_all_too_long_are_refused_with_the_reason(
     err = capsys.readouterr().err
     assert "No pair of features and report is left" in err
     assert "tokens, too long for the model" in err
+
+
+def test_features_of_other_weights_than_those_here_are_noted_before_the_training(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "with which this variant will not work"
+    assert cli.main(command(place)) == 0
+    assert said not in capsys.readouterr().err, "no weights are here"
+    folder = place / "models" / ENCODERS["phantom-cnn"].source
+    save_file({"w": np.zeros(3)}, folder / "model.safetensors")
+    assert cli.main(command(place)) == 0
+    assert said in capsys.readouterr().err
+    features(place / "f.safetensors", encoder=replace(ENCODER, sha256=weights_sha256(folder)))
+    assert cli.main(command(place, "--run-dir", str(place / "new"), "--replace")) == 0
+    assert said not in capsys.readouterr().err
+
+
+def test_a_table_given_as_features_is_refused_and_nobody_is_told_to_remove_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(command(place, "--features", str(place / "r.csv"))) == 1
+    err = capsys.readouterr().err
+    assert "r.csv is damaged, or no file of features. Give another" in err
 
 
 def test_features_of_an_encoder_that_nobody_knows_are_refused(

@@ -234,7 +234,10 @@ class FeatureStore:
         self.facts[key] = self.facts.get(key, 0) + len(contents)
 
     def _read(self, path: Path) -> tuple[Shard, FeatureTensors, list[str]]:
-        identity, about, tensors = read_tensors(path, SHARD_SCHEMA)
+        try:
+            identity, about, tensors = read_tensors(path, SHARD_SCHEMA)
+        except BadRequest as error:
+            raise self._damaged(path) from error
         if identity != self.identity:
             raise BadRequest(
                 f"{path.name} in {self.path.name} is of {_named(identity)}, the store of "
@@ -253,12 +256,15 @@ class FeatureStore:
                 facts=json.loads(about["facts"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BadRequest(
-                f"{path.name} in {self.path.name} is damaged.",
-                "Remove the file; its scans are encoded again by the next run.",
-                code="bad_features",
-            ) from error
+            raise self._damaged(path) from error
         return shard, tensors, contents
+
+    def _damaged(self, shard: Path) -> BadRequest:
+        return BadRequest(
+            f"{shard.name} in {self.path.name} is damaged.",
+            "Remove the file; its scans are encoded again by the next run.",
+            code="bad_features",
+        )
 
     def _sweep(self) -> None:
         """Remove what processes that died have left half written."""

@@ -127,7 +127,7 @@ def read_tensors(path: Path, schema: str) -> tuple[EncoderIdentity, dict[str, st
         with safe_open(path, framework="numpy") as file:
             about = file.metadata() or {}
             if about.get("schema") != schema:
-                raise BadRequest(f"{path.name} is no file of features.", code="bad_features")
+                raise ValueError("another schema")
             names = tuple(file.keys())
         whose = (about["encoder"], about["encoder_sha256"], about["preprocessing"])
         return EncoderIdentity(*whose), about, FeatureTensors(path, names)
@@ -155,7 +155,9 @@ def _plainly(path: Path) -> Iterator[None]:
         yield
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
         raise BadRequest(
-            f"The features in {path.name} cannot be read.", "Remove the file.", code="bad_features"
+            f"{path.name} is damaged, or no file of features.",
+            "Give another; one that an earlier run has kept can be removed.",
+            code="bad_features",
         ) from error
 
 

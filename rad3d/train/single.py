@@ -19,14 +19,14 @@ from rad3d.files import FullDiskTold
 from rad3d.model.architectures import count
 from rad3d.model.cost import Workload, check
 from rad3d.model.head import FIT
-from rad3d.model.identity import file_hash
+from rad3d.model.identity import EncoderIdentity, file_hash, weights_sha256
 from rad3d.model.language import LanguageBundle
 from rad3d.model.loading import load_language_model, outline
 from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
 from rad3d.model.room import check_training
 from rad3d.model.sources import Hub, obtain
 from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
-from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
+from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
 from rad3d.train.loop import LoopConfig, Progress
 from rad3d.train.pairs import PairedFeatures, TrainingData, told
 from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
@@ -172,6 +172,7 @@ def train_single(
         )
     blank = outline(row.source, folder)
     data, longest = _fitting(data, blank, config)
+    _note_other_weights(data.train.encoder, place.models_dir, tell)
     training = training.resolved(len(data.train), process.num_processes)
     loop = training.schedule(config.mode_row)
     _tell_plan(data, loop, process.num_processes, tell)
@@ -281,6 +282,19 @@ def _configuration(
         standardised=training.standardised,
         licence=row.licence,
     )
+
+
+def _note_other_weights(encoder: EncoderIdentity, models_dir: Path, tell: Progress) -> None:
+    """Say before the training what the variant would say after it."""
+    folder = models_dir / ENCODERS[encoder.id].source
+    if encoder.is_imported or not any(folder.glob("*.safetensors")):
+        return
+    if weights_sha256(folder) != encoder.sha256:
+        tell(
+            f"note: the features are of other weights of {encoder.id} than those here, with which "
+            "this variant will not work",
+            0.0,
+        )
 
 
 def _fitting(
