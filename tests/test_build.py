@@ -70,11 +70,11 @@ def _tiny_plan() -> DemoPlan:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoBuild, list[str]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoBuild, list[tuple[str, float]]]:
     root = tmp_path_factory.mktemp("build")
-    lines: list[str] = []
+    lines: list[tuple[str, float]] = []
     build = DemoBuild(
-        _tiny_plan(), root / "models", root / "runs", 1, lambda line, done: lines.append(line)
+        _tiny_plan(), root / "models", root / "runs", 1, lambda *line: lines.append(line)
     )
     build.run()
     return build, lines
@@ -82,11 +82,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoBuild, list[str
 
 def test_every_stage_leaves_its_output_and_is_not_run_twice(built) -> None:
     build, lines = built
+    told = [done for _, done in lines]
+    assert told == sorted(told), "how much of the whole is done only grows"
+    assert (told[0], told[-1]) == (0.0, pytest.approx(1.0))
     assert all(stage.done() for stage in build.stages())
     lines.clear()
     build.run()
     assert lines
-    assert all(line.endswith("already there") for line in lines)
+    assert all(text.endswith("already there") and done == 1.0 for text, done in lines)
 
 
 @pytest.mark.parametrize("mode", list(MODES))

@@ -7,6 +7,7 @@ interrupted; a stage whose output is there is skipped. "rad3d eval run" measures
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from rad3d.commands import add_command, print_table, say
@@ -57,7 +58,8 @@ def run_build(args: argparse.Namespace) -> int:
     plan = QUICK if args.quick else FULL
     quick_models = settings.runs_dir / plan.name / "models"
     models = args.models or (quick_models if args.quick else settings.models_dir)
-    stages = list(DemoBuild(plan, models, settings.runs_dir, 1, tell).stages())
+    jobs = args.jobs or os.cpu_count() or 1
+    stages = list(DemoBuild(plan, models, settings.runs_dir, jobs, tell).stages())
     if args.stage and not any(stage.name.startswith(args.stage) for stage in stages):
         raise UnknownName("stage", args.stage, [stage.name for stage in stages])
     if args.list:
@@ -72,7 +74,7 @@ def run_build(args: argparse.Namespace) -> int:
         settings.runs_dir,
         quick=args.quick,
         only=args.stage,
-        jobs=args.jobs,
+        jobs=jobs,
         threads=settings.threads,
         progress=tell,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -67,7 +66,7 @@ class DemoBuild:
         models_dir: receives encoder, language models and variants.
         runs_dir: receives phantoms, features, checkpoints and logs.
         jobs: worker processes for phantoms.
-        progress: receives a line at every step worth seeing.
+        progress: receives a line at every step worth seeing, and how much of the work is done.
     """
 
     def __init__(
@@ -77,7 +76,8 @@ class DemoBuild:
         self.models_dir = models_dir
         self.run_dir = runs_dir / plan.name
         self.jobs = jobs
-        self.progress = progress
+        self._tell = progress
+        self._begun, self._share = 0.0, 1.0  # of the work: before the stage at hand, and in it
 
     @cached_property
     def encoder_dir(self) -> Path:
@@ -144,16 +144,22 @@ class DemoBuild:
         """Run the stages that are not done, or only those whose name starts with ``only``."""
         wanted = [s for s in self.stages() if only is None or s.name.startswith(only)]
         minutes = sum(stage.minutes for stage in wanted if not stage.done())
+        self._begun, self._share = 0.0 if minutes else 1.0, 0.0
         if minutes:
             self.progress(f"this takes about {minutes:.0f} minutes on two cores", 0.0)
-        for i, stage in enumerate(wanted):
+        for stage in wanted:
             if stage.done():
-                self.progress(f"{stage.name}: already there", (i + 1) / len(wanted))
+                self.progress(f"{stage.name}: already there", 0.0)
                 continue
-            began = time.perf_counter()
+            began, self._share = time.perf_counter(), stage.minutes / minutes
             stage.run()
             spent = time.perf_counter() - began
-            self.progress(f"{stage.name}: done in {spent:.0f} s", (i + 1) / len(wanted))
+            self._begun, self._share = self._begun + self._share, 0.0
+            self.progress(f"{stage.name}: done in {spent:.0f} s", 0.0)
+
+    def progress(self, text: str, fraction: float) -> None:
+        """Tell a line; ``fraction`` is of the stage at hand."""
+        self._tell(text, self._begun + self._share * fraction)
 
     # Phantoms and encoder
 
@@ -323,7 +329,7 @@ def build_demo(
     *,
     quick: bool = False,
     only: str | None = None,
-    jobs: int | None = None,
+    jobs: int,
     threads: int = 0,
     progress: Progress,
 ) -> DemoBuild:
@@ -334,13 +340,13 @@ def build_demo(
         runs_dir: receives phantoms, features and checkpoints; about 7 GB for the full build.
         quick: tiny schedules that prove the path; the models are not worth using.
         only: a stage name or its beginning, such as ``"llm:"``.
-        jobs: worker processes; default: the number of cores.
+        jobs: worker processes for phantoms.
         threads: torch threads; 0 leaves torch's choice.
         progress: receives lines.
     """
     if threads:
         torch.set_num_threads(threads)
     plan = QUICK if quick else FULL
-    build = DemoBuild(plan, models_dir, runs_dir, jobs or os.cpu_count() or 1, progress)
+    build = DemoBuild(plan, models_dir, runs_dir, jobs, progress)
     build.run(only)
     return build
