@@ -10,6 +10,7 @@ import pytest
 from app_fixtures import MOST_UPLOAD_MB
 from browser.fakes import FAKE_TEXT, FakeService
 from browser.launch import running_app, small_chest
+from gradio import networking
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from tabs import eventually
@@ -63,6 +64,14 @@ def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
     assert str(refused.value).strip().endswith(".")
     kept = [fake_service.volume(token) for token in fake_service.open_sessions]
     assert any(volume is not None and volume.sha256 == facts["sha256"] for volume in kept)
+
+
+def test_the_app_starts_on_a_machine_too_busy_to_answer_itself_in_time(
+    fake_service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networking, "url_ok", lambda url: False)
+    with running_app(fake_service, tmp_path) as url:
+        assert httpx.get(f"{url}/config", timeout=60).status_code == 200
 
 
 def test_the_real_engine_streams_through_the_app(chest: Path, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def launch_options(
         "mcp_server": False,
         "pwa": False,
         "quiet": True,
+        # Gradio would ask its own address, and refuse to start where that takes more than 3 s.
+        "_frontend": False,
     }
 
 
