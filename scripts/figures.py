@@ -51,7 +51,7 @@ def card(run: EvaluationRun, models: Path = MODELS) -> Lines:
 
 
 def _encoders(models: Path) -> Lines:
-    yield from _head("encoder", "training", "SHA-256 of the weights")
+    yield from _head("encoder", "training", "SHA-256 of the file of weights")
     for path in sorted((models / "encoders").glob("*/config.json")):
         config = _json(path)
         facts = "; ".join(f"{k.replace('_', ' ')} {_plain(v)}" for k, v in config["facts"].items())
