@@ -39,6 +39,20 @@ def test_a_sub_path_is_read_and_a_malformed_one_refused() -> None:
         public_path("rad3d")
 
 
+OTHERS = (
+    ("GET", "/gradio_api/info"),
+    ("GET", "/gradio_api/heartbeat/abc"),
+    ("GET", "/gradio_api/queue/data?session_hash=abc"),
+    ("GET", "/gradio_api/queue/status"),
+    ("GET", "/gradio_api/upload_progress?upload_id=abc"),
+    ("GET", "/gradio_api/call/write_report/abc"),
+    ("POST", "/gradio_api/run/open_sample"),
+    ("POST", "/gradio_api/call/v2/open_sample"),
+    ("POST", "/gradio_api/cancel"),
+    ("POST", "/gradio_api/reset"),
+)
+
+
 def test_with_a_login_nothing_of_the_app_is_open_to_a_stranger(chest: Path, tmp_path: Path) -> None:
     with running_app(fake(chest), tmp_path, login="ann:pw") as url:
         asked = {
@@ -53,6 +67,8 @@ def test_with_a_login_nothing_of_the_app_is_open_to_a_stranger(chest: Path, tmp_
         assert httpx.post(f"{url}/gradio_api/upload", files=files).status_code == 401
         joined = httpx.post(f"{url}/gradio_api/queue/join", json={"fn_index": 0, "data": []})
         assert joined.status_code == 401
+        for method, path in OTHERS:
+            assert httpx.request(method, url + path, json={}).status_code == 401, path
         assert httpx.get(f"{url}/rad3d/static/style.css").status_code == 200
         wrong = httpx.post(f"{url}/login", data={"username": "ann", "password": "no"})
         assert wrong.status_code == 400
@@ -82,3 +98,13 @@ def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Pa
         assert job.result(timeout=60)["event"] == "done"
         for path in ("gradio_api/file=/etc/passwd", "rad3d/volume", "ct/app/rad3d/volume"):
             assert httpx.get(f"{public}{path}").status_code == 404, path
+
+
+def test_with_a_login_a_path_with_the_prefix_is_no_way_around_it(
+    chest: Path, tmp_path: Path
+) -> None:
+    with running_app(fake(chest), tmp_path, root_path="/ct/app", login="ann:pw") as url:
+        for path in ("rad3d/thumbnail/one", "rad3d/volume", "gradio_api/info"):
+            for start in ("", "/ct/app", "//ct/app", "/ct/app/ct/app"):
+                answer = httpx.get(f"{url}{start}/{path}")
+                assert answer.status_code in (401, 404), (start, path)

@@ -188,6 +188,9 @@ def test_an_upload_that_nobody_opens_is_deleted(address: str, chest: Path) -> No
         assert path.is_file(), "it is young"
         old = time.time() - 2 * uploads.UNREAD_SECONDS
         os.utime(path.parent, (old, old))
+        uploads.sweep()
+        assert path.is_file(), "it may still be arriving, however long ago it began"
+        os.utime(path, (old, old))
         assert eventually(lambda: not path.parent.exists())
 
 

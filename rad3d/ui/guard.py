@@ -2,7 +2,8 @@
 
 Gradio brings routes that the page does not use: some hand out files by path, store a session's
 state on disk, or fetch addresses that a client names. Only what the page and ``gradio_client`` need
-is let through (:data:`ALLOWED`), and no request may name a file that is not a fresh upload.
+is let through (:data:`ALLOWED`), nothing that a page of another site has a browser send, and no
+request may name a file that is not a fresh upload.
 
 Gradio also keeps the values of a tab's components, report texts among them, long after it was
 closed. :class:`Guard` drops them with the tab's heartbeat, and sweeps away what has no heartbeat.
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rad3d.ui import uploads
+from rad3d.ui import browsers, uploads
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -37,7 +38,6 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "POST": (
         r"/login/?",
-        r"/rad3d/.+",
         r"/gradio_api/(upload|queue/join|cancel|reset)/?",
         r"/gradio_api/(run|api|call|call/v2)/[^/]+/?",
     ),
@@ -46,10 +46,11 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 
 _ALLOWED = {method: re.compile("|".join(paths)) for method, paths in ALLOWED.items()}
 _CALLS = re.compile(r"/gradio_api/(queue/join|(run|api|call|call/v2)/[^/]+)/?")
+_UPLOAD = re.compile(r"/gradio_api/upload/?")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 
 MOST_BODY_BYTES = 4 * 2**20
-"""Of a call: its values are options and names, never a scan."""
+"""Of everything but an upload: the values of a call are options and names, never a scan."""
 
 SWEEP_SECONDS = 15.0
 SECONDS_TO_SETTLE = 30.0
@@ -81,23 +82,28 @@ class Guard:
             return
         if not self._service.reached_by_others:
             self._service.reached_by_others = comes_from_elsewhere(scope)
-        path, method = _path(scope), scope["method"].replace("HEAD", "GET")
+        path, method = path_below_root(scope), scope["method"].replace("HEAD", "GET")
+        send = browsers.told(path, send)
         if not (method in _ALLOWED and _ALLOWED[method].fullmatch(path)):
             answer = PlainTextResponse("There is nothing here.", status_code=404)
             await answer(scope, receive, send)
-        elif method == "POST" and _CALLS.fullmatch(path):
-            await self._call(scope, receive, send)
+        elif browsers.another_site_asks(scope):
+            await _refuse("Another site's page may not do this.", 403, scope, receive, send)
+        elif method == "POST" and not _UPLOAD.fullmatch(path):
+            await self._post(bool(_CALLS.fullmatch(path)), scope, receive, send)
         elif found := _HEARTBEAT.fullmatch(path):
             await self._heartbeat(found[1], scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
-    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _post(self, is_call: bool, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _body(receive)
-        problem = "The request is too large." if body is None else file_problem(body)
+        if body is None:
+            await _refuse("The request is too large.", 413, scope, receive, send)
+            return
+        problem = file_problem(body) if is_call else ""
         if problem:
-            refused = JSONResponse({"detail": problem, "error": problem}, status_code=400)
-            await refused(scope, receive, send)
+            await _refuse(problem, 400, scope, receive, send)
             return
         sent = False
 
@@ -231,7 +237,12 @@ def comes_from_elsewhere(scope: Scope) -> bool:
     return re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host) is None
 
 
-def _path(scope: Scope) -> str:
+async def _refuse(problem: str, status: int, scope: Scope, receive: Receive, send: Send) -> None:
+    answer = JSONResponse({"detail": problem, "error": problem}, status_code=status)
+    await answer(scope, receive, send)
+
+
+def path_below_root(scope: Scope) -> str:
     """The path below the prefix that a reverse proxy may have put in front."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path

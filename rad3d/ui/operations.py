@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ from starlette.routing import Route
 from rad3d import __version__
 from rad3d.errors import BadRequest
 from rad3d.settings import Settings
+from rad3d.ui.guard import path_below_root
 from rad3d.ui.server_log import tell
 
 if TYPE_CHECKING:
@@ -229,23 +231,26 @@ def public_path(root_path: str) -> str:
 
 
 class Door:
-    """ASGI middleware: with a login, our own routes ask for it as Gradio's do.
+    """ASGI middleware: with a login, a stranger gets to the page that asks for it and no further.
 
     Args:
         app: the rest.
     """
 
-    OPEN = ("/rad3d/static/",)
-    OURS = ("/rad3d/", "/gradio_api/upload")
+    OPEN = re.compile(
+        r"/|/(login|logout|config|favicon\.ico|robots\.txt|theme\.css|manifest\.json)/?"
+        r"|/(static|assets|svelte|rad3d/static)/.+"
+        r"|/(healthz|metrics)"  # the metrics have a token of their own
+        r"|/gradio_api/(user|login_check|app_id|startup-events|theme\.css)/?"
+    )
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Refuse a stranger, or pass on."""
-        path = str(scope.get("path", ""))
-        ours = path.startswith(self.OURS) and not path.startswith(self.OPEN)
-        if scope["type"] == "http" and ours and not _is_known(Request(scope)):
+        closed = scope["type"] == "http" and not self.OPEN.fullmatch(path_below_root(scope))
+        if closed and not _is_known(Request(scope)):
             refused = JSONResponse({"detail": "Log in first."}, 401)
             await refused(scope, receive, send)
             return

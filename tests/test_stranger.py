@@ -1,0 +1,218 @@
+"""What a hostile stranger sends: requests by way of other sites, bodies without end, floods."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from browser.fakes import FakeCard, FakeService
+from browser.launch import running_app
+from tabs import eventually
+
+from rad3d.ui import uploads
+from rad3d.ui.browsers import another_site_asks
+from rad3d.ui.guard import ALLOWED, MOST_BODY_BYTES
+
+POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
+         "gradio_api/run/open_scan", "gradio_api/api/open_scan", "gradio_api/call/open_scan",
+         "gradio_api/call/v2/open_scan")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    service = FakeService((FakeCard("one", "Sample one", "A chest", Path("chest.nii.gz")),))
+    with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
+        yield url
+
+
+@pytest.fixture
+def empty() -> Iterator[Path]:
+    """The folder of uploads, without any before and after."""
+    home = uploads.folder()
+    uploads.sweep(-1)
+    assert list(home.iterdir()) == []
+    yield home
+    uploads.sweep(-1)
+
+
+# -- requests that another site's page has a browser send -----------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("headers", "foreign"),
+    [
+        ({}, False),
+        ({"sec-fetch-site": "same-origin", "origin": "https://ct.example"}, False),
+        ({"sec-fetch-site": "none"}, False),
+        ({"sec-fetch-site": "cross-site"}, True),
+        ({"sec-fetch-site": "same-site"}, True),
+        ({"origin": "https://ct.example"}, False),
+        ({"origin": "http://ct.example"}, False),
+        ({"origin": "https://ct.example:8443"}, True),
+        ({"origin": "https://evil.example"}, True),
+        ({"origin": "https://ct.example.evil.example"}, True),
+        ({"origin": "null"}, True),
+        ({"origin": "https://public.example", "x-forwarded-host": "public.example"}, False),
+    ],
+)
+def test_a_browser_says_where_a_request_comes_from(headers: dict[str, str], foreign: bool) -> None:
+    raw = [(k.encode(), v.encode()) for k, v in ({"host": "ct.example"} | headers).items()]
+    for method in ("GET", "POST"):
+        assert another_site_asks({"type": "http", "method": method, "headers": raw}) == foreign
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil"}])
+def test_another_sites_page_can_neither_call_nor_upload_nor_sign_in(
+    app: str, headers: dict[str, str], empty: Path
+) -> None:
+    for path in POSTS:
+        assert httpx.post(f"{app}/{path}", json={}, headers=headers).status_code == 403, path
+    files = {"files": ("scan.nii", b"x")}
+    assert httpx.post(f"{app}/gradio_api/upload", files=files, headers=headers).status_code == 403
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil"}])
+def test_another_sites_page_reads_no_answer_but_may_link_here(
+    app: str, headers: dict[str, str]
+) -> None:
+    """Gradio lets every page read everything where the app has a name of its own."""
+    asked = {"Host": "ct.example", **headers}
+    paths = (
+        "",
+        "config",
+        "gradio_api/info",
+        "rad3d/volume",
+        "gradio_api/queue/data?session_hash=x",
+    )
+    for path in paths:
+        assert httpx.get(f"{app}/{path}", headers=asked).status_code == 403, path
+    followed = asked | {"Sec-Fetch-Mode": "navigate"}
+    assert httpx.get(app, headers=followed).status_code == 200
+    form = httpx.post(f"{app}/login", data={}, headers=followed)
+    assert form.status_code == 403, "a form of another site"
+
+
+def test_the_browser_is_told_to_fetch_from_nowhere_else_and_to_keep_nothing(app: str) -> None:
+    page = httpx.get(app)
+    policy = page.headers["content-security-policy"]
+    allowed = policy.split(";")[0].split()
+    assert allowed[:2] == ["default-src", "'self'"]
+    assert set(allowed[2:]) == {"data:", "blob:", "'unsafe-inline'", "'unsafe-eval'"}
+    assert "connect-src" not in policy, "nothing is allowed beyond that"
+    for path in ("", "config", "gradio_api/info", "rad3d/volume", "gradio_api/queue/status"):
+        answer = httpx.get(f"{app}/{path}")
+        assert answer.headers["cache-control"] == "no-store", path
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "same-origin"
+    with httpx.stream("GET", f"{app}/gradio_api/queue/data?session_hash=x") as events:
+        assert events.headers["cache-control"] == "no-store", "reports come that way"
+
+
+# -- bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_body_over_the_limit_is_refused_before_it_is_looked_into(app: str, path: str) -> None:
+    """Gradio would hold it in memory, or on the disk where it is a form."""
+    kind = "multipart/form-data; boundary=b" if path == "login" else "application/json"
+    sizes = {MOST_BODY_BYTES + 1: True, MOST_BODY_BYTES: False}
+    for size, refused in sizes.items():
+        pieces = iter([bytes(size - 1), b"x"])  # in chunks: nothing says how long it is
+        answer = httpx.post(f"{app}/{path}", content=pieces, headers={"Content-Type": kind})
+        assert (answer.status_code == 413) == refused
+
+
+def test_every_route_that_takes_a_body_is_tried_here() -> None:
+    """All but the upload, whose limits follow."""
+    parts = " ".join(ALLOWED["POST"])
+    named = {part for path in POSTS for part in path.removeprefix("gradio_api/").split("/")}
+    assert set(re.findall(r"[a-z]\w+", parts)) - named == {"gradio_api", "upload"}
+
+
+# -- floods of uploads -----------------------------------------------------------------------------
+
+
+class Sender:
+    """An upload that goes on for as long as one likes, and says nowhere how long it is."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.removeprefix("http://").split(":")
+        self._line = socket.create_connection((host, int(port)), timeout=60)
+        head = (
+            "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+            "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+        )
+        self._line.sendall(head.encode())
+        self.send(b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.nii"\r\n\r\n')
+
+    def send(self, piece: bytes) -> None:
+        self._line.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+
+    def end(self) -> str:
+        """The first line of the answer."""
+        self.send(b"\r\n--b--\r\n")
+        self._line.sendall(b"0\r\n\r\n")
+        with self._line:
+            return self._line.recv(100).decode().split("\r\n")[0]
+
+
+def test_uploads_at_the_same_time_share_the_room(
+    app: str, empty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is small enough and says no length; together they are over the limit."""
+    monkeypatch.setattr(uploads, "COUNTED_EVERY_BYTES", 2**18)
+    senders = [Sender(app) for _ in range(uploads.MOST_FILES + 4)]
+    for sender in senders:
+        for _ in range(6):
+            sender.send(bytes(2**19))
+    answers = [sender.end() for sender in senders]
+    assert any("507" in answer for answer in answers), answers
+    assert any("200" in answer for answer in answers), answers
+    assert sum(path.stat().st_size for path in empty.rglob("*") if path.is_file()) <= 33 * 2**20
+
+
+def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
+    room = uploads.MOST_FILES * 4 * 2**20 // uploads.LEAST_COUNTED_BYTES
+    answers = [
+        httpx.post(f"{app}/gradio_api/upload", files=[("files", ("a.nii", b""))] * 8).status_code
+        for _ in range(room // 8 + 2)
+    ]
+    assert answers[0] == 200
+    assert answers[-1] == 507
+    assert len(list(empty.iterdir())) <= room + 8
+
+
+def test_a_slow_upload_arrives_and_one_that_has_stopped_is_swept_away(
+    app: str, empty: Path
+) -> None:
+    slow, stopped = Sender(app), Sender(app)
+    for sender in (slow, stopped):
+        sender.send(b"x" * 2**17)
+    assert eventually(lambda: len(arriving(empty)) == 2)
+    first, second = arriving(empty)
+    long_ago = time.time() - 2 * uploads.UNREAD_SECONDS
+    for folder in (first.parent, second.parent):
+        os.utime(folder, (long_ago, long_ago))
+    uploads.sweep()
+    assert len(arriving(empty)) == 2, "both have sent something just now"
+    for path in (first, second):
+        os.utime(path, (long_ago, long_ago))
+    slow.send(b"x" * 2**17)
+    assert eventually(lambda: any(p.stat().st_mtime > long_ago + 9 for p in arriving(empty)))
+    uploads.sweep()
+    assert len(arriving(empty)) == 1
+    assert "200" in slow.end()
+    assert "400" in stopped.end()
+
+
+def arriving(home: Path) -> list[Path]:
+    """Files that are being written."""
+    found = [path for path in home.rglob("*") if path.is_file() and path.name[:6] != "upload"]
+    return [path for path in found if path.stat().st_size > 0]
