@@ -13,7 +13,7 @@ import pytest
 from browser.fakes import FakeService
 from browser.fixtures import StartApp, Visit
 from browser.launch import running_app, small_chest
-from browser.pages import VIEWER, position, upload, write_report
+from browser.pages import PHONE, VIEWER, position, upload, write_report
 from playwright.sync_api import Page, expect
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
@@ -154,9 +154,11 @@ def test_a_file_over_the_limit_is_refused_before_it_is_sent(page: Page, tmp_path
     expect(page.locator(".r3-source-error")).to_contain_text("accepts up to 4 MB")
 
 
-def test_generating_without_a_scan_says_what_to_do(page: Page) -> None:
-    page.get_by_role("button", name="Generate report").click()
-    expect(page.locator(".r3-notice.error")).to_contain_text("Upload one or choose a sample")
+def test_on_a_phone_a_refused_run_says_why_where_its_button_is(visit: Visit, page_app: str) -> None:
+    page = visit(page_app, **PHONE)
+    page.get_by_role("button", name="Generate report").tap()
+    refusal = page.get_by_text("There is no scan yet. Upload one or choose a sample")
+    expect(refusal).to_be_in_viewport()
 
 
 def test_a_samples_findings_are_hidden_until_asked(page: Page) -> None:

@@ -198,7 +198,7 @@ class Handlers:
         if self._service.volume(token) is None:
             self._sessions.stop(token)
             text = "There is no scan yet. Upload one or choose a sample first."
-            return RunView(notice=render.notice(text)).outputs()
+            return RunView(progress=render.notice(text)).outputs()
         self._sessions.arm(token)
         waiting = render.progress("Waiting for a free model")
         return RunView(progress=waiting, notice="", running=True).outputs()
@@ -266,10 +266,10 @@ class Handlers:
             stop.set()  # also where the tab was closed: the model stops at its next token
 
     def _resting(self, token: str, text: str, level: str = "error") -> RunView:
-        """No run, with a sentence why; the last finished report comes back."""
+        """No run, with a sentence why below the button; the last finished report comes back."""
         last = self._service.last_report(token)
         view = self._finished(DoneEvent(last)) if last else NO_RUN
-        return replace(view, notice=render.notice(text, level))
+        return replace(view, progress=render.notice(text, level))
 
     def _is_open(self, token: str, volume: Volume) -> bool:
         now = self._service.volume(token)

@@ -26,7 +26,10 @@ class ScanView:
 
 @dataclass(frozen=True)
 class RunView:
-    """While a report is written: None leaves a part of the page as it is."""
+    """While a report is written: None leaves a part of the page as it is.
+
+    What a run has to say stands in ``progress``, beside its button; ``notice`` is about the scan.
+    """
 
     progress: Any = None
     report: Any = None
