@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from rad3d.errors import BadRequest, MissingWeights, UnknownName
 from rad3d.model.engine import BATCH_ROWS, Engine
 from rad3d.service.evaluation import (
     CONTROLS,
+    EXPORTS,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
@@ -296,6 +299,71 @@ def test_a_predictions_file_competes_with_variants_on_a_shipped_set(
     assert list(found.sample_sets) == ["phantom-in"]
     assert found.cards["perfect", "phantom-in"].estimates["f1_macro"].value == 1.0
     assert "perfect" in {v.variant for v in found.verdicts}
+
+
+EFFUSION = "Findings: There is a small left pleural effusion. The heart is normal in size."
+CLEAR = "Findings: The lungs are clear. No pleural effusion."
+
+
+def test_files_whose_names_differ_little_are_kept_apart(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    names = ("a b", "a-b", "a_b", "отчёты", "报告", "phantom-s-v3", "controls", "x" * 200)
+    specs = []
+    for i, name in enumerate(names):
+        rows = [
+            {"id": "p", "reference": EFFUSION, "prediction": EFFUSION if i % 2 else CLEAR},
+            {"id": "q", "reference": CLEAR, "prediction": CLEAR},
+        ]
+        specs.append(SetSpec("predictions", str(predictions_file(tmp_path, f"{name}.jsonl", rows))))
+    request = replace(SMALL, sets=(*SMALL.sets, *specs), controls=("lookup",))
+    run = finished(evaluations.start(request, threading.Event()))
+    back = evaluations.kept.load(run.id)
+    assert len(back.cards) == len(names) + 2
+    assert {k: str(c.estimates["factuality"]) for k, c in back.cards.items()} == {
+        k: str(c.estimates["factuality"]) for k, c in run.cards.items()
+    }
+    archive = zipfile.ZipFile(io.BytesIO(evaluations.export(back, "jsonl").data))
+    assert len({name.lower() for name in archive.namelist()}) == len(names) + 2
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("lookup", "cannot be called lookup"),
+        ("majority", "cannot be called majority"),
+        ("phantom-out", "cannot be called phantom-out"),
+    ],
+)
+def test_a_file_cannot_pass_for_a_control_or_for_a_set_that_ships(
+    evaluations: Evaluations, tmp_path: Path, name: str, told: str
+) -> None:
+    rows = [{"id": "p", "reference": EFFUSION, "prediction": EFFUSION}]
+    path = predictions_file(tmp_path, f"{name}.jsonl", rows)
+    request = replace(SMALL, sets=(SetSpec("predictions", str(path)),), variants=())
+    with pytest.raises(BadRequest, match=told):
+        evaluations.start(request, threading.Event())
+
+
+def test_a_name_that_is_no_line_of_text_becomes_one(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    rows = [{"id": "p", "reference": EFFUSION, "prediction": EFFUSION}]
+    path = predictions_file(tmp_path, "upload.jsonl", rows)
+    name = "a\n\\input{x}\u2028\ud800" + "b" * 300
+    request = EvaluationRequest(
+        (SetSpec("predictions", str(path), name=name),), metrics=("f1_macro",), draws=10
+    )
+    run = finished(evaluations.start(request, threading.Event()))
+    ((system, sample_set),) = evaluations.kept.load(run.id).cards
+    assert system == sample_set
+    assert system.splitlines() == [system]
+    assert system.startswith("a \\input{x}")
+    assert len(system) <= 120
+    for kind in EXPORTS:
+        assert evaluations.export(run, kind).data
+    lines = evaluations.export(run, "latex").data.decode().splitlines()
+    assert not any(line.startswith("\\input") for line in lines)
 
 
 def test_variants_need_scans(evaluations: Evaluations, tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ MAX_FILE_MB = 200
 MAX_REPORT_CHARACTERS = 20_000
 """A longer text is no report of one scan; it is cut, and the cut is told."""
 
+MAX_NAME_CHARACTERS = 120
+
 _RUN = ("=", "@", "+")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".zip", ".mha", ".mhd", ".dcm")
 
@@ -59,7 +61,8 @@ def read_predictions(
         columns: their names where they are not ``id``, ``reference``, ``prediction``.
         samples: the cases with their references; where given, the file's own are not read. A
             VLM3D file needs them.
-        name: of the system; the file's name by default.
+        name: of the system, and of the cases where the file has its own; the file's name by
+            default.
 
     Returns:
         the cases and the predictions. Rows that cannot be used are listed in
@@ -71,12 +74,13 @@ def read_predictions(
     found, dropped = _usable(read_rows(path, names, wanted), names, wanted, samples is None)
     predictions = tuple(_prediction(id_, row, names) for id_, row in found.items())
     if samples is None:
-        samples = _cases(path, names, found, dropped)
+        samples = _cases(path, names, found, dropped, name)
     else:
         samples = replace(samples, dropped=(*samples.dropped, *dropped))
     notes = _notes([row[names.prediction] for row in found.values()])
-    facts = {"file": path.name, "notes": notes}
-    return samples, PredictionSet(name or path.stem, samples.id, predictions, facts)
+    facts = {"file": one_line(path.name), "notes": notes}
+    system = one_line(name or path.stem) or "file"
+    return samples, PredictionSet(system, samples.id, predictions, facts)
 
 
 def _notes(cells: Sequence[Any]) -> list[str]:
@@ -112,14 +116,19 @@ def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
 
 
 def _cases(
-    path: Path, names: Columns, found: Mapping[str, Mapping[str, Any]], dropped: tuple[Dropped, ...]
+    path: Path,
+    names: Columns,
+    found: Mapping[str, Mapping[str, Any]],
+    dropped: tuple[Dropped, ...],
+    name: str = "",
 ) -> SampleSet:
-    """The references of a file as a sample set of its name."""
+    """The references of a file as a sample set of its name, or of another one."""
     samples = (
         Sample(id_, _report(row[names.reference]), labels=_labels(row))
         for id_, row in found.items()
     )
-    return SampleSet(path.stem, path.name, tuple(samples), split="", dropped=dropped)
+    id_, shown = one_line(name or path.stem) or "file", one_line(name or path.name)
+    return SampleSet(id_, shown or id_, tuple(samples), split="", dropped=dropped)
 
 
 def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Iterator[_Row]:
@@ -284,6 +293,11 @@ def _prediction(id_: str, row: Mapping[str, Any], names: Columns) -> Prediction:
     return Prediction(
         id_, text, failure, seconds if math.isfinite(seconds) else None, _report(row.get("finish"))
     )
+
+
+def one_line(name: str) -> str:
+    """A name, which as a file's may hold line breaks and what is no text, as it is shown."""
+    return " ".join(_report(name).split())[:MAX_NAME_CHARACTERS]
 
 
 def _report(cell: Any) -> str:

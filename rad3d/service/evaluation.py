@@ -16,11 +16,12 @@ from pathlib import Path
 
 from rad3d.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
 from rad3d.eval.cases import Places
+from rad3d.eval.files import one_line
 from rad3d.eval.registry import metric_status
 from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.eval.scorecard import score_case
 from rad3d.model.engine import Engine
-from rad3d.model.store import VariantStatus
+from rad3d.model.shelf import VariantStatus
 from rad3d.phantom.cohort import make_case
 from rad3d.registry import SHIPPED_ENCODER, lookup
 from rad3d.service.evaluation_controls import CONTROLS, ControlRow
@@ -259,9 +260,15 @@ class Evaluations:
             )
         if not (request.variants or files or _standing_alone(request)):
             raise BadRequest("Nothing was chosen to evaluate.", "Choose a variant.", code="nothing")
+        for name in {*CONTROLS, *request.variants} & {file.name for file in files}:
+            raise BadRequest(
+                f"A predictions file cannot be called {name}, as what it is compared with is.",
+                "Rename it.",
+                code="duplicate_names",
+            )
         run = EvaluationRun(
             id=run_id,
-            title=request.title or title_of(request),
+            title=one_line(request.title) or title_of(request),
             created=created,
             revision=code_revision(),
             status="running",

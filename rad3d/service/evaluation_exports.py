@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -100,12 +101,12 @@ def _numbers(estimate: Estimate) -> Iterator[str | float]:
 def _markdown(run: EvaluationRun) -> bytes:
     """A table for each sample set; the best is bold only where it is significantly better."""
     view = view_of(run)
-    blocks = [f"# {run.title}", _origin(run)]
+    blocks = [f"# {_md(run.title)}", _origin(run)]
     for facts in view.sets:
         columns = _columns(view, facts)
         head = ["system", *(f"{c.name} {'↑' if c.higher_is_better else '↓'}" for c in columns)]
         lines = [
-            f"## {facts.name} (n = {facts.n})",
+            f"## {_md(facts.name)} (n = {facts.n})",
             "",
             _md_row(head),
             _md_row(["---"] * len(head)),
@@ -125,7 +126,9 @@ def _md_row(cells: Sequence[str]) -> str:
 
 
 def _md(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    """Text that is neither a cell's end, nor emphasis, HTML, a link or an image."""
+    escaped = re.sub(r"([\\|`*\[\]])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _latex(run: EvaluationRun) -> bytes:
@@ -137,7 +140,7 @@ def _latex(run: EvaluationRun) -> bytes:
         arrows = (r"$\uparrow$" if c.higher_is_better else r"$\downarrow$" for c in columns)
         names = [f"{_tex(c.name)} {a}" for c, a in zip(columns, arrows, strict=True)]
         lines = [
-            f"% {facts.name}, n = {facts.n}",
+            f"% {_tex(facts.name)}, n = {facts.n}",
             rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
             r"\toprule",
             " & ".join(["System", *names]) + r" \\",
@@ -153,12 +156,12 @@ def _latex(run: EvaluationRun) -> bytes:
 _TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "·": r"$\cdot$", "\n": " ",
+    "·": r"$\cdot$",
 }  # fmt: skip
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
+    return "".join(_TEX.get(character, character) for character in " ".join(text.split()))
 
 
 def _columns(view: StudyView, facts: SetFacts) -> list[MetricRow]:
@@ -196,12 +199,12 @@ def _predictions(kind: str, suffix: str) -> Callable[[EvaluationRun], bytes]:
     """One file of predictions, or an archive of one for each system and set."""
 
     def make(run: EvaluationRun) -> bytes:
-        texts = {
-            f"{slug(system)}--{slug(name)}.{suffix}": predictions_text(
-                run.sample_sets[name], found, kind
-            )
-            for (system, name), found in run.predictions.items()
-        }
+        texts: dict[str, str] = {}
+        for (system, name), found in run.predictions.items():
+            stem = f"{slug(system)}--{slug(name)}"
+            if f"{stem}.{suffix}" in texts:  # a variant, and a file that is called as its file is
+                stem += f"-{len(texts)}"
+            texts[f"{stem}.{suffix}"] = predictions_text(run.sample_sets[name], found, kind)
         if len(texts) == 1:
             return next(iter(texts.values())).encode()
         target = io.BytesIO()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.eval.files import read_predictions, read_references
+from rad3d.eval.files import one_line, read_predictions, read_references
 from rad3d.eval.layouts import read_ct_rate, read_folder, read_inspect
 from rad3d.eval.samples import PredictionSet, Sample, SampleSet
 from rad3d.phantom.cohort import case_id
@@ -195,7 +195,8 @@ def title_of(request: EvaluationRequest) -> str:
     cases = [Path(s.path).name for s in request.sets if s.path and s.source != "predictions"]
     if domains:
         cases.insert(0, f"phantoms {' and '.join(domains)}{' of' * ('out' in domains)} domain")
-    return ", ".join(filter(None, (" and ".join(systems) or "Controls", " and ".join(cases))))
+    words = filter(None, (" and ".join(systems) or "Controls", " and ".join(cases)))
+    return one_line(", ".join(words))
 
 
 def load_sets(
@@ -210,6 +211,13 @@ def load_sets(
     files: list[PredictionSet] = []
     for spec in specs:
         samples, written = load_set(spec, limit)
+        shipped = {spec.source, spec.references} & {samples.id}
+        if samples.id in SAMPLE_SETS and not shipped:
+            raise BadRequest(
+                f"Cases of your own cannot be called {samples.id}, as a set that ships is.",
+                "Rename the file or folder.",
+                code="duplicate_names",
+            )
         kept = sets.setdefault(samples.id, samples)
         if [s.id for s in kept.samples] != [s.id for s in samples.samples]:
             raise BadRequest(

@@ -13,6 +13,7 @@ Everything is written in one step, so that a half-written file is never seen.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import re
@@ -44,6 +45,9 @@ from rad3d.service.locks import LOCK, is_locked
 SCHEMA_ID = "rad3d-evaluation/1"
 RUN_FILE = "run.json"
 SETS_FILE = "sets.json.gz"
+MOST_NAME = 80
+"""Characters of a system's name in that of a file, which may have 255 with all that is added."""
+
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 
 
@@ -186,8 +190,14 @@ def read_figures(
 
 
 def slug(name: str) -> str:
-    """A system's name as a file's: ``phantom-l/v3 -> phantom-l-v3``."""
-    return re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "system"
+    """A system's name as a file's: ``phantom-l/v3 -> phantom-l-v3``.
+
+    What would lose more than that gets a hash, so that ``a b`` and ``a-b`` are two files.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.")
+    if plain == name.replace("/", "-") and len(plain) <= MOST_NAME:
+        return plain
+    return f"{plain[:MOST_NAME] or 'system'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _damaged(directory: Path) -> BadRequest:
@@ -205,7 +215,9 @@ def _settled(status: Status, directory: Path) -> Status:
 
 def _read_run(directory: Path) -> dict[str, Any]:
     try:
-        values = json.loads((directory / RUN_FILE).read_text(encoding="utf-8"))
+        values = json.loads(
+            (directory / RUN_FILE).read_text(encoding="utf-8", errors="surrogatepass")
+        )
     except (OSError, ValueError) as error:
         raise BadRequest(f"There is no run {directory.name}.", code="no_run") from error
     if not isinstance(values, dict) or values.get("schema") != SCHEMA_ID:
@@ -311,5 +323,5 @@ def _read_gz(path: Path, default: Any) -> Any:
 def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
+    part.write_text(text, encoding="utf-8", errors="surrogatepass")  # a path may hold halves
     os.replace(part, path)

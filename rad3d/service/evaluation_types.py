@@ -10,7 +10,7 @@ from typing import Any, Literal
 from rad3d.errors import BadRequest
 from rad3d.eval.classifier import ClassifierCard
 from rad3d.eval.compare import Difference
-from rad3d.eval.files import Columns
+from rad3d.eval.files import Columns, one_line
 from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.eval.scorecard import CaseScore, Scorecard
 from rad3d.types import GenerationOptions
@@ -46,6 +46,9 @@ class SetSpec:
     references: str = ""
     columns: Columns = field(default_factory=Columns)
     name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", one_line(self.name))  # a visitor's browser may send any
 
     @classmethod
     def parse(cls, text: str) -> SetSpec:

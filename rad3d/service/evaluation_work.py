@@ -107,7 +107,8 @@ class EvaluationWork:
 
     def _steps(self, cancel: threading.Event) -> Generator[EvaluationEvent, None, None]:
         for name in dict.fromkeys(each.name for each in self._files):
-            yield from self._group(name, [f for f in self._files if f.name == name])
+            found = [file for file in self._files if file.name == name]
+            yield from self._group(f"file {name}", found)  # a file may be called as a variant is
         for step in self._systems.encode():
             yield self._event(step)
         for variant in self._request.variants:
