@@ -31,6 +31,7 @@ import time
 import types
 from collections.abc import Callable
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,32 @@ def published_encoder(args: argparse.Namespace) -> Result:
 
 def published_network(checkout: Path, sizes: Result) -> Any:
     """The published CTCLIP without its text encoder, on the processor."""
+    ctvit, ctclip = published_classes(checkout)
+    names = ("dim", "codebook_size", "image_size", "patch_size", "temporal_patch_size",
+             "spatial_depth", "temporal_depth", "dim_head", "heads", "channels")  # fmt: skip
+    vit = ctvit(**{k: tuple(sizes[k]) if isinstance(sizes[k], list) else sizes[k] for k in names})
+    image = math.prod(a // b for a, b in zip(sizes["image_size"], sizes["patch_size"], strict=True))
+    return ctclip(
+        image_encoder=vit, text_encoder=no_text(), dim_image=image * sizes["dim"], dim_text=768,
+        dim_latent=sizes["dim_latent"], extra_latent_projection=False, use_mlm=False,
+        downsample_image_embeds=False, use_all_token_embeds=False,
+    ).eval()  # fmt: skip
+
+
+def no_text() -> Any:
+    """In place of the text encoder, which takes no part in the image's latent."""
+    import torch
+
+    class NoText(torch.nn.Module):
+        def forward(self, ids: Any, attention_mask: Any) -> tuple[Any]:
+            return (torch.zeros(*ids.shape, 768),)
+
+    return NoText()
+
+
+@cache
+def published_classes(checkout: Path) -> tuple[Any, Any]:
+    """CTViT and CTCLIP of a checkout, told to use the processor; without what trains them."""
     import torch
     import transformers
 
@@ -157,10 +184,6 @@ def published_network(checkout: Path, sizes: Result) -> Any:
 
         def __getattr__(self, name: str) -> Any:
             return (lambda *_: torch._C.device("cpu")) if name == "device" else getattr(torch, name)
-
-    class NoText(torch.nn.Module):
-        def forward(self, ids: Any, attention_mask: Any) -> tuple[Any]:
-            return (torch.zeros(*ids.shape, 768),)
 
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils"):
         sys.modules.setdefault(name, types.ModuleType(name))
@@ -181,17 +204,7 @@ def published_network(checkout: Path, sizes: Result) -> Any:
     for module in (ct_clip.ct_clip, transformer_maskgit.attention, transformer_maskgit.ctvit):
         module.torch = OnProcessor("torch")
         module.print = lambda *_, **__: None
-    names = ("dim", "codebook_size", "image_size", "patch_size", "temporal_patch_size",
-             "spatial_depth", "temporal_depth", "dim_head", "heads")  # fmt: skip
-    vit = transformer_maskgit.ctvit.CTViT(
-        **{k: tuple(sizes[k]) if isinstance(sizes[k], list) else sizes[k] for k in names}
-    )
-    image = math.prod(a // b for a, b in zip(sizes["image_size"], sizes["patch_size"], strict=True))
-    return ct_clip.ct_clip.CTCLIP(
-        image_encoder=vit, text_encoder=NoText(), dim_image=image * sizes["dim"], dim_text=768,
-        dim_latent=sizes["dim_latent"], extra_latent_projection=False, use_mlm=False,
-        downsample_image_embeds=False, use_all_token_embeds=False,
-    ).eval()  # fmt: skip
+    return transformer_maskgit.ctvit.CTViT, ct_clip.ct_clip.CTCLIP
 
 
 CHILDREN = {
