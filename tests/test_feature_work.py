@@ -131,6 +131,21 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert [scan.id for scan in find_scans(str(folder))[0]] == ["a"]
 
 
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.scandir
+
+    def closed(path: str) -> object:
+        if str(path).endswith("p3"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(PermissionError, match="p3"):
+        find_scans(str(scans))
+
+
 @pytest.mark.parametrize("layout", ["", "train_fixed", "train", "dataset/train_fixed"])
 def test_volumes_of_ct_rate_are_found_below_the_root(tmp_path: Path, layout: str) -> None:
     place = tmp_path / layout / "train_1" / "train_1_a"

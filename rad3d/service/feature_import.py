@@ -20,6 +20,7 @@ from rad3d.model.feature_table import FloatArray, Row
 from rad3d.model.foreign_features import SUFFIXES, case_of, read_foreign
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 from rad3d.registry import ENCODERS, lookup
+from rad3d.service.feature_scans import files_below
 from rad3d.service.feature_work import Summary
 
 SHARD_SIZE = 1024
@@ -102,7 +103,7 @@ def _added(
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            found = sorted(files_below(path, SUFFIXES))
             if not found:
                 raise BadRequest(
                     f"{path} holds no features.",

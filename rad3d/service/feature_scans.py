@@ -96,7 +96,7 @@ def find_scans(source: str, root: Path | None = None) -> tuple[tuple[Scan, ...],
     path = Path(source).expanduser()
     left_out = ""
     if path.is_dir():
-        scans = _named(_files(path), path)
+        scans = _named(files_below(path, SCAN_SUFFIXES), path)
     elif path.is_file() and path.name.lower().endswith(SCAN_SUFFIXES):
         scans = _named([path], path.parent)
     elif path.is_file():
@@ -118,10 +118,14 @@ def find_scans(source: str, root: Path | None = None) -> tuple[tuple[Scan, ...],
     return tuple(sorted(scans, key=lambda scan: scan.id)), left_out
 
 
-def _files(root: Path) -> Iterator[Path]:
-    """Every scan below a folder; links are followed, but no folder is entered twice."""
+def files_below(root: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Every file with one of these suffixes; links are followed, but no folder is entered twice.
+
+    Raises:
+        OSError: a folder cannot be read; what it holds would be missed in silence.
+    """
     entered: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    for folder, folders, names in os.walk(root, onerror=_raised, followlinks=True):
         place = os.path.realpath(folder)
         if place in entered:
             folders.clear()
@@ -129,8 +133,12 @@ def _files(root: Path) -> Iterator[Path]:
         entered.add(place)
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if name.lower().endswith(SCAN_SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
                 yield Path(folder, name)
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def _named(paths: Iterable[Path], root: Path) -> list[Scan]:
