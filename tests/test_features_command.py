@@ -124,6 +124,7 @@ def test_a_plan_of_what_cannot_be_timed_says_so(
         (["--part", "5/4"], "no part 5 of 4"),
         (["--readers", "0"], "--readers must be 1 or more"),
         (["--shard-size", "0"], "--shard-size must be 1 or more"),
+        (["--shard-size", "10001"], "--shard-size must be 10,000 or less"),
         (["--limit", "-1"], "--limit must be 0 or more"),
         (["--metadata", "nowhere.csv"], "There is no file nowhere.csv"),
         (["--device", "toaster"], "no device called 'toaster'"),
