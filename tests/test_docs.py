@@ -56,7 +56,7 @@ def test_the_readme_has_one_command_to_serve_and_one_to_test() -> None:
     lines = [line for line in code_lines("README.md") if line.startswith("python3 -m venv")]
     assert len(lines) == 2
     assert lines[0].endswith("app.py")
-    assert lines[1].partition(" -m ")[2].split() == ["pytest", "-n", "2", "--dist", "loadfile"]
+    assert lines[1].rpartition(" -m ")[2].split() == ["pytest", "-n", "2", "--dist", "loadfile"]
     for line in lines:
         files = re.findall(r"-r (\S+)", line)
         assert files
