@@ -157,7 +157,8 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
     from rad3d.model.ctclip.encoder import ENCODER_ID
     from rad3d.model.features import encoder_identity
     from rad3d.model.identity import EncoderIdentity
-    from rad3d.model.store import ModelStore, encoder_is_here
+    from rad3d.model.shelf import encoder_is_here
+    from rad3d.model.store import ModelStore
 
     if name == ENCODER_ID and not encoder_is_here(ENCODERS[name], settings.models_dir):
         published = CtClipConfig()

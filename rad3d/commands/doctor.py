@@ -194,7 +194,7 @@ def _models(settings: Settings) -> Iterator[Check]:
 def encoders(settings: Settings) -> Iterator[Check]:
     """One check for each encoder that does not ship, and for its head where it is here."""
     from rad3d.model.head import CALIBRATE, head_state, no_head
-    from rad3d.model.store import encoder_is_here
+    from rad3d.model.shelf import encoder_is_here
     from rad3d.registry import ENCODERS
 
     for row in ENCODERS.values():

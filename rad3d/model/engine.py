@@ -217,7 +217,7 @@ class Engine:
             embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
-            with plain_errors("write the report", reporter):
+            with plain_errors("write the report", reporter.language):
                 written = next(steps, None)
             if written is None:
                 return
@@ -246,11 +246,10 @@ class Engine:
         cancel: threading.Event | None = None,
     ) -> Iterator[list[Generated]]:
         """As :meth:`generate_batch`, as they are written, at most ``BATCH_ROWS`` at a time."""
-        with plain_errors("load the model"):
-            reporter = self.store.variant(variant_id)
+        reporter = self.store.variant(variant_id)
         for first in range(0, len(conditions), BATCH_ROWS):
             began = time.perf_counter()
-            with plain_errors("write the reports", reporter):
+            with plain_errors("write the reports", reporter.language):
                 embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
                 rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:

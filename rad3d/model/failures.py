@@ -13,7 +13,7 @@ from rad3d.errors import Rad3dError
 from rad3d.model.precision import is_out_of_memory, out_of_memory
 
 if TYPE_CHECKING:
-    from rad3d.model.reporter import PrefixReporter
+    from rad3d.model.language import LanguageBundle
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,20 +32,19 @@ running out of memory is one of them (:func:`rad3d.model.precision.is_out_of_mem
 
 
 @contextmanager
-def plain_errors(doing: str, reporter: PrefixReporter | None = None) -> Iterator[None]:
+def plain_errors(doing: str, language: LanguageBundle | None = None) -> Iterator[None]:
     """Turn what torch raises into a sentence; its text goes to the log.
 
-    Where memory ran out, the sentence names something smaller than ``reporter``.
+    Where memory ran out, the sentence names something smaller than ``language``.
 
     Args:
         doing: such as ``"write the report"``.
-        reporter: that was doing it, where one was loaded.
+        language: the model that was doing it, where one was loaded.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
-            language = reporter.language if reporter else None
             raise out_of_memory(
                 doing,
                 language.precision if language else "",

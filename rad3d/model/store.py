@@ -1,75 +1,37 @@
-"""Loaded models: lazily, once, shared by everyone, within a bound on memory; and their status."""
+"""Loaded models: lazily, once, shared by everyone, within a bound on memory."""
 
 from __future__ import annotations
 
 import gc
-import json
-import math
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError, UnknownName
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
 from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
-from rad3d.model.head import TO_FIT_AGAIN, head_command, head_sha256, head_state, with_head
+from rad3d.model.head import with_head
 from rad3d.model.identity import IMPORTED, weights_sha256
 from rad3d.model.language import LanguageBundle
 from rad3d.model.loading import directory_size, load_language_model
 from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
 from rad3d.model.reporter import PrefixReporter
-from rad3d.model.sources import Hub, Progress, find_cached, find_local, obtain
+from rad3d.model.shelf import Shelf, VariantStatus, readable
+from rad3d.model.sources import Hub, Progress, obtain
 from rad3d.model.variant import (
-    CONFIG_FILE,
     LLM_DIR,
-    PROJECTOR_FILE,
     VariantConfig,
     variant_directory,
 )
 from rad3d.registry import (
     ENCODERS,
     LANGUAGE_MODELS,
-    MODES,
     EncoderRow,
-    LanguageModel,
-    Mode,
     lookup,
-    split_variant_id,
-    variant_id,
 )
 from rad3d.settings import Settings
-
-
-@dataclass(frozen=True)
-class VariantStatus:
-    """Whether a variant can be used here.
-
-    Attributes:
-        id: such as ``phantom-m/v3``.
-        ready: True where its files are in place (hashes are checked when it is loaded).
-        reason: why it is not ready, one sentence.
-        command: what makes it ready.
-        parameters: of the language model, 0 where not known.
-        trainable: parameters that its training changes, 0 where not known.
-        licence: of the weights.
-        encoder: id of the encoder it listens to.
-    """
-
-    id: str
-    ready: bool
-    reason: str = ""
-    command: str = ""
-    parameters: int = 0
-    trainable: int = 0
-    licence: str = ""
-    encoder: str = ""
 
 
 class ModelStore:
@@ -89,6 +51,7 @@ class ModelStore:
         self._settings = settings
         self._cache = ByteCache(_model_memory(settings.model_cache_mb))
         self._failed: dict[str, tuple[Rad3dError, tuple[tuple[int, int], ...]]] = {}
+        self._shelf = Shelf(self.models_dir, self.hub, lambda: self.failures)
 
     @property
     def nbytes(self) -> int:
@@ -130,7 +93,7 @@ class ModelStore:
             remedy = f"Restore them, or make them again with: {row.command}"
             with (
                 plain_errors(f"load the encoder {row.id}"),
-                _readable(f"The files of the encoder {row.id}", remedy),
+                readable(f"The files of the encoder {row.id}", remedy),
             ):
                 encoder = load_encoder(row, self.models_dir, self.device)
                 return with_head(encoder, self.models_dir / row.source)
@@ -193,6 +156,22 @@ class ModelStore:
 
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
 
+    def statuses(self) -> tuple[VariantStatus, ...]:
+        """As :meth:`Shelf.statuses`."""
+        return self._shelf.statuses()
+
+    def status(self, variant: str) -> VariantStatus:
+        """As :meth:`Shelf.status`."""
+        return self._shelf.status(variant)
+
+    def config(self, variant: str) -> VariantConfig:
+        """As :meth:`Shelf.config`."""
+        return self._shelf.config(variant)
+
+    def needs_download(self, variant: str) -> bool:
+        """As :meth:`Shelf.needs_download`."""
+        return self._shelf.needs_download(variant)
+
     def variant(self, variant: str, progress: Progress | None = None) -> PrefixReporter:
         """A variant ready to write.
 
@@ -246,16 +225,6 @@ class ModelStore:
                 code="corrupt_weights",
             )
 
-    def needs_download(self, variant: str) -> bool:
-        """True where the variant's language model would be fetched first."""
-        status = self.status(variant)
-        if not status.ready:
-            return False
-        config = self.config(status.id)
-        if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
-            return False
-        return find_cached(config.llm_source, config.llm_revision) is None
-
     def _choose_listed(self, source: str) -> None:
         """Refuse a listed model that cannot fit, before it is fetched."""
         rows = (row for row in LANGUAGE_MODELS.values() if row.source == source)
@@ -280,151 +249,6 @@ class ModelStore:
         gc.collect()
         return choose(name, size, inspect_machine(wanted.device), wanted.precision, limit)
 
-    def config(self, variant: str) -> VariantConfig:
-        """What the variant's ``variant.json`` says; raises MissingWeights where there is none."""
-        directory = variant_directory(self.models_dir, variant)
-        with _readable(f"{variant}/{CONFIG_FILE}", "Restore it, or train the variant again."):
-            config = VariantConfig.read(directory)
-        if config.id != variant:
-            raise CorruptWeights(
-                f"The directory of {variant} holds {config.id}.",
-                "Put each variant into the directory of its own name.",
-                code="corrupt_weights",
-            )
-        return config
-
-    def statuses(self) -> tuple[VariantStatus, ...]:
-        """Every listed language model in every mode, in order; then trained variants of others."""
-        listed = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
-        return tuple(self.status(variant) for variant in (*listed, *self._others()))
-
-    def _others(self) -> list[str]:
-        """Ids of trained variants whose language model is not in the table."""
-        folders = sorted(variant_directory(self.models_dir, "").glob(f"*--*/*/{CONFIG_FILE}"))
-        found = [f"{path.parent.parent.name}/{path.parent.name}" for path in folders]
-        return [v for v in found if _is_name(v)]
-
-    def status(self, variant: str) -> VariantStatus:
-        """Whether one variant is ready; reads no weights. Raises UnknownName."""
-        llm, mode = split_variant_id(variant)
-        variant = variant_id(llm.id, mode.id)
-        directory = variant_directory(self.models_dir, variant)
-        command = _command(llm, mode)
-        parameters = llm.parameters or self._parameters(self.models_dir / llm.source)
-        if not (directory / CONFIG_FILE).is_file():
-            reason = f"{llm.name} in mode {mode.name} has not been trained yet."
-            return VariantStatus(variant, False, reason, command, parameters, 0, llm.licence)
-        try:
-            config = self.config(variant)
-        except Rad3dError as error:
-            return VariantStatus(variant, False, error.problem, command, parameters, 0, llm.licence)
-        parameters = self._parameters(directory / LLM_DIR) or parameters
-        trainable = self._parameters(directory) + (parameters if mode.trains_llm else 0)
-        reason = self._missing_part(directory, config)
-        if self._lacks_head(config):
-            folder = self.models_dir / ENCODERS[config.encoder].source
-            command = head_command(config.encoder, folder)
-        elif self._lacks_encoder(config) or self._has_corrupt_encoder(config):
-            command = ENCODERS[config.encoder].command
-        return VariantStatus(
-            variant,
-            not reason,
-            reason,
-            command if reason else "",
-            parameters,
-            trainable,
-            config.licence or llm.licence,
-            config.encoder,
-        )
-
-    def _lacks_encoder(self, config: VariantConfig) -> bool:
-        row = ENCODERS.get(config.encoder)
-        return row is not None and not encoder_is_here(row, self.models_dir)
-
-    def _lacks_head(self, config: VariantConfig) -> bool:
-        """True where the encoder is here, and its head is not, or cannot be used."""
-        row = ENCODERS.get(config.encoder)
-        if row is None or self._lacks_encoder(config):
-            return False
-        error = self.failures.get(row.id)
-        useless = error is not None and error.code in TO_FIT_AGAIN
-        return useless or head_state(row, self.models_dir) == "none"
-
-    def _has_other_head(self, config: VariantConfig) -> bool:
-        if not config.logits_dim or config.encoder not in ENCODERS:
-            return False
-        return head_sha256(config.encoder, self.models_dir) != config.head_sha256
-
-    def _has_corrupt_encoder(self, config: VariantConfig) -> bool:
-        return isinstance(self.failures.get(config.encoder), CorruptWeights)
-
-    def _missing_part(self, directory: Path, config: VariantConfig) -> str:
-        for name in (PROJECTOR_FILE, *config.files):
-            if not (directory / name).is_file():
-                return f"{config.id} lacks its file {name}."
-        if self._lacks_encoder(config):
-            encoder = ENCODERS[config.encoder]
-            way = "" if encoder.shipped else f" {encoder.get}"
-            return f"{config.id} needs the encoder {config.encoder}, which is not here.{way}"
-        if self._has_corrupt_encoder(config):
-            return f"{config.id} needs its encoder. {self.failures[config.encoder].problem}"
-        if self._lacks_head(config):
-            return f"{config.id} needs a head for the 18 labels, which {config.encoder} lacks here."
-        if self._has_other_head(config):
-            return f"{config.id} was trained with the logits of another head of {config.encoder}."
-        if config.encoder and config.encoder not in ENCODERS:
-            return f"{config.id} needs an encoder that is not known here: {config.encoder}."
-        if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
-            return ""
-        if config.llm in LANGUAGE_MODELS and LANGUAGE_MODELS[config.llm].shipped:
-            return f"{config.id} needs its frozen language model, which is not here."
-        if config.llm_source.startswith("/"):
-            return (
-                f"{config.id} needs its frozen language model, which has left {config.llm_source}."
-            )
-        if self.hub.closed and not find_cached(config.llm_source, config.llm_revision):
-            return f"{config.id} needs {config.llm_source}, and downloads are off."
-        return ""
-
-    def _parameters(self, directory: Path) -> int:
-        return sum(parameter_count(path) for path in sorted(directory.glob("*.safetensors")))
-
-
-def encoder_is_here(row: EncoderRow, models_dir: Path) -> bool:
-    """True where an encoder's files are in place; they are checked when it is loaded."""
-    folder = models_dir / row.source
-    return all((folder / name).is_file() for name in row.files)
-
-
-@contextmanager
-def _readable(files: str, remedy: str) -> Iterator[None]:
-    """Around the reading of a model's files: what is wrong with them is said as such."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CorruptWeights(
-            f"{files} cannot be read ({type(error).__name__}).", remedy, code="corrupt_weights"
-        ) from error
-
-
-def parameter_count(path: Path) -> int:
-    """Number of parameters in a safetensors file, read from its header; scaling buffers apart."""
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, 2**26)))
-    except (OSError, struct.error, ValueError):
-        return 0  # an unreadable file is reported when the model is loaded
-    return sum(
-        math.prod(entry["shape"])
-        for name, entry in header.items()
-        if name != "__metadata__" and not name.startswith("scaling.")
-    )
-
-
-def _command(llm: LanguageModel, mode: Mode) -> str:
-    return "rad3d demo build" if llm.shipped else f"rad3d train --llm {llm.id} --mode {mode.id}"
-
 
 def _stored_bytes(directory: Path) -> int:
     return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
@@ -434,15 +258,6 @@ def _own_bytes(reporter: PrefixReporter) -> int:
     """Bytes of a variant without a language model that others share."""
     own = sum(p.numel() * p.element_size() for p in reporter.projector.parameters())
     return own + (reporter.language.nbytes if reporter.config.mode_row.trains_llm else 0)
-
-
-def _is_name(variant: str) -> bool:
-    """True where a folder's name is the id of a variant."""
-    try:
-        llm, mode = split_variant_id(variant)
-    except UnknownName:
-        return False
-    return variant == variant_id(llm.id, mode.id)
 
 
 def _model_memory(megabytes: int) -> int:

@@ -14,7 +14,8 @@ from pathlib import Path
 from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
-from rad3d.model.store import ModelStore, VariantStatus, encoder_is_here
+from rad3d.model.shelf import VariantStatus, encoder_is_here
+from rad3d.model.store import ModelStore
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.service.lending import Lender, LentBatches, LentStream
 from rad3d.service.memory import give_back

@@ -12,7 +12,7 @@ from rad3d.ui.choices import Look, advised, measured
 from rad3d.ui.components import markup
 
 if TYPE_CHECKING:
-    from rad3d.model.store import VariantStatus
+    from rad3d.model.shelf import VariantStatus
     from rad3d.service.service import Service
 
 _METHOD = """

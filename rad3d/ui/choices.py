@@ -19,7 +19,7 @@ from rad3d.registry import (
 from rad3d.service.figure_parts import count
 
 if TYPE_CHECKING:
-    from rad3d.model.store import VariantStatus
+    from rad3d.model.shelf import VariantStatus
     from rad3d.service.evaluation import Measured
 
 Choices = list[tuple[str, str]]

@@ -57,7 +57,7 @@ class FakeCard:
 
 @dataclass(frozen=True)
 class FakeStatus:
-    """As ``rad3d.model.store.VariantStatus``."""
+    """As ``rad3d.model.shelf.VariantStatus``."""
 
     id: str
     ready: bool
