@@ -112,7 +112,9 @@ def _bound(most_bytes: int) -> None:
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        allowed = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
