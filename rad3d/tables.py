@@ -23,6 +23,12 @@ from rad3d.errors import BadRequest, UnknownName
 
 DELIMITERS = (",", ";", "\t")
 
+SCAN_SUFFIXES = (".nii.gz", ".nii", ".zip")
+"""Of files that are read as scans."""
+
+IMAGE_SUFFIXES = (*SCAN_SUFFIXES, ".mha", ".mhd", ".dcm")
+"""Of files that tables may name."""
+
 MOST_LINE = 2**20
 """Characters; the tables that are published have lines of about 1,000."""
 
@@ -154,6 +160,13 @@ def text_lines(stream: BinaryIO, name: str) -> Iterator[str]:
                 code="bad_csv",
             )
         yield line
+
+
+def scan_id(name: object) -> str:
+    """What a scan is called: its file's name without suffix, as in ``train_1_a_1.nii.gz``."""
+    text = str(name)
+    suffix = next((s for s in IMAGE_SUFFIXES if text.lower().endswith(s)), "")
+    return text[: len(text) - len(suffix)]
 
 
 def guarded(cell: str) -> str:

@@ -14,7 +14,6 @@ from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.files import (
     MAX_REPORT_CHARACTERS,
     Columns,
-    image_id,
     read_predictions,
     read_references,
 )
@@ -29,6 +28,7 @@ from rad3d.eval.samples import (
 from rad3d.eval.scorecard import score
 from rad3d.eval.writers import KINDS, predictions_text, write_predictions
 from rad3d.labels import LABELS, N_LABELS
+from rad3d.tables import scan_id
 from rad3d.text.grammar import write_report
 from rad3d.truth import draw_truth
 
@@ -118,7 +118,7 @@ def test_the_vlm3d_schema_is_written_and_read(tmp_path: Path) -> None:
     ("name", "expected"), [("a.nii.gz", "a"), ("a.b.mha", "a.b"), ("a", "a"), (7, "7")]
 )
 def test_image_names_lose_their_suffix(name: object, expected: str) -> None:
-    assert image_id(name) == expected
+    assert scan_id(name) == expected
 
 
 def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.language import looks_english
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 from rad3d.labels import LABELS
-from rad3d.tables import open_table
+from rad3d.tables import open_table, scan_id
 
 MAX_FILE_MB = 200
 MAX_REPORT_CHARACTERS = 20_000
@@ -27,7 +27,6 @@ MAX_REPORT_CHARACTERS = 20_000
 MAX_NAME_CHARACTERS = 120
 
 _RUN = ("=", "@", "+")
-_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".zip", ".mha", ".mhd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def read_predictions(
 
 def _notes(cells: Sequence[Any]) -> list[str]:
     """What a person should know of predictions that are scored all the same."""
-    texts = ["" if cell is None else str(cell) for cell in cells]
+    texts = ["" if _is_missing(cell) else str(cell) for cell in cells]
     counts = (
         (
             sum(len(text) > MAX_REPORT_CHARACTERS for text in texts),
@@ -201,7 +200,7 @@ def _json_rows(text: str, columns: Columns) -> Iterator[_Row]:
         ]
         if reports:
             values = [
-                {columns.id: image_id(each["input_image_name"]), columns.prediction: each["report"]}
+                {columns.id: scan_id(each["input_image_name"]), columns.prediction: each["report"]}
                 for each in reports
             ]
         if not all(isinstance(value, dict) for value in values):
@@ -214,13 +213,6 @@ def _json_rows(text: str, columns: Columns) -> Iterator[_Row]:
             code="bad_json",
         ) from error
     yield from (_Row(f"entry {i}", value) for i, value in enumerate(values, 1))
-
-
-def image_id(name: object) -> str:
-    """An image's file name without its suffix."""
-    text = str(name)
-    suffix = next((s for s in _IMAGE_SUFFIXES if text.lower().endswith(s)), "")
-    return text.removesuffix(text[len(text) - len(suffix) :]) if suffix else text
 
 
 def _usable(
@@ -252,6 +244,9 @@ def _reason(
     """Why a row cannot be used; empty where it can."""
     if problem := row.cells.get(""):
         return str(problem)
+    for name in (names.id, names.reference, names.prediction):
+        if isinstance(row.cells.get(name), list | dict):
+            return f"with a {name} that is no text"
     if not id_:
         return "without an id"
     if id_ in found:
@@ -300,9 +295,14 @@ def one_line(name: str) -> str:
     return " ".join(_report(name).split())[:MAX_NAME_CHARACTERS]
 
 
+def _is_missing(cell: Any) -> bool:
+    """NaN is how pandas writes a cell that is not there."""
+    return cell is None or cell != cell
+
+
 def _report(cell: Any) -> str:
     """A cell as text of bounded length, without the characters no report holds."""
-    text = "" if cell is None else str(cell)
+    text = "" if _is_missing(cell) else str(cell)
     text = text[:MAX_REPORT_CHARACTERS].replace("\0", " ")
     # JSON can hold halves of surrogate pairs, which no file in UTF-8 can.
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.eval.files import Columns, image_id, read_references
+from rad3d.eval.files import Columns, read_references
 from rad3d.eval.samples import Dropped, Sample, SampleSet
 from rad3d.labels import LABELS
-from rad3d.tables import TableRow, open_table
-
-SCAN_SUFFIXES = (".nii.gz", ".nii", ".zip")
+from rad3d.tables import SCAN_SUFFIXES, TableRow, open_table, scan_id
 
 _CT_RATE_REPORTS = {"train": ("train_reports.csv",), "valid": ("validation_reports.csv",)}
 _CT_RATE_SECTIONS = ("Findings_EN", "Impressions_EN")
@@ -46,7 +44,7 @@ def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> Sample
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
     for row in _rows(reports, ("VolumeName", *_CT_RATE_SECTIONS)):
-        id_ = image_id(row.cells.get("VolumeName", ""))
+        id_ = scan_id(row.cells.get("VolumeName", ""))
         text = _report(*(row.cells.get(name, "") for name in _CT_RATE_SECTIONS))
         reason = row.problem or _problem(id_, text, samples)
         if not reason and labelled and id_ not in labels:
@@ -67,7 +65,7 @@ def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> Sample
 def _ct_rate_labels(root: Path, split: str) -> dict[str, Row]:
     """Id -> row of the table of labels."""
     table = _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",))
-    return {image_id(name): row for name, row in _lookup(table, "VolumeName", LABELS).items()}
+    return {scan_id(name): row for name, row in _lookup(table, "VolumeName", LABELS).items()}
 
 
 def read_inspect(folder: Path, split: str = "") -> SampleSet:
@@ -101,7 +99,7 @@ def read_inspect(folder: Path, split: str = "") -> SampleSet:
         if reason:
             dropped.append(Dropped(id_ or f"line {row.line}", reason))
             continue
-        image = image_id(images[id_]["image_id"])
+        image = scan_id(images[id_]["image_id"])
         samples[id_] = Sample(id_, text, scan=str(root / "CTPA" / f"{image}.nii.gz"))
     return SampleSet(
         f"inspect-{split}", f"INSPECT, {split}", tuple(samples.values()), split=split,
@@ -178,7 +176,7 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
     with open_table(path, (*LABELS, *filter(None, [patient_column]))) as table:
         column = table.first_of("VolumeName", "id")
         for row in table.complete():
-            id_ = image_id(row.cells[column].strip())
+            id_ = scan_id(row.cells[column].strip())
             patient = row.cells[patient_column].strip() if patient_column else patient_of(id_)
             if not id_ or not patient or id_ in labels:
                 problem = "twice" if id_ in labels else "without an id or patient"

@@ -19,16 +19,15 @@ from rad3d.errors import BadRequest
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.feature_table import FeatureTable, FloatArray
 from rad3d.model.tensor_files import DAMAGE, torch_file
-from rad3d.tables import open_table
+from rad3d.tables import open_table, scan_id
 
 SUFFIXES = (".npz", ".npy", ".pt")
-SCAN_NAMES = (".nii.gz", ".nii")
 ID_COLUMNS = ("VolumeName", "id")
 
 
 def case_of(path: Path) -> str:
     """``train_1_a_1.npz`` and ``train_1_a_1.nii.gz.npz`` are both of ``train_1_a_1``."""
-    return _without_suffix(path.name[: -len(path.suffix)])
+    return scan_id(path.name[: -len(path.suffix)])
 
 
 def read_foreign(path: Path, dimensions: int) -> FeatureTable:
@@ -80,7 +79,7 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
     with open_table(path, LABELS) as table:
         column = table.first_of(*ID_COLUMNS)
         for row in table.complete():
-            id_ = _without_suffix(row.cells[column].strip())
+            id_ = scan_id(row.cells[column].strip())
             try:
                 numbers = np.array([row.cells[label] for label in LABELS], dtype=np.float32)
             except ValueError as error:
@@ -106,13 +105,8 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
     return found
 
 
-def _without_suffix(name: str) -> str:
-    suffix = next((s for s in SCAN_NAMES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
-
-
 def _text(name: Any) -> str:
-    return _without_suffix(name.decode() if isinstance(name, bytes) else str(name))
+    return scan_id(name.decode() if isinstance(name, bytes) else str(name))
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rad3d.errors import BadRequest
-from rad3d.eval.layouts import SCAN_SUFFIXES
 from rad3d.service.evaluation_sets import LAYOUTS, load_set
 from rad3d.service.evaluation_types import SetSpec
-from rad3d.tables import open_table, read_lines
+from rad3d.tables import SCAN_SUFFIXES, open_table, read_lines, scan_id
 
 VOLUME_NAME = "VolumeName"
 PATH_COLUMNS = ("path", "scan", "file")
@@ -74,12 +73,6 @@ class Part:
         """True where a case belongs to this part."""
         number = int.from_bytes(hashlib.sha256(id_.encode()).digest()[:8], "big")
         return number % self.count == self.index
-
-
-def scan_id(name: str) -> str:
-    """``"train_1_a_1.nii.gz" -> "train_1_a_1"``."""
-    suffix = next((s for s in SCAN_SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def find_scans(source: str, root: Path | None = None) -> tuple[tuple[Scan, ...], str]:

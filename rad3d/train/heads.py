@@ -19,7 +19,6 @@ from rad3d import __version__
 from rad3d.errors import BadRequest
 from rad3d.eval.classifier import calibration_error, classifier_card, rows_by_patient
 from rad3d.eval.clinical import macro_auroc
-from rad3d.eval.files import image_id
 from rad3d.eval.layouts import LabelTable
 from rad3d.eval.resampling import Estimate, bootstrap
 from rad3d.labels import LABELS, N_LABELS
@@ -29,6 +28,7 @@ from rad3d.model.feature_table import FeatureTable
 from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.registry import ENCODERS, lookup
+from rad3d.tables import scan_id
 from rad3d.train.calibration import MIN_CASES, calibrate, novelty_reference
 from rad3d.train.logistic import Float, Rows, fit_regressions
 
@@ -115,7 +115,7 @@ def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
     Raises:
         BadRequest: they have no scan in common, or a feature is not a number.
     """
-    places = {image_id(id_): i for i, id_ in enumerate(table.ids)}
+    places = {scan_id(id_): i for i, id_ in enumerate(table.ids)}
     ids = [id_ for id_ in labels.labels if id_ in places]
     if not ids:
         raise BadRequest(

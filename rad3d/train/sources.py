@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from rad3d.errors import BadRequest
-from rad3d.eval.files import Columns, image_id, read_rows
+from rad3d.eval.files import Columns, read_rows
 from rad3d.eval.layouts import patient_of, read_ct_rate
 from rad3d.model.feature_table import FeatureTable
 from rad3d.model.features import load_features
 from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
 from rad3d.registry import ENCODERS, lookup
+from rad3d.tables import scan_id
 from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
 
 CT_RATE = "ct-rate:"
@@ -162,7 +163,7 @@ def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
     dropped: Counter[str] = Counter()
     for row in read_rows(path, Columns(id=columns.id), tuple(wanted)):
         cells = {name: row.cells.get(name) for name in wanted}
-        id_ = image_id(_clean(cells[columns.id]))
+        id_ = scan_id(_clean(cells[columns.id]))
         text = columns.text(cells)
         if reason := str(row.cells.get("") or "") or _problem(id_, text, texts):
             dropped[reason] += 1
@@ -181,11 +182,11 @@ def pair(
     Every report and every scan without a partner is counted among the dropped.
     """
     dropped = Counter(dict(reports.dropped))
-    failed = {image_id(id_) for id_ in table.failures}
+    failed = {scan_id(id_) for id_ in table.failures}
     numbers = [part for part in (table.embedding, table.logits) if part is not None]
     rows: dict[str, int] = {}
     for row, name in enumerate(table.ids):
-        id_ = image_id(name)
+        id_ = scan_id(name)
         if id_ in rows:
             dropped["scans with an id that was there before"] += 1
         elif not all(np.isfinite(part[row]).all() for part in numbers):
