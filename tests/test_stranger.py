@@ -58,7 +58,7 @@ def empty() -> Iterator[Path]:
         ({"origin": "https://evil.example"}, True),
         ({"origin": "https://ct.example.evil.example"}, True),
         ({"origin": "null"}, True),
-        ({"origin": "https://public.example", "x-forwarded-host": "public.example"}, False),
+        ({"origin": "https://evil.example", "x-forwarded-host": "evil.example"}, True),
     ],
 )
 def test_a_browser_says_where_a_request_comes_from(headers: dict[str, str], foreign: bool) -> None:
