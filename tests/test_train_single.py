@@ -11,6 +11,7 @@ import pytest
 
 from rad3d import cli
 from rad3d.errors import BadRequest, UnknownName
+from rad3d.model import sources
 from rad3d.registry import LANGUAGE_MODELS, MODES
 from rad3d.train import build, single
 from rad3d.train.build import DemoBuild
@@ -61,6 +62,20 @@ def test_a_published_model_needs_no_shipped_one(
     ran = stages_run(monkeypatch, tmp_path, "gpt2", made=())
     assert "calibration" in ran
     assert not [name for name in ran if name.startswith(("llm:", "tokenizer"))]
+
+
+def test_a_language_model_that_is_not_here_is_missed_before_phantoms_are_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(DemoBuild, "run", lambda build, only: ran.append(only))
+    monkeypatch.setenv("RAD3D_RUNS_DIR", str(tmp_path))
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(tmp_path))
+    monkeypatch.setenv("RAD3D_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert cli.main(["train", "--llm", "distilgpt2", "--mode", "v1"]) == 1
+    assert "distilbert/distilgpt2 is not here" in capsys.readouterr().err
+    assert ran == []
 
 
 def test_several_processes_do_not_make_the_same_phantoms(
@@ -121,6 +136,7 @@ def schedules(monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, Variant
 
     monkeypatch.setattr(single, "train_single", record)
     monkeypatch.setattr(DemoBuild, "prepared", lambda build, llm: None)
+    monkeypatch.setattr(sources, "obtain", lambda source, hub, **_: Path())
     for llm in SCHEDULES:
         assert cli.main(["train", "--llm", llm, "--mode", "v3", *flags]) == 0
     return dict(zip(SCHEDULES, seen, strict=True))

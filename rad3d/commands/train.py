@@ -168,12 +168,16 @@ def _read(
     args: argparse.Namespace, row: LanguageModel, models: Path, settings: Settings
 ) -> TrainingData:
     """The pairs: from files, or else the demo's."""
+    from rad3d.model.sources import Hub, obtain
     from rad3d.train.build import DemoBuild
     from rad3d.train.plan import FULL, QUICK
     from rad3d.train.sources import FileSource, ReportColumns
 
     if args.features is None:
         plan = QUICK if args.quick else FULL
+        if row.id not in plan.language_models:  # before minutes go into phantoms for nothing
+            hub = Hub.from_settings(settings)
+            obtain(row.source, hub, models_dir=models, revision=row.revision, progress=tell)
         return DemoBuild(plan, models, settings.runs_dir, args.jobs, tell).prepared(row.id)
     columns = ReportColumns(
         args.id_column, tuple(args.report_column or ("report",)), args.patient_column
