@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -46,6 +47,12 @@ def write_whole(path: Path, data: bytes, contested: bool = False) -> None:
     """:func:`whole_file` of these bytes."""
     with whole_file(path, contested) as stream:
         stream.write(data)
+
+
+def readable_like(pattern: Path, *paths: Path) -> None:
+    """Let files be read by whom ``pattern`` may be: safetensors keeps its files from everybody."""
+    for path in paths:
+        shutil.copymode(pattern, path)
 
 
 class FullDiskTold(AbstractContextManager[None]):

@@ -57,6 +57,7 @@ def test_convert_writes_what_the_encoder_reads(
     assert "2 tensors of the text encoder" in told.err
     assert "to_pixels" in told.err
     assert set(load_file(out / "model.safetensors")) == set(read_shapes(SMALL))
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1, "readable by all or by none"
     encoder = CtClipEncoder.from_pretrained(out)
     assert encoder.grid == SMALL.grid()
     values = np.random.default_rng(1).uniform(-1, 1, (16, 32, 32)).astype(np.float32)

@@ -130,6 +130,8 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
         if MODES[mode].trains_llm
         else {"projector.safetensors"}
     )
+    modes = {(tmp_path / "v" / name).stat().st_mode for name in ("variant.json", *saved.files)}
+    assert len(modes) == 1, "a server of another user can read all or nothing"
     loaded = PrefixReporter.from_pretrained(tmp_path / "v", models_dir=tmp_path)
     assert loaded.config == saved
     assert not loaded.training

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.errors import CorruptWeights, MissingWeights
+from rad3d.files import readable_like
 from rad3d.labels import N_LABELS
 from rad3d.model.calibration import Calibration, HeadState, NoveltyReference, novelty_vector
 from rad3d.model.encoder import Encoding
@@ -307,7 +308,9 @@ class ShippedEncoder:
             "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "facts": facts or {},
         }
-        (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        described = directory / "config.json"
+        described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        readable_like(described, weights)
 
     @classmethod
     def from_pretrained(cls, directory: Path, device: str = "cpu") -> ShippedEncoder:

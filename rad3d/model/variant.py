@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.files import readable_like
 from rad3d.labels import N_LABELS
 from rad3d.model.identity import file_hash
 from rad3d.registry import MODES, Mode, lookup, variant_id
@@ -161,6 +162,7 @@ def write_variant(
     )
     part = directory / f".{CONFIG_FILE}.part"
     part.write_text(config.to_json(), encoding="utf-8")
+    readable_like(part, *written)
     part.replace(directory / CONFIG_FILE)
     return config
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.files import FullDiskTold, write_whole
+from rad3d.files import FullDiskTold, readable_like, write_whole
 from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layout import GET, VIT, Shape, read_shapes, told_config, unread_shapes
 from rad3d.model.ctclip.network import CtClip
@@ -173,6 +173,7 @@ def save_network(
         "sha256": file_sha256(weights),
     }
     write_whole(directory / CONFIG_FILE, f"{json.dumps(written, indent=2)}\n".encode())
+    readable_like(directory / CONFIG_FILE, weights)
     return written
 
 
