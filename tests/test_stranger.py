@@ -178,6 +178,16 @@ def test_uploads_at_the_same_time_share_the_room(
     assert sum(path.stat().st_size for path in empty.rglob("*") if path.is_file()) <= 33 * 2**20
 
 
+def test_a_form_field_that_is_no_file_is_refused_before_its_content(app: str, empty: Path) -> None:
+    """The parser would keep it in memory, however long it is."""
+    start = b'--b\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    url = f"{app}/gradio_api/upload"
+    answer = httpx.post(url, content=start + b"x\r\n--b--\r\n", headers=headers)
+    assert answer.status_code == 400
+    assert list(empty.iterdir()) == []
+
+
 def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
     room = uploads.MOST_FILES * 4 * 2**20 // uploads.LEAST_COUNTED_BYTES
     answers = [

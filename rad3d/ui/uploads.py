@@ -151,7 +151,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
             request.headers,
             _counted(request, max_total),
             max_files=MOST_FILES,
-            max_fields=MOST_FILES,
+            max_fields=0,  # what is no file would be held in memory
             upload_dir=arriving,
             max_file_size=max_bytes,
         )

@@ -26,7 +26,7 @@ from rad3d.types import Note
 from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.dicom import decode_dicom
 
-MOST_SECONDS = 300
+MOST_SECONDS = 120
 BYTES_A_VOXEL = 20
 """As decoded (8), once more as an array (8), and as Hounsfield units (4)."""
 
