@@ -26,7 +26,9 @@ from rad3d.model.tensor_files import open_tensors
 
 @pytest.fixture(scope="module")
 def manifest(shared_dir: Path) -> dict[str, Any]:
-    return json.loads((shared_dir / "reference/ctclip_full_manifest.json").read_text())
+    return json.loads(
+        (shared_dir / "reference/ctclip_full_manifest.json").read_text(encoding="utf-8")
+    )
 
 
 @pytest.mark.parametrize("name", ["CTCLIP", "LiPro"])

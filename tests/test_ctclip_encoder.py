@@ -76,7 +76,7 @@ def test_weights_stay_in_the_file_until_they_are_read(lipro: Path, tmp_path: Pat
     if not maps.exists():
         pytest.skip("only Linux says where memory comes from")
     start = network.to_visual_latent.weight.data_ptr()
-    for line in maps.read_text().splitlines():
+    for line in maps.read_text(encoding="utf-8").splitlines():
         low, high = (int(v, 16) for v in line.split()[0].split("-"))
         if low <= start < high:
             assert line.endswith("model.safetensors")
@@ -109,7 +109,7 @@ def test_what_bfloat16_changes_is_measured_said_and_kept(
     monkeypatch.setattr("rad3d.model.ctclip.deviation.make_case", cases.__getitem__)
     out = converted(lipro, tmp_path, "--precision", "bf16")
     told = capsys.readouterr()
-    kept = json.loads((out / "config.json").read_text())["deviation"]
+    kept = json.loads((out / "config.json").read_text(encoding="utf-8"))["deviation"]
     assert json.loads(told.out)["deviation"] == kept
     assert f"{kept['codes_changed']} of 64 codes change" in told.err
     assert 1e-4 < kept["logits"] < 1
@@ -198,7 +198,8 @@ def test_a_changed_description_is_noticed(
     change: dict[str, Any], lipro: Path, tmp_path: Path
 ) -> None:
     described = converted(lipro, tmp_path) / "config.json"
-    described.write_text(json.dumps(json.loads(described.read_text()) | change))
+    written = json.loads(described.read_text(encoding="utf-8"))
+    described.write_text(json.dumps(written | change), encoding="utf-8")
     with pytest.raises(CorruptWeights, match="rad3d convert"):
         CtClipEncoder.from_pretrained(described.parent)
 

@@ -46,7 +46,7 @@ to 9, so 5e-5 is below the 1e-4 relative that is promised."""
 @pytest.fixture(scope="module")
 def tiny(shared_dir: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     folder = shared_dir / "reference"
-    facts = json.loads((folder / "ctclip_tiny.json").read_text())
+    facts = json.loads((folder / "ctclip_tiny.json").read_text(encoding="utf-8"))
     return load_file(folder / "ctclip_tiny.safetensors"), facts
 
 

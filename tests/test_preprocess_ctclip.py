@@ -38,7 +38,7 @@ def as_lps(stored: np.ndarray, spacing: tuple[float, ...]) -> Volume:
 @pytest.fixture(scope="module")
 def reference(shared_dir: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     folder = shared_dir / "reference"
-    facts = json.loads((folder / "preprocess_example.json").read_text())
+    facts = json.loads((folder / "preprocess_example.json").read_text(encoding="utf-8"))
     return facts["cases"], load_file(folder / "preprocess_example.safetensors")
 
 

@@ -327,7 +327,7 @@ class ShippedEncoder:
                 "Train it with: rad3d demo build",
                 code="missing_weights",
             )
-        config = json.loads(config_path.read_text())
+        config = json.loads(config_path.read_text(encoding="utf-8"))
         if hashlib.sha256(weights.read_bytes()).hexdigest() != config["sha256"]:
             raise CorruptWeights(
                 f"{weights.parent.name}/{weights.name} does not match its recorded hash.",
