@@ -167,6 +167,29 @@ def test_a_closed_client_leaves_nothing_behind(
     assert eventually(lambda: set(fake_service.open_sessions) <= before, 90)
 
 
+def test_a_scan_is_read_by_its_row_of_a_metadata_table_that_is_sent_with_it(
+    client: Client, chest: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "train_metadata.csv"
+    head = "VolumeName,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing"
+    table.write_text(f'{head}\n{chest.name},0,1,"[0.7, 0.7]",1.5\n', encoding="utf-8")
+    sent = [handle_file(chest), handle_file(table)]
+    facts = client.predict(sent, api_name="/open_scan")
+    assert facts["spacing_mm"] == [0.7, 0.7, 1.5]
+    assert any("metadata table" in note["text"] for note in facts["notes"])
+    assert client.predict(handle_file(chest), api_name="/open_scan")["spacing_mm"] != [
+        0.7,
+        0.7,
+        1.5,
+    ]
+    table.write_text(f'{head}\nother.nii.gz,0,1,"[0.7, 0.7]",1.5\n', encoding="utf-8")
+    with pytest.raises(AppError, match="has no row for"):
+        client.predict([handle_file(chest), handle_file(table)], api_name="/open_scan")
+    for wrong in ([], [*sent, handle_file(chest)]):
+        with pytest.raises(AppError, match="Send a scan"):
+            client.predict(wrong, api_name="/open_scan")
+
+
 def test_a_program_finds_the_endpoints_under_their_names_and_needs_no_options(
     client: Client,
 ) -> None:

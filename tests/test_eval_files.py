@@ -26,7 +26,7 @@ from rad3d.eval.samples import (
     dropped_sentence,
 )
 from rad3d.eval.scorecard import score
-from rad3d.eval.writers import KINDS, predictions_text, write_predictions
+from rad3d.eval.writers import KINDS, predictions_text
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.tables import scan_id
 from rad3d.text.grammar import write_report
@@ -82,11 +82,11 @@ def test_what_is_written_is_read_back(kind: str, tmp_path: Path) -> None:
         Prediction(str(i), text, "", 1.5 * i if i else None, "end") for i, text in enumerate(texts)
     )
     path = tmp_path / f"file.{kind}"
-    write_predictions(path, samples, PredictionSet("it", "set", said), kind)
+    text = predictions_text(samples, PredictionSet("it", "set", said), kind)
+    path.write_text(text, encoding="utf-8", newline="")
     again, predictions = read_predictions(path)
     assert predictions.predictions == said
     assert again.samples == samples.samples
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_no_cell_of_a_csv_is_a_formula_for_a_spreadsheet() -> None:
@@ -101,7 +101,7 @@ def test_the_vlm3d_schema_is_written_and_read(tmp_path: Path) -> None:
     samples = SampleSet("s", "s", (Sample("scan-1", EFFUSION), Sample("scan-2", "Normal chest.")))
     said = PredictionSet("p", "s", (Prediction("scan-1", EFFUSION), Prediction("scan-2", "No.")))
     path = tmp_path / "vlm3d.json"
-    write_predictions(path, samples, said, "vlm3d")
+    path.write_text(predictions_text(samples, said, "vlm3d"), encoding="utf-8")
     stored = json.loads(path.read_text())
     report = stored[0]["outputs"][0]["value"]["generated_reports"][0]
     assert report == {"input_image_name": "scan-1", "report": EFFUSION}
@@ -197,7 +197,8 @@ def test_semicolons_tabs_a_byte_order_mark_and_half_characters_are_read(tmp_path
     half = tmp_path / "half.jsonl"
     half.write_text('{"id": 0, "reference": "Normal.", "prediction": "\\ud800 effusion"}')
     samples, predictions = read_predictions(half)
-    write_predictions(tmp_path / "again.csv", samples, predictions, "csv")
+    text = predictions_text(samples, predictions, "csv")
+    (tmp_path / "again.csv").write_text(text, encoding="utf-8", newline="")
     assert predictions.predictions[0].text == "? effusion"
 
 
@@ -334,3 +335,30 @@ def test_eval_metrics_lists_every_metric_with_its_state(
     assert {row["status"]["state"] for row in rows} >= {"ready", "needs weights"}
     assert main(["eval", "metrics"]) == 0
     assert "f1_macro" in capsys.readouterr().out
+
+
+def test_cells_that_json_has_and_tables_have_not_are_told_apart(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "good", "reference": EFFUSION, "prediction": EFFUSION},
+        {"id": "missing", "reference": EFFUSION, "prediction": float("nan")},
+        {"id": "null", "reference": EFFUSION, "prediction": None},
+        {"id": "nested", "reference": EFFUSION, "prediction": {"text": EFFUSION}},
+        {"id": "listed", "reference": [EFFUSION], "prediction": EFFUSION},
+        {"id": float("nan"), "reference": EFFUSION, "prediction": EFFUSION},
+        {"id": "blank", "reference": float("nan"), "prediction": EFFUSION},
+    ]
+    path = tmp_path / "pandas.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    samples, found = read_predictions(path)
+    assert {p.id: (p.text, p.failure) for p in found.predictions} == {
+        "good": (EFFUSION, ""),
+        "missing": ("", "empty report"),
+        "null": ("", "empty report"),
+    }
+    assert [row.reason for row in samples.dropped] == [
+        "with a prediction that is no text",
+        "with a reference that is no text",
+        "without an id",
+        "without a reference",
+    ]
+    assert found.facts["notes"] == [], "what is not there is not in another language"

@@ -1,13 +1,11 @@
-"""Writes predictions as JSON lines, CSV that spreadsheets do not run, or the VLM3D schema."""
+"""Predictions as JSON lines, CSV that spreadsheets do not run, or the VLM3D schema."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rad3d.errors import UnknownName
@@ -28,16 +26,6 @@ def predictions_text(samples: SampleSet, predictions: PredictionSet, kind: str =
     if kind not in KINDS:
         raise UnknownName("kind of predictions file", kind, list(KINDS))
     return KINDS[kind](_rows(samples, predictions))
-
-
-def write_predictions(
-    path: Path, samples: SampleSet, predictions: PredictionSet, kind: str = "jsonl"
-) -> None:
-    """Write :func:`predictions_text` in one step, so that a half-written file is never seen."""
-    text = predictions_text(samples, predictions, kind)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)
 
 
 def _rows(samples: SampleSet, predictions: PredictionSet) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """The same work for programs: named endpoints for ``gradio_client``, one session per client.
 
-``/open_scan``, ``/open_sample``, ``/variants``, ``/write_report`` (streams), ``/stop_report`` and
-``/delete_session``.
+``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
+``/variants``, ``/write_report`` (streams), ``/stop_report`` and ``/delete_session``.
 A refused file or option raises the sentence that the page would show.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from gradio.data_classes import FileData, GradioRootModel
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.service.export import report_dict
@@ -25,14 +25,19 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
-from rad3d.ui import uploads
-from rad3d.ui.handlers import sentence
+from rad3d.ui.handlers import sent_scan, sentence
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.waiting import in_turn, told
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
     from rad3d.service.turns import Turns
+
+
+class Sent(GradioRootModel):
+    """What ``/open_scan`` takes: a scan, or a list of a scan and a table."""
+
+    root: FileData | list[FileData]
 
 
 class Api:
@@ -43,13 +48,18 @@ class Api:
         self._sessions = sessions
         self._turns = turns
 
-    def open_scan(self, file: dict[str, Any] | None, request: gr.Request) -> dict[str, Any]:
-        """Open a NIfTI file or a zipped DICOM series; the earlier scan stays if it is refused."""
-        given = file or {}
-        name = Path(str(given.get("orig_name") or "scan")).name
+    def open_scan(self, file: object, request: gr.Request) -> dict[str, Any]:
+        """Open a NIfTI file or a zipped DICOM series; the earlier scan stays if it is refused.
+
+        Args:
+            file: the scan, or a list of the scan and CT-RATE's metadata table with a row for it.
+            request: of the client.
+        """
         try:
-            with uploads.taken(str(given.get("path"))) as path:
-                return self._open(request, lambda key: self._service.open_path(key, path, name))
+            with sent_scan(_sent(file)) as (path, name, row):
+                return self._open(
+                    request, lambda key: self._service.open_path(key, path, name, row)
+                )
         except Rad3dError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -122,6 +132,7 @@ def add_endpoints(service: Service, sessions: Sessions, turns: Turns, default_va
     with gr.Row(visible=False):
         trigger = gr.Button()
         file = gr.File(label="file", type="filepath")
+        file.data_model = Sent
         sample = gr.Textbox(label="sample")
         variant = gr.Textbox(default_variant, label="variant")
         options = gr.JSON({}, label="options")
@@ -141,6 +152,15 @@ def add_endpoints(service: Service, sessions: Sessions, turns: Turns, default_va
     )
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
     trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)
+
+
+def _sent(file: object) -> list[tuple[str, str]]:
+    """Path and name of each file of a call: one, or a scan and a table."""
+    given = [each for each in (file if isinstance(file, list) else [file]) if each]
+    files = [each for each in given if isinstance(each, dict)]
+    if not 1 <= len(files) <= 2 or len(files) < len(given):
+        raise BadRequest("Send a scan, or a list of a scan and a metadata table.", code="no_upload")
+    return [(str(each.get("path")), str(each.get("orig_name") or "scan")) for each in files]
 
 
 def _options(given: object) -> GenerationOptions:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -119,11 +119,8 @@ class Handlers:
         given = files.root if files else []
         if not given:
             return self._refused(self._sessions.token(request), "No file arrived. Choose it again.")
-        name, *shown = [Path(file.orig_name or "scan").name for file in given]
         try:
-            with contextlib.ExitStack() as stack:
-                path, *tables = [stack.enter_context(uploads.taken(file.path)) for file in given]
-                row = _metadata(tables[0], shown[0], name) if tables else None
+            with sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row):
                 return self.open(
                     request, lambda token: self._service.open_path(token, path, name, row)
                 )
@@ -338,6 +335,24 @@ class Handlers:
 
 def _panel(html: str, text: str = "", data: str = "", name: str = "report") -> dict[str, str]:
     return {"html": html, "text": text, "json": data, "name": name}
+
+
+@contextlib.contextmanager
+def sent_scan(
+    files: Sequence[tuple[str, str | None]],
+) -> Iterator[tuple[Path, str, ScanMetadata | None]]:
+    """A scan that was sent, its name, and its row of the table that was sent behind it, if any.
+
+    Args:
+        files: path of each upload, and what the person calls it; they are deleted afterwards.
+
+    Raises:
+        BadRequest: no such upload, or the scan is not in the table.
+    """
+    name, *shown = [Path(given or "scan").name for _, given in files]
+    with contextlib.ExitStack() as stack:
+        path, *tables = [stack.enter_context(uploads.taken(sent)) for sent, _ in files]
+        yield path, name, _metadata(tables[0], shown[0], name) if tables else None
 
 
 def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
