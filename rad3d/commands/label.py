@@ -1,7 +1,8 @@
 """Read the 18 findings out of each report of a CSV file.
 
 The rows go to stdout as CSV: the input's columns without the text, then the 18 labels in their
-published order as 0 or 1. Rules read the text, no model; about 200 reports a second.
+published order as 0 or 1. Rules read the text, no model; about 200 reports a second. What is only
+suspected counts; what the history, indication, technique or comparison says does not.
 """
 
 from __future__ import annotations
