@@ -60,6 +60,7 @@ def test_the_environment_of_each_target_becomes_settings() -> None:
     manifest = read_manifest()
     for target in manifest.targets.values():
         variables = manifest.variables(target)
+        assert variables.keys() >= {*manifest.environment, *target.environment}
         settings = Settings.from_env(variables)
         for name, value in variables.items():
             assert str(getattr(settings, name.removeprefix("RAD3D_").lower())) == value
