@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
 
 from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.model.cache import ByteCache
+from rad3d.model.encoder import Encoding
 from rad3d.model.engine import Condition, Engine
 from rad3d.settings import Settings
 from rad3d.types import (
@@ -95,7 +97,16 @@ def test_features_are_computed_again_after_they_were_forgotten(
     assert encoder.encoded == 2
 
 
-def test_two_threads_encode_the_same_scan_once(engine: Engine, encoder: CountingEncoder) -> None:
+def test_two_threads_encode_the_same_scan_once(
+    engine: Engine, encoder: CountingEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = encoder.encode
+
+    def slowly(values: np.ndarray) -> Encoding:
+        time.sleep(0.2)  # the others have asked by then
+        return encode(values)
+
+    monkeypatch.setattr(encoder, "encode", slowly)
     threads = [threading.Thread(target=engine.features, args=(volume(),)) for _ in range(4)]
     for thread in threads:
         thread.start()
