@@ -239,6 +239,12 @@ def test_a_precision_that_a_model_cannot_be_held_in_is_named(folder: Path) -> No
         load_language_model(str(folder), precision="4bit")  # 32 wide: less than one block
 
 
+def test_a_family_whose_layers_stay_as_they_are_is_not_loaded_as_8_bit(tmp_path: Path) -> None:
+    save_language(tiny_language("falcon"), tmp_path)
+    with pytest.raises(BadRequest, match="no layers that 8bit makes smaller"):
+        load_language_model(str(tmp_path), precision="8bit")
+
+
 def test_running_out_of_memory_is_not_taken_for_a_bad_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

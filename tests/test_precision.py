@@ -79,6 +79,14 @@ def test_a_person_may_ask_for_another_precision() -> None:
         choose("It", SMALL, replace(CPU, quantises=False), "8bit")
 
 
+def test_a_model_that_quantisation_leaves_as_it_is_is_not_called_quantised() -> None:
+    odd = Size(4 * GB, 0)
+    with pytest.raises(BadRequest, match="no layers that 8bit makes smaller"):
+        choose("It", odd, CPU, "8bit")
+    with pytest.raises(BadRequest, match=r"8\.0 GB in bf16, and 7\.0 GB are free"):
+        choose("It", odd, replace(CPU, free_bytes=7 * GB))
+
+
 @pytest.mark.parametrize(
     ("machine", "asked", "limit", "said"),
     [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -65,11 +65,16 @@ class Size:
     Attributes:
         total: all of them.
         linear: weights of the linear layers inside, which quantisation shrinks; the output layer
-            is not one of them.
+            is not one of them. 0 where the family has layers of its own kind, as Falcon.
     """
 
     total: int
     linear: int
+
+
+def _shrinks(module: nn.Module) -> TypeGuard[nn.Linear | Conv1D]:
+    """True for what transformers hands to bitsandbytes; a subclass of Linear stays as it is."""
+    return type(module) is nn.Linear or isinstance(module, Conv1D)
 
 
 def count(model: nn.Module) -> Size:
@@ -78,7 +83,7 @@ def count(model: nn.Module) -> Size:
     linear = sum(
         module.weight.numel()
         for module in model.modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not output
+        if _shrinks(module) and module is not output
     )
     return Size(sum(p.numel() for p in model.parameters()), linear)
 
@@ -141,7 +146,7 @@ def quantise_(model: nn.Module, precision: str) -> None:
 
     output = getattr(model, "get_output_embeddings", lambda: None)()
     for name, module in list(model.named_modules()):
-        if not isinstance(module, (nn.Linear, Conv1D)) or module is output:
+        if not _shrinks(module) or module is output:
             continue
         weight = module.weight.data.T if isinstance(module, Conv1D) else module.weight.data
         shape = (weight.shape[1], weight.shape[0], module.bias is not None)

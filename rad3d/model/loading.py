@@ -31,7 +31,7 @@ from rad3d.model.architectures import Size, count, meta_model, whole_output_inpu
 from rad3d.model.failures import UNUSABLE
 from rad3d.model.identity import weights_hash
 from rad3d.model.language import LanguageBundle
-from rad3d.model.precision import DTYPES, is_out_of_memory
+from rad3d.model.precision import DTYPES, cannot_shrink, is_out_of_memory
 from rad3d.model.sources import (
     SAFETENSORS,
     Hub,
@@ -177,6 +177,8 @@ def load_language_model(
             "Restore the directory from the repository or build it again with: rad3d demo build",
             code="corrupt_weights",
         )
+    if PRECISIONS[precision].quantised and not directory_size(source, place).linear:
+        raise cannot_shrink(source, precision)
     read_config(source, place)
     with _LOADING, plainly(source, precision):
         tokenizer = AutoTokenizer.from_pretrained(

@@ -127,6 +127,8 @@ def choose(
                 "pip install bitsandbytes, or choose bf16.",
                 code="no_bitsandbytes",
             )
+        if PRECISIONS[precision].quantised and not size.linear:
+            raise cannot_shrink(name, precision)
     asked = (precision,) if precision != AUTO else wanted
     for candidate in asked:
         nbytes = weight_bytes(size.total, size.linear, candidate)
@@ -136,9 +138,18 @@ def choose(
     raise _too_large(name, size, machine, limit, asked[-1], wanted)
 
 
+def cannot_shrink(name: str, precision: str) -> BadRequest:
+    """For families without linear layers that bitsandbytes knows: all would stay as it is."""
+    return BadRequest(
+        f"{name} has no layers that {precision} makes smaller.",
+        "Choose bf16 or float16, or another model.",
+        code="unusable_model",
+    )
+
+
 def _preferred(size: Size, machine: Machine) -> tuple[str, ...]:
     """Precisions to try in turn."""
-    quantised = ("8bit", "4bit") if machine.quantises else ()
+    quantised = ("8bit", "4bit") if machine.quantises and size.linear else ()
     if weight_bytes(size.total, size.linear, "float32") <= SMALL_BYTES:
         return ("float32", "bf16", *quantised)
     if machine.native_bf16:
