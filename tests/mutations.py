@@ -333,6 +333,7 @@ def _damage_archive(packed: bytearray, steps: list[str], rng: Rng) -> bytes:
 # -- DICOM ---------------------------------------------------------------------------------------
 
 SERIES_SLICES = 18
+OPEN_END = 0xFFFFFFFF
 DICOM_TEXTS = (
     "", "0", "-1", "nan", "inf", "1e400", "x", "1\\2", "1\\2\\3\\4\\5\\6", "0\\0\\0", "9" * 60,
     "DOE^JANE", "CT", "MR", "-0.0", "\xff\xfe", "1\\0\\0\\1\\0\\0",
@@ -366,7 +367,7 @@ def _damaged_series(rng: Rng) -> tuple[bytes, list[str]]:
     files = [bytearray(data) for data in _series()]
     steps = []
     for _ in range(int(rng.choice([0, 1, 1, 2]))):
-        damage = int(rng.integers(0, 6))
+        damage = int(rng.integers(0, 8))
         chosen = files if rng.random() < 0.3 else [files[int(rng.integers(len(files)))]]
         seed = int(rng.integers(2**31))
         for data in chosen:
@@ -389,6 +390,17 @@ def _damage_slice(data: bytearray, damage: int, rng: Rng) -> None:
             data[int(place)] ^= 1 << int(rng.integers(8))
     elif damage in (2, 3, 4):
         _set_element(data, rng)
+    elif damage == 5:
+        at = data.find(struct.pack("<HHI", 0x28, int(rng.choice([0x10, 0x11])), 2))
+        value = int(rng.choice([1, 63, 65, 80, 512, 4096, 65535]))
+        if 0 <= at <= len(data) - 10:
+            struct.pack_into("<H", data, at + 8, value)
+    elif damage == 6:
+        levels = int(rng.choice([1, 16, 1000, 100_000]))
+        opened = struct.pack("<HHIHHI", 0x40, 0x275, OPEN_END, 0xFFFE, 0xE000, OPEN_END)
+        closed = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+        at = data.rfind(b"\xe0\x7f\x10\x00")
+        data[at:at] = opened * levels + closed * int(rng.choice([0, levels]))
     else:
         for place in rng.integers(0, len(data), int(rng.integers(1, 60))):
             data[int(place)] = int(rng.integers(256))

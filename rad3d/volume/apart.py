@@ -60,7 +60,7 @@ def decode_dicom_apart(files: Sequence[Path], limits: Limits) -> Decoded:
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     try:
         subprocess.run(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-P", "-m", __name__],  # nothing from the current folder
             input=json.dumps(question).encode(),
             stdout=subprocess.DEVNULL,  # the decoders quote what they read
             stderr=subprocess.DEVNULL,
