@@ -62,6 +62,16 @@ def test_regressions_are_those_of_scikit_learn() -> None:
         np.testing.assert_allclose(found.logits(x)[:, j], expected, atol=0.02, rtol=0.01)
 
 
+def test_the_strength_is_the_one_that_does_best_on_held_out_cases() -> None:
+    rng = np.random.default_rng(0)
+    x, rows = rng.normal(size=(300, 24)), np.arange(300)
+    labels = np.stack([rng.random(300) < 0.5, x[:, 0] > 0], axis=1).astype(float)
+    found = fit_regressions(x, labels, [(rows[:200], rows[200:]), (rows[100:], rows[:100])])
+    chance, clear = found.strength
+    assert chance == max(STRENGTHS), "nothing is to be learned"
+    assert clear <= 0.01, "nothing is to be held back"
+
+
 def test_balancing_raises_the_logits_of_a_rare_label() -> None:
     data = separable(300)
     labels = (data.labels[:, :1] & data.labels[:, 1:2]).astype(float)
