@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_models import CACHELESS, OTHERS
+from transformers import AutoConfig
 
 from rad3d import cli
 from rad3d.errors import BadRequest
@@ -152,6 +154,21 @@ def test_training_quantised_weights_is_refused() -> None:
         estimate(build_config(TINY["gpt2"]), "v1", "4bit", LOAD)
     with pytest.raises(BadRequest, match="batch_size must be at least 1"):
         Workload(batch_size=0)
+
+
+def test_every_family_is_counted_or_refused_in_a_sentence() -> None:
+    load, sizes = Workload(1, 8, 1), {**OTHERS, **CACHELESS}
+    configs = {
+        f: AutoConfig.for_model(f, vocab_size=300, pad_token_id=0, **s) for f, s in sizes.items()
+    }
+    for family, config in configs.items():
+        found = estimate(config, "v3", "bf16", load)
+        cached = found.writing - 2 * (found.total - found.trainable) - 4 * found.trainable
+        assert (cached > 0) == (family not in CACHELESS), family
+    with pytest.raises(BadRequest, match="family falcon has no layers that 8bit makes smaller"):
+        estimate(configs["falcon"], "v3", "8bit", load)
+    with pytest.raises(BadRequest, match="family minimax takes cannot be counted"):
+        estimate(AutoConfig.for_model("minimax", **OTHERS["mistral"]), "v3", "bf16", load)
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from rad3d.model.decoding import Runner
 from rad3d.model.failures import UNUSABLE
 from rad3d.model.language import LanguageBundle, recompute_layers
 from rad3d.model.loading import read_config
-from rad3d.model.precision import DTYPES
+from rad3d.model.precision import DTYPES, cannot_shrink
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import Hub, Progress, obtain
 from rad3d.model.variant import VariantConfig
@@ -135,7 +135,8 @@ def estimate(
         load: sizes.
 
     Raises:
-        BadRequest: the mode trains the language model, which is quantised.
+        BadRequest: the mode trains the language model, which is quantised; or its family cannot be
+            counted, or has nothing to quantise.
     """
     check(mode, precision)
     load = load or Workload()
@@ -148,6 +149,8 @@ def estimate(
         reporter = random_reporter(model, mode, precision, load)
         cache = _cache_bytes(reporter, load.report_tokens, precision)
         activations = _activations(reporter, load, precision)
+    if PRECISIONS[precision].quantised and not size.linear:
+        raise cannot_shrink(f"The family {config.model_type}", precision)
     own = sum(p.numel() for p in reporter.projector.parameters())
     trainable = own + (size.total if trains else 0)
     vocabulary = int(config.get_text_config().vocab_size)
