@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.clinical import crg, label_counts
@@ -342,3 +344,47 @@ def test_findings_with_attributes_that_are_known_are_the_truth() -> None:
     assert [m.kind for m in right.findings] == ["matched"]
     assert right.findings[0].credit == 1
     assert right.findings[0].reference_sentence == "A small effusion on the left."
+
+
+# -- against an independent computation ------------------------------------------------------
+
+
+def test_holm_is_its_definition_on_any_p_values() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        p = rng.random(rng.integers(1, 30)) ** 3
+        order = np.argsort(p)
+        steps = [min(1.0, (len(p) - j) * p[i]) for j, i in enumerate(order)]
+        expected = {i: max(steps[: k + 1]) for k, i in enumerate(order)}
+        assert holm(list(p)) == pytest.approx([expected[i] for i in range(len(p))])
+
+
+def test_randomisation_finds_the_share_of_all_swaps_that_part_the_systems_as_far() -> None:
+    rng = np.random.default_rng(1)
+    for shift in (0.0, 0.5, 1.0):
+        a = rng.normal(size=8)
+        b = a + rng.normal(shift, 1.0, 8)
+        signs = np.array(list(itertools.product((1, -1), repeat=8)))
+        gaps = np.abs((signs * (b - a)).mean(axis=1))
+        exact = float((gaps >= abs((b - a).mean()) - 1e-12).mean())
+        found = paired_test(values_and_ones(a), values_and_ones(b), ratio, 10, 20_000)
+        assert found.p_randomisation == pytest.approx(exact, abs=0.015)
+
+
+def test_the_interval_of_a_ratio_is_the_one_that_scipy_finds() -> None:
+    rng = np.random.default_rng(2)
+    hits = rng.integers(0, 5, 150).astype(float)
+    totals = hits + rng.integers(1, 6, 150)
+    ours = estimate(np.stack((hits, totals), axis=1), ratio, draws=4000)
+    theirs = stats.bootstrap(
+        (hits, totals),
+        lambda a, b, axis: a.sum(axis) / b.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=4000,
+        method="percentile",
+        random_state=3,
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.low == pytest.approx(theirs.low, abs=0.08 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.08 * width)

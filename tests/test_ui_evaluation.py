@@ -150,18 +150,18 @@ def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
 
 def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHandlers) -> None:
     choice = ("study", "", "phantom-l/v3", IN, "worst", "")
-    first = handlers.cases.list_cases(*choice, "", _request())[-1]
-    second = handlers.cases.step(1)(*choice, first, _request())[-1]
+    first = handlers.cases.list_cases(_request(), *choice, "")[-1]
+    second = handlers.cases.step(1)(_request(), *choice, first)[-1]
     assert second != first
-    assert handlers.cases.step(-1)(*choice, second, _request())[-1] == first
-    last = handlers.cases.step(-1)(*choice, first, _request())[-1]
-    assert handlers.cases.step(1)(*choice, last, _request())[-1] == first
+    assert handlers.cases.step(-1)(_request(), *choice, second)[-1] == first
+    last = handlers.cases.step(-1)(_request(), *choice, first)[-1]
+    assert handlers.cases.step(1)(_request(), *choice, last)[-1] == first
 
 
 def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -> None:
     cell = SimpleNamespace(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
     _notice, system, sample_set, label, listed_html, shown, chosen = handlers.cases.press_point(
-        "study", "", "worst", cell, _request()
+        cell, _request(), "study", "", "worst"
     )
     assert (system["value"], sample_set["value"], label) == (
         "phantom-s/v1", "phantom-out", "Cardiomegaly",
@@ -170,13 +170,13 @@ def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -
     assert "Phantom S · V-1" in shown
     name = SimpleNamespace(system="lookup")
     assert (
-        handlers.cases.press_name("study", "", IN, "worst", name, _request())[1]["value"]
+        handlers.cases.press_name(name, _request(), "study", "", IN, "worst")[1]["value"]
         == "lookup"
     )
     unknown = SimpleNamespace(system="nobody", set=IN, label="")
     assert (
         "was not evaluated"
-        in handlers.cases.press_point("study", "", "worst", unknown, _request())[0]
+        in handlers.cases.press_point(unknown, _request(), "study", "", "worst")[0]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -19,10 +20,24 @@ from rad3d.ui.handlers import Handlers, sentence
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
 
-Handler = Callable[..., tuple[Any, ...]]
+Shown = tuple[Any, ...]
+Handler = Callable[..., Shown]
 
 N_CASES = 7
-"""Outputs of a case: notice, four controls and list, the case, its id."""
+"""Outputs of a case: notice, system, set, label, list, the case, its id."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is looked at, in the order in which the page sends it."""
+
+    run: str
+    other: str
+    system: str
+    sample_set: str
+    order: str
+    label: str = ""
+    chosen: str = ""
 
 
 class CaseHandlers:
@@ -48,84 +63,56 @@ class CaseHandlers:
         self._owner = owner
 
     def press_point(
-        self, run_id: str, other_id: str, order: str, event: gr.EventData, request: gr.Request
-    ) -> tuple[Any, ...]:
+        self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str
+    ) -> Shown:
         """A point, a cell or a name leads to its cases."""
-        return self._shown_or_notice(
-            run_id, other_id, request, event.system, event.set, order, event.label or "", ""
+        return self._answered(
+            request,
+            lambda: Choice(run_id, other_id, event.system, event.set, order, event.label or ""),
         )
 
     def press_name(
         self,
+        event: gr.EventData,
+        request: gr.Request,
         run_id: str,
         other_id: str,
         sample_set: str,
         order: str,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
+    ) -> Shown:
         """A system's name in the leaderboard leads to its cases on the set that is shown."""
-        return self._shown_or_notice(
-            run_id, other_id, request, event.system, sample_set, order, "", ""
+        return self._answered(
+            request, lambda: Choice(run_id, other_id, event.system, sample_set, order)
         )
 
-    def list_cases(
-        self,
-        run_id: str,
-        other_id: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        chosen: str,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
-        """The list under its controls; the chosen case stays where it is listed."""
-        return self._shown_or_notice(
-            run_id, other_id, request, system, sample_set, order, label, chosen
-        )
+    def list_cases(self, request: gr.Request, *sent: str) -> Shown:
+        """The list under its controls; the chosen case stays where it is listed.
 
-    def press_case(
-        self,
-        run_id: str,
-        other_id: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> tuple[Any, ...]:
-        """A case of the list."""
-        return self._shown_or_notice(
-            run_id, other_id, request, system, sample_set, order, label, str(event.case)
-        )
+        Args:
+            request: of the tab.
+            sent: the fields of a :class:`Choice`.
+        """
+        return self._answered(request, lambda: Choice(*sent))
+
+    def press_case(self, event: gr.EventData, request: gr.Request, *sent: str) -> Shown:
+        """A case of the list; ``sent`` are the fields of a :class:`Choice` but the last."""
+        return self._answered(request, lambda: replace(Choice(*sent), chosen=str(event.case)))
 
     def step(self, forward: int) -> Handler:
         """The handler of the next (1) or previous (-1) button."""
 
-        def handle(
-            run_id: str,
-            other_id: str,
-            system: str,
-            sample_set: str,
-            order: str,
-            label: str,
-            chosen: str,
-            request: gr.Request,
-        ) -> tuple[Any, ...]:
-            try:
-                _, view = self._shelf.view(run_id, other_id, self._owner(request))
-                ids = cases.ordered_ids(view.cards[system, sample_set], order, label)
-                at = ids.index(chosen) + forward if chosen in ids else 0
-                chosen = ids[at % len(ids)] if ids else ""
-            except Exception as error:
-                return self._refused(sentence(error))
-            return self._shown_or_notice(
-                run_id, other_id, request, system, sample_set, order, label, chosen
-            )
+        def handle(request: gr.Request, *sent: str) -> Shown:
+            return self._answered(request, lambda: self._stepped(Choice(*sent), forward, request))
 
         return handle
+
+    def _stepped(self, choice: Choice, forward: int, request: gr.Request) -> Choice:
+        _, view = self._shelf.view(choice.run, choice.other, self._owner(request))
+        ids = cases.ordered_ids(
+            view.cards[choice.system, choice.sample_set], choice.order, choice.label
+        )
+        at = ids.index(choice.chosen) + forward if choice.chosen in ids else 0
+        return replace(choice, chosen=ids[at % len(ids)] if ids else "")
 
     def open_scan(self, n_outputs: int) -> Handler:
         """The handler that opens a case's scan in the report tab, its reference folded away.
@@ -134,16 +121,9 @@ class CaseHandlers:
             n_outputs: how many components opening a scan writes to.
         """
 
-        def handle(
-            run_id: str,
-            other_id: str,
-            system: str,
-            sample_set: str,
-            chosen: str,
-            request: gr.Request,
-        ) -> tuple[Any, ...]:
+        def handle(run_id: str, sample_set: str, chosen: str, request: gr.Request) -> Shown:
             try:
-                run, _ = self._shelf.view(run_id, other_id, self._owner(request))
+                run = self._shelf.run(run_id, self._owner(request))
                 sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
                 if not sample.scan:
                     raise BadRequest(
@@ -163,27 +143,18 @@ class CaseHandlers:
 
         return handle
 
-    def _shown_or_notice(
-        self, run_id: str, other_id: str, request: gr.Request, *choice: str
-    ) -> tuple[Any, ...]:
+    def _answered(self, request: gr.Request, choose: Callable[[], Choice]) -> Shown:
+        """What is chosen, or a notice why it cannot be shown."""
         try:
-            return self.shown(run_id, other_id, self._owner(request), *choice)
+            return self.shown(choose(), self._owner(request))
         except Exception as error:
-            return self._refused(sentence(error))
+            skipped = (gr.skip() for _ in range(N_CASES - 1))
+            return (render.notice(sentence(error)), *skipped)
 
-    def shown(
-        self,
-        run_id: str,
-        other_id: str,
-        owner: str,
-        system: str,
-        sample_set: str,
-        order: str,
-        label: str,
-        chosen: str,
-    ) -> tuple[Any, ...]:
-        """Notice, the four controls, the list, the case and its id."""
-        run, view = self._shelf.view(run_id, other_id, owner)
+    def shown(self, choice: Choice, owner: str) -> Shown:
+        """Notice, three controls, the list, the case and its id."""
+        run, view = self._shelf.view(choice.run, choice.other, owner)
+        system, sample_set, label = choice.system, choice.sample_set, choice.label
         if (system, sample_set) not in view.cards:
             raise BadRequest(
                 f"{view.names.get(system, system)} was not evaluated on this set.",
@@ -191,12 +162,12 @@ class CaseHandlers:
                 code="not_evaluated",
             )
         card = view.cards[system, sample_set]
-        ids = cases.ordered_ids(card, order, label)
-        chosen = chosen if chosen in ids else (ids[0] if ids else "")
+        ids = cases.ordered_ids(card, choice.order, label)
+        chosen = choice.chosen if choice.chosen in ids else (ids[0] if ids else "")
         shown = ""
         if chosen:
             own, other, title = system.partition(OF_RUN)
-            source = self._shelf.run(other_id, owner) if other and title else run
+            source = self._shelf.run(choice.other, owner) if other and title else run
             case = self._evaluations.case(source, own, sample_set, chosen)
             place = (ids.index(chosen) + 1, len(ids))
             shown = cases.case_view(
@@ -212,9 +183,6 @@ class CaseHandlers:
             chosen,
         )
 
-    def none(self) -> tuple[Any, ...]:
+    def none(self) -> Shown:
         """Outputs where there is no run."""
         return ("", gr.skip(), gr.skip(), "", "", "", "")
-
-    def _refused(self, text: str) -> tuple[Any, ...]:
-        return (render.notice(text), *(gr.skip() for _ in range(N_CASES - 1)))

@@ -11,7 +11,7 @@ import gradio as gr
 from rad3d.service.figure_study import Against
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render
-from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers
+from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers, Choice
 from rad3d.ui.evaluation_run import owner_of
 from rad3d.ui.evaluation_run_handlers import RunHandlers
 from rad3d.ui.evaluation_shelf import Shelf
@@ -136,7 +136,7 @@ class EvaluationHandlers:
             render.notice(said, "info") if said else "",
             gr.update(visible=resumable),
             *content_of(run, view, look).outputs(),
-            *self.cases.shown(run_id, "", owner, look.baseline, look.sample_set, "worst", "", ""),
+            *self.cases.shown(Choice(run_id, "", look.baseline, look.sample_set, "worst"), owner),
         )
 
     def _refused(self, text: str) -> tuple[Any, ...]:

@@ -291,7 +291,7 @@ def _connect_cases(
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
     cases.open.click(
         handlers.cases.open_scan(len(report.opened)),
-        [pickers.run, pickers.other, cases.system, cases.sample_set, cases.chosen],
+        [pickers.run, cases.sample_set, cases.chosen],
         [tabs, cases.notice, *report.opened],
         **reading,
     ).then(report.describe, report.chosen, report.notes, **reading).then(None, js=_TO_TOP)
