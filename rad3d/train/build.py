@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -146,7 +147,7 @@ class DemoBuild:
         minutes = sum(stage.minutes for stage in wanted if not stage.done())
         self._begun, self._share = 0.0 if minutes else 1.0, 0.0
         if minutes:
-            self.progress(f"this takes about {minutes:.0f} minutes on two cores", 0.0)
+            self.progress(f"this takes about {math.ceil(minutes)} min on two cores", 0.0)
         for stage in wanted:
             if stage.done():
                 self.progress(f"{stage.name}: already there", 0.0)
