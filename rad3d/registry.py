@@ -420,7 +420,7 @@ ENCODERS: dict[str, EncoderRow] = {
             768,
             "chest CTs with their reports",
             "MIT",
-            'Run: pip install "rad3d[colipri]", then: hf download microsoft/colipri '
+            'Run: pip install -e ".[colipri]", then: hf download microsoft/colipri '
             "model.safetensors --local-dir assets/models/encoders/colipri",
             "hf download microsoft/colipri model.safetensors "
             "--local-dir assets/models/encoders/colipri",

@@ -73,7 +73,7 @@ def test_the_row_says_how_to_get_the_weights() -> None:
     row = ENCODERS["colipri"]
     assert row.licence == "MIT"
     assert (GRID.spacing_mm, GRID.shape) == ((2.0, 2.0, 2.0), (192, 192, 192))
-    for step in ('pip install "rad3d[colipri]"', "hf download microsoft/colipri"):
+    for step in ('pip install -e ".[colipri]"', "hf download microsoft/colipri"):
         assert step in row.get
 
 
@@ -146,7 +146,7 @@ def test_with_a_fitted_head_it_diagnoses_as_every_encoder_does(
 
 @pytest.mark.slow
 def test_the_adapter_computes_what_the_real_package_does(tmp_path: Path) -> None:
-    colipri = pytest.importorskip("colipri", reason='needs pip install "rad3d[colipri]"')
+    colipri = pytest.importorskip("colipri", reason='needs pip install -e ".[colipri]"')
     one_layer = {"image_encoder.backbone.eva_depth": 1}
 
     def build() -> nn.Module:

@@ -137,7 +137,7 @@ def _print(
     from rad3d.model.precision import gigabytes
 
     say(
-        f"{row.name} in {MODES[args.mode].name}, {args.precision}; {load.batch_size} pairs per "
+        f"{row.name} in {MODES[args.mode].name}, {args.precision}; {load.batch_size} pair{"s" * (load.batch_size > 1)} per "
         f"step, {load.report_tokens} tokens per report"
     )
     table = [

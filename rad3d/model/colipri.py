@@ -135,7 +135,7 @@ def _published() -> nn.Module:
     except ImportError as error:
         raise MissingWeights(
             f"COLIPRI needs its own package ({error}).",
-            'Run: pip install "rad3d[colipri]"',
+            'Run: pip install -e ".[colipri]"',
             code="missing_package",
         ) from error
     network: nn.Module = get_model(pretrained=False, image_only=True).image_encoder

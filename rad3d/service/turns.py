@@ -67,7 +67,7 @@ class Turns:
             if len(self._waiting) >= self.most_waiting:
                 self._watch.report_failed("queue_full")
                 raise BadRequest(
-                    f"The queue is full: {len(self._waiting)} are waiting already.",
+                    f"The queue is full: {len(self._waiting)} waiting already.",
                     "Try again in a minute; your scan stays open.",
                     code="queue_full",
                 )

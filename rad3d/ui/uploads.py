@@ -42,7 +42,7 @@ MOST_TABLE_MB = 64
 
 ENDINGS = (
     ".nii.gz", ".nii", ".zip", ".hdr", ".img",
-    ".csv", ".tsv", ".txt", ".jsonl", ".json", ".parquet",
+    ".csv", ".tsv", ".txt", ".jsonl", ".json",
 )  # fmt: skip
 _PATH = re.compile(r"[0-9a-f]{32}/upload(\.[a-z.]+)?")
 
