@@ -136,9 +136,10 @@ def _print(
 ) -> None:
     from rad3d.model.precision import gigabytes
 
+    pairs = "1 pair" if load.batch_size == 1 else f"{load.batch_size} pairs"
     say(
-        f"{row.name} in {MODES[args.mode].name}, {args.precision}; {load.batch_size} pair{"s" * (load.batch_size > 1)} per "
-        f"step, {load.report_tokens} tokens per report"
+        f"{row.name} in {MODES[args.mode].name}, {args.precision}; {pairs} per step, "
+        f"{load.report_tokens} tokens per report"
     )
     table = [
         ("parameters", f"{cost.total:,}"),
