@@ -115,9 +115,9 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
     service.open_path(session, chest, "scan")
     with pytest.raises(UnknownName):
         list(service.generate(session, "phantom-x/v3", SHORT, threading.Event()))
-    assert asked == [], "no GPU is asked for something that cannot run"
     with pytest.raises(Rad3dError, match="demo build"):
         list(service.generate(session, "phantom-m/v1", SHORT, threading.Event()))
+    assert asked == [], "no GPU is asked for something that cannot run"
     early = threading.Event()
     early.set()
     with pytest.raises(Cancelled):

@@ -172,6 +172,18 @@ class ModelStore:
         """As :meth:`Shelf.needs_download`."""
         return self._shelf.needs_download(variant)
 
+    def ready(self, variant: str) -> VariantConfig:
+        """The configuration of a variant that can be loaded; reads no weights.
+
+        Raises:
+            UnknownName: not in the registry.
+            MissingWeights: not trained; the remedy is the command that trains it.
+        """
+        status = self.status(variant)
+        if not status.ready:
+            raise MissingWeights(status.reason, f"Run: {status.command}", code="missing_weights")
+        return self.config(status.id)
+
     def variant(self, variant: str, progress: Progress | None = None) -> PrefixReporter:
         """A variant ready to write.
 
@@ -185,12 +197,9 @@ class ModelStore:
             CorruptWeights: a file is not the one that was saved.
             BadRequest: it does not fit into the memory given to models.
         """
-        status = self.status(variant)
-        if not status.ready:
-            raise MissingWeights(status.reason, f"Run: {status.command}", code="missing_weights")
-        config = self.config(status.id)
+        config = self.ready(variant)
         reporter = self._cache.get(
-            ("variant", status.id), lambda: self._load_variant(config, progress), _own_bytes
+            ("variant", config.id), lambda: self._load_variant(config, progress), _own_bytes
         )
         # The language model counts as used later than its variants, so it is dropped after them.
         self._cache.touch(("language", config.llm_source, config.llm_revision))

@@ -157,6 +157,7 @@ class LentStream:
             finally:
                 engine.forget(volume.sha256)  # in the other process nobody else would
 
+        self._store = engine.store
         self._lent = _Lent(lender, seconds_wanted, write, "this report")
 
     def __call__(
@@ -173,7 +174,7 @@ class LentStream:
             Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
                 was lent.
         """
-        split_variant_id(variant_id)  # before a GPU is asked for
+        self._store.ready(variant_id)  # what has no weights here needs no GPU to say so
         shown: tuple[DiagnosisEvent, TextEvent] | None = None
         diagnosis: DiagnosisEvent | None = None
         finished = False
