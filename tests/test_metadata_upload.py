@@ -62,6 +62,12 @@ def opened(tab: Tab, *files: dict[str, Any]) -> tuple[dict[str, Any], str]:
     return viewer, notice
 
 
+@pytest.fixture(autouse=True)
+def _no_uploads_of_others() -> None:
+    """The folder is the process's: another file's refused upload may wait in it for its sweep."""
+    uploads.sweep(unread_seconds=0)
+
+
 def left() -> list[Path]:
     """Files in the upload folder now."""
     return [path for path in uploads.folder().rglob("*") if path.is_file()]
