@@ -61,17 +61,21 @@ def test_the_csv_holds_every_figure(evaluations: Evaluations, run: EvaluationRun
     assert first["n"] == str(TEST_N)
 
 
-def test_a_system_called_like_a_formula_is_not_run_by_a_spreadsheet(
-    evaluations: Evaluations, tmp_path: Path
-) -> None:
+def run_of_one(evaluations: Evaluations, path: Path, case: str) -> EvaluationRun:
+    """A run of a predictions file with this name, of one case."""
     text = "Findings: There is a small left pleural effusion. The heart is normal in size."
-    path = predictions_file(
-        tmp_path, "=cmd.jsonl", [{"id": "=1+1", "reference": text, "prediction": text}]
-    )
+    row = {"id": case, "reference": text, "prediction": text}
+    predictions_file(path.parent, path.name, [row])
     request = EvaluationRequest(
         sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
     )
-    run = finished(evaluations.start(request, threading.Event()))
+    return finished(evaluations.start(request, threading.Event()))
+
+
+def test_a_system_called_like_a_formula_is_not_run_by_a_spreadsheet(
+    evaluations: Evaluations, tmp_path: Path
+) -> None:
+    run = run_of_one(evaluations, tmp_path / "=cmd.jsonl", "=1+1")
     cells = [
         cell
         for row in csv.reader(io.StringIO(evaluations.export(run, "csv").data.decode()))
@@ -125,13 +129,6 @@ def test_the_page_opens_offline_and_escapes_what_it_is_given(
 def test_markdown_and_latex_escape_what_their_syntax_would_take(
     evaluations: Evaluations, tmp_path: Path
 ) -> None:
-    text = "Findings: There is a small left pleural effusion. The heart is normal in size."
-    path = predictions_file(
-        tmp_path, "a|b_50%.jsonl", [{"id": "a", "reference": text, "prediction": text}]
-    )
-    request = EvaluationRequest(
-        sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
-    )
-    run = finished(evaluations.start(request, threading.Event()))
+    run = run_of_one(evaluations, tmp_path / "a|b_50%.jsonl", "a")
     assert "| a\\|b_50% |" in evaluations.export(run, "markdown").data.decode()
     assert r"a|b\_50\%" in evaluations.export(run, "latex").data.decode()
