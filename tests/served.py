@@ -80,6 +80,11 @@ serving.serve(Settings.from_env())
 """
 
 
+def environment(**given: str) -> dict[str, str]:
+    """For an app in a process of its own, whose Gradio must not write into this one's uploads."""
+    return {k: v for k, v in os.environ.items() if k != "GRADIO_TEMP_DIR"} | given
+
+
 @contextmanager
 def server(chest: Path, work: Path, pause: float, **env: str) -> Iterator[tuple[Any, str]]:
     """A whole server process on a stand-in for the models."""
@@ -89,7 +94,7 @@ def server(chest: Path, work: Path, pause: float, **env: str) -> Iterator[tuple[
     code = SERVER.format(tests=str(ROOT / "tests"), root=str(ROOT), chest=str(chest), pause=pause)
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "RAD3D_PORT": str(port), "RAD3D_WORK_DIR": str(work), **env},
+        env=environment(RAD3D_PORT=str(port), RAD3D_WORK_DIR=str(work), **env),
     )  # fmt: skip
     try:
         assert process.stdout

@@ -175,4 +175,4 @@ def test_the_files_of_a_call_must_be_uploads_wherever_they_stand(tab: Tab, raw: 
     with pytest.raises(BadRequest), uploads.taken("/etc/passwd"):
         pass
     uploads.sweep(unread_seconds=0)  # what was never read goes with the next sweep
-    assert not list(uploads.folder().iterdir())
+    assert left() == []

@@ -25,6 +25,7 @@ import httpx
 import nibabel as nib
 import pytest
 from browser.launch import running_app
+from served import environment
 from tabs import KEY, Tab, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore
 
@@ -400,15 +401,18 @@ def test_the_server_as_started_reaches_nobody_logs_no_name_and_leaves_no_file(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE",)}
-    environment |= {"RAD3D_WORK_DIR": str(tmp_path / "work"), "RAD3D_PORT": str(port)}
-    environment |= {"RAD3D_RUNS_DIR": str(tmp_path / "runs")}
+    env = environment(
+        RAD3D_WORK_DIR=str(tmp_path / "work"),
+        RAD3D_PORT=str(port),
+        RAD3D_RUNS_DIR=str(tmp_path / "runs"),
+    )
+    env.pop("HF_HUB_OFFLINE", None)
     log = tmp_path / "log"
     address = f"http://127.0.0.1:{port}"
     with (
         log.open("w") as out,
         subprocess.Popen(
-            [sys.executable, "-c", WATCHED], env=environment, cwd=ROOT, stdout=out, stderr=out
+            [sys.executable, "-c", WATCHED], env=env, cwd=ROOT, stdout=out, stderr=out
         ) as server,
     ):
         try:

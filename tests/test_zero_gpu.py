@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, urlparse
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from served import environment
 
 from rad3d.deploy.manifest import read_manifest
 from rad3d.model.engine import Engine
@@ -89,16 +90,15 @@ def space(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    env = {
-        **os.environ,
-        "HOME": str(home),
-        "SPACE_ID": "someone/rad3d",
-        "SPACES_ZERO_GPU": "true",
-        "SPACES_ZERO_DEVICE_API_URL": f"http://127.0.0.1:{devices.server_port}",
-        "RAD3D_HOST": "127.0.0.1",
-        "RAD3D_PORT": str(port),
-        "RAD3D_WORK_DIR": str(home / "work"),
-    }
+    env = environment(
+        HOME=str(home),
+        SPACE_ID="someone/rad3d",
+        SPACES_ZERO_GPU="true",
+        SPACES_ZERO_DEVICE_API_URL=f"http://127.0.0.1:{devices.server_port}",
+        RAD3D_HOST="127.0.0.1",
+        RAD3D_PORT=str(port),
+        RAD3D_WORK_DIR=str(home / "work"),
+    )
     with (home / "errors.txt").open("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(
             [sys.executable, str(repo_root / "tests" / "zero_gpu_app.py")],
