@@ -14,7 +14,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 pytest_plugins = ["browser.fixtures", "app_fixtures"]
 
@@ -28,6 +31,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Threads that wait for each other at every product of a tiny model: on two busy cores a test of
 # 0.8 s of one processor took 17 to 26 s of it with two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A busy machine is slow, not wrong: neither a connection of httpx (and of gradio_client, which uses
+# it) nor an example of hypothesis fails because it took longer than on an idle one.
+PATIENCE_S = 120.0
+for _step in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _step, PATIENCE_S)
+hypothesis_settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("patient")
 
 
 def _is_on(name: str) -> bool:

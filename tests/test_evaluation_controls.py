@@ -42,7 +42,7 @@ def features(n: int, seed: int = 0) -> FeatureTable:
 
 
 @given(n=st.integers(2, 300), seed=st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_case_keeps_its_own_report(n: int, seed: int) -> None:
     order = derangement(n, seed)
     assert sorted(order) == list(range(n))
@@ -89,7 +89,7 @@ def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
 
 
 @given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_lookup_never_states_what_the_classifier_denies(
     bank: TrainingBank, present: list[bool]
 ) -> None:

@@ -298,7 +298,7 @@ def test_the_next_scan_is_read_while_the_present_one_is_encoded(bench: Bench, sc
         return read(path, name, metadata)
 
     def waiting(values: FloatArray) -> Encoding:
-        together.append(second.wait(20))
+        together.append(second.wait(120))
         return encode(values)
 
     bench.read, bench.encoder.encode = noting, waiting  # type: ignore[method-assign]

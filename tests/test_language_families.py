@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from close import assert_near
 from safetensors.torch import load_file, save_file
 from tiny_models import (
     FAMILIES,
@@ -108,7 +109,7 @@ def test_embeddings_give_the_same_scores_as_tokens(language: LanguageBundle) -> 
     with torch.no_grad():
         by_tokens = language.model(ids).logits
         by_embeddings = language.model(inputs_embeds=language.embed(ids)).logits
-    torch.testing.assert_close(by_embeddings, by_tokens, atol=1e-5, rtol=1e-5)
+    assert_near(by_embeddings, by_tokens)
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
@@ -328,7 +329,7 @@ def test_padding_changes_no_loss(language: LanguageBundle) -> None:
             for i, ids in enumerate(reports)
         ]
     expected = torch.stack(alone).sum() / sum(len(ids) for ids in reports)
-    torch.testing.assert_close(together, expected, atol=1e-5, rtol=1e-5)
+    assert_near(together, expected)
 
 
 def test_the_loss_of_a_prefix_of_known_tokens_is_that_of_the_tokens(
@@ -344,7 +345,7 @@ def test_the_loss_of_a_prefix_of_known_tokens_is_that_of_the_tokens(
         ids = torch.tensor([head + report])
         labels = torch.tensor([[-100] * len(head) + report])
         expected = language.model(ids, labels=labels).loss
-    torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+    assert_near(loss, expected)
 
 
 def test_every_family_learns_through_its_prefix_while_it_stays_frozen(

@@ -113,7 +113,7 @@ def test_clip_order_changes_the_edges_of_what_lies_beyond_the_window() -> None:
     spacing=st.tuples(*[st.floats(0.4, 9.0)] * 3),
     clip=st.sampled_from(["before", "after"]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_size_equals_torch_in_float64(
     shape: tuple[int, ...], spacing: tuple[float, ...], clip: str
 ) -> None:

@@ -291,7 +291,7 @@ def test_closing_stops_the_work_at_the_next_thing_it_tells() -> None:
 
     def work(progress: sources.Progress) -> None:
         progress("begun", 0.0)
-        go.wait(10)
+        go.wait(120)
         try:
             progress("on", 0.5)
         finally:
@@ -301,4 +301,4 @@ def test_closing_stops_the_work_at_the_next_thing_it_tells() -> None:
     assert next(running) == ("begun", 0.0)
     running.close()
     go.set()
-    assert ended.wait(10)
+    assert ended.wait(120)

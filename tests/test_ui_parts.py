@@ -220,7 +220,7 @@ def test_of_two_scans_of_a_tab_the_one_asked_for_last_stays_open() -> None:
 
     def slow(_token: str) -> Volume:
         first_reads.set()
-        assert may_end.wait(10)
+        assert may_end.wait(120)
         order.append("first")
         return VOLUME
 
@@ -234,13 +234,13 @@ def test_of_two_scans_of_a_tab_the_one_asked_for_last_stays_open() -> None:
         return thread
 
     first = opens("a", slow)
-    assert first_reads.wait(10)
+    assert first_reads.wait(120)
     second = opens("a", quick)
-    opens("b", lambda _: VOLUME).join(10)  # another visitor does not wait
+    opens("b", lambda _: VOLUME).join(120)  # another visitor does not wait
     assert order == []
     may_end.set()
-    first.join(10)
-    second.join(10)
+    first.join(120)
+    second.join(120)
     assert order == ["first", "second"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from close import assert_near
 from huggingface_hub import RepoUrl
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
@@ -67,7 +68,7 @@ def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
         odds = reporter.llm(inputs_embeds=embeds).logits.log_softmax(-1)
         picked = [odds[0, head.shape[1] - 1 + i, t] for i, t in enumerate(ids[0].tolist())]
         loss = reporter.loss(latent, logits, ids, ids)
-    torch.testing.assert_close(loss, -torch.stack(picked).mean(), atol=1e-4, rtol=1e-4)
+    assert_near(loss, -torch.stack(picked).mean())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,7 +82,7 @@ def test_padding_does_not_change_the_loss(family: str) -> None:
             for i, row in enumerate(torch.tensor(reporter.report_ids(text)) for text in TEXTS)
         ]
     expected = sum(loss * n for loss, n in each) / sum(n for _, n in each)
-    torch.testing.assert_close(together, expected, atol=1e-4, rtol=1e-4)
+    assert_near(together, expected)
 
 
 def test_a_few_steps_learn_to_tell_two_conditions_apart() -> None:
@@ -137,8 +138,8 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
     assert not loaded.training
     latent, logits, ids, labels = inputs(reporter)
     with torch.no_grad():
-        assert loaded.prefix(latent, logits).equal(reporter.prefix(latent, logits))
-        torch.testing.assert_close(
+        assert_near(loaded.prefix(latent, logits), reporter.prefix(latent, logits))
+        assert_near(
             loaded.loss(latent, logits, ids, labels),
             reporter.eval().loss(latent, logits, ids, labels),
         )

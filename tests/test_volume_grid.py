@@ -98,7 +98,7 @@ def test_hu_range_becomes_minus_one_to_one() -> None:
     assert to_grid(volume, spec).values == pytest.approx(0.5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.permutations((0, 1, 2)),
     st.tuples(*[st.sampled_from((1, -1))] * 3),

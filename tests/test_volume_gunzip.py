@@ -107,7 +107,7 @@ def test_a_bomb_is_unpacked_no_further_than_it_is_read(tmp_path: Path) -> None:
     assert peak < 2e6
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_never_gives_other_bytes_than_the_standard_library(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

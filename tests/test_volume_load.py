@@ -64,7 +64,7 @@ def reference_grid(oblique: bool) -> np.ndarray:
     return to_grid(Volume.from_array(HU.copy(), patient_affine(oblique)), COARSE).values
 
 
-@settings(max_examples=24, deadline=None)
+@settings(max_examples=24)
 @given(st.permutations((0, 1, 2)), st.tuples(*[st.sampled_from((1, -1))] * 3), st.booleans())
 def test_any_stored_orientation_gives_the_same_voxels_affine_and_grid(
     tmp_path_factory: pytest.TempPathFactory, order: list[int], signs: tuple, oblique: bool
@@ -82,7 +82,7 @@ def test_any_stored_orientation_gives_the_same_voxels_affine_and_grid(
     assert np.abs(to_grid(volume, COARSE).values - reference_grid(oblique)).max() < 2e-3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from([1.0, 2.0, 0.5, -1.0, 0.1, 0.0, float("nan"), float("inf")]),
     st.sampled_from([0.0, -1024.0, 10.5, float("nan")]),

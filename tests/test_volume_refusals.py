@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path) -> None:
     assert refusal(path).code in ("corrupt_gzip", "truncated")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 351), st.binary(min_size=1, max_size=8))
 def test_no_header_damage_raises_anything_but_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, place: int, junk: bytes

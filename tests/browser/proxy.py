@@ -37,7 +37,7 @@ def proxied(target: str, path: str) -> Iterator[str]:
             yield f"http://{host}{path}/"
         finally:
             server.should_exit = server.force_exit = True
-            thread.join(10)
+            thread.join(120)
 
 
 def _app(target: str, path: str, host: str) -> Starlette:
