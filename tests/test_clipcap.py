@@ -19,6 +19,8 @@ from rad3d.model.reporter import PrefixReporter
 from rad3d.model.variant import VariantConfig, variant_directory
 from rad3d.registry import language_model
 
+pytestmark = pytest.mark.numeric
+
 WIDTH = 64
 
 

@@ -23,6 +23,8 @@ from rad3d.settings import Settings
 from rad3d.train.heads import HeadOptions, Labelled, fit_head
 from rad3d.volume.grid import GridSpec
 
+pytestmark = pytest.mark.numeric
+
 SMALL = GridSpec(spacing_mm=(2.0, 2.0, 2.0), shape=(16, 16, 16))
 
 

@@ -39,6 +39,8 @@ from rad3d.settings import Settings
 from rad3d.types import DoneEvent, GenerationOptions, Volume
 from rad3d.volume.grid import to_grid
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture
 def lipro(tmp_path: Path) -> Path:

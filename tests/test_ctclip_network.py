@@ -24,6 +24,8 @@ from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layout import read_shapes
 from rad3d.model.ctclip.network import CtClip, Quantiser
 
+pytestmark = pytest.mark.numeric
+
 STAGES = (
     "patch_tokens",
     "rel_pos_bias",

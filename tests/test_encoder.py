@@ -15,6 +15,8 @@ from rad3d.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.settings import Settings
 from rad3d.volume.grid import GridSpec
 
+pytestmark = pytest.mark.numeric
+
 
 def test_blocks_hold_mean_extremes_opening_and_closing() -> None:
     torch.manual_seed(0)

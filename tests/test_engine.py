@@ -26,6 +26,8 @@ from rad3d.types import (
     TextEvent,
 )
 
+pytestmark = pytest.mark.numeric
+
 OPTIONS = GenerationOptions(max_new_tokens=12)
 V3 = "phantom-s/v3"
 

@@ -22,6 +22,8 @@ from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
 from rad3d.settings import Settings
 from rad3d.types import Volume
 
+pytestmark = pytest.mark.numeric
+
 MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 IDS = ("in-030000", "in-030001", "in-030002")
 

@@ -23,6 +23,8 @@ from rad3d.train.calibration import _shrunk_covariance, calibrate
 from rad3d.train.heads import HeadOptions, Labelled, calibrate_head, divide, fit_head, join
 from rad3d.train.logistic import STRENGTHS, fit_regressions
 
+pytestmark = pytest.mark.numeric
+
 
 def test_slopes_and_offsets_of_simulated_logits_are_recovered() -> None:
     rng = np.random.default_rng(0)

@@ -32,6 +32,8 @@ from rad3d.train.heads import fit_head
 from rad3d.train.sources import FileSource
 from rad3d.types import DoneEvent, GenerationOptions
 
+pytestmark = pytest.mark.numeric
+
 
 @pytest.fixture(scope="module")
 def head() -> Head:

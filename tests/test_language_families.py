@@ -31,6 +31,8 @@ from rad3d.model.variant import VariantConfig
 from rad3d.registry import Architecture
 from rad3d.types import GenerationOptions
 
+pytestmark = pytest.mark.numeric
+
 TEXT = "Findings: Small left pleural effusion."
 
 

@@ -19,6 +19,8 @@ from rad3d.types import Volume
 from rad3d.volume.grid import GridSpec, to_grid
 from rad3d.volume.size_ratio import plan_axis, stated_spacing
 
+pytestmark = pytest.mark.numeric
+
 SPEC = CtClipConfig().grid()
 CASES = ("example_ct", "synthetic_pad", "synthetic_crop", "synthetic_slope")
 VIEWS = {

@@ -20,6 +20,8 @@ from rad3d.model.projector import (
 )
 from rad3d.registry import PROJECTORS
 
+pytestmark = pytest.mark.numeric
+
 
 def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())

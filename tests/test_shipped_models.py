@@ -22,6 +22,8 @@ from rad3d.settings import Settings
 from rad3d.text.labeller import findings_in, label_report
 from rad3d.types import DoneEvent, GenerationOptions, Report
 
+pytestmark = pytest.mark.numeric
+
 MODELS = Settings().models_dir
 SHIPPED = [row for row in LANGUAGE_MODELS.values() if row.shipped]
 VARIANTS = sorted(path.parent for path in MODELS.glob("variants/*/*/variant.json"))

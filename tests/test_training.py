@@ -21,6 +21,8 @@ from rad3d.train.phantoms import Split, build_split, token_cells
 from rad3d.types import Volume
 from rad3d.volume.grid import GridSpec, to_grid
 
+pytestmark = pytest.mark.numeric
+
 
 class _Line(nn.Module):
     def __init__(self) -> None:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from rad3d.train import rundir
 from rad3d.train.loop import LoopConfig, fit
 
+pytestmark = pytest.mark.numeric
+
 PLAIN = LoopConfig(12, 1e-2, warmup=2, precision="no", save_every=4)
 
 

@@ -19,6 +19,8 @@ from rad3d.model.reporter import PrefixReporter
 from rad3d.model.variant import VariantConfig
 from rad3d.registry import MODES
 
+pytestmark = pytest.mark.numeric
+
 TEXTS = ("Findings: Normal.", "Findings: A nodule of 8 mm in the right upper lobe.")
 
 

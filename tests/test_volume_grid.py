@@ -14,6 +14,8 @@ from rad3d.errors import BadRequest
 from rad3d.types import Volume
 from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
+pytestmark = pytest.mark.numeric
+
 SMALL = GridSpec(spacing_mm=(4.0, 4.0, 4.0), shape=(20, 18, 16))
 DIRECTION = np.array([2.0, -3.0, 4.0])
 
