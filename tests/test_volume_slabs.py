@@ -10,6 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from volume_files import AFFINE, chest, patched, refusal, save
 
 from rad3d.errors import BadRequest
@@ -143,6 +145,29 @@ def test_what_is_sent_ends_where_the_scan_is_closed_or_another_is_opened(
     session.clear()
     with pytest.raises(BadRequest):
         packed(ask)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 70)] * 3), slab=st.integers(1, 9000), tile=st.integers(1, 99)
+)
+def test_slabs_and_tiles_of_any_size_hold_every_voxel_once(
+    shape: tuple[int, int, int], slab: int, tile: int
+) -> None:
+    source = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
+    copied = np.full(shape[::-1], -1, np.int32).T
+    counts = np.zeros(shape, np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "SLAB_VOXELS", slab)
+        patch.setattr(blocks, "TILE_VOXELS", tile)
+        patch.setattr(blocks, "TILE_X", 1 + tile % 7)
+        for part in blocks.slabs(shape):
+            counts[:, :, part] += 1
+            blocks.copy_tiles(source[:, :, part], copied[:, :, part])
+        for part in blocks.tiles(shape):
+            counts[part] += 1
+    assert (copied == source).all()
+    assert (counts == 2).all()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,13 @@ import io
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.types import Volume
-from rad3d.volume.slices import encode_jpeg, render_slice
+from rad3d.volume.slices import LONGEST_SIDE, VIEWS, encode_jpeg, render_slice
 
 
 @pytest.fixture
@@ -40,6 +42,25 @@ def test_the_window_maps_its_ends_to_black_and_white() -> None:
     volume = Volume.from_array(hu, np.eye(4))
     row = render_slice(volume, "axial", 0, 400, 40)[-1]
     assert list(row[::-1]) == [0, 128, 255, 255]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 60)] * 3),
+    spacing=st.tuples(*[st.floats(0.2, 12.0)] * 3),
+    plane=st.sampled_from(sorted(VIEWS)),
+)
+def test_a_scan_of_any_shape_has_slices_of_its_own_proportions(
+    shape: tuple[int, int, int], spacing: tuple[float, ...], plane: str
+) -> None:
+    volume = Volume.from_array(np.zeros(shape, np.int16), np.diag([*spacing, 1.0]))
+    view = VIEWS[plane]
+    for index in (0, shape[view.normal] - 1):
+        rows, columns = render_slice(volume, plane, index, 400, 40).shape
+        pixel = min(spacing[view.across], spacing[view.down])
+        size = np.array([shape[a] * spacing[a] / pixel for a in (view.down, view.across)])
+        wanted = size * min(1, LONGEST_SIDE / size.max())
+        assert np.abs((rows, columns) - np.maximum(wanted, 1)).max() <= 0.5 + 1e-9
 
 
 def test_a_picture_nearly_survives_jpeg(marked: Volume) -> None:

@@ -241,7 +241,10 @@ def _block_sizes(
 
 
 def _block_means(hu: npt.NDArray[Any], factors: tuple[int, int, int]) -> npt.NDArray[np.float32]:
-    """Mean over blocks of ``factors`` voxels, at least -1024 HU; slab by slab to bound memory."""
+    """Mean over blocks of ``factors`` voxels, at least -1024 HU; slab by slab to bound memory.
+
+    The last block along an axis is the mean of what is left of it.
+    """
     import torch
     from torch.nn.functional import avg_pool3d
 
@@ -251,7 +254,9 @@ def _block_means(hu: npt.NDArray[Any], factors: tuple[int, int, int]) -> npt.NDA
         rows = slice(first * factors[0], (first + per_slab) * factors[0])
         slab = np.maximum(np.ascontiguousarray(hu[rows], np.float32), np.float32(FLOOR_HU))
         if max(factors) > 1:
-            pooled = avg_pool3d(torch.from_numpy(slab)[None], factors, ceil_mode=True)
+            # torch refuses a kernel longer than its input, as where fewer rows are left.
+            kernel = tuple(map(min, factors, slab.shape))
+            pooled = avg_pool3d(torch.from_numpy(slab)[None], kernel, factors, ceil_mode=True)
             slab = pooled[0].numpy()
         out[first : first + per_slab] = slab
     return out
