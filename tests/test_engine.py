@@ -12,6 +12,7 @@ import torch
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
 
 from rad3d.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.model import engine as engine_module
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoder import Encoding
 from rad3d.model.engine import Condition, Engine
@@ -216,7 +217,7 @@ def test_a_scan_unlike_the_training_scans_is_said_to_be(engine: Engine) -> None:
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), "model_failed"),
     ],
 )
-@pytest.mark.parametrize("where", ["encoder", "llm"])
+@pytest.mark.parametrize("where", ["grid", "encoder", "llm"])
 def test_what_torch_raises_becomes_a_sentence_and_the_engine_lives(
     engine: Engine,
     encoder: CountingEncoder,
@@ -229,7 +230,9 @@ def test_what_torch_raises_becomes_a_sentence_and_the_engine_lives(
         raise error
 
     with monkeypatch.context() as patch:
-        if where == "encoder":
+        if where == "grid":
+            patch.setattr(engine_module, "to_grid", fail)
+        elif where == "encoder":
             patch.setattr(encoder, "encode", fail)
         else:
             patch.setattr(engine.store.variant(V3).llm, "forward", fail)
@@ -237,6 +240,9 @@ def test_what_torch_raises_becomes_a_sentence_and_the_engine_lives(
             list(engine.stream(volume(seed=3), V3, OPTIONS))
     assert caught.value.code == code
     assert caught.value.remedy
+    if code == "model_failed":
+        helps = "Another model may work" in caught.value.remedy
+        assert helps == (where == "llm"), "all models see the scan through this encoder"
     assert report_of(list(engine.stream(volume(seed=3), V3, OPTIONS))).n_tokens > 0
 
 

@@ -22,7 +22,7 @@ from rad3d.errors import BadRequest, Cancelled
 from rad3d.model.cache import ByteCache
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.encoder import LoadedEncoder
-from rad3d.model.failures import plain_errors
+from rad3d.model.failures import OUR_FAULT, plain_errors
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
@@ -87,7 +87,7 @@ class Engine:
     def grid(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> ModelGrid:
         """The volume as the encoder sees it; kept."""
         spec = self.store.encoder(encoder_id).grid
-        with plain_errors("put the scan onto the model grid"):
+        with plain_errors("put the scan onto the model grid", remedy=OUR_FAULT):
             return self.cache.get(
                 (volume.sha256, "grid", spec.id),
                 lambda: to_grid(volume, spec),
@@ -105,7 +105,7 @@ class Engine:
 
     def _encode(self, volume: Volume, encoder: LoadedEncoder, encoder_id: str) -> Features:
         grid = self.grid(volume, encoder_id)
-        with plain_errors("encode the scan"):
+        with plain_errors("encode the scan", remedy=OUR_FAULT):
             seen = encoder.encode(grid.values)
         return Features(
             pooled=seen.pooled,
@@ -118,7 +118,7 @@ class Engine:
 
     def diagnose(self, features: Features) -> Diagnosis:
         """The 18 logits and probabilities."""
-        with plain_errors("run the classifier"):
+        with plain_errors("run the classifier", remedy=OUR_FAULT):
             return self.store.encoder(features.encoder_id).diagnose(features.pooled)
 
     def forget(self, volume_sha256: str) -> None:

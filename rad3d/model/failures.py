@@ -31,8 +31,20 @@ UNUSABLE = (
 running out of memory is one of them (:func:`rad3d.model.precision.is_out_of_memory`)."""
 
 
+ANOTHER_MODEL = "Another model may work; the log says more."
+"""What to do where a language model failed."""
+
+OUR_FAULT = (
+    "This is a fault in the software, not in the scan, and other models that see the scan in the "
+    "same way will fail too. Please report it with what the log says."
+)
+"""What to do where all models with the same grid or encoder would fail in the same way."""
+
+
 @contextmanager
-def plain_errors(doing: str, language: LanguageBundle | None = None) -> Iterator[None]:
+def plain_errors(
+    doing: str, language: LanguageBundle | None = None, remedy: str = ANOTHER_MODEL
+) -> Iterator[None]:
     """Turn what torch raises into a sentence; its text goes to the log.
 
     Where memory ran out, the sentence names something smaller than ``language``.
@@ -40,6 +52,7 @@ def plain_errors(doing: str, language: LanguageBundle | None = None) -> Iterator
     Args:
         doing: such as ``"write the report"``.
         language: the model that was doing it, where one was loaded.
+        remedy: what a person can do about any other error.
     """
     try:
         yield
@@ -52,7 +65,7 @@ def plain_errors(doing: str, language: LanguageBundle | None = None) -> Iterator
             ) from error
         _LOG.exception("Could not %s", doing)
         raise Rad3dError(
-            f"The models could not {doing}.",
-            "Try again or choose another model; the log says more.",
+            f"The software could not {doing}.",
+            remedy,
             code="model_failed",
         ) from error

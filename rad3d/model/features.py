@@ -7,7 +7,7 @@ from pathlib import Path
 from rad3d.errors import Rad3dError
 from rad3d.model.encoder import LoadedEncoder
 from rad3d.model.engine import Engine
-from rad3d.model.failures import plain_errors
+from rad3d.model.failures import OUR_FAULT, plain_errors
 from rad3d.model.feature_store import FeatureStore
 from rad3d.model.feature_table import FeatureTable, FloatArray, Row, read_file
 from rad3d.model.identity import EncoderIdentity, weights_sha256
@@ -31,7 +31,7 @@ def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
 def logits_of(encoder: LoadedEncoder, pooled: FloatArray) -> FloatArray | None:
     """(D,) embedding -> (18,) logits; None where the encoder has no head."""
     try:
-        with plain_errors("run the classifier"):
+        with plain_errors("run the classifier", remedy=OUR_FAULT):
             return encoder.diagnose(pooled).logits
     except Rad3dError as error:
         if error.code != "no_head":

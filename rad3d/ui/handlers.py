@@ -75,8 +75,9 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         return "The server's disk is full. Tell the person who runs it; nothing of yours was lost."
     return (
-        f"Something went wrong inside the app ({type(error).__name__}). "
-        "Nothing of your session was lost; try again."
+        f"Something went wrong inside the app ({type(error).__name__}): a fault in the software, "
+        "not in your scan. Nothing of your session was lost. If it happens again, tell the person "
+        "who runs it."
     )
 
 
