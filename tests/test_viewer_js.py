@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -12,6 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
+from rad3d.errors import BadVolume
+from rad3d.volume.load import decode
 
 DTYPES = ("u1", "i1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8")
 
@@ -31,7 +35,11 @@ def _expected(path: Path) -> dict[str, object]:
     if len(image.shape) == 4:
         image = image.__class__(np.asanyarray(image.dataobj)[..., 0], image.affine)
     image = nib.as_closest_canonical(image)
-    values = np.asarray(image.dataobj, dtype=np.float64)
+    return _facts(path, np.asarray(image.dataobj, dtype=np.float64), image.affine)
+
+
+def _facts(path: Path, values: np.ndarray, affine: np.ndarray) -> dict[str, object]:
+    """What the viewer must find in a file."""
     places = itertools.product(*[sorted({0, n // 3, n // 2, n - 1}) for n in values.shape])
     samples = [
         {"at": list(at), "value": None if np.isnan(values[at]) else float(values[at])}
@@ -40,8 +48,8 @@ def _expected(path: Path) -> dict[str, object]:
     return {
         "path": str(path),
         "dims": list(values.shape),
-        "spacing": [float(z) for z in np.linalg.norm(image.affine[:3, :3], axis=0)],
-        "affine": image.affine.tolist(),
+        "spacing": [float(z) for z in np.linalg.norm(affine[:3, :3], axis=0)],
+        "affine": affine.tolist(),
         "samples": samples,
     }
 
@@ -107,6 +115,38 @@ def _cases(folder: Path) -> list[Path]:
 def test_viewer_modules_hold_their_unit_tests(node: str, tmp_path: Path, repo_root: Path) -> None:
     expectations = tmp_path / "expected.json"
     expectations.write_text(json.dumps([_expected(path) for path in _cases(tmp_path)]))
+    _run_node(node, repo_root, expectations)
+
+
+def test_viewer_and_server_take_the_same_form_and_the_same_sides(
+    node: str, tmp_path: Path, repo_root: Path
+) -> None:
+    """Whatever the codes, the sign of the qform and the damage to one of the forms."""
+    rng = np.random.default_rng(8)
+    facts = []
+    for number in range(300):
+        image = nib.Nifti1Image(rng.integers(0, 99, (3, 4, 5)).astype(np.int16), np.eye(4))
+        order, signs = rng.permutation(3), rng.choice([-1, 1], 3)
+        image.set_qform(_oblique(tuple(order), tuple(signs)), code=1)
+        order, signs = rng.permutation(3), rng.choice([-1, 1], 3)
+        image.set_sform(_oblique(tuple(order), tuple(signs)), code=2)
+        fields = image.header
+        fields["qform_code"] = rng.choice([0, 1, 1, 9])
+        fields["sform_code"] = rng.choice([0, 0, 2, 2, -1])
+        fields["pixdim"][0] = rng.choice([-1, 1, 0, -0.5, 7, np.nan])
+        fields["pixdim"][1:4] *= rng.choice([-1, 1], 3)
+        if rng.random() < 0.3:
+            fields["srow_y"] = rng.choice([0, np.nan, np.inf])
+        if rng.random() < 0.3:
+            fields["quatern_c"] += rng.choice([0.001, 2, np.nan])
+        path = tmp_path / f"{number}.nii"
+        path.write_bytes(fields.binaryblock + bytes(4) + image.dataobj.tobytes(order="F"))
+        with contextlib.suppress(BadVolume):
+            decoded = decode([path])
+            facts.append(_facts(path, decoded.values, decoded.affine))
+    assert len(facts) > 150
+    expectations = tmp_path / "expected.json"
+    expectations.write_text(json.dumps(facts))
     _run_node(node, repo_root, expectations)
 
 

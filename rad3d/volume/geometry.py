@@ -68,17 +68,22 @@ class Turn:
 AS_STORED = Turn((0, 1, 2), (1, 1, 1), "RAS")
 
 
-def check_affine(affine: FloatArray) -> None:
-    """Refuse an affine that gives no usable or a sheared grid."""
+def is_usable(affine: FloatArray) -> bool:
+    """Whether an affine gives voxels a finite size and three different directions."""
     columns = affine[:3, :3]
     lengths = np.linalg.norm(columns, axis=0)
     if not np.isfinite(affine).all() or lengths.min() < SMALLEST_SPACING_MM:
-        _bad_affine()
+        return False
     if lengths.max() > LARGEST_SPACING_MM:
+        return False
+    return bool(abs(np.linalg.det(columns / lengths)) >= 1e-3)
+
+
+def check_affine(affine: FloatArray) -> None:
+    """Refuse an affine that gives no usable or a sheared grid."""
+    if not is_usable(affine):
         _bad_affine()
-    unit = columns / lengths
-    if abs(np.linalg.det(unit)) < 1e-3:
-        _bad_affine()
+    unit = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     cosines = np.abs(unit.T @ unit - np.eye(3)).max()
     if cosines > SHEAR_COSINE:
         refuse(

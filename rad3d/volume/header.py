@@ -14,15 +14,11 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.spm99analyze import Spm99AnalyzeHeader
 
 from rad3d.errors import BadVolume
-from rad3d.types import FloatArray
 from rad3d.volume.decoded import by, refuse
+from rad3d.volume.forms import Geometry, geometry_of
 
 LARGEST_OFFSET = 64 * 2**20
 """Voxels start after header and extensions; further in than this, the header is damaged."""
-
-KNOWN_CODES = range(1, 6)
-"""Of sform and qform: scanner, aligned, Talairach, MNI, template. Any other code is damage, and the
-matrix beside it is not trusted."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +31,7 @@ class Header:
     offset: int
     slope: float
     intercept: float
-    affine: FloatArray
-    oriented: bool
-    form: str
+    geometry: Geometry
     unit: float
     format: str
 
@@ -82,7 +76,6 @@ def parse_header(block: bytes, paired: bool) -> Header:
             "not_scalar",
         )
     slope, intercept = _scaling(header)
-    affine, form, oriented = _affine(header)
     return Header(
         shape=shape,
         full_shape=full_shape,
@@ -90,9 +83,7 @@ def parse_header(block: bytes, paired: bool) -> Header:
         offset=_offset(header, size, paired),
         slope=slope,
         intercept=intercept,
-        affine=affine,
-        oriented=oriented,
-        form=form,
+        geometry=geometry_of(header),
         unit=_unit(header),
         format=label,
     )
@@ -144,21 +135,6 @@ def _scaling(header: Any) -> tuple[float, float]:
     if not math.isfinite(slope) or slope == 0:
         return 1.0, 0.0
     return slope, intercept if math.isfinite(intercept) else 0.0
-
-
-def _affine(header: Any) -> tuple[FloatArray, str, bool]:
-    """Affine, where it came from, and whether the file says which side is which."""
-    try:
-        names = header.keys()
-        if "sform_code" not in names:
-            return np.asarray(header.get_base_affine(), np.float64), "none", False
-        if int(header["sform_code"]) in KNOWN_CODES:
-            return np.asarray(header.get_sform(), np.float64), "sform", True
-        if int(header["qform_code"]) in KNOWN_CODES:
-            return np.asarray(header.get_qform(), np.float64), "qform", True
-        return np.asarray(header.get_base_affine(), np.float64), "none", False
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError):
-        return np.full((4, 4), np.nan), "damaged", True
 
 
 def _unit(header: Any) -> float:

@@ -22,6 +22,7 @@ from rad3d.types import FloatArray, Note
 from rad3d.volume.blocks import slabs
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse
+from rad3d.volume.forms import Geometry
 from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.header import Header, parse_header
 from rad3d.volume.hounsfield import Hounsfield
@@ -58,10 +59,11 @@ def decode_nifti(
         _check_claim(image_path or header_path, header)
         notes = _format_notes(header, header_path, named_gz)
         if metadata is not None:
-            changed = geometry_note(metadata, header.affine)
-            notes += [changed] if changed else []
-            affine = metadata.affine(header.shape)
-            header = replace(header, affine=affine, unit=1.0, oriented=True)
+            changed = geometry_note(metadata, header.geometry.affine)
+            table = (changed,) if changed else ()
+            geometry = Geometry(metadata.affine(header.shape), True, table)
+            header = replace(header, geometry=geometry, unit=1.0)
+        notes += header.geometry.notes
         affine, unit_note = _in_millimetres(header)
         turn = Turn.of(affine)
         scan = Hounsfield(header.shape, header.slope, header.intercept, turn)
@@ -73,11 +75,12 @@ def decode_nifti(
             skip(stream, header.offset)
             _read_voxels(stream, header, b"", scan)
     affine = turn.affine(affine, header.shape)
-    codes = turn.codes if header.oriented else None
+    oriented = header.geometry.oriented
+    codes = turn.codes if oriented else None
     notes += [*geometry_notes(scan.values.shape, affine, codes), *unit_note]
     notes.append(_value_note(header, scan))
     return Decoded(
-        scan.values, affine, tuple(notes), scan.minimum, scan.maximum, scan.invalid, header.oriented
+        scan.values, affine, tuple(notes), scan.minimum, scan.maximum, scan.invalid, oriented
     )
 
 
@@ -150,12 +153,13 @@ def _unpacked(stream: io.RawIOBase, header: Header, lead: bytes) -> Iterator[npt
 
 def _in_millimetres(header: Header) -> tuple[FloatArray, list[Note]]:
     """The affine in mm; a unit other than mm counts only where it makes the voxels plausible."""
-    spacing = np.linalg.norm(header.affine[:3, :3], axis=0)
+    affine = header.geometry.affine
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if header.unit == 1 or not np.isfinite(spacing).all():
-        return header.affine, []
+        return affine, []
     if not ((spacing * header.unit > 0.05) & (spacing * header.unit < 20)).all():
-        return header.affine, []
-    affine = header.affine * header.unit
+        return affine, []
+    affine = affine * header.unit
     affine[3, 3] = 1.0
     name = "metres" if header.unit > 1 else "micrometres"
     text = f"The header gives lengths in {name}; they were converted to millimetres."
@@ -174,8 +178,6 @@ def _format_notes(header: Header, path: Path, named_gz: bool) -> list[Note]:
     if len(header.full_shape) > 3:
         text = f"Stored as {by(header.full_shape)}; the trailing axes of length 1 were dropped."
         notes.append(Note("info", "squeezed", text))
-    if header.form in ("sform", "qform"):
-        notes.append(Note("info", "affine", f"Position and direction come from the {header.form}."))
     return notes
 
 

@@ -85,7 +85,7 @@ export function parseHeader(bytes) {
   const datatype = read.short(at.datatype);
   const ArrayType = ARRAYS[datatype];
   if (!ArrayType) throw new UnsupportedVolume(`Voxel type ${datatype} is not a real number.`);
-  const voxOffset = Math.max(at.size, Math.round(read.offset(at.voxOffset)) || 0);
+  const voxOffset = Math.max(at.size + 4, Math.trunc(read.offset(at.voxOffset)) || 0);
   const bytesPerVoxel = ArrayType.BYTES_PER_ELEMENT;
   const slope = read.real(at.slope);
   const scaled = Number.isFinite(slope) && slope !== 0;
@@ -104,14 +104,18 @@ export function parseHeader(bytes) {
   };
 }
 
-// The same choice as nibabel: sform, else qform, else voxel sizes with the first axis to the left.
+// The same choice as the server (rad3d/volume/forms.py): sform, else qform, where its code is known
+// and it can be used; without either, voxel sizes with the first axis to the left.
 function affineOf(read, at, dims) {
   const zooms = [1, 2, 3].map((i) => Math.abs(read.real(at.pixdim, i)) || 1);
-  if (read.code(at.sformCode) > 0) {
+  const known = (code) => code >= 1 && code <= 5;
+  const forms = [];
+  if (known(read.code(at.sformCode))) {
     const row = (r) => [0, 1, 2, 3].map((c) => read.real(at.srow, 4 * r + c));
-    return [row(0), row(1), row(2), [0, 0, 0, 1]];
+    forms.push([row(0), row(1), row(2), [0, 0, 0, 1]]);
   }
-  if (read.code(at.qformCode) > 0) return qformAffine(read, at, zooms);
+  if (known(read.code(at.qformCode))) forms.push(qformAffine(read, at, zooms));
+  if (forms.length) return forms.find(isUsable) ?? forms[0];
   const centre = dims.map((n, i) => ((n - 1) / 2) * zooms[i]);
   return [
     [-zooms[0], 0, 0, centre[0]],
@@ -121,9 +125,22 @@ function affineOf(read, at, dims) {
   ];
 }
 
+function isUsable(affine) {
+  const [a, b, c] = [0, 1, 2].map((i) => [affine[0][i], affine[1][i], affine[2][i]]);
+  const sizes = [a, b, c].map((v) => Math.hypot(...v));
+  const volume =
+    a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
+    a[2] * (b[0] * c[1] - b[1] * c[0]);
+  const inRange = sizes.every((size) => size >= 1e-6 && size <= 1e6);
+  return affine.flat().every(Number.isFinite) && inRange &&
+    Math.abs(volume) / (sizes[0] * sizes[1] * sizes[2]) >= 1e-3;
+}
+
 function qformAffine(read, at, zooms) {
-  const [b, c, d] = [0, 1, 2].map((i) => read.real(at.quatern, i));
-  const a = Math.sqrt(Math.max(0, 1 - (b * b + c * c + d * d)));
+  const vector = [0, 1, 2].map((i) => read.real(at.quatern, i));
+  const length = Math.hypot(...vector);
+  const [b, c, d] = vector.map((v) => (length <= 1.01 ? v / Math.max(1, length) : NaN));
+  const a = Math.sqrt(Math.max(0, 1 - length * length));
   const handedness = read.real(at.pixdim, 0) < 0 ? -1 : 1;
   const rotation = [
     [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
