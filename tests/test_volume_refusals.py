@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import itertools
 import os
 import re
+import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -23,6 +25,16 @@ from rad3d.volume.load import Limits, read_volume
 HU = chest()
 
 
+def tar() -> bytes:
+    """A tar archive with one file."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        member = tarfile.TarInfo("scan.nii.gz")
+        member.size = 1000
+        archive.addfile(member, io.BytesIO(bytes(1000)))
+    return data.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "code"),
     [
@@ -35,6 +47,9 @@ HU = chest()
         ("a.nii.gz", gzip.compress(bytes(128) + b"DICM" + bytes(400), mtime=0), "single_dicom"),
         ("a.nrrd", b"NRRD0004\ntype: short\n", "wrong_format"),
         ("a.nii", b"\x89PNG\r\n\x1a\n" + bytes(99), "wrong_format"),
+        ("a.tar", tar(), "wrong_format"),
+        ("a.tar.gz", gzip.compress(tar(), mtime=0), "wrong_format"),
+        ("a.nii.gz", gzip.compress(b"PK\x03\x04" + bytes(99), mtime=0), "wrong_format"),
         ("a.nii.gz", bytes(5000), "not_gzip"),
         ("a.nii", bytes(5000), "not_nifti"),
         ("a.nii", b"x", "not_nifti"),
@@ -50,6 +65,11 @@ def test_what_is_no_scan_is_named(tmp_path: Path, name: str, data: bytes, code: 
     path = tmp_path / name
     path.write_bytes(data)
     assert refusal(path).code == code
+
+
+def test_a_tar_archive_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "a.tgz").write_bytes(gzip.compress(tar()))
+    assert "tar archive" in refusal(tmp_path / "a.tgz").problem
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any, NoReturn
 
 from isal.igzip_lib import DECOMP_GZIP, IgzipDecompressor, IsalError
@@ -25,11 +24,11 @@ class Gunzip(io.RawIOBase):
     Checksum and length at the end of each member are compared with what was unpacked.
 
     Args:
-        path: of a file that begins with :data:`MAGIC`.
+        packed: begins with :data:`MAGIC`; closed with this.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, packed: io.RawIOBase) -> None:
+        self._file = packed
         self._packed = b""
         self._members = self._unpacked = 0
         self._member: IgzipDecompressor | None = IgzipDecompressor(flag=DECOMP_GZIP)
@@ -59,7 +58,7 @@ class Gunzip(io.RawIOBase):
 
     def _unpack(self, member: IgzipDecompressor, most: int) -> bytes:
         if member.needs_input and not self._packed:
-            self._packed = self._file.read(PACKED_BYTES)
+            self._packed = self._file.read(PACKED_BYTES) or b""
             if not self._packed:
                 raise EOFError
         packed, self._packed = self._packed, b""

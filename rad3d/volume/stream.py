@@ -14,10 +14,15 @@ from rad3d.volume.gunzip import MAGIC, Gunzip
 Kind = Literal["zip", "nifti", "hdr", "img"]
 
 PIECE_BYTES = 4 * 2**20
+MOST_LAYERS = 3
+"""Of gzip around gzip; some browsers and mail programs add one."""
 
 FOREIGN: tuple[tuple[bytes, str], ...] = (
+    (MAGIC, "a file that was compressed with gzip many times"),
+    (b"PK\x03\x04", "a zip inside a gzip file"),
     (b"NRRD", "an NRRD file"),
     (b"ObjectType", "a MetaImage (.mha) file"),
+    (b"NDims", "a MetaImage (.mha) file"),
     (b"\x89PNG", "a PNG picture"),
     (b"\xff\xd8\xff", "a JPEG picture"),
     (b"%PDF", "a PDF document"),
@@ -42,7 +47,7 @@ def sniff(path: Path, name: str) -> Kind:
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         return "zip"
     if head.startswith(MAGIC):
-        with Gunzip(path) as stream:
+        with open_stream(path) as stream:
             head = read_up_to(stream, 1024)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
     if text.startswith(b"version https://git-lfs"):
@@ -62,6 +67,12 @@ def sniff(path: Path, name: str) -> Kind:
             "This is a single DICOM file; one file is only a slice of a scan.",
             "Put all DICOM files of the series into one zip and give that.",
             "single_dicom",
+        )
+    if head[257:262] == b"ustar":
+        refuse(
+            "This is a tar archive, not a scan.",
+            "Unpack it, then give the .nii.gz file in it, or a zip of its DICOM series.",
+            "wrong_format",
         )
     for magic, what in FOREIGN:
         if head.startswith(magic):
@@ -108,8 +119,22 @@ def is_gzip(path: Path) -> bool:
 
 
 def open_stream(path: Path) -> io.RawIOBase:
-    """The bytes of a file, unpacked where it is compressed."""
-    return Gunzip(path) if is_gzip(path) else path.open("rb", buffering=0)
+    """The bytes of a file, unpacked where it is compressed, also where that was done twice."""
+    stream = _opened(path, 0)
+    for layers in range(1, MOST_LAYERS + 1):
+        with stream:
+            packed = read_up_to(stream, len(MAGIC)) == MAGIC
+        stream = _opened(path, layers if packed else layers - 1)
+        if not packed:
+            break
+    return stream
+
+
+def _opened(path: Path, layers: int) -> io.RawIOBase:
+    stream: io.RawIOBase = path.open("rb", buffering=0)
+    for _ in range(layers):
+        stream = Gunzip(stream)
+    return stream
 
 
 def skip(stream: io.RawIOBase, count: int) -> None:
