@@ -6,6 +6,7 @@ on its own.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tempfile
 from collections.abc import Mapping
@@ -57,6 +58,10 @@ class Settings:
         variants: ids of the variants that are offered, separated by commas, ``*`` allowed, such as
             ``phantom-*``; empty offers all.
         root_path: where the app lies behind a reverse proxy, such as ``/rad3d``.
+        owner_link: ``"auto"``, ``"on"`` or ``"off"``: whether the app prints a link with a secret,
+            and who opens it may do all that the person at this machine may: see every evaluation,
+            read any path, without limits. ``"auto"`` is on where the app listens on this machine
+            alone, without a login and without a root path.
         login: ``name:password``, several separated by commas; empty lets everybody in.
         metrics_token: who sends it as a bearer token may read ``/metrics``; empty is nobody.
         grace_seconds: when the server is stopped, how long running reports may take to finish.
@@ -65,8 +70,7 @@ class Settings:
             says so itself.
         visitor_cases, visitor_draws: most cases of each sample set, and most bootstrap draws, in
             one evaluation by a visitor from elsewhere.
-        data_dir: folder of data sets that visitors may evaluate by path; not needed where the app
-            listens on this machine only, which then reads any path.
+        data_dir: folder of data sets that visitors may evaluate by path; the owner needs none.
     """
 
     models_dir: Path = ROOT / "assets" / "models"
@@ -89,6 +93,7 @@ class Settings:
     offline: bool = False
     variants: str = ""
     root_path: str = ""
+    owner_link: str = "auto"
     login: str = field(default="", repr=False)
     metrics_token: str = field(default="", repr=False)
     grace_seconds: int = 20
@@ -118,6 +123,24 @@ class Settings:
                 )
             values[known[key].name] = _parse(key, text, str(known[key].type))
         return cls(**values)  # type: ignore[arg-type]
+
+    @property
+    def has_owner_link(self) -> bool:
+        """Whether there is a link for the person who started the app; raises BadRequest."""
+        if self.owner_link not in ("auto", "on", "off"):
+            raise BadRequest(f"RAD3D_OWNER_LINK must be auto, on or off, not {self.owner_link!r}.")
+        public = self.login or self.root_path or self.zero_gpu or not is_loopback(self.host)
+        return self.owner_link == "on" or (self.owner_link == "auto" and not public)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _parse(key: str, text: str, kind: str) -> object:

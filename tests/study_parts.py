@@ -67,18 +67,24 @@ def write_study_features(directory: Path, store: FakeEncoderStore) -> None:
         )
 
 
-def small_evaluations(folder: Path, host: str = "127.0.0.1") -> Evaluations:
-    """Evaluations on tiny variants of phantom-s, with everything below ``folder``."""
+def small_evaluations(folder: Path, host: str = "") -> Evaluations:
+    """Evaluations on tiny variants of phantom-s, with everything below ``folder``.
+
+    Args:
+        folder: of models, features and runs.
+        host: where an app for others listens; empty is a terminal of this machine.
+    """
     models = folder / "models"
     if not models.is_dir():
         save_shipped(models)
     settings = Settings(
-        models_dir=models, runs_dir=folder / "runs", work_dir=folder / "work", host=host
-    )
+        models_dir=models, runs_dir=folder / "runs", work_dir=folder / "work",
+        host=host or "127.0.0.1",
+    )  # fmt: skip
     store = FakeEncoderStore(settings, CountingEncoder())
     write_study_features(folder / "study" / "features", store)
     service = Service(settings, store, samples_dir=folder / "none")
-    return Evaluations(service, settings, study_dir=folder / "study")
+    return Evaluations(service, settings, study_dir=folder / "study", trusted=not host)
 
 
 def finished(events: Iterator[EvaluationEvent]) -> EvaluationRun:

@@ -35,7 +35,7 @@ def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
     assert hosted.kept.runs("you") == () == hosted.kept.runs()
     with pytest.raises(UnknownName):
         hosted.kept.load(run.id, "you")
-    assert [row.id for row in local.kept.runs()] == [run.id], "at one's own machine all are seen"
+    assert [row.id for row in local.kept.runs()] == [run.id], "at the terminal all are seen"
     hosted.kept.forget("you")
     assert [row.id for row in hosted.kept.runs("me")] == [run.id]
     hosted.kept.forget("me")

@@ -142,11 +142,11 @@ def test_groups_give_the_metrics_that_are_ready_in_the_tables_order() -> None:
 def test_a_visitor_is_bounded_by_the_settings_and_the_person_at_the_machine_is_not(
     evaluations: Evaluations, tmp_path: Path
 ) -> None:
-    assert evaluations.rights.bounds == Bounds()
+    assert evaluations.rights.bounds("") == Bounds()
     public = small_evaluations(tmp_path, host="0.0.0.0")
     rights = public.rights
     rights._settings = replace(rights._settings, visitor_cases=4, visitor_draws=100)
-    assert public.rights.bounds == Bounds(4, 100)
+    assert public.rights.bounds("me") == Bounds(4, 100)
     for changes in ({"limit": 5}, {"draws": 101}):
         request = request_of({**ASKED, "limit": 0, **changes}, public, "me")
         with pytest.raises(BadRequest, match="allowed here"):

@@ -138,7 +138,7 @@ class Evaluations:
     ) -> None:
         self._service, self._places = service, Places.of(settings)
         self._home = settings.runs_dir / "evaluations"
-        self.rights = Rights(settings, lambda: service.reached_by_others, trusted)
+        self.rights = Rights(settings, trusted)
         self.kept = KeptRuns(self.rights, study_dir, self._home, visitors_dir)
         self.store = service.engine.store
         self.feature_source = FeatureSource(
@@ -165,8 +165,8 @@ class Evaluations:
             return row.n
 
     def layouts(self) -> tuple[Layout, ...]:
-        """What can be read by path; none where a visitor may not."""
-        return tuple(LAYOUTS.values()) if self.rights.may_name_files else ()
+        """What can be read by path; none where nobody may name one."""
+        return tuple(LAYOUTS.values()) if self.rights.files_are_named else ()
 
     def controls(self) -> tuple[ControlRow, ...]:
         """The controls."""
@@ -218,8 +218,8 @@ class Evaluations:
         bank = (request.bank,) if request.bank else ()
         features = (SetSpec("features", path) for path in request.features)
         for spec in (*request.sets, *bank, *features):
-            self.rights.check_place(spec, uploads)
-        request = request.bounded(self.rights.bounds)
+            self.rights.check_place(spec, request.owner, uploads)
+        request = request.bounded(self.rights.bounds(request.owner))
         created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
@@ -277,7 +277,7 @@ class Evaluations:
             cards={},
             predictions={},
             facts=machine(),
-            directory=self.kept.place_of(run_id),
+            directory=self.kept.place_of(run_id, request.owner),
         )
         given = [Path(path).expanduser() for path in request.features]
         systems = Systems(

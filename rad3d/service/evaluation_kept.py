@@ -72,9 +72,10 @@ class KeptRuns:
                     return directory
         raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
 
-    def place_of(self, run_id: str) -> Path:
-        """Where a new run is kept."""
-        return (self._home if self._rights.trusted else self._visitors) / run_id
+    def place_of(self, run_id: str, owner: str) -> Path:
+        """Where a run of an owner is kept, and goes on being kept."""
+        kept = self._home / run_id
+        return kept if self._rights.trusts(owner) or kept.is_dir() else self._visitors / run_id
 
     def study_first(self) -> Iterator[tuple[str, Path]]:
         """Id and folder of every run that all may see: the study, then the newest first."""
@@ -85,8 +86,8 @@ class KeptRuns:
                 yield row.id, self.directory(row.id)
 
     def forget(self, owner: str) -> None:
-        """Delete the runs of a session that has ended; does nothing where one person sees all."""
-        if self._rights.trusted or not owner:
+        """Delete the runs of a visitor's session that has ended."""
+        if self._rights.trusts(owner) or not owner:
             return
         for row in self.runs(owner):
             if not row.shipped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ class Service:
 
     Attributes:
         running: the reports being written; to be stopped before the process ends.
-        reached_by_others: set by a face as soon as a request came from beyond this machine.
+        owner_secret: stands in the link that proves who started the app; empty where there is none.
         write_batches: reports of an evaluation, see :meth:`Engine.generate_batches`.
         farewells: called with the token of every session that has ended, for what others hold of
             it.
@@ -76,7 +77,7 @@ class Service:
         eighth = settings.feature_cache_mb * 2**20 // 8
         self.engine = Engine(self._store, ByteCache(2 * eighth))
         self.running = Running()
-        self.reached_by_others = False
+        self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
         self._watch = watch or Unwatched()
         self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
         self.write_batches = (

@@ -12,7 +12,7 @@ from rad3d.service.figure_study import Against
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render
 from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers, Choice
-from rad3d.ui.evaluation_run import owner_of
+from rad3d.ui.evaluation_run import owner_asking
 from rad3d.ui.evaluation_run_handlers import RunHandlers
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import (
@@ -155,7 +155,7 @@ class EvaluationHandlers:
         return {"serial": serial, "name": made.name, "type": made.media_type, "data": data}, ""
 
     def _owner(self, request: gr.Request) -> str:
-        return owner_of(self._sessions.token(request))
+        return owner_asking(self._sessions, request)
 
 
 _N_PICKED = 2 + 1 + 1 + len(Content().outputs()) + N_CASES

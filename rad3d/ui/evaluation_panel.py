@@ -109,7 +109,7 @@ def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
         label="Sample sets",
         elem_id="run-sets",
     )
-    allowed = evaluations.rights.bounds.cases
+    allowed = evaluations.rights.offered.cases
     limit = gr.Slider(
         0,
         min(filter(None, (max((card.n for card in cards), default=200), allowed))),
@@ -162,7 +162,7 @@ def _statistics(evaluations: Evaluations) -> dict[str, Any]:
     return {
         "draws": gr.Slider(
             100,
-            min(evaluations.rights.bounds.draws, 10_000),
+            min(evaluations.rights.offered.draws, 10_000),
             1000,
             step=100,
             label="Bootstrap draws",
@@ -199,6 +199,12 @@ def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
     return file, references
 
 
+_WHO_MAY = (
+    '<p class="r3-fine">This is for the person who started the app: open the link that it printed, '
+    "which ends with <code>owner=</code> and a secret.</p>"
+)
+
+
 def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
     """Folders of the machine that the app runs on; only where the operator allows it."""
     rows = [row for row in evaluations.layouts() if row.id != "predictions"]
@@ -216,7 +222,7 @@ def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
         markup(
             '<ul class="r3-fine">'
             + "".join(f"<li>{row.name}: {row.description}</li>" for row in rows)
-            + "</ul>"
+            + f"</ul>{_WHO_MAY}"
         )
     return layout, path
 

@@ -8,8 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from html import escape
 
+import gradio as gr
+
+from rad3d.service.evaluation_rights import OPERATOR
 from rad3d.service.evaluation_types import EvaluationEvent
 from rad3d.ui import render
+from rad3d.ui.sessions import Sessions
 
 _STAGES = {
     "encode": "Encoding the scans",
@@ -23,6 +27,13 @@ _STAGES = {
 def owner_of(token: str) -> str:
     """Whose runs a session may see: known to that session only, and not its key."""
     return hashlib.sha256(f"evaluation:{token}".encode()).hexdigest()[:32]
+
+
+def owner_asking(sessions: Sessions, request: gr.Request) -> str:
+    """Whose runs a request may see: everybody's for who started the app, else its session's."""
+    if sessions.is_owner(request):
+        return OPERATOR
+    return owner_of(sessions.token(request))
 
 
 class Stops:

@@ -18,7 +18,15 @@ from rad3d.service.systems import expected_seconds
 from rad3d.service.turns import Turn, Turns
 from rad3d.ui import render, uploads
 from rad3d.ui.evaluation_asked import Asked, request_of
-from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of, throttled, waiting_line
+from rad3d.ui.evaluation_run import (
+    Meter,
+    Stops,
+    minutes,
+    owner_asking,
+    owner_of,
+    throttled,
+    waiting_line,
+)
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import counted
 from rad3d.ui.handlers import sentence
@@ -107,7 +115,7 @@ class RunHandlers:
         request: gr.Request,
     ) -> str:
         """How long what is chosen will take, from what reports took in the last run."""
-        owner = owner_of(self._sessions.token(request))
+        owner = owner_asking(self._sessions, request)
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
         runs = self._evaluations.kept.runs(owner)
@@ -140,11 +148,12 @@ class RunHandlers:
             return
         try:
             # Refused before the wait, not after it; and an upload is not kept for so long.
-            events = await anyio.to_thread.run_sync(start, stop, owner_of(token))
+            owner = owner_asking(self._sessions, request)
+            events = await anyio.to_thread.run_sync(start, stop, owner)
             steps = in_turn(
                 self._turns,
                 stop,
-                lambda: self._watched(events, stop, token),
+                lambda: self._watched(events, stop, token, owner),
                 self._waiting,
                 lambda: self._sessions.touch(token),
             )
@@ -160,7 +169,9 @@ class RunHandlers:
             if not self._sessions.touch(token):  # closed meanwhile: what was written since goes
                 self._ended(token)
 
-    def _watched(self, events: Events, stop: threading.Event, token: str) -> Iterator[Shown]:
+    def _watched(
+        self, events: Events, stop: threading.Event, token: str, owner: str
+    ) -> Iterator[Shown]:
         """The page at each event of a run; at the last one it shows the run."""
         meter, run_id = Meter(), ""
         try:
@@ -173,7 +184,7 @@ class RunHandlers:
             self._shelf.forget(run_id)
         text = "Cancelled. What was written is kept: Resume goes on from there."
         notice = render.notice(text, "info") if stop.is_set() else ""
-        yield ("", notice, *_running(False), *self._picked(run_id, owner_of(token)))
+        yield ("", notice, *_running(False), *self._picked(run_id, owner))
 
     def _waiting(self, turn: Turn) -> Shown:
         line = render.progress(waiting_line(turn.ahead))

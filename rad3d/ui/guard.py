@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rad3d.ui import browsers, uploads
+from rad3d.ui import browsers, owner, uploads
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -80,8 +80,6 @@ class Guard:
             return
         if scope["type"] != "http":  # nothing here speaks over websockets
             return
-        if not self._service.reached_by_others:
-            self._service.reached_by_others = comes_from_elsewhere(scope)
         path, method = path_below_root(scope), scope["method"].replace("HEAD", "GET")
         send = browsers.told(path, send)
         if not (method in _ALLOWED and _ALLOWED[method].fullmatch(path)):
@@ -89,6 +87,8 @@ class Guard:
             await answer(scope, receive, send)
         elif browsers.another_site_asks(scope):
             await _refuse("Another site's page may not do this.", 403, scope, receive, send)
+        elif method == "GET" and path == "/" and owner.is_link(self._service.owner_secret, scope):
+            await owner.welcome(self._service.owner_secret, scope, receive, send)
         elif method == "POST" and not _UPLOAD.fullmatch(path):
             await self._post(bool(_CALLS.fullmatch(path)), scope, receive, send)
         elif found := _HEARTBEAT.fullmatch(path):
@@ -223,18 +223,6 @@ def _is_own_upload(value: dict[str, Any]) -> bool:
     path, url = value.get("path"), value.get("url")
     shown = not url or (isinstance(url, str) and url.endswith(f"/gradio_api/file={path}"))
     return uploads.is_upload(path) and shown and isinstance(value.get("meta", {}), dict)
-
-
-def comes_from_elsewhere(scope: Scope) -> bool:
-    """Whether a request was forwarded, or asks for another host than this machine's loopback.
-
-    Only the person at this machine asks for ``localhost`` without a proxy on the way.
-    """
-    headers = dict(scope["headers"])
-    if any(name.startswith(b"x-forwarded-") or name == b"forwarded" for name in headers):
-        return True
-    host = headers.get(b"host", b"").decode("latin-1").lower()
-    return re.fullmatch(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", host) is None
 
 
 async def _refuse(problem: str, status: int, scope: Scope, receive: Receive, send: Send) -> None:

@@ -20,6 +20,7 @@ from rad3d.service.workdir import WorkDir
 from rad3d.settings import Settings
 from rad3d.ui.guard import Guard
 from rad3d.ui.operations import Door, Operations, accounts, public_path
+from rad3d.ui.owner import link
 from rad3d.ui.page import MODEL_PLACES, build_ui
 from rad3d.ui.routes import viewer_routes
 from rad3d.ui.server_log import configure_logging, tell, visitors_present
@@ -108,7 +109,7 @@ def serve(settings: Settings) -> None:
     options = launch_options(service, settings, operations)
     with stop_signal() as stop:
         _, url, _ = demo.launch(prevent_thread_lock=True, **options)
-        print(f"RAD3D is ready at {url}", flush=True)  # noqa: T201 - the command's line of output
+        print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201 - the command's line of output
         try:
             with visitors_present():
                 tell("started")

@@ -15,6 +15,7 @@ import gradio as gr
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.types import Volume
+from rad3d.ui.owner import is_owner
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -47,6 +48,10 @@ class Sessions:
         if token != new:  # two first requests of one tab
             self._service.end_session(new)
         return token
+
+    def is_owner(self, request: gr.Request) -> bool:
+        """Whether a request proves that it comes from the person who started the app."""
+        return is_owner(self._service.owner_secret, getattr(request, "cookies", None) or {})
 
     def at_end(self, farewell: Callable[[str], None]) -> None:
         """Have something called with the token of every session that has ended."""

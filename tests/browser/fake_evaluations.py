@@ -98,7 +98,7 @@ class FakeEvaluations:
         self._pause = pause
         self._trusted = trusted
         self.kept = FakeKeptRuns({} if empty else {"study": study_run(n)})
-        self.rights = SimpleNamespace(bounds=Bounds())
+        self.rights = SimpleNamespace(offered=Bounds())
 
     def sets(self) -> tuple[SetCard, ...]:
         """The shipped sets."""

@@ -97,7 +97,7 @@ class FakeService:
     ) -> None:
         self._cards = {card.id: card for card in cards}
         self._volumes: dict[str, Volume | None] = {}
-        self.reached_by_others = False
+        self.owner_secret = ""
         self.troubles = ()
         self.farewells: list[Callable[[str], None]] = []
         self._reports: dict[str, Report] = {}
