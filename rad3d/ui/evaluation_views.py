@@ -39,7 +39,7 @@ class Look:
         table = self.table if self.table in tables else _first(tables, "core")
         systems = [card.name for card in view.on(sample_set)]
         best = view.ranked(sample_set, metric) or view.ranked(sample_set, metric, controls=True)
-        first = best[0].name if best else systems[0]  # no figure is defined on a set of normal scans
+        first = best[0].name if best else systems[0]  # none is defined on normal scans
         baseline = self.baseline if self.baseline in systems else first
         return Look(sample_set, metric, table, self.against, baseline)
 
