@@ -51,11 +51,11 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
 
 
 def test_contradictions_are_marked_at_their_words_in_both_sections() -> None:
-    found = cross_check(FAKE_TEXT, fake_diagnosis())
-    html = render.report_panel(FAKE_TEXT, said=found)
+    check = cross_check(FAKE_TEXT, fake_diagnosis())
+    html = render.report_panel(FAKE_TEXT, said=check.statements)
     assert html.count('<mark class="asserted_but_unlikely"') == 2
     assert html.count('<mark class="denied_but_likely"') == 1
-    for item in found:
+    for item in check.contradictions:
         assert f">{FAKE_TEXT[item.start : item.end]}</mark>" in html
 
 
@@ -68,7 +68,8 @@ def test_a_half_written_report_shows_findings_only() -> None:
 
 def test_the_chart_has_all_labels_sorted_with_thresholds_and_logits() -> None:
     diagnosis = fake_diagnosis()
-    drawing = json.loads(diagnosis_chart(diagnosis, {"Cardiomegaly"}).plot)
+    check = cross_check("Findings: No cardiomegaly.", diagnosis)
+    drawing = json.loads(diagnosis_chart(diagnosis, check).plot)
     bars = next(trace for trace in drawing["data"] if trace.get("name") == "probability")
     names = [row[0] for row in bars["customdata"]]
     assert sorted(names) == sorted(LABELS)
@@ -78,6 +79,7 @@ def test_the_chart_has_all_labels_sorted_with_thresholds_and_logits() -> None:
     assert any(trace.get("name") == "threshold" for trace in drawing["data"])
     captions = [a["text"] for a in drawing["layout"]["annotations"]]
     assert "<b>≠ Cardiomegaly</b>" in captions
+    assert "<b>∅ Lung nodule</b>" in captions, "it is likely, and the report is silent about it"
     assert drawing["layout"]["xaxis"]["range"] == [0, 1.0]
 
 
@@ -99,6 +101,21 @@ def test_a_scan_unlike_the_training_scans_is_said_clearly() -> None:
     assert 'role="alert"' in far
     near = render.verdicts(Novelty(8.0, 60.0, 21.5), "synthetic phantoms")
     assert "Within the range" in near
+
+
+def test_agreement_is_told_only_where_nothing_is_left_out() -> None:
+    seen = fake_diagnosis()
+    agree = "Nothing in the report contradicts"
+    silent = render.verdicts(None, "", cross_check("Findings: The skin is dry.", seen))
+    assert agree not in silent
+    assert "not mentioned in the report" in silent
+    for label, present in zip(LABELS, seen.present, strict=True):
+        assert (f"<li>{label}:" in silent) == present
+    everything = [f"{label}." for label, here in zip(LABELS, seen.present, strict=True) if here]
+    check = cross_check(f"Findings: {' '.join(everything)}", seen)
+    whole = render.verdicts(None, "", check)
+    assert agree in whole
+    assert f"it mentions all {len(check.seen)} findings above their threshold" in whole
 
 
 def test_pickers_follow_the_statuses() -> None:

@@ -1,11 +1,14 @@
-"""Holds a report against the diagnosis of the same scan: what do they say differently?"""
+"""Holds a report against the diagnosis of the same scan: what do they say differently?
+
+Silence counts: a finding that reaches its threshold and that the report does not mention.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from rad3d.labels import LABEL_INDEX
+from rad3d.labels import LABEL_INDEX, LABELS
 from rad3d.text.labeller import Mention, find_mentions
 from rad3d.types import Diagnosis
 
@@ -22,6 +25,7 @@ class Statement:
         kind: what the report does with it.
         start, end: span of the words in the report's text.
         probability: what the classifier gives the label, in [0, 1].
+        likely: whether that reaches the label's threshold.
     """
 
     label: str
@@ -29,6 +33,7 @@ class Statement:
     start: int
     end: int
     probability: float
+    likely: bool
 
     @property
     def contradicts(self) -> bool:
@@ -36,31 +41,83 @@ class Statement:
         return self.kind in ("asserted_but_unlikely", "denied_but_likely")
 
 
-def statements(text: str, diagnosis: Diagnosis) -> tuple[Statement, ...]:
-    """Every place where the text speaks of one of the 18 labels, held against its probability.
+@dataclass(frozen=True)
+class Seen:
+    """A label that reaches its threshold.
+
+    Attributes:
+        label: one of the 18.
+        probability, threshold: of the classifier, in [0, 1].
+    """
+
+    label: str
+    probability: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """A report beside the diagnosis of the same scan.
+
+    Attributes:
+        statements: where the report speaks of a label, in the order of the text.
+        seen: the labels that reach their threshold, likeliest first.
+    """
+
+    statements: tuple[Statement, ...]
+    seen: tuple[Seen, ...]
+
+    @property
+    def contradictions(self) -> tuple[Statement, ...]:
+        """The statements that contradict the diagnosis."""
+        return tuple(item for item in self.statements if item.contradicts)
+
+    @property
+    def not_mentioned(self) -> tuple[Seen, ...]:
+        """What reaches its threshold and is neither stated, nor considered, nor denied."""
+        spoken = {item.label for item in self.statements}
+        return tuple(item for item in self.seen if item.label not in spoken)
+
+    @property
+    def added(self) -> tuple[Statement, ...]:
+        """What the report states or considers below its threshold, once for each label."""
+        found: dict[str, Statement] = {}
+        for item in self.statements:
+            if not item.likely and item.kind in ("asserted_but_unlikely", "considered"):
+                found.setdefault(item.label, item)
+        return tuple(found.values())
+
+
+def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
+    """Every place where the text speaks of one of the 18 labels, and what it leaves out.
 
     It contradicts where it asserts a label below its threshold, or denies one that reaches it. A
     finding that is only considered ("possible") contradicts nothing, and a denial that belongs
     to an assertion elsewhere ("right effusion; none on the left") does not either.
 
-    Returns:
-        In the order of the text, which may be unfinished or empty.
+    Args:
+        text: of the report, which may be unfinished or empty.
+        diagnosis: of the same scan.
     """
     mentions = [m for m in find_mentions(text) if m.label in LABEL_INDEX]
     asserted = {m.label for m in mentions if m.present}
     found = []
     for mention in mentions:
         index = LABEL_INDEX[mention.label]
-        kind = _kind(mention, diagnosis.present[index], mention.label in asserted)
+        likely = diagnosis.present[index]
+        kind = _kind(mention, likely, mention.label in asserted)
         start, end = _span(mention)
         probability = float(diagnosis.probabilities[index])
-        found.append(Statement(mention.label, kind, start, end, probability))
-    return tuple(sorted(found, key=lambda item: (item.start, item.end)))
-
-
-def cross_check(text: str, diagnosis: Diagnosis) -> tuple[Statement, ...]:
-    """The statements that contradict the diagnosis."""
-    return tuple(item for item in statements(text, diagnosis) if item.contradicts)
+        found.append(Statement(mention.label, kind, start, end, probability, likely))
+    seen = [
+        Seen(label, float(diagnosis.probabilities[i]), float(diagnosis.thresholds[i]))
+        for i, label in enumerate(LABELS)
+        if diagnosis.present[i]
+    ]
+    return CrossCheck(
+        tuple(sorted(found, key=lambda item: (item.start, item.end))),
+        tuple(sorted(seen, key=lambda item: -item.probability)),
+    )
 
 
 def _kind(mention: Mention, likely: bool, asserted_elsewhere: bool) -> Kind:

@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from rad3d.service.crosscheck import cross_check
+from rad3d.service.crosscheck import CrossCheck, cross_check
 from rad3d.text.sections import split_report
 from rad3d.types import Report
 
@@ -30,7 +30,9 @@ def report_text(report: Report) -> str:
         for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
         if body
     ]
+    check = cross_check(report.text, report.diagnosis)
     remarks = [f"Warning: {text}" for text in _warnings(report)]
+    remarks += [f"{title}: {'; '.join(said)}." for title, said in _differences(check) if said]
     if report.finish_reason in _UNFINISHED:
         remarks.append(_UNFINISHED[report.finish_reason])
     source = f"Variant {report.variant_id}, volume {_short(report)}. {DISCLAIMER}"
@@ -43,8 +45,9 @@ def report_json(report: Report) -> str:
 
 
 def report_dict(report: Report) -> dict[str, Any]:
-    """Text, diagnosis, contradictions between them, options, timings, notes and provenance."""
+    """Text, diagnosis, what they say differently, options, timings, notes and provenance."""
     parts = split_report(report.text)
+    check = cross_check(report.text, report.diagnosis)
     return {
         "schema": SCHEMA,
         "disclaimer": DISCLAIMER,
@@ -63,12 +66,29 @@ def report_dict(report: Report) -> dict[str, Any]:
             "edited": sorted(report.diagnosis.edited),
             "labels": report.diagnosis.to_rows(),
         },
-        "contradictions": [asdict(c) for c in cross_check(report.text, report.diagnosis)],
+        "contradictions": [asdict(item) for item in check.contradictions],
+        "not_mentioned": [asdict(item) for item in check.not_mentioned],
+        "added": [asdict(item) for item in check.added],
         "novelty": _novelty(report),
         "notes": [asdict(note) for note in report.notes],
         "timings_s": {stage: round(s, 4) for stage, s in report.timings_s.items()},
         "provenance": dict(report.provenance),
     }
+
+
+def _differences(check: CrossCheck) -> list[tuple[str, list[str]]]:
+    """What contradicts the classifier, what is not mentioned, and what is added, each in words."""
+    contradicted = dict.fromkeys(
+        f"{item.label} ({'denied' if item.likely else 'stated'}, {item.probability:.0%})"
+        for item in check.contradictions
+    )
+    hedged = [f"{i.label} ({i.probability:.0%})" for i in check.added if not i.contradicts]
+    silent = [f"{item.label} ({item.probability:.0%})" for item in check.not_mentioned]
+    return [
+        ("Contradicts the classifier", list(contradicted)),
+        ("Above the classifier's threshold, not mentioned", silent),
+        ("Below the classifier's threshold, considered", hedged),
+    ]
 
 
 def _novelty(report: Report) -> dict[str, Any] | None:

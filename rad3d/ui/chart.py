@@ -6,7 +6,8 @@ Each label stands above its own bar, so that the chart reads the same at 390 px 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from gradio.components.plot import PlotData
@@ -14,6 +15,13 @@ from gradio.components.plot import PlotData
 from rad3d.labels import LABELS
 from rad3d.types import Diagnosis
 
+if TYPE_CHECKING:
+    from rad3d.service.crosscheck import CrossCheck
+
+CONTRADICTED, NOT_MENTIONED = "≠", "∅"
+"""In front of a label: the report contradicts it, or leaves it out."""
+
+_SAYS = {CONTRADICTED: "contradicted by the report", NOT_MENTIONED: "not mentioned in the report"}
 # Mid greys and hues that hold on a light and on a dark page; the colours of text and thresholds
 # come from style.css.
 _PRESENT = "#0e9384"
@@ -24,13 +32,14 @@ _THRESHOLD_DROP = 0.07
 _ROW_PX = 32
 
 
-def diagnosis_chart(diagnosis: Diagnosis, conflicts: Collection[str] = ()) -> PlotData:
+def diagnosis_chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> PlotData:
     """All 18 probabilities, highest at the top.
 
     Args:
         diagnosis: what to show.
-        conflicts: labels on which report and diagnosis contradict each other.
+        check: of the report against it: labels that it contradicts or does not mention are marked.
     """
+    signs = _signs(check)
     order = sorted(range(len(LABELS)), key=lambda i: float(diagnosis.probabilities[i]))
     rows = list(range(len(order)))
     figure = go.Figure()
@@ -49,13 +58,13 @@ def diagnosis_chart(diagnosis: Diagnosis, conflicts: Collection[str] = ()) -> Pl
         orientation="h",
         width=0.26,
         marker={
-            "color": [_color(diagnosis, i, conflicts) for i in order],
+            "color": [_color(diagnosis, i, signs) for i in order],
             "line": {"width": 0},
         },
-        customdata=[_hover(diagnosis, i) for i in order],
+        customdata=[_hover(diagnosis, i, signs) for i in order],
         hovertemplate=(
             "<b>%{customdata[0]}</b><br>probability %{customdata[1]}<br>"
-            "logit %{customdata[2]}<br>threshold %{customdata[3]}<extra></extra>"
+            "logit %{customdata[2]}<br>threshold %{customdata[3]}%{customdata[4]}<extra></extra>"
         ),
         name="probability",
     )
@@ -68,7 +77,7 @@ def diagnosis_chart(diagnosis: Diagnosis, conflicts: Collection[str] = ()) -> Pl
         name="threshold",
     )
     for row, i in zip(rows, order, strict=True):
-        _caption(figure, row, i, diagnosis, conflicts)
+        _caption(figure, row, i, diagnosis, signs)
     figure.update_layout(
         barmode="overlay",
         height=_ROW_PX * len(rows) + 34,
@@ -94,27 +103,40 @@ def diagnosis_chart(diagnosis: Diagnosis, conflicts: Collection[str] = ()) -> Pl
     return PlotData(type="plotly", plot=json.dumps(drawing))
 
 
-def _color(diagnosis: Diagnosis, i: int, conflicts: Collection[str]) -> str:
-    if LABELS[i] in conflicts:
+def _signs(check: CrossCheck | None) -> dict[str, str]:
+    """Label -> what stands in front of it."""
+    if check is None:
+        return {}
+    return {
+        **{item.label: CONTRADICTED for item in check.contradictions},
+        **{item.label: NOT_MENTIONED for item in check.not_mentioned},
+    }
+
+
+def _color(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> str:
+    if LABELS[i] in signs:
         return _CONFLICT
     return _PRESENT if diagnosis.present[i] else _ABSENT
 
 
-def _hover(diagnosis: Diagnosis, i: int) -> list[str]:
+def _hover(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> list[str]:
+    sign = signs.get(LABELS[i])
     return [
         LABELS[i] + (" (edited)" if LABELS[i] in diagnosis.edited else ""),
         f"{float(diagnosis.probabilities[i]):.3f}",
         f"{float(diagnosis.logits[i]):+.2f}",
         f"{float(diagnosis.thresholds[i]):.3f}",
+        f"<br>{_SAYS[sign]}" if sign else "",
     ]
 
 
 def _caption(
-    figure: go.Figure, row: int, i: int, diagnosis: Diagnosis, conflicts: Collection[str]
+    figure: go.Figure, row: int, i: int, diagnosis: Diagnosis, signs: Mapping[str, str]
 ) -> None:
     """Label above the bar on the left, probability on the right."""
-    bold = diagnosis.present[i] or LABELS[i] in conflicts
-    name = f"≠ {LABELS[i]}" if LABELS[i] in conflicts else LABELS[i]
+    sign = signs.get(LABELS[i])
+    bold = diagnosis.present[i] or sign is not None
+    name = f"{sign} {LABELS[i]}" if sign else LABELS[i]
     value = f"{100 * float(diagnosis.probabilities[i]):.0f} %"
     for x, anchor, text in ((0, "left", name), (1, "right", value)):
         figure.add_annotation(

@@ -20,7 +20,7 @@ from gradio.data_classes import ListFiles
 
 from rad3d.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
-from rad3d.service.crosscheck import statements
+from rad3d.service.crosscheck import cross_check
 from rad3d.service.export import report_json, report_text
 from rad3d.types import (
     Diagnosis,
@@ -292,19 +292,15 @@ class Handlers:
 
     def _finished(self, event: DoneEvent) -> RunView:
         report = event.report
-        said = statements(report.text, report.diagnosis)
-        found = [item for item in said if item.contradicts]
-        html = render.report_panel(report.text, render.report_status(report), said)
+        check = cross_check(report.text, report.diagnosis)
+        html = render.report_panel(report.text, render.report_status(report), check.statements)
         return RunView(
             progress="",
             report=_panel(html, report_text(report), report_json(report), _file_name(report)),
             verdicts=render.verdicts(
-                report.novelty, _trained_on(report.diagnosis), found, report.notes, checked=True
+                report.novelty, _trained_on(report.diagnosis), check, report.notes
             ),
-            chart=gr.update(
-                value=diagnosis_chart(report.diagnosis, {item.label for item in found}),
-                visible=True,
-            ),
+            chart=gr.update(value=diagnosis_chart(report.diagnosis, check), visible=True),
             table=render.diagnosis_table(report.diagnosis),
             running=False,
         )

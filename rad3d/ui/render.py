@@ -12,7 +12,7 @@ from rad3d.text.sections import split_report
 from rad3d.types import Diagnosis, Note, Novelty, Report, Volume
 
 if TYPE_CHECKING:
-    from rad3d.service.crosscheck import Statement
+    from rad3d.service.crosscheck import CrossCheck, Statement
 
 DISCLAIMER = "Research demo, not a medical device. Models trained on synthetic phantoms."
 
@@ -199,28 +199,61 @@ def sentence_of(item: Statement) -> str:
 def verdicts(
     novelty: Novelty | None,
     trained_on: str,
-    contradictions: Sequence[Statement] = (),
+    check: CrossCheck | None = None,
     notes: Sequence[Note] = (),
-    checked: bool = False,
 ) -> str:
-    """How far the scan lies from the training scans, and where report and diagnosis disagree."""
-    blocks = [_novelty(novelty, trained_on)]
-    seen = dict.fromkeys(sentence_of(item) for item in contradictions)
-    if seen:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in seen)
-        blocks.append(
-            '<div class="r3-notice conflict" role="status"><strong>Report and diagnosis '
-            f"disagree</strong><ul>{items}</ul></div>"
-        )
-    elif checked:
-        blocks.append(
-            '<div class="r3-notice agree" role="status">Nothing in the report contradicts the '
-            "diagnosis.</div>"
-        )
+    """How far the scan lies from the training scans, and where report and diagnosis disagree.
+
+    Args:
+        novelty, trained_on: of the encoder.
+        check: of the finished report; None before.
+        notes: of the run; warnings are shown.
+    """
+    blocks = [_novelty(novelty, trained_on), _cross_check(check) if check else ""]
     warnings = note_list(
         note for note in notes if note.level == "warning" and note.code != "unlike_training"
     )
     return "".join(blocks) + warnings
+
+
+def _cross_check(check: CrossCheck) -> str:
+    """What contradicts, what is not mentioned, and agreement only where there is neither."""
+    silent = [
+        f"{item.label}: {100 * item.probability:.0f} % (threshold {100 * item.threshold:.0f} %)"
+        for item in check.not_mentioned
+    ]
+    hedged = [sentence_of(item) for item in check.added if not item.contradicts]
+    blocks = [
+        _listed(
+            "conflict", "Report and diagnosis disagree", map(sentence_of, check.contradictions)
+        ),
+        _listed("silent", "Above the threshold, not mentioned in the report", silent),
+        _listed("silent", "Below the threshold, considered in the report", hedged),
+    ]
+    if not check.contradictions and not silent:
+        n = len(check.seen)
+        said = (
+            "no finding reaches its threshold, and it states none."
+            if n == 0
+            else f"it mentions {'the one finding' if n == 1 else f'all {n} findings'} above "
+            f"{'its' if n == 1 else 'their'} threshold."
+        )
+        blocks.append(
+            '<div class="r3-notice agree" role="status">Nothing in the report contradicts the '
+            f"diagnosis: {said}</div>"
+        )
+    return "".join(blocks)
+
+
+def _listed(kind: str, title: str, sentences: Iterable[str]) -> str:
+    """A box with a list, without repetitions; empty for an empty one."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in dict.fromkeys(sentences))
+    if not items:
+        return ""
+    return (
+        f'<div class="r3-notice {kind}" role="status"><strong>{title}</strong>'
+        f"<ul>{items}</ul></div>"
+    )
 
 
 def _novelty(novelty: Novelty | None, trained_on: str) -> str:
@@ -230,13 +263,12 @@ def _novelty(novelty: Novelty | None, trained_on: str) -> str:
         return (
             '<div class="r3-notice novel" role="alert"><strong>Unlike the training scans.</strong> '
             f"These models know only {escape(trained_on)}. This scan lies farther from them "
-            f"(distance {novelty.distance:.1f}, limit {novelty.limit:.1f}) than "
+            f"({novelty.words}) than "
             f"{novelty.percentile:.0f} % of held-out ones: do not believe the report.</div>"
         )
     return (
         '<div class="r3-notice known" role="status">Within the range of the training scans, '
-        f"{escape(trained_on)} (distance {novelty.distance:.1f}, limit {novelty.limit:.1f})."
-        "</div>"
+        f"{escape(trained_on)} ({novelty.words}).</div>"
     )
 
 

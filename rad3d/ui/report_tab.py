@@ -179,7 +179,8 @@ def _report_column() -> ReportColumn:
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
                 "<h2>Diagnosis</h2><p>What the classifier sees: the probability of each "
-                "finding; the upright line is its threshold.</p>"
+                "finding; the upright line is its threshold. &ne; is contradicted by the report, "
+                "&empty; is not mentioned in it.</p>"
             )
             chart = gr.Plot(show_label=False, visible=False, elem_id="chart")
             table = markup("", "table")
