@@ -134,16 +134,29 @@ class Novelty:
         distance: Mahalanobis distance in feature space.
         percentile: share (0-100) of held-out training-domain scans that lie nearer.
         limit: the distance beyond which the scan counts as unlike the training scans.
+        measured: in what: ``"features"`` of the encoder, or ``"noise"`` of the scan.
     """
 
     distance: float
     percentile: float
     limit: float
+    measured: Literal["features", "noise"] = "features"
 
     @property
     def is_novel(self) -> bool:
         """True where the models have not learned from scans like this one."""
         return self.distance > self.limit
+
+    @property
+    def words(self) -> str:
+        """Such as ``"distance of its noise 61.0, limit 9.1"``."""
+        return f"distance of its {self.measured} {self.distance:.1f}, limit {self.limit:.1f}"
+
+    @staticmethod
+    def farthest(*found: Novelty | None) -> Novelty | None:
+        """The one that is largest for its limit: a scan is novel where one of them says so."""
+        known = [each for each in found if each is not None]
+        return max(known, key=lambda each: each.distance / each.limit, default=None)
 
 
 @dataclass(frozen=True)

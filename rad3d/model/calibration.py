@@ -41,7 +41,7 @@ class NoveltyReference:
     """Feature statistics of the training domain (Lee et al. 2018, arXiv 1807.03888, one class).
 
     Attributes:
-        mean: (F,) mean of the per-scan feature vector.
+        mean: (F,) mean of the per-scan feature vector, or (K, F), one for each kind of scan.
         whitening: (F, F) matrix W with (v - mean) @ W of unit covariance.
         quantiles: (101,) distances of held-out training-domain scans, percentiles 0 to 100.
         limit: distance from which a scan counts as novel.
@@ -52,9 +52,14 @@ class NoveltyReference:
     quantiles: FloatArray
     limit: float
 
+    def distance(self, vectors: FloatArray) -> FloatArray:
+        """(..., F) feature vectors -> (...) distances from the nearest mean."""
+        apart = (vectors[..., None, :] - np.atleast_2d(self.mean)) @ self.whitening
+        return cast(FloatArray, np.linalg.norm(apart, axis=-1).min(axis=-1))
+
     def measure(self, vector: FloatArray) -> Novelty:
         """Distance of one scan's (F,) feature vector."""
-        distance = float(np.linalg.norm((vector - self.mean) @ self.whitening))
+        distance = float(self.distance(vector))
         percentile = float(np.interp(distance, self.quantiles, np.arange(101)))
         return Novelty(distance=distance, percentile=percentile, limit=self.limit)
 

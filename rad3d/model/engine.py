@@ -23,6 +23,7 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.decoding import Written, decode, decode_batch
 from rad3d.model.encoder import LoadedEncoder
 from rad3d.model.failures import OUR_FAULT, plain_errors
+from rad3d.model.noise import noise_novelty
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
@@ -107,13 +108,17 @@ class Engine:
         grid = self.grid(volume, encoder_id)
         with plain_errors("encode the scan", remedy=OUR_FAULT):
             seen = encoder.encode(grid.values)
+        novelty = seen.novelty
+        if (noise := self.store.noise(encoder_id)) is not None:
+            with plain_errors("measure the noise of the scan"):
+                novelty = Novelty.farthest(novelty, noise_novelty(volume.hu, noise))
         return Features(
             pooled=seen.pooled,
             volume_sha256=volume.sha256,
             encoder_id=encoder_id,
             preprocessing=grid.spec.id,
             tokens=seen.tokens,
-            novelty=seen.novelty,
+            novelty=novelty,
         )
 
     def diagnose(self, features: Features) -> Diagnosis:
@@ -289,7 +294,7 @@ def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:
             "warning",
             "unlike_training",
             f"These models know only {row.trained_on if row else 'their training scans'}, and this "
-            f"scan is unlike them (distance {novelty.distance:.1f}, limit {novelty.limit:.1f}): "
+            f"scan is unlike them ({novelty.words}): "
             "the report shows how the software works, not what is in the scan.",
         ),
     )

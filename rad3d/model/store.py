@@ -10,12 +10,14 @@ import torch
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
 from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
+from rad3d.model.calibration import NoveltyReference
 from rad3d.model.encoder import LoadedEncoder, load_encoder
 from rad3d.model.failures import plain_errors
 from rad3d.model.head import with_head
 from rad3d.model.identity import IMPORTED, weights_sha256
 from rad3d.model.language import LanguageBundle
 from rad3d.model.loading import directory_size, load_language_model
+from rad3d.model.noise import read_reference
 from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.shelf import Shelf, VariantStatus, readable
@@ -86,6 +88,15 @@ class ModelStore:
             lambda: self._load_encoder(row),
             lambda _: _stored_bytes(folder),
         )
+
+    def noise(self, encoder_id: str) -> NoveltyReference | None:
+        """What the noise of an encoder's training scans is like; None where that is not known.
+
+        Raises:
+            CorruptWeights: its file is damaged.
+        """
+        folder = self.models_dir / lookup("encoder", ENCODERS, encoder_id).source
+        return read_reference(folder)
 
     def _load_encoder(self, row: EncoderRow) -> LoadedEncoder:
         self._failed.pop(row.id, None)

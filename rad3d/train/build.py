@@ -18,6 +18,8 @@ from accelerate import PartialState
 
 from rad3d.errors import BadRequest
 from rad3d.model.features import encoder_identity
+from rad3d.model.noise import FILE as NOISE_FILE
+from rad3d.model.noise import write_reference
 from rad3d.model.phantom_cnn import ConvEncoder, ShippedEncoder
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import variant_directory
@@ -26,6 +28,7 @@ from rad3d.settings import Settings
 from rad3d.text.grammar import write_report
 from rad3d.train.encoder import encode_arrays, finish_encoder, train_encoder
 from rad3d.train.loop import Progress
+from rad3d.train.noise import noise_reference
 from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.phantoms import PhantomArrays, Split, build_split
 from rad3d.train.plan import FULL, QUICK, DemoPlan
@@ -109,6 +112,13 @@ class DemoBuild:
                 split.n * self._views(split) * FEATURES_SECONDS / 60,
             )
         yield Stage("calibration", self._is_calibrated, self._calibrate, 0.2)
+        rendered = self.plan.noise_split.n + self.plan.calibration_split.n
+        yield Stage(
+            "noise",
+            (self.encoder_dir / NOISE_FILE).is_file,
+            self._learn_noise,
+            rendered * PHANTOM_SECONDS / self.jobs / 60,
+        )
         tokenizer = self.run_dir / "tokenizer"
         yield Stage(
             "tokenizer",
@@ -237,6 +247,11 @@ class DemoBuild:
             split.name,
         )
         encoder.save_pretrained(self.encoder_dir, facts)
+
+    def _learn_noise(self) -> None:
+        fitted, held_out = self.plan.noise_split, self.plan.calibration_split
+        reference, facts = noise_reference(fitted, held_out, self.jobs, self.progress)
+        write_reference(self.encoder_dir, reference, facts)
 
     # Language models and variants
 

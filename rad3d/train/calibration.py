@@ -76,16 +76,27 @@ def _best_threshold(probability: Float, label: npt.NDArray[Any]) -> float:
     return float((here + below) / 2)
 
 
-def novelty_reference(training: Float, held_out: Float) -> NoveltyReference:
+def novelty_reference(
+    training: Float, held_out: Float, kinds: npt.NDArray[Any] | None = None
+) -> NoveltyReference:
     """Mahalanobis statistics from (N, F) training vectors, calibrated on held-out ones.
 
     The limit is 1.5 times the 99th percentile of the held-out distances.
+
+    Args:
+        training: (N, F).
+        held_out: (M, F), of scans that are not among them.
+        kinds: (N,) names; scans of a kind lie around a mean of their own, all with one covariance.
     """
-    mean = training.mean(axis=0)
-    values, vectors = np.linalg.eigh(_shrunk_covariance(training - mean))
+    names, kind = np.unique(
+        np.zeros(len(training)) if kinds is None else kinds, return_inverse=True
+    )
+    means = np.stack([training[kind == k].mean(axis=0) for k in range(len(names))])
+    values, vectors = np.linalg.eigh(_shrunk_covariance(training - means[kind]))
     floor = 1e-3 * values.max()
     whitening = vectors / np.sqrt(np.maximum(values, floor))
-    distances = np.linalg.norm((held_out - mean) @ whitening, axis=1)
+    mean = means[0] if kinds is None else means
+    distances = NoveltyReference(mean, whitening, np.zeros(101), 0.0).distance(held_out)
     return NoveltyReference(
         mean=mean,
         whitening=whitening,

@@ -22,6 +22,7 @@ class DemoPlan:
         paired_split: phantoms with reports that the variants learn from; none is in
             ``encoder_split``.
         calibration_split: for calibration, thresholds and novelty.
+        noise_split: whose noise is learned, rendered anew.
         test_splits: held out, in and out of domain.
         encoder, encoder_training: shape and schedule of the encoder.
         language_models: shipped language model id -> pretraining.
@@ -32,6 +33,7 @@ class DemoPlan:
     encoder_split: Split
     paired_split: Split
     calibration_split: Split
+    noise_split: Split
     test_splits: tuple[Split, ...]
     encoder: ConvEncoderConfig
     encoder_training: EncoderTraining
@@ -54,6 +56,7 @@ FULL = DemoPlan(
     encoder_split=Split("encoder", "in", 0, 2400),
     paired_split=Split("paired", "in", 10_000, 1600),
     calibration_split=Split("calibration", "in", 20_000, 250),
+    noise_split=Split("noise", "in", 10_000, 300),
     test_splits=(Split("test-in", "in", 30_000, 200), Split("test-out", "out", 40_000, 200)),
     encoder=ConvEncoderConfig(),
     encoder_training=EncoderTraining(
@@ -94,6 +97,7 @@ QUICK = replace(
     encoder_split=Split("encoder", "in", 0, 120),
     paired_split=Split("paired", "in", 10_000, 60),
     calibration_split=Split("calibration", "in", 20_000, 60),
+    noise_split=Split("noise", "in", 10_000, 60),
     test_splits=(Split("test-in", "in", 30_000, 24), Split("test-out", "out", 40_000, 24)),
     encoder_training=replace(
         FULL.encoder_training, loops=(_shorter(FULL.encoder_training.loops[0], 60),)
