@@ -35,13 +35,25 @@ class CorruptWeights(Rad3dError):
     """A weight file does not match the hash recorded when it was made."""
 
 
+MOST_NAMES = 64
+MOST_CHARACTERS = 60
+"""Of a name in a message: a file of another form may have texts for names."""
+
+
+def some(names: "list[str] | tuple[str, ...]", most: int = MOST_NAMES) -> str:
+    """``"a, b, c and 297 more"``, so that no message repeats a file."""
+    shown = (n if len(n) <= MOST_CHARACTERS else f"{n[:MOST_CHARACTERS]}..." for n in names[:most])
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(shown)}{more}"
+
+
 class UnknownName(Rad3dError):
-    """A name that is not in a table; the message lists the ones that are."""
+    """A name that is not in a table; the message lists the ones that are, or some of them."""
 
     def __init__(self, kind: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
         super().__init__(
-            f"There is no {kind} called {name!r}.",
-            f"Known: {', '.join(known)}.",
+            f"There is no {kind} called {some([name])!r}.",
+            f"Known: {some(known)}.",
             code="unknown_name",
         )
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from rad3d.errors import BadRequest
@@ -105,23 +108,19 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Settings with RAD3D_* variables applied; an unknown one is refused with the list."""
+        """Settings with RAD3D_* variables applied; unknown ones are told on stderr, once each."""
         env = dict(os.environ if environ is None else environ)
         for key, hosted in HOSTED.items():
             if hosted in env:
                 env.setdefault(key, env[hosted])
-        known = {f"RAD3D_{f.name.upper()}": f for f in fields(cls)}
-        values: dict[str, object] = {}
-        for key, text in env.items():
-            if not key.startswith("RAD3D_") or key.startswith(FOR_TESTS):
-                continue
-            if key not in known:
-                raise BadRequest(
-                    f"The environment variable {key} is not a setting.",
-                    f"Known: {', '.join(sorted(known))}.",
-                    code="unknown_setting",
-                )
-            values[known[key].name] = _parse(key, text, str(known[key].type))
+        for problem in unknown_variables(env):
+            _tell(problem)
+        known = {_variable(f.name): f for f in fields(cls)}
+        values = {
+            known[key].name: _parse(key, text, str(known[key].type))
+            for key, text in env.items()
+            if key in known
+        }
         return cls(**values)  # type: ignore[arg-type]
 
     @property
@@ -141,6 +140,27 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def unknown_variables(env: Iterable[str]) -> list[str]:
+    """A sentence for each RAD3D_ variable that is no setting, with the nearest that is one."""
+    known = [_variable(f.name) for f in fields(Settings)]
+    problems = []
+    for key in env:
+        if key.startswith("RAD3D_") and not key.startswith(FOR_TESTS) and key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; {near[0]} is" if near else ""
+            problems.append(f"The environment variable {key} is not a setting{hint}.")
+    return problems
+
+
+def _variable(field_name: str) -> str:
+    return f"RAD3D_{field_name.upper()}"
+
+
+@cache
+def _tell(problem: str) -> None:
+    sys.stderr.write(f"rad3d: {problem} It has no effect.\n")
 
 
 def _parse(key: str, text: str, kind: str) -> object:

@@ -259,9 +259,17 @@ def test_a_missing_scan_is_one_sentence_and_status_1() -> None:
     assert done.stderr.splitlines() == ["rad3d: There is no file nowhere.nii.gz. Check the path."]
 
 
-def test_an_unknown_setting_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(BadRequest, match=r"RAD3D_PROT is not a setting.*RAD3D_PORT"):
-        Settings.from_env({"RAD3D_PROT": "1"})
+def test_a_variable_that_is_no_setting_is_told_once_and_stops_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for _ in range(2):
+        settings = Settings.from_env({"RAD3D_PROT": "1", "RAD3D_ZZZZZZ": "2", "RAD3D_PORT": "9"})
+        assert settings.port == 9
+    assert capsys.readouterr().err.splitlines() == [
+        "rad3d: The environment variable RAD3D_PROT is not a setting; RAD3D_PORT is. "
+        "It has no effect.",
+        "rad3d: The environment variable RAD3D_ZZZZZZ is not a setting. It has no effect.",
+    ]
 
 
 def test_settings_come_from_the_environment_and_leave_test_variables_alone() -> None:
@@ -308,15 +316,35 @@ def test_label_joins_text_columns_and_reads_stdin() -> None:
     assert next(iter(row)) == "id"
 
 
+def test_label_leaves_rows_without_a_report_out_and_says_so(tmp_path: Path) -> None:
+    nothing = ["", "  ", "nan", "None", "N/A", "Not given.", "[]", "<think>Effusion?</think>"]
+    rows = [["id", "report"], *([f"n{i}", text] for i, text in enumerate(nothing)), ["a", "nan."]]
+    rows.append(["b", "['Emphysema.', 'Cardiomegaly.']"])
+    done = run_rad3d("label", str(write_csv(tmp_path / "reports.csv", rows)))
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert row["id"] == "b"
+    assert {name for name in LABELS if row[name] == "1"} == {"Emphysema", "Cardiomegaly"}
+    assert "9 without a report, left out: line 2, 3, 4, 5, 6 and 4 more\n1 reports" in done.stderr
+
+
+def test_label_keeps_label_columns_that_are_there_beside_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "reports.csv"
+    path.write_bytes(b"id,emphysema,Report,Cardiomegaly\n1,7,Emphysema.,8\n")
+    done = run_rad3d("label", str(path))
+    (row,) = csv.DictReader(io.StringIO(done.stdout))
+    assert list(row) == ["id", "emphysema (given)", "Cardiomegaly (given)", *LABELS]
+    assert (row["emphysema (given)"], row["Cardiomegaly (given)"]) == ("7", "8")
+    assert (row["Emphysema"], row["Cardiomegaly"]) == ("1", "0")
+    assert "has label columns already" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "empty"),
         (b"name,text\na,b\n", "called 'report'. Known: name, text"),
-        (b"name,report\na\n", "Line 2 of reports.csv has too few or too many cells"),
         (b"name,report\nx,y\na,b,c\n", "Line 3 of reports.csv has too few"),
-        (b"report,Emphysema\nx,1\n", "already has label columns: Emphysema"),
-        ("name,report\na,\xe4\n".encode("latin-1"), "Line 2 of reports.csv is not UTF-8"),
+        (b"name,report\na,\x81\n", "Line 2 of reports.csv is neither UTF-8 nor"),
         (b'name,report\na,"open\n', "line 2 reports.csv is not CSV"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 
 from rad3d.cli import main
 from rad3d.errors import BadRequest, UnknownName
+from rad3d.eval.cases import align
 from rad3d.eval.files import (
     MAX_REPORT_CHARACTERS,
     Columns,
@@ -28,7 +29,6 @@ from rad3d.eval.samples import (
 from rad3d.eval.scorecard import score
 from rad3d.eval.writers import KINDS, predictions_text
 from rad3d.labels import LABELS, N_LABELS
-from rad3d.tables import scan_id
 from rad3d.text.grammar import write_report
 from rad3d.truth import draw_truth
 
@@ -114,11 +114,80 @@ def test_the_vlm3d_schema_is_written_and_read(tmp_path: Path) -> None:
         read_predictions(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("a.nii.gz", "a"), ("a.b.mha", "a.b"), ("a", "a"), (7, "7")]
-)
-def test_image_names_lose_their_suffix(name: object, expected: str) -> None:
-    assert scan_id(name) == expected
+FORMS: dict[str, object] = {
+    "lists of texts by id, as R2GenGPT": {"a": ["No effusion."], "b.nii.gz": ["Emphysema."]},
+    "texts by id": {"a": "No effusion.", "b": "Emphysema."},
+    "rows by id": {"a": {"text": "No effusion."}, "b": {"text": "Emphysema."}},
+    "a list of rows": [{"ID": "a", "Text": "No effusion."}, {"ID": "x/b", "Text": "Emphysema."}],
+    "rows below a key": {"model": "m", "results": [{"id": "a", "text": "No effusion."},
+                                                   {"id": "b", "text": ["Emphysema."]}]},
+    "columns of lists": {"id": ["a", "b"], "text": ["No effusion.", "Emphysema."]},
+    "columns of pandas": {"id": {"0": "a", "1": "b"}, "text": {"0": "No effusion.",
+                                                               "1": "Emphysema."}},
+    "VLM3D": [{"outputs": [{"value": {"generated_reports": [
+        {"input_image_name": "a.mha", "report": "No effusion."},
+        {"input_image_name": "b.mha", "report": "Emphysema."}]}}]}],
+    "VLM3D alone": {"name": "Generated reports", "generated_reports": [
+        {"input_image_name": "a", "report": "No effusion."},
+        {"input_image_name": "b", "report": "Emphysema."}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_json_gives_the_same_predictions(
+    form: str, indent: int | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(FORMS[form], indent=indent), encoding="utf-8")
+    samples = SampleSet("s", "s", (Sample("a", "x"), Sample("b", "x")))
+    found = read_predictions(path, columns=Columns(prediction="text"), samples=samples)
+    cases, unknown = align(*found)
+    assert cases.texts == ("No effusion.", "Emphysema.")
+    assert unknown == ()
+
+
+def test_a_long_file_is_not_repeated_in_a_message(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({f"case_{i}": ["A report. " * 9] for i in range(3000)}))
+    with pytest.raises(UnknownName, match="called 'reference'") as caught:
+        read_predictions(path)
+    assert len(str(caught.value)) < 300
+    path.write_text(json.dumps([{f"case_{i}": "A report. " * 99 for i in range(3000)}]))
+    with pytest.raises(UnknownName) as caught:
+        read_predictions(path)
+    assert "and 2,936 more" in str(caught.value)
+    assert len(str(caught.value)) < 2000
+
+
+def test_rows_whose_ids_differ_by_a_suffix_alone_are_told_from_repeated_ones(
+    tmp_path: Path,
+) -> None:
+    rows = [[name, "Normal.", "Normal."] for name in ("a", "a", "a.nii.gz", "b.nii.gz")]
+    samples, _ = read_predictions(write_csv(tmp_path / "x.csv", rows))
+    assert [sample.id for sample in samples.samples] == ["a", "b"]
+    assert [row.reason for row in samples.dropped] == [
+        "with an id that was there before",
+        "with an id that was there before, but for a suffix such as .nii.gz",
+    ]
+
+
+@pytest.mark.parametrize("nothing", ["", "nan", "None", "N/A", "Not given.", "null", "[]"])
+def test_what_says_that_there_is_no_report_is_neither_reference_nor_prediction(
+    nothing: str, tmp_path: Path
+) -> None:
+    rows = [["a", EFFUSION, nothing], ["b", nothing, EFFUSION]]
+    samples, predictions = read_predictions(write_csv(tmp_path / "x.csv", rows))
+    assert [sample.id for sample in samples.samples] == ["a"]
+    assert samples.dropped[0].reason == "without a reference"
+    assert predictions.predictions[0] == Prediction("a", "", "empty report")
+
+
+def test_thoughts_before_a_report_are_left_out_and_told(tmp_path: Path) -> None:
+    rows = [["a", EFFUSION, f"<think>Emphysema?</think>\n{EFFUSION}"], ["b", EFFUSION, EFFUSION]]
+    _, predictions = read_predictions(write_csv(tmp_path / "x.csv", rows))
+    assert [p.text for p in predictions.predictions] == [EFFUSION, EFFUSION]
+    assert predictions.facts["notes"][0].startswith("1 prediction is read without the reasoning")
 
 
 def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path) -> None:
@@ -130,7 +199,7 @@ def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path
             ["", EFFUSION, EFFUSION],
             ["2", " ", EFFUSION],
             ["3", GERMAN, EFFUSION],
-            ["4", EFFUSION],
+            ["4", EFFUSION, "", "Normal."],
             ["5", EFFUSION, ""],
             ["6", EFFUSION, SPANISH],
             ["7", EFFUSION, "x" * (MAX_REPORT_CHARACTERS + 1)],
@@ -138,15 +207,15 @@ def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path
         ],
     )
     samples, predictions = read_predictions(path)
-    assert [s.id for s in samples.samples] == ["1", "5", "6", "7", "8"]
+    assert [s.id for s in samples.samples] == ["1", "3", "5", "6", "7", "8"]
+    assert samples.notes[0].startswith("1 reference is not in English, it seems")
     assert Counter(row.reason for row in samples.dropped) == {
         "with an id that was there before": 1,
         "without an id": 1,
         "without a reference": 1,
-        "with a reference that does not look like English": 1,
         "with too few or too many cells": 1,
     }
-    assert dropped_sentence(samples.dropped).startswith("5 rows were dropped: 1 ")
+    assert dropped_sentence(samples.dropped).startswith("4 rows were dropped: 1 ")
     by_id = {p.id: p for p in predictions.predictions}
     assert by_id["1"].text == EFFUSION, "the first of two rows counts"
     assert by_id["5"].failure == "empty report"
@@ -163,16 +232,17 @@ def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path
     [
         (b"", "empty"),
         (b"  \n ", "empty"),
-        ("id,reference,prediction\n1,Größe,x".encode("latin-1"), "not UTF-8"),
-        ("id,reference,prediction\n1,a,b".encode("utf-16"), "not UTF-8"),
+        (b"id,reference,prediction\n1,\x81,x", "neither UTF-8 nor"),
         (b'id,reference,prediction\n1,"open,b', "not CSV"),
         (b"id,id,prediction\n1,2,3", "Two columns"),
         (b"id,reference,prediction\n", "no case"),
         (b"[1, 2]", "VLM3D"),
         (b"[" * 100_000, "not JSON"),
-        (b'[{"outputs": [{"value": 3}]}]', "VLM3D"),
-        (b"{nonsense\n{more", "no case"),
-        (b"\x00\x01\x02", "column"),
+        (b'[{"outputs": [{"value": 3}]}]', "no column called 'id'. Known: outputs"),
+        (b'{"case_1": 3, "case_2": 4}', "VLM3D"),
+        (b"{nonsense\n{more", "not JSON"),
+        (b"{}\n{more", "no case"),
+        (b"\x00\x01\x02", "not a table"),
     ],
 )
 def test_a_file_that_is_none_gets_a_clear_sentence(
@@ -236,6 +306,10 @@ def test_english_is_told_from_other_languages_and_short_texts_pass() -> None:
     assert not looks_english(SPANISH)
     assert not looks_english("双肺未见明显异常")
     assert not looks_english("Лёгкие без очаговых изменений")
+    assert looks_english(
+        "Bibasal subsegmental atelectasis. Cardiomegaly. Aortic atherosclerosis. Degenerative "
+        "changes, thoracic spine. Renal cysts."
+    )
     assert looks_english("")
     assert looks_english("Normal.")
     assert all(looks_english(write_report(draw_truth(seed)).text) for seed in range(30))
@@ -343,7 +417,7 @@ def test_cells_that_json_has_and_tables_have_not_are_told_apart(tmp_path: Path) 
         {"id": "missing", "reference": EFFUSION, "prediction": float("nan")},
         {"id": "null", "reference": EFFUSION, "prediction": None},
         {"id": "nested", "reference": EFFUSION, "prediction": {"text": EFFUSION}},
-        {"id": "listed", "reference": [EFFUSION], "prediction": EFFUSION},
+        {"id": "listed", "reference": [{"text": EFFUSION}], "prediction": EFFUSION},
         {"id": float("nan"), "reference": EFFUSION, "prediction": EFFUSION},
         {"id": "blank", "reference": float("nan"), "prediction": EFFUSION},
     ]

@@ -208,6 +208,6 @@ def test_a_vlm3d_file_is_held_against_a_shipped_set(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8_gets_a_sentence(tmp_path: Path) -> None:
     path = ct_rate(tmp_path) / "dataset" / "radiology_text_reports" / "validation_reports.csv"
-    path.write_bytes("VolumeName,Findings_EN,Impressions_EN\nä,b,c\n".encode("latin-1"))
-    with pytest.raises(BadRequest, match="not UTF-8"):
+    path.write_bytes("VolumeName,Findings_EN,Impressions_EN\n双肺,b,c\n".encode("gbk"))
+    with pytest.raises(BadRequest, match="neither UTF-8 nor"):
         load_set(SetSpec("ct-rate", str(tmp_path)))

@@ -117,7 +117,7 @@ def test_a_table_without_the_scan_is_refused_and_the_open_scan_stays(
     ("content", "message"),
     [
         (b"VolumeName,Age\n", "lacks the columns RescaleSlope"),
-        (b"\x1f\x8b\x08\x00\xff\xfe", "Line 1 of table.csv is not UTF-8"),
+        (b"\x1f\x8b\x08\x00\xff\xfe", "table.csv is not a table: it is a gzip file"),
         (f'{HEAD}\n{NAME},x,1,"[7, 7]",8'.encode(), "no number"),
         (b'"' + b"x" * (tables.MOST_LINE + 1), "more than 1,048,576 characters"),
         (b"", "table.csv is empty"),

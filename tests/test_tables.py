@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from rad3d.errors import BadRequest, Rad3dError, UnknownName
 from rad3d.eval.files import read_predictions
 from rad3d.eval.layouts import read_label_table
+from rad3d.ids import matched, scan_id
 from rad3d.labels import LABELS
 from rad3d.model.foreign_features import read_logits
 from rad3d.service.feature_scans import find_scans
-from rad3d.tables import MOST_LINE, Table, guarded, open_table, read_lines
+from rad3d.tables import MOST_LINE, Table, cell_text, guarded, open_table, read_lines
 from rad3d.train.sources import ReportColumns, read_reports
 from rad3d.volume.ctrate import NEEDED, MetadataTable
 
@@ -37,10 +39,118 @@ def rows(content: bytes | str, name: str = "t.csv") -> list[dict[str, str]]:
         (",id,text\n0,a,ü 1\n1,b,2\n", "t.csv"),
         ("id,text,,\na,ü 1,,\nb,2,,\n", "t.csv"),
         ('id,text\n"a","ü 1"\nb,2\n', "t.csv"),
+        ("id|text\na|ü 1\nb|2\n", "t.csv"),
+        ("sep=;\r\nid;text\r\na;ü 1\r\nb;2\r\n", "t.csv"),
+        ('"sep=;";\nid;text\na;ü 1\nb;2\n', "t.csv"),
+        ("\ufeffSEP=\t\nid\ttext\na\tü 1\nb\t2\n", "t.csv"),
+        ("sep=,\nid,text\na,ü 1\nb,2\n", "t.csv"),
+        ("id,text\na,ü 1,,\nb,2,\n,,\n", "t.csv"),
+        ("id\ttext\na\tü 1\nb\t2\n".encode("utf-16"), "t.txt"),
+        ("id,text\na,ü 1\nb,2\n".encode("utf-16-le"), "t.csv"),
+        ("id,text\na,ü 1\nb,2\n".encode("utf-16-be"), "t.csv"),
+        ("id;text\na;ü 1\nb;2\n".encode("cp1252"), "t.csv"),
     ],
 )
-def test_whatever_wrote_a_table_its_rows_are_the_same(content: str, name: str) -> None:
+def test_whatever_wrote_a_table_its_rows_are_the_same(content: bytes | str, name: str) -> None:
     assert rows(content, name) == [{"id": "a", "text": "ü 1"}, {"id": "b", "text": "2"}]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        '"id";"report";"Comment (a, b, c, d)"',
+        "id;report;Comment (a, b, c, d)",
+        "id;report;a|b|c|d",
+        'id;"a, b\nc, d, e";report',
+        "ID;Report ;Comment, more, and more, and more",
+        '"Size (5"")";id;report',
+    ],
+)
+def test_a_header_with_the_signs_of_other_separators_is_cut_where_its_columns_are(
+    header: str,
+) -> None:
+    text = f"{header}\n1;2;3\n"
+    (row,) = Table(io.BytesIO(text.encode()), "t.csv", ("id", "report")).complete()
+    assert len(row.cells) == 3
+    assert {row.cells["id"], row.cells["report"]} < {"1", "2", "3"}
+    assert row.line == 2 + header.count("\n")
+
+
+def test_columns_are_found_in_any_case_and_spacing_unless_two_could_be_meant() -> None:
+    table = Table(io.BytesIO(b"volume name,FINDINGS_en,Scan\n1,2,3\n"), "t.csv",
+                  ("VolumeName", "Findings_EN"), ("scan",))  # fmt: skip
+    assert [dict(row.cells) for row in table] == [
+        {"VolumeName": "1", "Findings_EN": "2", "scan": "3"}
+    ]
+    with pytest.raises(UnknownName, match=r"called 'id'\. Known: ID, Id"):
+        Table(io.BytesIO(b"ID,Id\n1,2\n"), "t.csv", ("id",))
+    both = Table(io.BytesIO(b"id,ID\n1,2\n"), "t.csv", ("id",))
+    assert [dict(row.cells) for row in both] == [{"id": "1", "ID": "2"}]
+
+
+def test_empty_last_cells_that_a_spreadsheet_left_out_are_empty() -> None:
+    lines = [f"a{i},text,x," if i < 17 else f"a{i},text" if i < 20 else f"a{i}" for i in range(22)]
+    found = rows("id,report,comment,reader\n" + "\n".join(lines))
+    assert [row["id"] for row in found] == [f"a{i}" for i in range(22)]
+    assert [row["report"] for row in found[15:]] == ["text"] * 5 + [""] * 2
+    assert {row["reader"] for row in found} == {""}
+
+
+def test_a_guessed_encoding_is_noted_once() -> None:
+    table = Table(io.BytesIO("id,text\n1,é\n2,ü\n".encode("cp1252")), "t.csv")
+    assert [row.cells["text"] for row in table] == ["é", "ü"]
+    assert table.notes == ["t.csv is not in UTF-8; it was read as Windows-1252."]
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"PK\x03\x04" + bytes(22) + b"\x13\0\0\0[Content_Types].xml", "Excel workbook.*as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Excel workbook.*as CSV"),
+        (b"<!DOCTYPE html><html><body>Log in", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "Git LFS pointer"),
+        (b"PAR1\x15\x04", "Parquet file"),
+        (b"\x80\x04\x95\x10", "Python pickle"),
+        (b"%PDF-1.7\n", "PDF document"),
+        (bytes(range(256)), "of no kind"),
+    ],
+)
+def test_what_is_no_text_is_called_what_it_is(head: bytes, said: str) -> None:
+    with pytest.raises(BadRequest, match=rf"t\.csv is not a table: it is .*{said}"):
+        Table(io.BytesIO(head), "t.csv")
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (None, ""), (float("nan"), ""), (7, "7"), (" a ", "a"), ("a\0b", "a b"),
+        (["a", "b"], "a\nb"), ([], ""), ("['a', \"b's\"]", "a\nb's"), ('["a"]', "a"), ("[]", ""),
+        ("[a]", "[a]"), ("['a", "['a"), ("['a'] + ['b']", "['a'] + ['b']"), ({"a": 1}, None),
+        ([["a"]], None), ([{"a": 1}], None), ("\ud800", "?"),
+    ],
+)  # fmt: skip
+def test_a_cell_is_text_or_nothing_or_no_text(cell: object, text: str | None) -> None:
+    assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.nii.gz", "a"), ("a.NII.GZ", "a"), ("a.b.mha", "a.b"), ("a", "a"), (7, "7"),
+        (" a.nii ", "a"), ("a.nii.gz.npz", "a"), ("x\\y\\a.nii", "x/y/a"), ("./a.nii", "a"),
+        (unicodedata.normalize("NFD", "Über.nii"), unicodedata.normalize("NFC", "Über")),
+        (".nii.gz", ""),
+    ],
+)  # fmt: skip
+def test_scans_have_one_id_whatever_their_files_are_called(name: object, expected: str) -> None:
+    assert scan_id(name) == expected
+
+
+def test_ids_with_folders_meet_those_without_where_no_two_could_be_meant() -> None:
+    assert matched(["a", "p/b", "c"], ["a", "b", "q/c", "d"]) == {"a": "a", "p/b": "b", "c": "q/c"}
+    assert matched(["p/a", "q/a"], ["a"]) == {}
+    assert matched(["a"], ["p/a", "q/a"]) == {}
+    assert matched(["a", "p/a"], ["a"]) == {"a": "a"}
 
 
 def test_a_cell_keeps_its_commas_quotes_and_lines_and_a_row_the_line_it_begins_on() -> None:
@@ -49,7 +159,7 @@ def test_a_cell_keeps_its_commas_quotes_and_lines_and_a_row_the_line_it_begins_o
     assert [(row.line, dict(row.cells), bool(row.problem)) for row in found] == [
         (2, {"id": "a", "text": 'one, "two"\nthree'}, False),
         (5, {"id": "b", "text": "x"}, False),
-        (6, {}, True),
+        (6, {"id": "c", "text": ""}, False),
         (7, {}, True),
     ]
 
@@ -67,13 +177,14 @@ def test_a_formula_is_guarded_a_number_is_not_and_reading_undoes_it(cell: str) -
     [
         (b"", "t.csv is empty", "empty_file"),
         (b" \n \n", "t.csv is empty", "empty_file"),
-        ("id,a\n1,ok\n2,é\n".encode("latin-1"), "Line 3 of t.csv is not UTF-8", "not_utf8"),
-        ("id,a\n1,é\n".encode("utf-16"), "Line 1 of t.csv is not UTF-8", "not_utf8"),
+        ("id,a\n1,ok\n2,Лёгкие\n".encode("cp1251"), "Line 3 of t.csv is neither UTF", "not_utf8"),
+        ("id,a\n1,ok\n2,双肺\n".encode("gbk"), "Line 3 of t.csv is neither UTF", "not_utf8"),
+        ("id,a\n1,é\n".encode("utf-16")[:-1], "Line 2 of t.csv is neither UTF", "not_utf8"),
         (b"id,id\n1,2\n", "Two columns of t.csv are called 'id'", "bad_csv"),
         (b"id, id \n1,2\n", "Two columns of t.csv are called 'id'", "bad_csv"),
         (b'id,a\n1,x\n2,"open\n3,x\n', "Near line 4 t.csv is not CSV", "bad_csv"),
         (b'id,a\n1,"x"y\n', "Near line 2 t.csv is not CSV", "bad_csv"),
-        (b"id,a\n1,x\n2\n", "Line 3 of t.csv has too few or too many cells", "bad_csv"),
+        (b"id,a\n1,x\nno effusion.\n", "Line 3 of t.csv has too few or too many", "bad_csv"),
         (b"id,a\n1,x,y\n", "Line 2 of t.csv has too few or too many cells", "bad_csv"),
         (b"id,a\n1," + b"x" * MOST_LINE, "Line 2 of t.csv has more than 1,048,576", "bad_csv"),
         (b'id,a\n1,"' + b"x\n" * 70_000, "is not CSV: field larger than", "bad_csv"),
@@ -100,8 +211,8 @@ def test_a_list_is_read_as_carefully(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes("\ufeffa.nii\r\n\n  p/ü.nii \n".encode())
     assert read_lines(path) == ["a.nii", "p/ü.nii"]
-    path.write_bytes(b"a.nii\n\xff\n")
-    with pytest.raises(BadRequest, match=r"Line 2 of list\.txt is not UTF-8"):
+    path.write_bytes(b"a.nii\n\x81\n")
+    with pytest.raises(BadRequest, match=r"Line 2 of list\.txt is neither UTF-8 nor"):
         read_lines(path)
     with pytest.raises(BadRequest, match="There is no file"), open_table(tmp_path / "none.csv"):
         pass
@@ -121,7 +232,7 @@ READERS = {
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        (b"\xe4\n", "Line 2 of t.csv is not UTF-8"),
+        (b"\x81\n", "Line 2 of t.csv is neither UTF-8 nor"),
         (b'"open\n', "Near line 2 t.csv is not CSV"),
         (None, "Two columns of t.csv are called"),
     ],

@@ -56,7 +56,7 @@ def table(path: Path, ids: Sequence[str] = IDS) -> Path:
 def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
     reports = table(tmp_path / "r.csv", [*IDS[1:], "train_8_a_1", "train_9_a_1", IDS[1]])
     with reports.open("a", encoding="utf-8") as file:
-        file.write("train_7_a_1.nii.gz,,\nshort\n")
+        file.write("train_7_a_1.nii.gz,,\nshort\nlong,a,b,c\n")
     data = pair(
         *load_features(features(tmp_path / "f.safetensors")),
         read_reports(str(reports), COLUMNS, "train"),
@@ -68,7 +68,7 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
     assert data.patients[0] == "train_1"
     assert data.dropped == {
         "reports with an id that was there before": 1,
-        "rows without a report": 1,
+        "rows without a report": 2,
         "with too few or too many cells": 1,
         "scans without a report": 1,
         "reports whose scan could not be encoded": 1,

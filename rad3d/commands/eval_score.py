@@ -57,7 +57,7 @@ def _scorecards(args: argparse.Namespace, metrics: Sequence[str]) -> list[Scorec
             cases, predictions, metrics=metrics, draws=args.draws, seed=args.seed, places=places
         )
         say(f"{card.name}: n {card.n}, failures {card.failures}, dropped {len(card.dropped)}")
-        for note in (dropped_sentence(card.dropped), *predictions.facts["notes"]):
+        for note in (dropped_sentence(card.dropped), *card.settings["notes"]):
             if note:
                 say(f"{card.name}: {note}")
         cards.append(card)

@@ -2,7 +2,9 @@
 
 The rows go to stdout as CSV: the input's columns without the text, then the 18 labels in their
 published order as 0 or 1. Rules read the text, no model; about 200 reports a second. What is only
-suspected counts; what the history, indication, technique or comparison says does not.
+suspected counts; what the history, indication, technique or comparison says does not. Rows without
+a report ("nan", "Not given.") are left out and counted. Label columns that the table has already
+stay, with "(given)" behind their names.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 from rad3d.commands import say
-from rad3d.errors import BadRequest
+from rad3d.errors import some
 from rad3d.labels import LABELS
-from rad3d.tables import Table, guarded, open_table
+from rad3d.tables import Table, guarded, open_table, recognised
 
 DEFAULT_COLUMN = "report"
 
@@ -31,7 +33,7 @@ cat reports.csv | rad3d label - --text-column text
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d label``."""
     parser.add_argument(
-        "reports", metavar="REPORTS.csv", help="CSV with a header row, UTF-8; - reads stdin"
+        "reports", metavar="REPORTS.csv", help="CSV with a header row; - reads stdin"
     )
     parser.add_argument(
         "--text-column",
@@ -46,43 +48,45 @@ def run(args: argparse.Namespace) -> int:
     """Stream the rows."""
     columns = args.text_column or [DEFAULT_COLUMN]
     if args.reports == "-":
-        count = write_labels(Table(sys.stdin.buffer, "stdin", columns), sys.stdout, columns)
+        write_labels(Table(sys.stdin.buffer, "stdin", columns), sys.stdout, columns)
     else:
         with open_table(Path(args.reports), columns) as table:
-            count = write_labels(table, sys.stdout, columns)
-    say(f"{count} reports")
+            write_labels(table, sys.stdout, columns)
     return 0
 
 
-def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> int:
-    """Label every row of a table.
+def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> None:
+    """Label every row of a table, and tell how many, and what was left out.
 
     Args:
         table: has the columns.
         target: receives CSV.
         columns: names of the text columns, joined in this order.
 
-    Returns:
-        How many reports were labelled; raises BadRequest for a row that is not whole.
+    Raises:
+        BadRequest: a row is not whole.
     """
-    kept = [name for name in table.columns if name not in columns]
-    if taken := sorted(set(kept) & set(LABELS)):
-        raise BadRequest(
-            f"{table.name} already has label columns: {', '.join(taken)}.",
-            "Remove or rename them.",
-            code="bad_csv",
-        )
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([*kept, *LABELS])
-    count = 0
-    for row in table.complete():
-        cells = (guarded(row.cells[name]) for name in kept)
-        writer.writerow([*cells, *_labels(row.cells, columns)])
-        count += 1
-    return count
-
-
-def _labels(row: Mapping[str, str], columns: Sequence[str]) -> tuple[int, ...]:
+    from rad3d.eval.files import report_of
     from rad3d.text.labeller import label_report
 
-    return label_report("\n".join(row[column] for column in columns))
+    kept = [name for name in table.columns if name not in columns]
+    given = {**recognised(kept, LABELS), **{name: name for name in kept if name in LABELS}}
+    heads = [f"{name} (given)" if name in given else name for name in kept]
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow([*map(guarded, heads), *LABELS])
+    count, without = 0, []
+    for row in table.complete():
+        text = "\n".join(filter(None, (report_of(row.cells[column]) for column in columns)))
+        if not text:
+            without.append(row.line)
+            continue
+        writer.writerow([*(guarded(row.cells[name]) for name in kept), *label_report(text)])
+        count += 1
+    for note in table.notes:
+        say(note)
+    if given:
+        say(f"{table.name} has label columns already: they stay, with (given) behind their names.")
+    if without:
+        lines = some([str(line) for line in without], 5)
+        say(f"{len(without)} without a report, left out: line {lines}")
+    say(f"{count} reports")

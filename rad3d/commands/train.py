@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rad3d.commands import say
 from rad3d.commands.demo import tell
 from rad3d.errors import BadRequest
 from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, language_model
@@ -138,8 +139,11 @@ def run(args: argparse.Namespace) -> int:
         args.force,
         args.replace,
     )
+    data = _read(args, row, models, settings)
+    for note in data.source.get("notes", ()):
+        say(note)
     directory = train_single(
-        _read(args, row, models, settings),
+        data,
         row.id,
         args.mode,
         overrides.apply(plan.variants.get(row.id, PUBLISHED)),

@@ -20,7 +20,7 @@ from rad3d.deploy.platforms import (
 )
 from rad3d.errors import Rad3dError
 from rad3d.registry import LANGUAGE_MODELS, MODES, variant_id
-from rad3d.settings import Settings
+from rad3d.settings import Settings, unknown_variables
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|LOGIN|API_?KEY|PRIVATE")
 SECRET_VALUE = re.compile(
@@ -138,6 +138,8 @@ def _versions(target: Target, plan: Plan) -> Iterator[Problem]:
 
 def _environment(manifest: Manifest, target: Target) -> Iterator[Problem]:
     variables = manifest.variables(target)
+    for problem in unknown_variables(variables):
+        yield Problem(target.name, problem)
     try:
         Settings.from_env(variables)
     except Rad3dError as error:

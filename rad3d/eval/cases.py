@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from rad3d.errors import BadRequest
 from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.ids import matched
 from rad3d.labels import LABEL_INDEX, N_LABELS
 from rad3d.settings import ROOT, Settings
 from rad3d.text.labeller import Mention, find_mentions
@@ -122,16 +123,20 @@ def align(
         BadRequest where not one id matches.
     """
     by_id = {prediction.id: prediction for prediction in predictions.predictions}
-    known = {sample.id for sample in samples.samples}
-    if not known & set(by_id):
+    place = matched([sample.id for sample in samples.samples], list(by_id))
+    if not place:
+        first = f" and in {predictions.name} {next(iter(by_id))!r}" if by_id else ""
         raise BadRequest(
             f"No id of {predictions.name} is one of {samples.name}.",
-            f"There the first id is {samples.samples[0].id!r}.",
+            f"There the first id is {samples.samples[0].id!r}{first}.",
             code="unmatched_ids",
         )
     found = tuple(
-        by_id.get(sample.id) or Prediction(sample.id, "", NO_PREDICTION)
+        replace(by_id[place[sample.id]], id=sample.id)
+        if sample.id in place
+        else Prediction(sample.id, "", NO_PREDICTION)
         for sample in samples.samples
     )
-    unmatched = tuple(Dropped(each, "with an unknown id") for each in by_id if each not in known)
+    used = set(place.values())
+    unmatched = tuple(Dropped(each, "with an unknown id") for each in by_id if each not in used)
     return Cases(samples.samples, found, places or Places()), unmatched

@@ -9,7 +9,11 @@ _COMMON = frozenset(
     _WORD.findall(
         "the of in and is are was were not with without there both has have that which been from "
         "by seen right left upper lower lung lungs lobe lobes heart size evidence effusion chest "
-        "findings impression clear small mild unremarkable"
+        "findings impression clear small mild unremarkable "
+        # Of impressions without articles and verbs, which are common:
+        "pulmonary cardiac thoracic aortic coronary artery renal hepatic spine opacity opacities "
+        "airspace thickening disease chronic changes unchanged degenerative enlarged prominent "
+        "moderate mildly possibly scattered cysts atelectasis cardiomegaly lymphadenopathy acute"
     )
 )
 """Words of which every English report has many, and other languages hardly any."""

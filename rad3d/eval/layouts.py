@@ -7,15 +7,17 @@ there is a failure of every system on that case only when the scan is needed.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.eval.files import Columns, read_references
+from rad3d.eval.files import Columns, read_references, report_of
 from rad3d.eval.samples import Dropped, Sample, SampleSet
+from rad3d.ids import REPEATED, SCAN_SUFFIXES, scan_id
 from rad3d.labels import LABELS
-from rad3d.tables import SCAN_SUFFIXES, TableRow, open_table, scan_id
+from rad3d.tables import TableRow, open_table
 
 _CT_RATE_REPORTS = {"train": ("train_reports.csv",), "valid": ("validation_reports.csv",)}
 _CT_RATE_SECTIONS = ("Findings_EN", "Impressions_EN")
@@ -92,7 +94,7 @@ def read_inspect(folder: Path, split: str = "") -> SampleSet:
     for row in _rows(splits, ("impression_id", "split")):
         if row.cells.get("split", split) != split:
             continue
-        id_ = row.cells.get("impression_id", "")
+        id_ = row.cells.get("impression_id", "").strip()
         text = _report("", texts[id_]["impressions"] if id_ in texts else "")
         reason = row.problem or _problem(id_, text, samples)
         reason = reason or ("" if id_ in images else "without an image")
@@ -123,18 +125,18 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     names = columns or Columns()
     cases = read_references(table, columns=names)
     stated = {
-        row.cells[names.id].strip(): row.cells["scan"].strip()
-        for row in _rows(table, (names.id,))
-        if row.cells.get("scan")
+        scan_id(row.cells[names.id]): row.cells["scan"].strip()
+        for row in _rows(table, (names.id,), ("scan",))
+        if row.cells.get("scan", "").strip()
     }
     found = _scans(root)
     samples, dropped = [], list(cases.dropped)
     for sample in cases.samples:
         if sample.id in stated:
-            path = (root / stated[sample.id]).resolve()
+            path = _as_spelled(root / stated[sample.id]).resolve()
             reason = "" if path.is_relative_to(root) else "with a scan outside the folder"
         else:
-            matches = found.get(sample.id, [])
+            matches = found.get(sample.id) or found.get(sample.id.rpartition("/")[2], [])
             path = matches[0] if matches else root / f"{sample.id}.nii.gz"
             reason = "with several scans of its name" if len(matches) > 1 else ""
         if reason:
@@ -142,8 +144,9 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
         else:
             samples.append(replace(sample, scan=str(path)))
     return SampleSet(
-        f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped)
-    )
+        f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped),
+        notes=cases.notes,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,8 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
     """
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
-    with open_table(path, (*LABELS, *filter(None, [patient_column]))) as table:
+    wanted = (*LABELS, *filter(None, [patient_column]))
+    with open_table(path, wanted, known=("VolumeName", "id")) as table:
         column = table.first_of("VolumeName", "id")
         for row in table.complete():
             id_ = scan_id(row.cells[column].strip())
@@ -218,9 +222,8 @@ def _scans(root: Path) -> dict[str, list[Path]]:
     """Id -> scans of that name below a folder."""
     found: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
-        suffix = next((s for s in SCAN_SUFFIXES if path.name.lower().endswith(s)), "")
-        if suffix and path.is_file():
-            found.setdefault(path.name[: -len(suffix)], []).append(path)
+        if path.name.lower().endswith(SCAN_SUFFIXES) and path.is_file():
+            found.setdefault(scan_id(path.name), []).append(path)
     return found
 
 
@@ -254,28 +257,37 @@ def _newest(folder: Path, patterns: Sequence[str]) -> Path:
     )
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
-    with open_table(path, columns) as table:
+def _as_spelled(path: Path) -> Path:
+    """The file of this name, also where the letters of one name are composed, the other's not."""
+    if path.exists():
+        return path
+    name = unicodedata.normalize("NFC", path.name)
+    there = path.parent.iterdir() if path.parent.is_dir() else ()
+    return next((p for p in there if unicodedata.normalize("NFC", p.name) == name), path)
+
+
+def _rows(path: Path, columns: Sequence[str], known: Sequence[str] = ()) -> list[TableRow]:
+    with open_table(path, columns, known=known) as table:
         return list(table)
 
 
 def _lookup(path: Path, key: str, columns: Sequence[str]) -> dict[str, Row]:
     """Rows by the cell of a column, the last one of each; every row must be whole."""
     with open_table(path, (key, *columns)) as table:
-        return {row.cells[key]: row.cells for row in table.complete()}
+        return {row.cells[key].strip(): row.cells for row in table.complete()}
 
 
 def _report(findings: str, impression: str) -> str:
     """Both sections with their headings, as the models write them."""
-    parts = (("Findings", findings), ("Impression", impression))
-    return "\n".join(f"{name}: {text.strip()}" for name, text in parts if text.strip())
+    parts = (("Findings", report_of(findings)), ("Impression", report_of(impression)))
+    return "\n".join(f"{name}: {text}" for name, text in parts if text)
 
 
 def _problem(id_: str, text: str, seen: Mapping[str, Sample]) -> str:
     if not id_:
         return "without an id"
     if id_ in seen:
-        return "with an id that was there before"
+        return REPEATED
     return "" if text else "without a reference"
 
 

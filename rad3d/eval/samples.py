@@ -63,6 +63,7 @@ class SampleSet:
         domain: ``"in"``, ``"out"`` or empty where it is not known.
         licence: of the data.
         dropped: rows of the source that are not among the samples.
+        notes: what a person should know of the others.
     """
 
     id: str
@@ -73,6 +74,7 @@ class SampleSet:
     domain: str = ""
     licence: str = ""
     dropped: tuple[Dropped, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.samples:

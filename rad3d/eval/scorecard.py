@@ -200,7 +200,7 @@ def score(
             "seed": seed,
             "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
             "truth": _truth_source(samples),
-            "notes": list(predictions.facts.get("notes", ())),
+            "notes": [*samples.notes, *predictions.facts.get("notes", ())],
         },
         statistics=statistics,
     )

@@ -16,10 +16,11 @@ import numpy.typing as npt
 import torch
 
 from rad3d.errors import BadRequest
+from rad3d.ids import scan_id
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.feature_table import FeatureTable, FloatArray
 from rad3d.model.tensor_files import DAMAGE, torch_file
-from rad3d.tables import open_table, scan_id
+from rad3d.tables import open_table
 
 SUFFIXES = (".npz", ".npy", ".pt")
 ID_COLUMNS = ("VolumeName", "id")
@@ -27,7 +28,7 @@ ID_COLUMNS = ("VolumeName", "id")
 
 def case_of(path: Path) -> str:
     """``train_1_a_1.npz`` and ``train_1_a_1.nii.gz.npz`` are both of ``train_1_a_1``."""
-    return scan_id(path.name[: -len(path.suffix)])
+    return scan_id(path.name)
 
 
 def read_foreign(path: Path, dimensions: int) -> FeatureTable:
@@ -76,7 +77,7 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
         BadRequest: it is no such table, or holds probabilities.
     """
     found: dict[str, FloatArray] = {}
-    with open_table(path, LABELS) as table:
+    with open_table(path, LABELS, known=ID_COLUMNS) as table:
         column = table.first_of(*ID_COLUMNS)
         for row in table.complete():
             id_ = scan_id(row.cells[column].strip())

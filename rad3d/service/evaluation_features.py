@@ -15,6 +15,7 @@ import numpy as np
 
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.eval.samples import Sample
+from rad3d.ids import matched, scan_id
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.feature_table import FeatureTable, Row, gathered, read_features, write_features
@@ -73,8 +74,8 @@ class FeatureSource:
         """How many of the samples have features that a person named; empty where nobody did."""
         if not self._tables:
             return ""
-        rows = self._given_rows(encoder_id)
-        text = f"{sum(s.id in rows for s in samples)} of {len(samples)} have features given"
+        rows = self._given_rows(samples, encoder_id)
+        text = f"{len(rows)} of {len(samples)} have features given"
         doubt = ", imported: nothing proves whose they are"
         return text + (doubt if any(identity.is_imported for identity in self.given) else "")
 
@@ -100,7 +101,7 @@ class FeatureSource:
     def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
         """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
         rows, failures = self._known(set_id, samples, encoder_id)
-        given = self._given_rows(encoder_id)
+        given = self._given_rows(samples, encoder_id)
         kept = {
             s.id: self._judged(encoder_id, rows[_key(s)], keep=False)
             for s in samples
@@ -116,16 +117,20 @@ class FeatureSource:
             },
         )
 
-    def _given_rows(self, encoder_id: str) -> dict[str, Row]:
-        """Id -> features of this encoder that a person named."""
+    def _given_rows(self, samples: Sequence[Sample], encoder_id: str) -> dict[str, Row]:
+        """Id of a sample -> its features of this encoder among those that a person named."""
         if encoder_id not in self._rows_given:
             rows: dict[str, Row] = {}
             for _, identity, table in self._tables:
                 if not differs(identity, self.identity(encoder_id)):
                     own = identity.is_imported
-                    rows |= {k: self._judged(encoder_id, row, own) for k, row in table.rows.items()}
+                    rows |= {
+                        scan_id(name): self._judged(encoder_id, row, own)
+                        for name, row in table.rows.items()
+                    }
             self._rows_given[encoder_id] = rows
-        return self._rows_given[encoder_id]
+        known = self._rows_given[encoder_id]
+        return {id_: known[k] for id_, k in matched([s.id for s in samples], known).items()}
 
     def _judged(self, encoder_id: str, row: Row, keep: bool) -> Row:
         """With the logits of the head that is here now, which may be newer than the features."""
@@ -146,7 +151,7 @@ class FeatureSource:
         is done.
         """
         rows, failures = self._known(set_id, samples, encoder_id)
-        given = self._given_rows(encoder_id)
+        given = self._given_rows(samples, encoder_id)
         unknown = (s for s in samples if s.id not in given)
         todo = [s for s in unknown if _key(s) not in rows and _key(s) not in failures]
         saved = done = 0

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from rad3d.errors import BadRequest
+from rad3d.ids import SCAN_SUFFIXES, scan_id
 from rad3d.service.evaluation_sets import LAYOUTS, load_set
 from rad3d.service.evaluation_types import SetSpec
-from rad3d.tables import SCAN_SUFFIXES, open_table, read_lines, scan_id
+from rad3d.tables import open_table, read_lines
 
 VOLUME_NAME = "VolumeName"
 PATH_COLUMNS = ("path", "scan", "file")
@@ -156,7 +158,7 @@ def _ids(path: Path, root: Path) -> tuple[str, str, str]:
     name, place = (
         text.encode("utf-8", "backslashreplace").decode("utf-8") for text in (path.name, place)
     )
-    return scan_id(name), scan_id(place), place
+    return scan_id(name), scan_id(place), unicodedata.normalize("NFC", place)
 
 
 def _listed(listing: Path, root: Path) -> list[Scan]:
@@ -169,7 +171,7 @@ def _listed(listing: Path, root: Path) -> list[Scan]:
         )
     if suffix == ".txt":
         return _named((root / line for line in read_lines(listing)), root)
-    with open_table(listing) as table:
+    with open_table(listing, known=(VOLUME_NAME, *PATH_COLUMNS)) as table:
         column = table.first_of(VOLUME_NAME, *PATH_COLUMNS)
         cells = [row.cells[column].strip() for row in table.complete()]
     place = _ct_rate_place if column == VOLUME_NAME else Path.joinpath

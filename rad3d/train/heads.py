@@ -21,6 +21,7 @@ from rad3d.eval.classifier import calibration_error, classifier_card, rows_by_pa
 from rad3d.eval.clinical import macro_auroc
 from rad3d.eval.layouts import LabelTable
 from rad3d.eval.resampling import Estimate, bootstrap
+from rad3d.ids import matched, scan_id
 from rad3d.labels import LABELS, N_LABELS
 from rad3d.model.calibration import Calibration, NoveltyReference
 from rad3d.model.encoder import load_encoder
@@ -28,7 +29,6 @@ from rad3d.model.feature_table import FeatureTable
 from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.registry import ENCODERS, lookup
-from rad3d.tables import scan_id
 from rad3d.train.calibration import MIN_CASES, calibrate, novelty_reference
 from rad3d.train.logistic import Float, Rows, fit_regressions
 
@@ -116,7 +116,8 @@ def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
         BadRequest: they have no scan in common, or a feature is not a number.
     """
     places = {scan_id(id_): i for i, id_ in enumerate(table.ids)}
-    ids = [id_ for id_ in labels.labels if id_ in places]
+    place = matched(labels.labels, places)
+    ids = list(place)
     if not ids:
         raise BadRequest(
             f"Not one scan of {name} has features"
@@ -124,7 +125,7 @@ def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
             "Give the labels of the scans that were encoded.",
             code="no_samples",
         )
-    rows = np.array([places[id_] for id_ in ids])
+    rows = np.array([places[place[id_]] for id_ in ids])
     embedding = table.embedding[rows].astype(np.float64)
     if not np.isfinite(embedding).all():
         bad = ids[int(np.flatnonzero(~np.isfinite(embedding).all(axis=1))[0])]

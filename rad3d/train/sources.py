@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from rad3d.errors import BadRequest
-from rad3d.eval.files import Columns, read_rows
+from rad3d.eval.files import Columns, read_rows, report_of
 from rad3d.eval.layouts import patient_of, read_ct_rate
+from rad3d.ids import matched, repeated, scan_id
 from rad3d.model.feature_table import FeatureTable
 from rad3d.model.features import load_features
 from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
 from rad3d.registry import ENCODERS, lookup
-from rad3d.tables import scan_id
+from rad3d.tables import cell_text
 from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
 
 CT_RATE = "ct-rate:"
@@ -47,8 +48,8 @@ class ReportColumns:
         return tuple((heading.strip(), column) for heading, _, column in split)
 
     def text(self, cells: Mapping[str, Any]) -> str:
-        """The report of a row."""
-        parts = ((heading, _clean(cells[column])) for heading, column in self.parts)
+        """The report of a row; empty where its cells hold none."""
+        parts = ((heading, report_of(cells[column])) for heading, column in self.parts)
         return "\n".join(f"{head}: {text}" if head else text for head, text in parts if text)
 
 
@@ -60,11 +61,13 @@ class Reports:
         texts: id -> report.
         patients: id -> patient.
         dropped: reason -> rows that hold no report of a scan.
+        notes: what a person should know of how they were read.
     """
 
     texts: Mapping[str, str]
     patients: Mapping[str, str]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,10 @@ class FileSource:
     def read(self) -> TrainingData:
         """The pairs; raises BadRequest where there is none."""
         facts: dict[str, Any] = {"features": self.features.name, "reports": _named(self.reports)}
-        data = self._pairs(self.features, read_reports(self.reports, self.columns, "train"))
+        known = read_reports(self.reports, self.columns, "train")
+        data = self._pairs(self.features, known)
+        if known.notes:
+            facts["notes"] = list(known.notes)
         if not self.held_out_reports:
             if not self.share:
                 return TrainingData(data, None, facts)
@@ -161,28 +167,33 @@ def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
     texts: dict[str, str] = {}
     patients: dict[str, str] = {}
     dropped: Counter[str] = Counter()
-    for row in read_rows(path, Columns(id=columns.id), tuple(wanted)):
+    names: dict[str, str] = {}
+    rows = read_rows(path, Columns(id=columns.id), tuple(wanted))
+    for row in rows.rows:
         cells = {name: row.cells.get(name) for name in wanted}
-        id_ = scan_id(_clean(cells[columns.id]))
-        text = columns.text(cells)
-        if reason := str(row.cells.get("") or "") or _problem(id_, text, texts):
+        name = cell_text(cells[columns.id]) or ""
+        id_, text = scan_id(name), columns.text(cells)
+        reason = row.problem or _problem(id_, text)
+        if not reason and id_ in texts:
+            reason = f"reports {repeated(name, names[id_])}"
+        if reason:
             dropped[reason] += 1
             continue
-        texts[id_] = text
-        stated = _clean(cells[columns.patient]) if columns.patient else ""
+        texts[id_], names[id_] = text, name
+        stated = cell_text(cells[columns.patient]) if columns.patient else ""
         patients[id_] = stated or patient_of(id_)
-    return Reports(texts, patients, dropped)
+    return Reports(texts, patients, dropped, tuple(rows.notes))
 
 
 def pair(
     encoder: EncoderIdentity, table: FeatureTable, reports: Reports, head_sha256: str = ""
 ) -> PairedFeatures:
-    """Match features and reports by id, a suffix such as ``.nii.gz`` apart.
+    """Match features and reports by id, see :func:`rad3d.ids.matched`.
 
     Every report and every scan without a partner is counted among the dropped.
     """
     dropped = Counter(dict(reports.dropped))
-    failed = {scan_id(id_) for id_ in table.failures}
+    failed = {scan_id(id_) for id_ in table.failures} - {scan_id(id_) for id_ in table.ids}
     numbers = [part for part in (table.embedding, table.logits) if part is not None]
     rows: dict[str, int] = {}
     for row, name in enumerate(table.ids):
@@ -193,12 +204,13 @@ def pair(
             dropped["scans with features that are no numbers"] += 1
         else:
             rows[id_] = row
-    ids = [id_ for id_ in reports.texts if id_ in rows]
+    place = matched(reports.texts, [*rows, *failed])
+    ids = [id_ for id_ in reports.texts if place.get(id_) in rows]
     dropped["scans without a report"] = len(rows) - len(ids)
-    lost = [id_ for id_ in reports.texts if id_ not in rows]
-    dropped["reports whose scan could not be encoded"] = sum(id_ in failed for id_ in lost)
-    dropped["reports without features"] = sum(id_ not in failed for id_ in lost)
-    picked = [rows[id_] for id_ in ids]
+    unseen = sum(place.get(id_) in failed for id_ in reports.texts)
+    dropped["reports whose scan could not be encoded"] = unseen
+    dropped["reports without features"] = len(reports.texts) - len(ids) - unseen
+    picked = [rows[place[id_]] for id_ in ids]
     return PairedFeatures(
         pooled=table.embedding[picked][:, None],
         logits=None if table.logits is None else table.logits[picked][:, None],
@@ -221,18 +233,10 @@ def _require_same(fitted: EncoderIdentity, encoder: EncoderIdentity, path: Path)
         )
 
 
-def _problem(id_: str, text: str, seen: Mapping[str, str]) -> str:
+def _problem(id_: str, text: str) -> str:
     if not id_:
         return "reports without an id"
-    if id_ in seen:
-        return "reports with an id that was there before"
     return "" if text else "rows without a report"
-
-
-def _clean(cell: Any) -> str:
-    """A cell as text without the characters that no report holds."""
-    text = "" if cell is None else str(cell)
-    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").strip()
 
 
 def _named(spec: str) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.errors import BadRequest, BadVolume
+from rad3d.ids import scan_id
 from rad3d.tables import open_table
 from rad3d.types import FloatArray, Note
 from rad3d.volume.checks import check_hounsfield
@@ -96,12 +97,12 @@ class MetadataTable:
 
     def __init__(self, path: Path, shown: str = "", only: str = "") -> None:
         self.name = shown or path.name
-        with open_table(path, name=self.name) as table:
+        with open_table(path, name=self.name, known=KEPT) as table:
             missing = [column for column in NEEDED if column not in table.columns]
             rows = [
                 {column: row.cells[column] for column in KEPT if column in row.cells}
                 for row in (() if missing else table.complete())
-                if not only or row.cells[NAME] == only
+                if not only or scan_id(row.cells[NAME]) == scan_id(only)
             ]
         if missing:
             raise BadRequest(
@@ -109,10 +110,10 @@ class MetadataTable:
                 "Give train_metadata.csv or validation_metadata.csv of CT-RATE.",
                 code="bad_metadata",
             )
-        self._rows = {row[NAME]: row for row in rows}
+        self._rows = {scan_id(row[NAME]): row for row in rows}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._rows
+        return scan_id(name) in self._rows
 
     def row(self, name: str) -> ScanMetadata:
         """The metadata of the scan with this file name.
@@ -120,13 +121,13 @@ class MetadataTable:
         Raises:
             BadRequest: it is not in the table, or its row holds no numbers.
         """
-        if name not in self._rows:
+        if name not in self:
             raise BadRequest(
                 f"{self.name} has no row for {name}.",
                 "Scans are found by their file names, such as train_1_a_1.nii.gz.",
                 code="no_metadata",
             )
-        row = self._rows[name]
+        row = self._rows[scan_id(name)]
         try:
             in_plane = _numbers(row[XY_SPACING])
             # PixelSpacing of DICOM: between rows first, which is along the second stored axis.
