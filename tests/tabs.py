@@ -85,7 +85,7 @@ class Tab:
 
     def key(self) -> str:
         """The key that the page gets when it loads."""
-        return str(self.call("start")["key"])
+        return str(self.call("start")["values"]["viewer"]["key"])
 
 
 def eventually(condition: Any, seconds: float = 60.0) -> bool:

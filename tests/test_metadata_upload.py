@@ -58,8 +58,8 @@ def opened(tab: Tab, *files: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The viewer's value and the notice after files were sent as the page sends them."""
     *_, last = tab.events("open_upload", list(files))
     assert last["success"], last
-    viewer, notice, *_ = last["output"]["data"]
-    return viewer, notice
+    shown = last["output"]["data"][0]["values"]
+    return shown["viewer"], shown["notice"]
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +79,9 @@ def test_the_scan_is_scaled_and_placed_by_its_row_and_the_notes_say_so(
     _, notice = opened(tab, tab.upload(raw))
     assert "not Hounsfield units" in notice, "without the table nobody knows"
     viewer, notice = opened(tab, tab.upload(raw), tab.upload(table))
-    assert (viewer["opened"], notice) == (True, "")
+    assert (viewer["scan"], notice) == (viewer["serial"], "")
     assert viewer["spacing_mm"] == [7.0, 7.0, 8.0]
-    notes = tab.call("describe", None, None)
+    notes = tab.call("describe", None, None)["values"]["notes"]
     assert "slope 1 and intercept -8192 of the metadata table" in notes
     assert "mm from the metadata table; the header says 1 x 1 x 1 mm" in notes
     assert left() == []
@@ -94,7 +94,7 @@ def test_a_table_serves_the_scan_it_came_with_and_no_other(
     with Tab(address) as stranger:
         opened(tab, tab.upload(raw), given)
         again, notice = opened(stranger, stranger.upload(raw), given)
-        assert not again["opened"]
+        assert not again["id"]
         assert "not here any more" in notice
         _, notice = opened(stranger, stranger.upload(raw))
         assert "not Hounsfield units" in notice
@@ -109,7 +109,8 @@ def test_a_table_without_the_scan_is_refused_and_the_open_scan_stays(
     before, _ = opened(tab, tab.upload(raw), tab.upload(table))
     after, notice = opened(tab, tab.upload(raw, "other.nii.gz"), tab.upload(table))
     assert "train_metadata.csv has no row for other.nii.gz" in notice
-    assert (after["opened"], after["id"]) == (False, before["id"])
+    assert (after["scan"], after["id"]) == (before["scan"], before["id"])
+    assert after["serial"] > before["serial"]
     assert left() == []
 
 
@@ -129,7 +130,7 @@ def test_what_is_no_such_table_is_refused_in_a_sentence(
     path = tmp_path / "table.csv"
     path.write_bytes(content)
     viewer, notice = opened(tab, tab.upload(raw), tab.upload(path))
-    assert not viewer["opened"]
+    assert not viewer["id"]
     assert message in notice
     assert "table.csv" in notice
     assert left() == []

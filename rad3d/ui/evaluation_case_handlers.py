@@ -114,34 +114,23 @@ class CaseHandlers:
         at = ids.index(choice.chosen) + forward if choice.chosen in ids else 0
         return replace(choice, chosen=ids[at % len(ids)] if ids else "")
 
-    def open_scan(self, n_outputs: int) -> Handler:
-        """The handler that opens a case's scan in the report tab, its reference folded away.
-
-        Args:
-            n_outputs: how many components opening a scan writes to.
-        """
-
-        def handle(run_id: str, sample_set: str, chosen: str, request: gr.Request) -> Shown:
-            try:
-                run = self._shelf.run(run_id, self._owner(request))
-                sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
-                if not sample.scan:
-                    raise BadRequest(
-                        "This case has no scan here: only its texts are known.",
-                        "Give the folder of the scans as a sample set.",
-                        code="no_scan",
-                    )
-            except Exception as error:
-                skipped = tuple(gr.skip() for _ in range(n_outputs))
-                return (gr.skip(), render.notice(sentence(error)), *skipped)
-            opened = self._report.open(
-                request,
-                lambda token: self._evaluations.open_scan(token, sample),
-                sample.reference,
-            )
-            return (gr.Tabs(selected="report"), "", *opened)
-
-        return handle
+    def open_case(self, run_id: str, sample_set: str, chosen: str, request: gr.Request) -> Shown:
+        """Open a case's scan in the report tab, its reference folded away."""
+        try:
+            run = self._shelf.run(run_id, self._owner(request))
+            sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
+            if not sample.scan:
+                raise BadRequest(
+                    "This case has no scan here: only its texts are known.",
+                    "Give the folder of the scans as a sample set.",
+                    code="no_scan",
+                )
+        except Exception as error:
+            return (gr.skip(), render.notice(sentence(error)), gr.skip())
+        opened = self._report.open(
+            request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
+        )
+        return (gr.Tabs(selected="report"), "", opened)
 
     def _answered(self, request: gr.Request, choose: Callable[[], Choice]) -> Shown:
         """What is chosen, or a notice why it cannot be shown."""

@@ -290,8 +290,8 @@ def _connect_cases(
         button.click(handlers.cases.step(forward), [*asked, cases.chosen], cases.outputs, **_QUIET)
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
     cases.open.click(
-        handlers.cases.open_scan(len(report.opened)),
+        handlers.cases.open_case,
         [pickers.run, cases.sample_set, cases.chosen],
-        [tabs, cases.notice, *report.opened],
+        [tabs, cases.notice, report.state],
         **reading,
-    ).then(report.describe, report.chosen, report.notes, **reading).then(None, js=_TO_TOP)
+    ).then(report.describe, report.chosen, report.state, **reading).then(None, js=_TO_TOP)

@@ -19,26 +19,19 @@ import gradio as gr
 from gradio.data_classes import ListFiles
 
 from rad3d.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
-from rad3d.registry import ENCODERS, SHIPPED_ENCODER, variant_id
-from rad3d.service.crosscheck import cross_check
-from rad3d.service.export import report_json, report_text
+from rad3d.registry import variant_id
 from rad3d.types import (
-    Diagnosis,
-    DiagnosisEvent,
     DoneEvent,
-    Event,
     GenerationOptions,
     Note,
-    Report,
-    StageEvent,
     Strategy,
     TextEvent,
     Volume,
 )
 from rad3d.ui import choices, render, uploads
-from rad3d.ui.chart import diagnosis_chart
+from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.sessions import Sessions
-from rad3d.ui.views import NO_RUN, RunView, ScanView
+from rad3d.ui.views import NO_RUN, RunView, ScanView, shown
 from rad3d.ui.waiting import in_turn, told
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
@@ -102,14 +95,29 @@ class Handlers:
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.samples()}
 
+    def _page(self, request: gr.Request) -> tuple[str, PageState]:
+        """The session's token, and what its tab shows; nothing, where the session is a new one."""
+        token, page = self._sessions.page(request, "report")
+        if page.is_new:
+            page.write(self._nothing(token))
+        return token, page
+
+    def _nothing(self, token: str) -> dict[str, Any]:
+        """The page without a scan."""
+        view = ScanView(self._viewer(token, None), notice="", notes="", truth="")
+        return {**view.values(), **NO_RUN.values()}
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What the tab shows now."""
+        return self._page(request)[1].snapshot()
+
     # -- scans -----------------------------------------------------------------------------
 
-    def start(self, request: gr.Request) -> tuple[dict[str, Any], str]:
+    def start(self, request: gr.Request) -> tuple[Snapshot, str]:
         """A new tab: an empty viewer that knows its key, and what does not work here."""
-        troubles = render.troubles(self._service.troubles)
-        return self._viewer(self._sessions.token(request), opened=True), troubles
+        return self.again(request), render.troubles(self._service.troubles)
 
-    def open_upload(self, files: ListFiles | None, request: gr.Request) -> tuple[Any, ...]:
+    def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
         """Read an uploaded scan; a refused one leaves everything as it was.
 
         Args:
@@ -119,16 +127,16 @@ class Handlers:
         """
         given = files.root if files else []
         if not given:
-            return self._refused(self._sessions.token(request), "No file arrived. Choose it again.")
+            return self._refused(request, "No file arrived. Choose it again.")
         try:
             with sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row):
                 return self.open(
                     request, lambda token: self._service.open_path(token, path, name, row)
                 )
         except Rad3dError as error:
-            return self._refused(self._sessions.token(request), str(error))
+            return self._refused(request, str(error))
 
-    def pick_sample(self, event: gr.EventData, request: gr.Request) -> tuple[Any, ...]:
+    def pick_sample(self, event: gr.EventData, request: gr.Request) -> Snapshot:
         """Open the sample whose card was pressed."""
         sample = str(event.id)
         return self.open(
@@ -137,47 +145,60 @@ class Handlers:
             self._truths.get(sample, ""),
         )
 
-    def open(
-        self, request: gr.Request, read: Callable[[str], Volume], truth: str = ""
-    ) -> tuple[Any, ...]:
+    def open(self, request: gr.Request, read: Callable[[str], Volume], truth: str = "") -> Snapshot:
         """Open what ``read`` gives for the session's token, with the report that is true of it."""
         try:
             token, volume = self._sessions.open(request, read)
         except Exception as error:
-            return self._refused(self._sessions.token(request), sentence(error))
+            return self._refused(request, sentence(error))
         view = ScanView(
-            viewer=self._viewer(token, opened=True),
+            viewer=self._viewer(token, volume),
             notice="",
             notes=render.scan_notes(volume),
             truth=render.folded_truth(truth),
         )
-        return (*view.outputs(), *NO_RUN.outputs())
+        _, page = self._page(request)
+        page.write(
+            {**view.values(), **NO_RUN.values()}, lambda: self._service.volume(token) is volume
+        )
+        return page.snapshot()
 
-    def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> str:
+    def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
         """What was read, and what the grid of the chosen variant's encoder does to it.
 
         Also warms the grid for the report.
         """
-        token = self._sessions.token(request)
+        token, page = self._page(request)
+        asked = page.now()
         volume = self._service.volume(token)
         if volume is None:
-            return ""
+            return page.snapshot()
         try:
             encoder = choices.encoder_of(self._service.variants(), llm, mode)
             done = self._service.model_view(token, encoder.id).notes
         except Rad3dError as error:
             done = (Note("warning", error.code, str(error)),)
-        return render.scan_notes(volume, done)
+        page.write(
+            {"notes": render.scan_notes(volume, done)},
+            lambda: self._service.volume(token) is volume,
+            asked,
+        )
+        return page.snapshot()
 
-    def _refused(self, token: str, text: str) -> tuple[Any, ...]:
-        kept = self._service.volume(token)
-        tail = f" {kept.name} stays open." if kept else ""
-        view = ScanView(self._viewer(token, opened=False), render.notice(text + tail))
-        return (*view.outputs(), *RunView().outputs())
+    def _refused(self, request: gr.Request, text: str) -> Snapshot:
+        token, page = self._page(request)
 
-    def _viewer(self, token: str, opened: bool) -> dict[str, Any]:
-        """Value of the viewer component."""
-        volume = self._service.volume(token)
+        def refused(now: Values) -> Values:
+            kept = self._service.volume(token)
+            tail = f" {kept.name} stays open." if kept else ""
+            viewer = {**now["viewer"], "serial": next(self._serial)}  # it ends its preview
+            return ScanView(viewer, render.notice(text + tail)).values()
+
+        page.write(refused)
+        return page.snapshot()
+
+    def _viewer(self, token: str, volume: Volume | None) -> dict[str, Any]:
+        """Value of the viewer component for a scan that was opened, or for none."""
         facts = {"id": "", "name": "", "shape": [0, 0, 0], "spacing_mm": [0, 0, 0]}
         if volume is not None:
             facts = {
@@ -186,20 +207,26 @@ class Handlers:
                 "shape": list(volume.shape),
                 "spacing_mm": list(volume.spacing_mm),
             }
-        return {"serial": next(self._serial), "key": token, "opened": opened, **facts}
+        serial = next(self._serial)
+        return {"serial": serial, "scan": serial, "key": token, **facts}
 
     # -- reports ---------------------------------------------------------------------------
 
-    def begin(self, request: gr.Request) -> tuple[Any, ...]:
+    def begin(self, request: gr.Request) -> Snapshot:
         """Generate was pressed: arm the stop signal and say that the run waits for its turn."""
-        token = self._sessions.token(request)
+        token, page = self._page(request)
         if self._service.volume(token) is None:
             self._sessions.stop(token)
             text = "There is no scan yet. Upload one or choose a sample first."
-            return RunView(progress=render.notice(text)).outputs()
-        self._sessions.arm(token)
+            page.write(RunView(progress=render.notice(text)).values())
+            return page.snapshot()
+        stop = self._sessions.arm(token)
         waiting = render.progress("Waiting for a free model")
-        return RunView(progress=waiting, notice="", running=True).outputs()
+        page.write(
+            RunView(progress=waiting, notice="", running=True).values(),
+            lambda: self._sessions.is_latest(token, stop),
+        )
+        return page.snapshot()
 
     async def generate(
         self,
@@ -214,19 +241,27 @@ class Handlers:
         repetition_penalty: float,
         no_repeat_ngram: int,
         request: gr.Request,
-    ) -> AsyncIterator[tuple[Any, ...]]:
+    ) -> AsyncIterator[Snapshot]:
         """Stream one report into the page; the options come in the order of OPTION_NAMES."""
-        # Nothing new: where a stream ends without a value, Gradio empties all that it writes to.
-        yield RunView().outputs()
-        token = self._sessions.token(request)
+        token, page = self._page(request)
+        yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
         stop = self._sessions.claim(token)
         volume = self._service.volume(token)
         if stop is None or volume is None:
             return
+
+        def show(view: RunView) -> bool:
+            """Show what belongs to the latest run on the scan that is open; else False."""
+            return page.write(
+                view.values(),
+                lambda: (
+                    self._sessions.is_latest(token, stop) and self._service.volume(token) is volume
+                ),
+            )
+
         try:
             if not llm or not mode:
-                yield self._resting(token, "Choose a model first.").outputs()
-                return
+                raise BadRequest("Choose a model first.")
             options = GenerationOptions(
                 strategy=strategy,
                 temperature=temperature,
@@ -245,93 +280,56 @@ class Handlers:
                 told,
                 lambda: self._sessions.touch(token),
             )
-            shown = 0.0
+            latest = 0.0
             async with contextlib.aclosing(events):  # type: ignore[type-var]
                 async for event in events:
-                    if not self._is_open(token, volume):
-                        return  # another scan: this report would stand beside the wrong one
                     if isinstance(event, TextEvent):
-                        if time.monotonic() - shown < _SECONDS_BETWEEN_UPDATES:
+                        if time.monotonic() - latest < _SECONDS_BETWEEN_UPDATES:
                             continue
-                        shown = time.monotonic()
-                    yield self._shown(event).outputs()
+                        latest = time.monotonic()
+                    if not show(shown(event)):
+                        break
+                    yield page.snapshot()
         except Cancelled:
-            if self._is_open(token, volume):
-                yield self._resting(token, "Cancelled.", "info").outputs()
+            show(self._resting(token, "Cancelled.", "info"))
         except Exception as error:
-            yield self._resting(token, sentence(error)).outputs()
+            show(self._resting(token, sentence(error)))
         finally:
             stop.set()  # also where the tab was closed: the model stops at its next token
+        yield page.snapshot()
 
     def _resting(self, token: str, text: str, level: str = "error") -> RunView:
         """No run, with a sentence why below the button; the last finished report comes back."""
         last = self._service.last_report(token)
-        view = self._finished(DoneEvent(last)) if last else NO_RUN
+        view = shown(DoneEvent(last)) if last else NO_RUN
         return replace(view, progress=render.notice(text, level))
 
-    def _is_open(self, token: str, volume: Volume) -> bool:
-        now = self._service.volume(token)
-        return now is not None and now.sha256 == volume.sha256
-
-    def _shown(self, event: Event) -> RunView:
-        if isinstance(event, StageEvent):
-            return RunView(progress=render.progress(event.stage, event.fraction))
-        if isinstance(event, DiagnosisEvent):
-            return RunView(
-                report=_panel(render.report_panel("", "waiting for the first word", writing=True)),
-                verdicts=render.verdicts(
-                    event.novelty, _trained_on(event.diagnosis), notes=event.notes
-                ),
-                chart=gr.update(value=diagnosis_chart(event.diagnosis), visible=True),
-                table=render.diagnosis_table(event.diagnosis),
-            )
-        if isinstance(event, TextEvent):
-            status = f"writing, {event.n_tokens} tokens"
-            return RunView(report=_panel(render.report_panel(event.text, status, writing=True)))
-        return self._finished(event)
-
-    def _finished(self, event: DoneEvent) -> RunView:
-        report = event.report
-        check = cross_check(report.text, report.diagnosis)
-        html = render.report_panel(report.text, render.report_status(report), check.statements)
-        return RunView(
-            progress="",
-            report=_panel(html, report_text(report), report_json(report), _file_name(report)),
-            verdicts=render.verdicts(
-                report.novelty, _trained_on(report.diagnosis), check, report.notes
-            ),
-            chart=gr.update(value=diagnosis_chart(report.diagnosis, check), visible=True),
-            table=render.diagnosis_table(report.diagnosis),
-            running=False,
-        )
-
-    def cancel(self, request: gr.Request) -> tuple[Any, ...]:
+    def cancel(self, request: gr.Request) -> Snapshot:
         """Stop the run; what has been written so far stays."""
-        token = self._sessions.token(request)
-        if self._sessions.stop(token):
-            return self._resting(token, "Cancelled.", "info").outputs()
-        return RunView(progress=render.progress("Stopping")).outputs()
+        token, page = self._page(request)
+        unbegun = self._sessions.stop(token)
 
-    def forget(self, request: gr.Request) -> tuple[Any, ...]:
+        def stopped(now: Values) -> Values:
+            if now["cancel"]["interactive"] is False:
+                return {}  # it has ended meanwhile
+            if unbegun:
+                return self._resting(token, "Cancelled.", "info").values()
+            return RunView(progress=render.progress("Stopping")).values()
+
+        page.write(stopped)
+        return page.snapshot()
+
+    def forget(self, request: gr.Request) -> Snapshot:
         """Delete was pressed: nothing of the session stays; the tab goes on with an empty one."""
         self._sessions.close(request)
-        view = ScanView(
-            viewer=self._viewer(self._sessions.token(request), opened=True),
-            notice=render.notice(
-                "Scan, report and everything computed from them are deleted.", "info"
-            ),
-            notes="",
-            truth="",
-        )
-        return (*view.outputs(), *NO_RUN.outputs())
+        _, page = self._page(request)
+        text = "Scan, report and everything computed from them are deleted."
+        page.write({"notice": render.notice(text, "info")})
+        return page.snapshot()
 
     def end(self, request: gr.Request) -> None:
         """The tab was closed."""
         self._sessions.close(request)
-
-
-def _panel(html: str, text: str = "", data: str = "", name: str = "report") -> dict[str, str]:
-    return {"html": html, "text": text, "json": data, "name": name}
 
 
 @contextlib.contextmanager
@@ -361,12 +359,3 @@ def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
             code="too_large",
         )
     return MetadataTable(path, shown, only=scan).row(scan)
-
-
-def _trained_on(diagnosis: Diagnosis) -> str:
-    """What the encoder behind a diagnosis learned from."""
-    return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
-
-
-def _file_name(report: Report) -> str:
-    return f"report-{report.variant_id.replace('/', '-')}"

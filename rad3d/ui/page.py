@@ -78,7 +78,7 @@ def build_ui(
         demo.load(
             handlers.start,
             None,
-            [report.viewer, troubles],
+            [report.state, troubles],
             show_progress="hidden",
             api_visibility="private",
         )

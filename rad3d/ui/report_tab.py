@@ -12,6 +12,7 @@ from rad3d.ui import choices
 from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
 from rad3d.ui.generation_fields import generation_fields
 from rad3d.ui.handlers import OPTION_NAMES, Handlers
+from rad3d.ui.page_state import Snapshot, page_state
 from rad3d.ui.views import NO_RUN
 
 if TYPE_CHECKING:
@@ -33,11 +34,6 @@ class ScanColumn:
     notes: gr.HTML
     truth: gr.HTML
     delete: gr.Button
-
-    @property
-    def outputs(self) -> list[Any]:
-        """In the order of :class:`rad3d.ui.views.ScanView`."""
-        return [self.viewer, self.notice, self.notes, self.truth]
 
 
 @dataclass(frozen=True)
@@ -67,28 +63,20 @@ class ReportColumn:
     chart: gr.Plot
     table: gr.HTML
 
-    @property
-    def outputs(self) -> list[Any]:
-        """In the order of :class:`rad3d.ui.views.RunView`, without notice and buttons."""
-        return [self.progress, self.report, self.verdicts, self.chart, self.table]
-
 
 @dataclass(frozen=True)
 class ReportTab:
     """What other parts of the page have to know of.
 
     Attributes:
-        viewer: a new browser tab has to tell it its key.
+        state: what is shown; every handler writes to it and to nothing else.
         describe: :meth:`Handlers.describe`.
-        chosen, notes: what it takes and writes to.
-        opened: what opening a scan writes to.
+        chosen: what it takes.
     """
 
-    viewer: gr.HTML
-    describe: Callable[..., str]
+    state: gr.HTML
+    describe: Callable[..., Snapshot]
     chosen: list[Any]
-    notes: gr.HTML
-    opened: list[Any]
 
 
 def report_tab(
@@ -108,10 +96,10 @@ def report_tab(
         with gr.Column(scale=13, min_width=320, elem_classes="r3-right"):
             choice = _choice(service, settings, look)
             run = _report_column()
-    opened = _connect(handlers, scan, choice, run)
+    state = _connect(handlers, scan, choice, run)
     for chosen in _connect_pickers(service, look, choice, scan.viewer):
-        chosen.then(handlers.describe, choice.variant, scan.notes, **_READING)
-    return ReportTab(scan.viewer, handlers.describe, choice.variant, scan.notes, opened)
+        chosen.then(handlers.describe, choice.variant, state, **_READING)
+    return ReportTab(state, handlers.describe, choice.variant)
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
@@ -175,7 +163,7 @@ def _report_column() -> ReportColumn:
     with gr.Row(elem_classes="r3-result"):
         with gr.Column(scale=11, min_width=320):
             verdicts = markup("", "verdicts")  # first: a report must not be read without it
-            report = report_sheet(NO_RUN.report)
+            report = report_sheet(NO_RUN.values()["report"])
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
                 "<h2>Diagnosis</h2><p>What the classifier sees: the probability of each "
@@ -187,28 +175,34 @@ def _report_column() -> ReportColumn:
     return ReportColumn(progress, report, verdicts, chart, table)
 
 
-def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn) -> list[Any]:
-    """Connect the events; returns what opening a scan writes to."""
-    run_outputs = [*run.outputs, scan.notice, choice.generate, choice.cancel]
-    opened = [*scan.outputs, *run_outputs]
+def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn) -> gr.HTML:
+    """Connect the events; returns what is shown."""
+    shown = {
+        "viewer": scan.viewer, "notice": scan.notice, "notes": scan.notes, "truth": scan.truth,
+        "progress": run.progress, "report": run.report, "verdicts": run.verdicts,
+        "chart": run.chart, "table": run.table,
+        "generate": choice.generate, "cancel": choice.cancel,
+    }  # fmt: skip
+    state = page_state("report-state", shown, handlers.again)
     # By default an event is dropped while the one before it is answered; here the last one counts.
     every: dict[str, Any] = {**_READING, "trigger_mode": "multiple"}
     for chosen in (
-        scan.source.upload(handlers.open_upload, scan.source, opened, **every),
-        scan.source.select(handlers.pick_sample, None, opened, **every),
+        scan.source.upload(handlers.open_upload, scan.source, state, **every),
+        scan.source.select(handlers.pick_sample, None, state, **every),
     ):
-        chosen.then(handlers.describe, choice.variant, scan.notes, **every)
-    choice.generate.click(handlers.begin, None, run_outputs, queue=False, **_QUIET).then(
+        chosen.then(handlers.describe, choice.variant, state, **every)
+    choice.generate.click(handlers.begin, None, state, queue=False, **_QUIET).then(
         handlers.generate,
         [*choice.variant, *choice.options],
-        run_outputs,
+        state,
         concurrency_id="report",
         concurrency_limit=None,  # Turns has the limit
+        trigger_mode="multiple",  # the run before it may still be on its way to its end
         **_QUIET,
     )
-    choice.cancel.click(handlers.cancel, None, run_outputs, queue=False, **_QUIET)
-    scan.delete.click(handlers.forget, None, opened, queue=False, **_QUIET)
-    return opened
+    choice.cancel.click(handlers.cancel, None, state, queue=False, **_QUIET)
+    scan.delete.click(handlers.forget, None, state, queue=False, **_QUIET)
+    return state
 
 
 def _connect_pickers(

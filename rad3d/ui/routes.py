@@ -37,6 +37,9 @@ Ask = Callable[[], Volume]
 """Gives the volume of a request; raises :class:`Rad3dError` where there is none."""
 
 KEY_HEADER = "X-Rad3d-Key"
+SCAN_HEADER = "X-Rad3d-Scan"
+"""Content hash of the scan that is meant; without it, whichever is open."""
+
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -94,6 +97,8 @@ def _requested(service: Service, request: Request) -> Volume:
     volume = service.volume(key) if key else None
     if volume is None:
         raise BadRequest("There is no open scan.", "Open it again.", code="no_volume")
+    if request.headers.get(SCAN_HEADER, volume.sha256) != volume.sha256:
+        raise BadRequest("Another scan has been opened meanwhile.", code="other_scan")
     if view == "model":
         return service.model_view(key, request.query_params.get("encoder", ""))
     return volume

@@ -16,6 +16,7 @@ import gradio as gr
 from rad3d.errors import BadRequest, Rad3dError
 from rad3d.types import Volume
 from rad3d.ui.owner import is_owner
+from rad3d.ui.page_state import PageState
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -29,6 +30,7 @@ class Sessions:
         self._tokens: dict[str, str] = {}
         self._stops: dict[str, threading.Event] = {}
         self._waiting: dict[str, threading.Event] = {}
+        self._pages: dict[tuple[str, str], PageState] = {}
         self._reading: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._lock = threading.Lock()
         service.farewells.append(self._ended)
@@ -52,6 +54,12 @@ class Sessions:
     def is_owner(self, request: gr.Request) -> bool:
         """Whether a request proves that it comes from the person who started the app."""
         return is_owner(self._service.owner_secret, getattr(request, "cookies", None) or {})
+
+    def page(self, request: gr.Request, name: str) -> tuple[str, PageState]:
+        """The tab's token, and what it shows of a part of the page; a new one after its end."""
+        token = self.token(request)
+        with self._lock:
+            return token, self._pages.setdefault((token, name), PageState())
 
     def at_end(self, farewell: Callable[[str], None]) -> None:
         """Have something called with the token of every session that has ended."""
@@ -81,6 +89,11 @@ class Sessions:
                 self._stops[token].set()
             return self._waiting.pop(token, None) is not None
 
+    def is_latest(self, token: str, stop: threading.Event) -> bool:
+        """Whether this is the signal of the session's latest run, and no scan was opened since."""
+        with self._lock:
+            return self._stops.get(token) is stop
+
     def close(self, request: gr.Request) -> None:
         """The tab was closed: stop its run and free everything that it holds."""
         with self._lock:
@@ -94,6 +107,8 @@ class Sessions:
         self.stop(token)
         with self._lock:
             self._stops.pop(token, None)
+            for key in [key for key in self._pages if key[0] == token]:
+                self._pages.pop(key).close()
             for tab in [tab for tab, owned in self._tokens.items() if owned == token]:
                 del self._tokens[tab]
 
@@ -126,4 +141,6 @@ class Sessions:
                     code="deleted",
                 ) from error
             self.stop(token)
+            with self._lock:
+                self._stops.pop(token, None)
             return token, volume

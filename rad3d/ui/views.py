@@ -1,27 +1,46 @@
-"""What the event handlers send to the page, as plain values in a fixed order."""
+"""What the event handlers show, as plain values by the name of the component."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
 
-from rad3d.ui.render import report_panel
+from rad3d.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.service.crosscheck import CrossCheck, cross_check
+from rad3d.service.export import report_json, report_text
+from rad3d.types import (
+    Diagnosis,
+    DiagnosisEvent,
+    DoneEvent,
+    Event,
+    Report,
+    StageEvent,
+    TextEvent,
+)
+from rad3d.ui import render
+from rad3d.ui.chart import diagnosis_chart
+
+
+def _given(view: Any) -> dict[str, Any]:
+    """The fields of a view that are not None."""
+    found = {field.name: getattr(view, field.name) for field in fields(view)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class ScanView:
-    """After a scan was opened or refused: viewer, notice, notes, known truth."""
+    """After a scan was opened or refused; None leaves a part of the page as it is."""
 
-    viewer: Any = None
-    notice: Any = ""
-    notes: Any = None
-    truth: Any = None
+    viewer: dict[str, Any] | None = None
+    notice: str | None = ""
+    notes: str | None = None
+    truth: str | None = None
 
-    def outputs(self) -> tuple[Any, ...]:
-        """In the order of the page's components; None leaves one as it is."""
-        return tuple(_or_skip(v) for v in (self.viewer, self.notice, self.notes, self.truth))
+    def values(self) -> dict[str, Any]:
+        """By the name of the component."""
+        return _given(self)
 
 
 @dataclass(frozen=True)
@@ -31,31 +50,27 @@ class RunView:
     What a run has to say stands in ``progress``, beside its button; ``notice`` is about the scan.
     """
 
-    progress: Any = None
-    report: Any = None
-    verdicts: Any = None
-    chart: Any = None
-    table: Any = None
-    notice: Any = None
+    progress: str | None = None
+    report: dict[str, str] | None = None
+    verdicts: str | None = None
+    chart: dict[str, Any] | None = None
+    table: str | None = None
+    notice: str | None = None
     running: bool | None = None
 
-    def outputs(self) -> tuple[Any, ...]:
-        """In the order of the page's components."""
-        values = (
-            self.progress, self.report, self.verdicts, self.chart, self.table, self.notice,
-        )  # fmt: skip
-        buttons: tuple[Any, Any] = (gr.skip(), gr.skip())
-        if self.running is not None:
-            buttons = (
-                gr.update(interactive=not self.running),
-                gr.update(interactive=self.running),
-            )
-        return (*(_or_skip(v) for v in values), *buttons)
+    def values(self) -> dict[str, Any]:
+        """By the name of the component; two buttons follow ``running``."""
+        found = _given(self)
+        running = found.pop("running", None)
+        if running is not None:
+            found["generate"] = gr.update(interactive=not running)
+            found["cancel"] = gr.update(interactive=running)
+        return found
 
 
 NO_RUN = RunView(
     progress="",
-    report={"html": report_panel(""), "text": "", "json": "", "name": ""},
+    report={"html": render.report_panel(""), "text": "", "json": "", "name": ""},
     verdicts="",
     chart=gr.update(value=None, visible=False),
     table="",
@@ -64,5 +79,54 @@ NO_RUN = RunView(
 """The page before the first report of a scan."""
 
 
-def _or_skip(value: Any) -> Any:
-    return gr.skip() if value is None else value
+def shown(event: Event) -> RunView:
+    """What an event of a run changes on the page."""
+    if isinstance(event, StageEvent):
+        return RunView(progress=render.progress(event.stage, event.fraction), running=True)
+    if isinstance(event, DiagnosisEvent):
+        return RunView(
+            report=_panel(render.report_panel("", "waiting for the first word", writing=True)),
+            verdicts=render.verdicts(
+                event.novelty, _trained_on(event.diagnosis), notes=event.notes
+            ),
+            chart=_chart(event.diagnosis),
+            table=render.diagnosis_table(event.diagnosis),
+        )
+    if isinstance(event, TextEvent):
+        status = f"writing, {event.n_tokens} tokens"
+        return RunView(report=_panel(render.report_panel(event.text, status, writing=True)))
+    return _finished(event)
+
+
+def _finished(event: DoneEvent) -> RunView:
+    report = event.report
+    check = cross_check(report.text, report.diagnosis)
+    html = render.report_panel(report.text, render.report_status(report), check.statements)
+    return RunView(
+        progress="",
+        report=_panel(html, report_text(report), report_json(report), _file_name(report)),
+        verdicts=render.verdicts(
+            report.novelty, _trained_on(report.diagnosis), check, report.notes
+        ),
+        chart=_chart(report.diagnosis, check),
+        table=render.diagnosis_table(report.diagnosis),
+        running=False,
+    )
+
+
+def _panel(html: str, text: str = "", data: str = "", name: str = "report") -> dict[str, str]:
+    return {"html": html, "text": text, "json": data, "name": name}
+
+
+def _chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> dict[str, Any]:
+    drawn: dict[str, Any] = diagnosis_chart(diagnosis, check).model_dump()
+    return gr.update(value=drawn, visible=True)
+
+
+def _trained_on(diagnosis: Diagnosis) -> str:
+    """What the encoder behind a diagnosis learned from."""
+    return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
+
+
+def _file_name(report: Report) -> str:
+    return f"report-{report.variant_id.replace('/', '-')}"

@@ -1,9 +1,11 @@
 // The volume viewer: three synced planes of the scan, or of what the model saw of it.
 //
-// What the page sends (props.value): {serial, key, id, name, shape, spacing_mm, affine, opened}
+// What the page sends (props.value): {serial, scan, key, id, name, shape, spacing_mm}
+//   serial of the answer
+//   scan   number of the opened scan; the same as before where the last file was refused
 //   key    this browser's key to its own volume on the server (a request header, never in a URL)
-//   id     content hash of the open volume, "" while there is none
-//   opened false where the last file was refused and the earlier volume stays
+//   id     content hash of the open volume, "" while there is none; sent with every request, so that
+//          the server never answers with another scan than the one that is shown
 
 import { apply, locate } from "./orient.js";
 import { Pane, paneMarkup } from "./pane.js";
@@ -60,7 +62,7 @@ export class Viewer {
     this.window = { ...presets[0] };
     this.ownWindow = false; // true while the window was fitted to values that are not HU
     this.tool = "point";
-    this.state = { id: "", key: "" };
+    this.state = { id: "", key: "", scan: 0 };
     this.preview = null; // {kept, view}: what was open before a file that is still being judged
     element.innerHTML = MARKUP;
     this.panes = [...element.querySelectorAll(".r3-pane")].map((pane) => new Pane(pane, this));
@@ -93,6 +95,7 @@ export class Viewer {
       if (this.preview !== preview) return;
       this.#show("scan", source);
       this.sources.model = null;
+      this.#mark();
     } catch {
       // Not every readable file can be previewed (a DICOM zip); the server's verdict follows.
     }
@@ -116,13 +119,14 @@ export class Viewer {
     const before = this.state;
     this.state = state;
     this.#busy("");
-    if (!state.opened) {
+    if (state.scan === before.scan) {
       this.loader.abandon();
       this.#restore();
       return;
     }
-    const previewed = this.preview && this.sources.scan !== this.preview.kept.sources.scan;
+    const previewed = this.#previews;
     this.preview = null;
+    this.#mark();
     if (previewed && this.#matches(this.sources.scan, state)) return;
     if (state.id === before.id && this.sources.scan) return;
     this.sources = { scan: null, model: null };
@@ -151,11 +155,22 @@ export class Viewer {
     if (!this.preview) return;
     const { kept } = this.preview;
     this.preview = null;
+    this.#mark();
     this.sources = kept.sources;
     this.window = kept.window;
     this.#setView(kept.view);
     this.position = kept.position;
     this.redraw();
+  }
+
+  /** Whether a file is shown that the server has not opened yet. */
+  get #previews() {
+    return Boolean(this.preview) && this.sources.scan !== this.preview.kept.sources.scan;
+  }
+
+  /** Has the page hide what it says of the scan that was open before. */
+  #mark() {
+    document.body.classList.toggle("r3-previews", this.#previews);
   }
 
   // -- loading -----------------------------------------------------------------------------
@@ -168,7 +183,7 @@ export class Viewer {
     this.#busy(view === "scan" ? "Loading the scan" : "Preparing what the model sees");
     try {
       const url = new URL(`rad3d/volume?${this.#query(view)}`, this.root).href;
-      const source = await this.loader.open({ url, headers: { "X-Rad3d-Key": key } });
+      const source = await this.loader.open({ url, headers: { "X-Rad3d-Key": key, "X-Rad3d-Scan": id } });
       if (!current()) return;
       this.#show(view, source);
       this.#note("");
@@ -186,11 +201,12 @@ export class Viewer {
   }
 
   async #fallBack(view, error) {
+    const { id } = this.state;
     try {
-      const geometry = await (await this.#ask(`rad3d/geometry?${this.#query(view)}`)).json();
+      const geometry = await (await this.#ask(`rad3d/geometry?${this.#query(view)}`, id)).json();
       const slice = async ({ plane, index, level, width }) => {
         const query = this.#query(view, { plane, index, level, width });
-        return (await this.#ask(`rad3d/slice?${query}`)).blob();
+        return (await this.#ask(`rad3d/slice?${query}`, id)).blob();
       };
       const source = new ServerSource(
         geometry, slice, () => this.redraw(), (problem) => this.#note(problem.message, true),
@@ -205,9 +221,9 @@ export class Viewer {
     }
   }
 
-  async #ask(path) {
+  async #ask(path, id) {
     const response = await fetch(new URL(path, this.root), {
-      headers: { "X-Rad3d-Key": this.state.key }, cache: "no-store",
+      headers: { "X-Rad3d-Key": this.state.key, "X-Rad3d-Scan": id }, cache: "no-store",
     });
     if (!response.ok) throw new Error(await response.text());
     return response;

@@ -1,0 +1,115 @@
+"""What a tab of the page shows, kept on the server, so that no late update can falsify it.
+
+Gradio delivers what a handler returns whenever it is ready, in whatever order, and repeats the
+last update of a stream when the stream ends. So handlers write to no component. They write here,
+where an update that is not for what is shown any more is refused, and return a numbered snapshot of
+everything. The page shows the snapshot with the highest number, whichever arrives last
+(``static/page_state.js``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import gradio as gr
+
+from rad3d.ui.components import module_script
+
+Values = Mapping[str, Any]
+"""Name of a component -> its value, or a ``gr.update``, as the browser takes it."""
+
+Snapshot = dict[str, Any]
+"""Everything that a tab shows at a moment: its ``serial`` and the ``values``."""
+
+_SERIAL = itertools.count(1)
+
+
+class PageState:
+    """What one browser tab shows of one tab of the page. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._asked: dict[str, float] = {}
+        self._serial = 0
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was written yet."""
+        return not self._serial
+
+    def write(
+        self,
+        values: Values | Callable[[Values], Values],
+        current: Callable[[], bool] = lambda: True,
+        asked: float | None = None,
+    ) -> bool:
+        """Show these values, all or none of them.
+
+        Args:
+            values: what changes, or what makes it from what is shown now.
+            current: whether they are for what is shown; looked at in the same step. It must not
+                write to a state.
+            asked: when the person asked for them, see :meth:`now`; what was asked for later stays.
+
+        Returns:
+            False where they are not current; then nothing has changed.
+        """
+        with self._lock:
+            if not current():
+                return False
+            self._serial = next(_SERIAL)
+            when = self._serial if asked is None else asked
+            for name, value in (values(self._values) if callable(values) else values).items():
+                if when >= self._asked.get(name, when):
+                    self._values[name], self._asked[name] = value, when
+            if self._closed:  # meanwhile
+                self._values = {}
+            return True
+
+    @staticmethod
+    def now() -> float:
+        """The time, as :meth:`write` counts it."""
+        return next(_SERIAL)
+
+    def snapshot(self) -> Snapshot:
+        """Everything that is shown now, with a number that grows with each change."""
+        with self._lock:
+            return {"serial": self._serial, "values": dict(self._values)}
+
+    def close(self) -> None:
+        """The session has ended: forget everything, for good.
+
+        Without the lock: a session may end while another's state is written to.
+        """
+        self._closed, self._values = True, {}
+
+
+def page_state(
+    elem_id: str, components: Mapping[str, Any], again: Callable[..., Snapshot]
+) -> gr.HTML:
+    """The component that takes the snapshots and hands them over; it shows nothing itself.
+
+    Value (output only): :meth:`PageState.snapshot`.
+
+    Args:
+        elem_id: of the component.
+        components: name -> what shows the value of this name.
+        again: gives the present snapshot.
+    """
+    state = gr.HTML(
+        html_template='<div class="r3-state"></div>',
+        js_on_load=module_script("page_state.js", "props, watch, trigger"),
+        names=list(components),
+        apply_default_css=False,
+        elem_id=elem_id,
+    )
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    take = f"() => document.querySelector('#{elem_id} .r3-state').pageState.take()"
+    state.select(None, None, list(components.values()), js=take, trigger_mode="multiple", **quiet)
+    state.submit(again, None, state, queue=False, **quiet)
+    return state
