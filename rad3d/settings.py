@@ -47,7 +47,8 @@ class Settings:
         model_cache_mb: memory for loaded models; -1 is half of what the machine has.
         session_minutes: how long an idle session is kept.
         queue_size: how many people may wait.
-        threads: CPU threads for torch; 0 lets torch choose.
+        threads: CPU threads for torch; 0 is one for small language models, and for large ones and
+            encoders as many as cores are free (OMP_NUM_THREADS, where it is set).
         default_variant: chosen when the app opens.
         metrics_python: interpreter with the packages of metrics that cannot live in this one's
             environment (green_score, radgraph, RaTEScore); empty for this one.

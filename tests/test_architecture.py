@@ -16,8 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "rad3d"
 
 WORDS = (
-    "types", "labels", "findings", "errors", "files", "foreign", "ids", "settings", "registry",
-    "tables", "truth",
+    "types", "labels", "findings", "errors", "files", "foreign", "ids", "cores", "settings",
+    "registry", "tables", "truth",
 )  # fmt: skip
 LAYERS: tuple[tuple[str, ...], ...] = (
     WORDS,

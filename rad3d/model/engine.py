@@ -27,6 +27,7 @@ from rad3d.model.noise import noise_novelty
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.sources import with_progress
 from rad3d.model.store import ModelStore
+from rad3d.model.threads import computing
 from rad3d.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.types import (
     Diagnosis,
@@ -44,7 +45,7 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
-from rad3d.volume.grid import ModelGrid, to_grid
+from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
 BATCH_ROWS = 16
 """Texts written at the same time by :meth:`Engine.generate_batch`."""
@@ -91,9 +92,13 @@ class Engine:
         with plain_errors("put the scan onto the model grid", remedy=OUR_FAULT):
             return self.cache.get(
                 (volume.sha256, "grid", spec.id),
-                lambda: to_grid(volume, spec),
+                lambda: self._resample(volume, spec),
                 lambda grid: grid.values.nbytes,
             )
+
+    def _resample(self, volume: Volume, spec: GridSpec) -> ModelGrid:
+        with computing(self.store.threads.for_encoder()):
+            return to_grid(volume, spec)
 
     def features(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> Features:
         """What the encoder sees in the volume, computed once per content, encoder and grid."""
@@ -106,7 +111,8 @@ class Engine:
 
     def _encode(self, volume: Volume, encoder: LoadedEncoder, encoder_id: str) -> Features:
         grid = self.grid(volume, encoder_id)
-        with plain_errors("encode the scan", remedy=OUR_FAULT):
+        threads = self.store.threads.for_encoder()
+        with plain_errors("encode the scan", remedy=OUR_FAULT), computing(threads):
             seen = encoder.encode(grid.values)
         novelty = seen.novelty
         if (noise := self.store.noise(encoder_id)) is not None:
@@ -218,11 +224,13 @@ class Engine:
         options: GenerationOptions,
         cancel: threading.Event,
     ) -> Iterator[Written]:
-        with plain_errors("make the prefix"):
+        threads = self.store.threads.for_language(reporter.language.nbytes)
+        with plain_errors("make the prefix"), computing(threads):
             embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
-            with plain_errors("write the report", reporter.language):
+            # Each step may be asked for by another thread.
+            with plain_errors("write the report", reporter.language), computing(threads):
                 written = next(steps, None)
             if written is None:
                 return
@@ -254,7 +262,8 @@ class Engine:
         reporter = self.store.variant(variant_id)
         for first in range(0, len(conditions), BATCH_ROWS):
             began = time.perf_counter()
-            with plain_errors("write the reports", reporter.language):
+            threads = self.store.threads.for_language(reporter.language.nbytes)
+            with plain_errors("write the reports", reporter.language), computing(threads):
                 embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
                 rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-import torch
-
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
 from rad3d.model.architectures import Size
 from rad3d.model.cache import ByteCache
@@ -22,6 +20,7 @@ from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
 from rad3d.model.reporter import PrefixReporter
 from rad3d.model.shelf import Shelf, VariantStatus, readable
 from rad3d.model.sources import Hub, Progress, obtain
+from rad3d.model.threads import Threads, computing
 from rad3d.model.variant import (
     LLM_DIR,
     VariantConfig,
@@ -46,8 +45,7 @@ class ModelStore:
     """
 
     def __init__(self, settings: Settings) -> None:
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        self.threads = Threads(settings.threads)
         self.models_dir = settings.models_dir
         self.hub = Hub.from_settings(settings)
         self._settings = settings
@@ -217,7 +215,7 @@ class ModelStore:
         return reporter
 
     def _load_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:
-        with plain_errors(f"load {config.id}"):
+        with plain_errors(f"load {config.id}"), computing(self.threads.for_encoder()):
             return self._read_variant(config, progress)
 
     def _read_variant(self, config: VariantConfig, progress: Progress | None) -> PrefixReporter:

@@ -16,7 +16,6 @@ float64 and values interpolated in float32 (the difference to float64 is below 1
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rad3d.cores import usable_cores
 from rad3d.errors import BadVolume
 from rad3d.types import FloatArray, Note, Volume
 from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, tissue_places
@@ -187,7 +187,7 @@ def resample(hu: npt.NDArray[Any], axes: list[Axis], spec: GridSpec) -> Plane:
             mixed += shift
             target[i] = mixed.T
 
-    parts = min(MOST_THREADS, os.cpu_count() or 1)
+    parts = min(MOST_THREADS, usable_cores())
     edges = [len(x.lower) * k // parts for k in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
         list(pool.map(rows, edges[:-1], edges[1:]))
