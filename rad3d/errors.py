@@ -36,7 +36,7 @@ class CorruptWeights(Rad3dError):
 
 
 MOST_NAMES = 64
-MOST_CHARACTERS = 60
+MOST_CHARACTERS = 120
 """Of a name in a message: a file of another form may have texts for names."""
 
 

@@ -328,7 +328,8 @@ def language_model(name: str) -> LanguageModel:
 def _unlisted(name: str) -> LanguageModel | None:
     """The row of a model that is not in the table; None where the name cannot be one."""
     source = name
-    if name.startswith(("/", "~", "./", "../")):
+    beside = "/" not in name and Path(name).exists()  # given by its name alone
+    if beside or name.startswith(("/", "~", "./", "../")):
         source = str(Path(name).expanduser().resolve())
     elif name.startswith(_PATH_ID):
         source = "/" + name.removeprefix(_PATH_ID).replace("--", "/")

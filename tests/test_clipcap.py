@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,84 @@ def test_the_published_mapper_gives_the_published_prefix(
     assert reporter.conditioning_length == 10, "ClipCap has no start token and no prompt"
 
 
+WRAPPED: dict[str, Any] = {
+    "compiled": lambda m: {f"_orig_mod.{k}": v for k, v in m.items()},
+    "compiled and distributed": lambda m: {f"module._orig_mod.{k}": v for k, v in m.items()},
+    "Lightning's key": lambda m: {f"model.clip_project.{k}": v for k, v in m.items()},
+    "a compiled part": lambda m: {f"clip_project._orig_mod.{k}": v for k, v in m.items()},
+    "a distributed part": lambda m: {f"model.clip_project.module.{k}": v for k, v in m.items()},
+    "FSDP": lambda m: {f"_fsdp_wrapped_module.clip_project.{k}": v for k, v in m.items()},
+    "a Lightning checkpoint": lambda m: {
+        "state_dict": {f"model.{k}": v for k, v in m.items()},
+        "epoch": 3, "optimizer_states": [{"state": {}}], "hyper_parameters": {"lr": 1.0},
+    },
+    "a training checkpoint": lambda m: {"model_state_dict": m, "optimizer_state_dict": {}},
+    "DeepSpeed": lambda m: {"module": m, "global_steps": 7},
+    "one table of another name": lambda m: {"projector": m, "step": 7},
+    "an average beside it": lambda m: {
+        **m, **{f"ema_model.{k}": v * 0 for k, v in m.items()}, "step": torch.tensor(3),
+    },
+    "an average alone": lambda m: {f"ema.{k}": v for k, v in m.items()},
+    "torch's average": lambda m: {"n_averaged": torch.tensor(3),
+                                  **{f"module.{k}": v for k, v in m.items()}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", WRAPPED)
+def test_what_wrappers_put_around_a_mapper_does_not_matter(place: Path, how: str) -> None:
+    state = mapper()
+    assert convert(place, WRAPPED[how](state)) == 0
+    found = variant(place).projector.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_what_is_left_of_a_training_checkpoint_is_told(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = mapper()
+    averages = {f"ema.{k}": v for k, v in ours.items()}
+    state = {"state_dict": ours | averages, "state_dict_ema": mapper(), "epoch": 3}
+    assert convert(place, state) == 0
+    err = capsys.readouterr().err
+    assert "Read state_dict of mapper.pt; left out: state_dict_ema, epoch." in err
+    assert f"Left out: {len(ours)} tensors of a moving average, such as ema." in err
+
+
+def test_an_adapter_is_never_ignored(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    key = "gpt.base_model.model.model.layers.0.self_attn.q_proj.lora_A.default.weight"
+    assert convert(place, mapper() | {key: torch.zeros(4, 8)}) == 1
+    assert "has a PEFT adapter (1 tensors" in capsys.readouterr().err
+    (place / "llm" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    for mode in ("v3", "v1"):
+        assert convert(place, mapper(), "--mode", mode) == 1
+        assert "A PEFT adapter (adapter_config.json) lies beside" in capsys.readouterr().err
+    assert not list((place / "models").rglob("variant.json"))
+
+
+FOREIGN: dict[str, tuple[bytes, str]] = {
+    "p.gguf": (b"GGUF\x03\0\0\0", "is no checkpoint: it is a GGUF file.*RAD3D_PRECISION"),
+    "p.pt": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.*git lfs pull"),
+    "q.pt": (b"<html><body>Log in</body></html>", "a web page"),
+    "p.safetensors": (b"", "it is empty"),
+    "model.safetensors.index.json": (b'{"weight_map": {"a": "b"}}', "the index of weights in sev"),
+    "p.h5": (b"\x89HDF\r\n", "an HDF5 file.*Give a .safetensors or .pt file"),
+    "p.zip": (b"PK\x03\x04" + bytes(22) + b"\x04\0\0\0p.pt", "a zip archive.*Unpack it"),
+    "p.csv": (b"id,report\n", "it is text"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_no_checkpoint_is_called_what_it_is(
+    place: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, said = FOREIGN[name]
+    (place / name).write_bytes(content)
+    for line in (["convert", "--clipcap", str(place / name), "--llm", str(place / "llm")],
+                 ["convert", str(place / name)]):  # fmt: skip
+        assert cli.main(line) == 1
+        assert re.search(said, capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_a_mapper_in_another_precision_becomes_float32(place: Path, dtype: torch.dtype) -> None:
     state = {key: value.to(dtype) for key, value in mapper().items()}
@@ -151,7 +230,7 @@ def test_a_whole_model_becomes_a_v1_with_its_own_language_model(place: Path) -> 
         (lambda: mapper(), ["--mode", "linear"], "no linear mapper"),
         (lambda: mapper(), ["--heads", "7"], "cannot have 7 heads"),
         (lambda: mapper(), ["--heads", "0"], "--heads must be at least 1"),
-        (lambda: {"weights": mapper()}, [], "not a plain table of tensors"),
+        (lambda: {"a": mapper(), "b": mapper()}, [], "not a plain table of tensors (found: a, b)"),
         (lambda: [print], [], "cannot be read as a checkpoint"),
     ],
 )

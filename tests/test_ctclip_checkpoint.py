@@ -88,7 +88,11 @@ def test_the_text_encoder_and_what_is_not_read_are_named() -> None:
     assert not any("text_transformer" in key for key in checkpoint.unread)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "module.trained_model.", "trained_model."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["", "module.", "module.trained_model.", "trained_model.", "_orig_mod.", "model.trained_model.",
+     "module._orig_mod.trained_model.", "trained_model._orig_mod.", "ema_model.trained_model."],
+)  # fmt: skip
 def test_prefixes_do_not_matter(prefix: str) -> None:
     plain = {k.removeprefix("trained_model."): v for k, v in lipro_state().items()}
     checkpoint = sort_checkpoint({prefix + k: v for k, v in plain.items()})

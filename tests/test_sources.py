@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 import threading
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from fake_hub import COMMIT, FakeHub, serving
+from safetensors.torch import load_file, save_file
 from tiny_models import save_language, tiny_language
 
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
@@ -247,6 +249,75 @@ def test_a_model_that_brings_its_own_code_is_refused(folder: Path, tmp_path: Pat
     with pytest.raises(BadRequest, match="own code are not run"):
         load_language_model(str(own))
     assert not (tmp_path / "ran").exists()
+
+
+def change(folder: Path, target: Path, **files: bytes | None) -> Path:
+    """A copy of a folder with these files; None removes one."""
+    shutil.copytree(folder, target)
+    for name, content in files.items():
+        path = target / name.replace("__", ".")
+        path.unlink() if content is None else path.write_bytes(content)
+    return target
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "b"}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"model__safetensors": POINTER}, "model.safetensors of .* is a Git LFS pointer"),
+        ({"model__safetensors": b""}, "model.safetensors of .* is empty"),
+        ({"model__safetensors": b"<!DOCTYPE html>"}, "is a web page"),
+        ({"model__safetensors": b"GGUF\x03"}, "is a GGUF file"),
+        ({"tokenizer__json": POINTER}, "tokenizer.json of .* is a Git LFS pointer"),
+        ({"config__json": b"<html>"}, "config.json of .* is a web page"),
+        ({"adapter_config__json": b"{}"}, "PEFT adapter .* lies beside the weights"),
+        ({"adapter_model__bin": b"x"}, "PEFT adapter .* lies beside the weights"),
+        ({"model__safetensors": None, "model__safetensors__index__json": INDEX},
+         "2 of the 2 files of weights .* are not there, such as b"),
+        ({"model__safetensors": None}, "There is no weights|no weights in"),
+        ({"model__safetensors": None, "m__gguf": b"GGUF"}, "a GGUF file.*RAD3D_PRECISION"),
+        ({"model__safetensors": None, "config__json": None, "m__gguf": b"GGUF"}, "a GGUF file"),
+        ({"config__json": None}, "no config.json"),
+        ({"model__safetensors": None, "config__json": None,
+          "adapter_config__json": b'{"base_model_name_or_path": "us/base"}'},
+         "holds a PEFT adapter, and not the model that it changes .us/base"),
+        ({"model__safetensors": None, "config__json": None, "consolidated__00__pth": b"x"},
+         "Meta's own format"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_holds_something_else_gets_its_own_sentence(
+    folder: Path, tmp_path: Path, files: dict[str, bytes | None], said: str
+) -> None:
+    with pytest.raises((BadRequest, CorruptWeights, MissingWeights), match=said):
+        load_language_model(str(change(folder, tmp_path / "m", **files)))
+
+
+def test_a_file_given_as_a_language_model_gets_its_own_sentence(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF\x03")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "m.gguf"), "./m.gguf", "m.gguf"):
+        with pytest.raises(MissingWeights, match="is no language model: it is a GGUF file"):
+            load_language_model(language_model(name).source)
+    with pytest.raises(MissingWeights, match="Give the folder that it lies in"):
+        load_language_model(str(folder / "model.safetensors"))
+    inner = change(folder, tmp_path / "outer" / "inner")
+    with pytest.raises(MissingWeights, match=f"Give {inner}"):
+        load_language_model(str(tmp_path / "outer"))
+
+
+def test_weights_under_a_wrappers_names_say_how_to_save_them(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    for prefix in ("_orig_mod.", "module.", "module._orig_mod."):
+        place = change(folder, tmp_path / prefix)
+        save_file({f"{prefix}{k}": v for k, v in tensors.items()}, place / "model.safetensors",
+                  metadata={"format": "pt"})  # fmt: skip
+        with pytest.raises(CorruptWeights, match=f"begin with {prefix}, which torch.compile"):
+            load_language_model(str(place))
 
 
 def test_a_tokenizer_without_its_package_names_the_package(

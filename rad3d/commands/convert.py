@@ -98,17 +98,21 @@ def _convert_variant(args: argparse.Namespace) -> int:
 
     from rad3d.model import clipcap
     from rad3d.model.cost import config_of
-    from rad3d.model.ctclip.checkpoint import without_prefixes
+    from rad3d.model.folders import check_folder
     from rad3d.model.identity import weights_hash
     from rad3d.model.loading import load_language_model
     from rad3d.model.sources import Hub, find_local
-    from rad3d.model.tensor_files import file_sha256, open_tensors
+    from rad3d.model.tensor_files import file_sha256, open_tensors, without_wrappers
     from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
 
     hub = Hub.from_settings(settings)
-    state = without_prefixes(open_tensors(args.clipcap))
+    state, averages = without_wrappers(open_tensors(args.clipcap, say))
+    if averages:
+        say(f"Left out: {len(averages)} tensors of a moving average, such as {averages[0]}.")
     identity, latent_dim = _encoder(args.encoder, args.clip, settings)
     local = None if MODES[args.mode].trains_llm else find_local(row.source, settings.models_dir)
+    if local:
+        check_folder(row.source, local)
     config = VariantConfig(
         llm=row.id,
         mode=args.mode,
@@ -179,7 +183,7 @@ def _convert_encoder(args: argparse.Namespace) -> int:
     if not isinstance(known, dict) or set(known) - set(SIZES):
         raise BadRequest(f"--config may hold {', '.join(SIZES)}.", code="bad_config")
     out = args.out or Settings.from_env().models_dir / ENCODERS[ENCODER_ID].source
-    checkpoint = sort_checkpoint(open_tensors(args.checkpoint), **known)
+    checkpoint = sort_checkpoint(open_tensors(args.checkpoint, say), **known)
     if checkpoint.text:
         say(f"Left out: {len(checkpoint.text)} tensors of the text encoder (text_transformer.*).")
     for group, count in _groups(checkpoint.unread):

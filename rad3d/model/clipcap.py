@@ -33,6 +33,9 @@ from rad3d.model.variant import VariantConfig, write_variant
 LLM_PREFIX = "gpt."
 """Where a whole ClipCap model keeps its language model."""
 
+ADAPTER = re.compile(r"\.lora_\w+\b|\.base_layer\.|\.prompt_encoder\.")
+"""In the keys of a language model that was tuned with PEFT."""
+
 COMPUTED = re.compile(r"\.attn\.(masked_)?bias$|\.inv_freq$|\.attention\.(masked_)?bias$")
 """Buffers that older versions of transformers stored and newer ones compute."""
 
@@ -50,9 +53,16 @@ def described(
         width: of the language model.
 
     Raises:
-        BadRequest: a tensor is absent, of another shape, or unknown; or the sizes are not those
-            of the mode, the encoder and the language model.
+        BadRequest: a tensor is absent, of another shape, or unknown; the sizes are not those of
+            the mode, the encoder and the language model; or this has an adapter.
     """
+    if adapters := [key for key in state if ADAPTER.search(key)]:
+        raise BadRequest(
+            f"The language model in this state dict has a PEFT adapter ({len(adapters)} tensors, "
+            f"such as {adapters[0]}), which would be lost.",
+            "Merge it into the weights before they are saved (merge_and_unload), and choose v1.",
+            code="adapter",
+        )
     linear = config.mode_row.projector == "linear"
     projector = _linear(state) if linear else projector_from_clipcap(state, config.heads)
     if projector.width != width:

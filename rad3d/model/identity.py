@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rad3d.model.sources import weight_files
+from rad3d.model.folders import weight_files
 
 IMPORTED = "imported"
 """Stands for the hash of the weights where features were made elsewhere and nobody knows it."""

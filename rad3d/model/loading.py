@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,20 +30,16 @@ from transformers.utils import logging as transformers_logging
 from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.model.architectures import Size, count, meta_model, whole_output_input
 from rad3d.model.failures import UNUSABLE
+from rad3d.model.folders import SAFETENSORS, check_folder, weight_files
 from rad3d.model.identity import weights_hash
 from rad3d.model.language import LanguageBundle
 from rad3d.model.precision import DTYPES, cannot_shrink, is_out_of_memory
-from rad3d.model.sources import (
-    SAFETENSORS,
-    Hub,
-    Progress,
-    find_local,
-    obtain,
-    pinned_revision,
-    weight_files,
-)
+from rad3d.model.sources import Hub, Progress, find_local, obtain, pinned_revision
 from rad3d.model.trial import tried
 from rad3d.registry import LANGUAGE_MODELS, PRECISIONS, lookup
+
+WRAPPED = re.compile(r"(?:_orig_mod\.|module\.)+|model\.(?=model\.|lm_head\.)")
+"""What torch.compile, DataParallel and Lightning put before the keys of a language model."""
 
 # It repeats, for every layer, that 8 bit computes in float16; and it looks for kernels on the hub.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -85,6 +82,7 @@ def read_config(source: str, place: Path) -> PreTrainedConfig:
         MissingWeights: there is none that can be read.
         BadRequest: it is not one of a causal language model that can be used here.
     """
+    check_folder(source, place, weights=False)
     with plainly(source):
         config = AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     if getattr(config, "is_encoder_decoder", False):
@@ -167,6 +165,7 @@ def load_language_model(
     place = obtain(
         source, hub or Hub(), models_dir=models_dir, revision=revision, progress=progress
     )
+    check_folder(source, place)
     with plainly(source):
         here = find_local(source, models_dir)
         found = weights_hash(place) if here else ""  # the hub has checked what it gives
@@ -273,6 +272,14 @@ def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
     """
     mismatched = (entry[0] for entry in loading["mismatched_keys"])
     wrong = sorted({*loading["missing_keys"], *mismatched})
+    wrapped = next(filter(None, map(WRAPPED.match, loading["unexpected_keys"])), None)
+    if wrong and wrapped:
+        raise CorruptWeights(
+            f"The names of the weights of {source} begin with {wrapped[0]}, which torch.compile, "
+            "DataParallel or Lightning has put there.",
+            "Save the model inside again, such as model._orig_mod.save_pretrained(FOLDER).",
+            code="wrapped_weights",
+        )
     if wrong:
         raise CorruptWeights(
             f"The weights of the language model {source} do not fit its configuration "

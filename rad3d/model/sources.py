@@ -7,7 +7,6 @@ Whatever stands in the way ends in a sentence with the exact step to take.
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -20,6 +19,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rad3d.errors import MissingWeights, Rad3dError
+from rad3d.model.folders import (
+    ADAPTER_CONFIG,
+    INDICES,
+    PICKLED,
+    SAFETENSORS,
+    is_complete,
+    no_model,
+)
 from rad3d.registry import LANGUAGE_MODELS
 from rad3d.settings import Settings
 
@@ -27,10 +34,6 @@ Progress = Callable[[str, float], None]
 """Called with a line of text and the fraction done in [0, 1]."""
 
 SMALL_FILES = re.compile(r"[\w.-]+\.(json|txt|model|jinja)")
-SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
-PICKLED = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin")
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-
 Result = TypeVar("Result")
 
 
@@ -96,28 +99,6 @@ def find_cached(source: str, revision: str | None = None) -> Path | None:
     return folder if folder and is_complete(folder) else None
 
 
-def is_complete(folder: Path) -> bool:
-    """True where a directory has a configuration and every weight file."""
-    if not (folder / "config.json").is_file():
-        return False
-    for name in INDICES:
-        if (folder / name).is_file():
-            try:
-                shards = set(json.loads((folder / name).read_text())["weight_map"].values())
-            except (ValueError, KeyError, AttributeError):
-                return False
-            return all((folder / str(shard)).is_file() for shard in shards)
-    return bool(weight_files(folder))
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """Its safetensors files, or else the older ones."""
-    files = sorted(path for path in folder.glob("*") if path.is_file())
-    return [p for p in files if SAFETENSORS.fullmatch(p.name)] or [
-        p for p in files if PICKLED.fullmatch(p.name)
-    ]
-
-
 def obtain(
     source: str,
     hub: Hub,
@@ -141,7 +122,9 @@ def obtain(
     local = find_local(source, models_dir)
     if local:
         return local
-    if source.startswith(("llms/", "variants/", "/", "~", ".")) or source.count("/") > 1:
+    here = Path(source).expanduser()
+    other = here.is_file() or (here / ADAPTER_CONFIG).is_file() or any(here.glob("*.gguf"))
+    if source.startswith(("llms/", "variants/", "/", "~", ".")) or source.count("/") > 1 or other:
         raise missing(source)
     revision = revision or pinned_revision(source)
     cached = find_cached(source, revision)
@@ -163,13 +146,14 @@ def not_here(source: str) -> MissingWeights:
 
 
 def missing(source: str) -> MissingWeights:
-    """For a directory that is not there."""
-    shipped = source.startswith(("llms/", "variants/"))
-    return MissingWeights(
-        f"There is no language model in {source}.",
-        "Make it with: rad3d demo build" if shipped else "Check the path.",
-        code="missing_weights",
-    )
+    """For a place that holds no language model."""
+    if source.startswith(("llms/", "variants/")):
+        return MissingWeights(
+            f"There is no language model in {source}.",
+            "Make it with: rad3d demo build",
+            code="missing_weights",
+        )
+    return no_model(source, Path(source).expanduser())
 
 
 def get_command(source: str, revision: str | None = None, hub: Hub | None = None) -> str:
@@ -190,9 +174,12 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
         wanted = wanted_files(list(sizes))
         total = sum(sizes[name] for name in wanted)
         if not any(SAFETENSORS.fullmatch(n) or PICKLED.fullmatch(n) for n in wanted):
+            what = "GGUF files" if any(name.endswith(".gguf") for name in sizes) else "an adapter"
+            only = "gguf" in what.lower() or ADAPTER_CONFIG in sizes
             raise MissingWeights(
-                f"{source} on {hub.address} holds no weights that can be read here.",
-                "Choose a repository with safetensors files.",
+                f"{source} on {hub.address} holds no weights that can be read here"
+                + (f", only {what}." if only else "."),
+                "Choose the repository of the whole model, with safetensors files.",
                 code="missing_weights",
             )
         _check_disk(source, total)

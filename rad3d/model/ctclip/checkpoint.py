@@ -16,16 +16,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, some
 from rad3d.files import FullDiskTold, readable_like, write_whole
 from rad3d.model.ctclip.config import CtClipConfig
 from rad3d.model.ctclip.layout import GET, VIT, Shape, read_shapes, told_config, unread_shapes
 from rad3d.model.ctclip.network import CtClip
-from rad3d.model.tensor_files import DAMAGE, file_sha256, without_numbers
+from rad3d.model.tensor_files import DAMAGE, file_sha256, without_numbers, without_wrappers
 from rad3d.volume.grid import GridSpec
-
-PREFIXES = ("module.", "trained_model.")
-"""Put in front of every key by DataParallel and by the LiPro classifier."""
 
 TEXT = "text_transformer."
 INITTED = f"{VIT}vq._codebook.initted"
@@ -57,23 +54,6 @@ class Checkpoint:
         return sum(tensor.numel() for tensor in self.read.values())
 
 
-def without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without ``module.`` and ``trained_model.``; two that become one are refused."""
-    plain: dict[str, Tensor] = {}
-    for key, value in state.items():
-        short = key
-        for prefix in PREFIXES:
-            short = short.removeprefix(prefix)
-        if short in plain:
-            raise BadRequest(
-                f"The checkpoint holds {short} twice, with and without a prefix.",
-                "Give the published file.",
-                code="bad_checkpoint",
-            )
-        plain[short] = value
-    return plain
-
-
 def sort_checkpoint(
     state: Mapping[str, Tensor], config: CtClipConfig | None = None, **known: Any
 ) -> Checkpoint:
@@ -88,7 +68,7 @@ def sort_checkpoint(
         BadRequest: a tensor is missing, unknown, or has another shape than its neighbours say; or
             the codebook is marked as not yet in use.
     """
-    plain = without_prefixes(state)
+    plain, averages = without_wrappers(state)
     config = config or told_config(plain, **known)
     needed, spare = read_shapes(config), unread_shapes(config)
     text = tuple(k for k in plain if k.startswith(TEXT))
@@ -103,21 +83,16 @@ def sort_checkpoint(
         "holds no plain numbers in": without_numbers({k: plain[k] for k in needed if k in plain}),
     }
     if any(problems.values()):
-        said = "; it ".join(f"{what} {_some(keys)}" for what, keys in problems.items() if keys)
+        said = "; it ".join(f"{what} {some(keys, 5)}" for what, keys in problems.items() if keys)
         raise BadRequest(f"The checkpoint {said}.", GET, code="not_ctclip")
     _check_codebook(plain)
-    return Checkpoint(config, {k: plain[k] for k in needed}, unread, text)
+    return Checkpoint(config, {k: plain[k] for k in needed}, (*unread, *averages), text)
 
 
 def _fits(tensor: Tensor, shape: Shape) -> bool:
     return tensor.ndim == len(shape) and all(
         wanted is None or size == wanted for size, wanted in zip(tensor.shape, shape, strict=True)
     )
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-    return ", ".join(keys[:5]) + more
 
 
 def _check_codebook(state: Mapping[str, Tensor]) -> None:
