@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
-from streams import followed
+from streams import followed, steps_of
+from tabs import eventually
 
 from rad3d.eval.registry import DEFAULT_FAMILIES
+from rad3d.service.evaluation_types import RunSummary
 from rad3d.types import GenerationOptions
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
-from rad3d.ui.evaluation_run import Meter, Stops, minutes, owner_of
+from rad3d.ui.evaluation_run import Meter, minutes, owner_of
+from rad3d.ui.evaluation_views import beside, first_choice
+from rad3d.ui.owner import cookie_name
 from rad3d.ui.sessions import Sessions
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -191,20 +195,135 @@ def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     assert [run.id for run in evaluations.kept.runs(owner)] == ["study"]
 
 
-def test_a_closed_tab_stops_its_run() -> None:
-    stops = Stops()
-    stop = stops.arm("token")
-    stops.close("token")
-    assert stop.is_set()
-    assert stops.of("token") is None
+# -- a tab that is closed meanwhile --------------------------------------------------------------
+
+LONG = ["phantom-s/v1", "phantom-s/v3", "phantom-l/v3"]
 
 
-def test_a_second_run_of_a_session_stops_the_first() -> None:
-    stops = Stops()
-    first, second = stops.arm("token"), stops.arm("token")
-    assert first.is_set()
-    assert stops.of("token") is second
-    assert isinstance(second, threading.Event)
+def _owner(service: FakeService, tab: str) -> Any:
+    """A request of who started the app."""
+    service.owner_secret = "secret"
+    return SimpleNamespace(session_hash=tab, cookies={cookie_name("secret"): "secret"})
+
+
+async def _begun(handlers: EvaluationHandlers, request: Any) -> Any:
+    """Ask for a run that takes a while, and follow it until it writes."""
+    handlers.running.begin(request)
+    steps = handlers.running.run(_asked(LONG), request)
+    async for step in steps:
+        if "Writing reports" in step[0]:
+            return steps
+    raise AssertionError("the run ended before it wrote")
+
+
+def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
+    service: FakeService,
+) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8, pause=0.1), service)
+    first, second = _owner(service, "a"), _owner(service, "b")
+
+    async def closed_and_opened() -> list[tuple[Any, ...]]:
+        await (await _begun(handlers, first)).aclose()
+        handlers._sessions.close(first)
+        handlers.open_tab(False, second)
+        return await steps_of(handlers.running.follow(second))
+
+    steps = asyncio.run(closed_and_opened())
+    assert "Writing reports" in steps[1][0]
+    assert steps[1][2]["interactive"] is False, "Run waits"
+    assert steps[-1][5]["value"] == "run-1"
+    assert "Phantom L · V-3" in str(steps[-1])
+
+
+def test_the_next_tab_of_the_owner_can_cancel_it(service: FakeService) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
+    first, second = _owner(service, "a"), _owner(service, "b")
+
+    async def cancelled() -> list[tuple[Any, ...]]:
+        await (await _begun(handlers, first)).aclose()
+        handlers._sessions.close(first)
+        return await steps_of(
+            handlers.running.follow(second), lambda: handlers.running.cancel(second)
+        )
+
+    assert "Cancelled" in asyncio.run(cancelled())[-1][1]
+
+
+def test_a_visitors_run_ends_with_the_tab_and_no_other_tab_sees_it(service: FakeService) -> None:
+    evaluations = FakeEvaluations(service, n=8, pause=0.05)
+    handlers = _handlers(evaluations, service)
+
+    async def closed() -> None:
+        steps = await _begun(handlers, _request("a"))
+        (job,) = handlers.running._jobs.values()
+        assert len(await steps_of(handlers.running.follow(_request("b")))) == 1
+        await steps.aclose()
+        assert job.stop.is_set()
+        handlers._sessions.close(_request("a"))
+
+    asyncio.run(closed())
+    assert eventually(lambda: not handlers.running._jobs)
+    assert [run for run in evaluations.kept.known if run != "study"] == []
+
+
+def test_a_second_run_of_a_session_stops_the_first(service: FakeService) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
+
+    async def twice() -> bool:
+        steps = await _begun(handlers, _request())
+        (job,) = handlers.running._jobs.values()
+        handlers.running.begin(_request())
+        await steps.aclose()
+        return bool(job.stop.is_set())
+
+    assert asyncio.run(twice())
+
+
+# -- which run the tab opens on ------------------------------------------------------------------
+
+
+def _summary(run_id: str, status: str, systems: int) -> RunSummary:
+    created = f"2026-11-2{run_id}T09:30:00"
+    return RunSummary(run_id, f"Run {run_id}", created, "r", status, (IN,), systems)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "cancelled", "failures"])
+def test_the_tab_opens_on_the_newest_run_with_results_and_names_the_others(status: str) -> None:
+    runs = [_summary("3", status, 0), _summary("2", "finished", 4), _summary("1", status, 0)]
+    assert first_choice(runs) == "2"
+    text = beside(runs, "2", 0)
+    assert "Run 3 of 2026-11-23 09:30" in text
+    assert "Run 1" not in text, "older ones are no news"
+    assert ("is running" in text) == (status == "running")
+
+
+def test_a_run_that_is_still_written_waits_beside_one_with_results() -> None:
+    runs = [_summary("3", "running", 2), _summary("2", "interrupted", 1)]
+    assert first_choice(runs) == "2"
+    assert first_choice(runs[:1]) == "3"
+    assert first_choice([]) == ""
+    assert beside(runs[1:], "2", 0) == ""
+    assert "1 run cannot be read" in beside([], "", 1)
+
+
+@pytest.mark.parametrize("status", ["running", "interrupted", "cancelled", "failures"])
+def test_a_run_without_results_hides_nothing_and_says_what_it_is(
+    status: str, service: FakeService
+) -> None:
+    evaluations = FakeEvaluations(service, n=8)
+    study = evaluations.kept.known["study"]
+    evaluations.kept.known["run-1"] = replace(
+        study, id="run-1", title="Mine", status=status, sample_sets={}, cards={}, predictions={}
+    )
+    handlers = _handlers(evaluations, service)
+    shown = handlers.open_tab(False, _request())
+    assert shown[1]["value"] == "study"
+    assert "Mine of 2026-11-24 18:00" in shown[3]
+    picked = handlers.pick_run("run-1", _request())
+    text = " ".join(each for each in picked if isinstance(each, str))
+    assert "Nothing of this run has been scored" in text
+    assert "No study ships" not in text
+    assert "No evaluation yet" not in text
 
 
 def test_the_owner_is_neither_the_key_nor_shared() -> None:

@@ -22,7 +22,7 @@ from rad3d.service.evaluation_rights import OPERATOR
 from rad3d.service.service import Service
 from rad3d.service.workdir import WorkDir
 from rad3d.settings import Settings
-from rad3d.ui import waiting
+from rad3d.ui import evaluation_job
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_run import owner_of
 from rad3d.ui.sessions import Sessions
@@ -141,7 +141,7 @@ def test_who_waits_for_the_evaluation_of_another_is_not_idle_and_gets_a_turn(
     handlers = EvaluationHandlers(evaluations, sessions, None).running  # type: ignore[arg-type]
     clock, passed = service._sessions._clock, [0.0]
     service._sessions._clock = lambda: clock() + passed[0]
-    monkeypatch.setattr(waiting, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(evaluation_job, "POLL_SECONDS", 0.01)
     began: list[str] = []
 
     def slow(run_id: str, *_: object) -> Iterator[EvaluationEvent]:

@@ -41,22 +41,22 @@ class KeptRuns:
         self._home, self._visitors = home, visitors or home
 
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
-        """Newest first; the study that ships comes last. Damaged runs are left out."""
-        found = []
-        for directory in (d for root in self._roots for d in root.glob("*")):
-            if not is_run_id(directory.name):
-                continue
-            try:
-                summary, whose = read_summary(directory)
-            except BadRequest:
-                _LOG.warning("An evaluation run cannot be read")
-                continue
-            if self._rights.may_see(whose, owner):
-                found.append(summary)
+        """Newest first; the study that ships comes last. Runs that cannot be read are left out."""
+        found = [
+            summary
+            for summary, whose in self._rows()
+            if summary is not None and self._rights.may_see(whose, owner)
+        ]
         found.sort(key=lambda run: run.created, reverse=True)
         if self._study_ships:
             found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
         return tuple(found)
+
+    def unreadable(self, owner: str = "") -> int:
+        """How many folders hold runs that cannot be read; for who may see every run, else 0."""
+        if not self._rights.trusts(owner):
+            return 0
+        return sum(summary is None for summary, _ in self._rows())
 
     def load(self, run_id: str, owner: str = "") -> EvaluationRun:
         """A run with everything that came of it; raises BadRequest or UnknownName."""
@@ -94,6 +94,16 @@ class KeptRuns:
                 directory = self.directory(row.id, owner)
                 if secrets.compare_digest(read_summary(directory)[1], owner):
                     shutil.rmtree(directory, ignore_errors=True)  # it may still be written
+
+    def _rows(self) -> Iterator[tuple[RunSummary | None, str]]:
+        """Every run of this machine and whose it is; None for one that cannot be read."""
+        for directory in (d for root in self._roots for d in root.glob("*")):
+            if is_run_id(directory.name):
+                try:
+                    yield read_summary(directory)
+                except BadRequest:
+                    _LOG.warning("An evaluation run cannot be read")
+                    yield None, ""
 
     @property
     def _study_ships(self) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rad3d.errors import BadRequest
 from rad3d.service.figure_study import Against
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render
@@ -20,9 +22,12 @@ from rad3d.ui.evaluation_views import (
     NO_FIGURE,
     Content,
     Look,
+    beside,
     content_of,
+    first_choice,
     run_choices,
     standing,
+    unscored,
 )
 from rad3d.ui.handlers import Handlers, sentence
 from rad3d.ui.sessions import Sessions
@@ -45,17 +50,28 @@ class EvaluationHandlers:
         self.running = RunHandlers(evaluations, sessions, self._shelf, self._picked, _N_PICKED)
 
     def open_tab(self, opened: bool, request: gr.Request) -> tuple[Any, ...]:
-        """The tab was chosen: the first time, show the last run."""
+        """The tab was chosen: the first time, show the newest run that has results."""
         if opened:
             return tuple(gr.skip() for _ in range(1 + _N_PICKED))
         owner = self._owner(request)
         try:
-            runs = self._evaluations.kept.runs(owner)
-            chosen = runs[0].id if runs else ""
-            return (True, *self._picked(chosen, owner))
+            return (True, *self._first(owner))
         except Exception as error:
             empty = (gr.skip(), gr.skip(), render.notice(sentence(error)), gr.skip())
             return (True, *empty, *EMPTY.outputs(), *self.cases.none())
+
+    def _first(self, owner: str) -> tuple[Any, ...]:
+        """The run that the tab opens on, and a sentence on those that it does not."""
+        runs = self._evaluations.kept.runs(owner)
+        chosen = first_choice(runs)
+        try:
+            shown = list(self._picked(chosen, owner))
+        except BadRequest as error:  # its files are damaged: the others are still there
+            shown = list(self._picked(first_choice([r for r in runs if r.id != chosen]), owner))
+            shown[2] += render.notice(str(error))
+        text = beside(runs, chosen, self._evaluations.kept.unreadable(owner))
+        shown[2] += render.notice(text, "info")
+        return tuple(shown)
 
     def pick_run(self, run_id: str, request: gr.Request) -> tuple[Any, ...]:
         """Another run was chosen."""
@@ -126,10 +142,12 @@ class EvaluationHandlers:
         run, view = self._shelf.view(run_id, "", owner)
         said = standing(run.status)
         if not view.sets:
-            later = "Resume it below." if resumable else "It is being written."
-            text = f"Nothing of this run has been scored yet. {said or later}"
-            content = (render.notice(text, "info"), gr.update(visible=resumable))
-            return (*pickers, *content, *EMPTY.outputs(), *self.cases.none())
+            empty = replace(
+                EMPTY, headline=evaluation_render.unscored(run.title, unscored(run.status))
+            )
+            return (
+                *pickers, "", gr.update(visible=resumable), *empty.outputs(), *self.cases.none()
+            )  # fmt: skip
         look = Look().fitted(view)
         return (
             *pickers,

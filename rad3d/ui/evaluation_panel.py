@@ -229,8 +229,12 @@ def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
 
 def connect_panel(
     handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, picked: list[Any]
-) -> None:
-    """Connect the buttons; a finished run is shown in the components ``picked``."""
+) -> list[Any]:
+    """Connect the buttons; a finished run is shown in the components ``picked``.
+
+    Returns:
+        What following a run writes to.
+    """
     followed = [*panel.outputs, *picked]
     running: dict[str, Any] = {**_QUIET, "concurrency_limit": None}  # one at a time: Turns
 
@@ -250,6 +254,7 @@ def connect_panel(
     counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
     for control in counted:
         control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
+    return followed
 
 
 def _capital(text: str) -> str:

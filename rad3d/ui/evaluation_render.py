@@ -87,6 +87,14 @@ def _led(sentence: str) -> str:
     return start + escape(sentence[end:]).replace(" · ", "&nbsp;·&nbsp;")
 
 
+def unscored(title: str, text: str) -> str:
+    """A run of which nothing was scored, and why."""
+    return (
+        f'<section class="r3-card r3-headline"><h2>{escape(title)}</h2>'
+        f'<div class="r3-finding"><p>{escape(text)}</p></div></section>'
+    )
+
+
 def nothing_yet() -> str:
     """Where there is neither a study nor a run."""
     return (

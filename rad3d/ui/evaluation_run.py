@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
 
 import gradio as gr
@@ -37,46 +37,31 @@ def owner_asking(sessions: Sessions, request: gr.Request) -> str:
 
 
 class Stops:
-    """The stop signal of each session's running evaluation."""
+    """The stop signals of evaluations that were asked for and have not begun."""
 
     def __init__(self) -> None:
         self._stops: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
-    def arm(self, token: str) -> threading.Event:
-        """A fresh signal; an earlier run of the session is stopped."""
+    def arm(self, token: str) -> None:
+        """A fresh signal for a run that the session asks for."""
         with self._lock:
-            if token in self._stops:
-                self._stops[token].set()
             self._stops[token] = threading.Event()
-            return self._stops[token]
 
-    def of(self, token: str) -> threading.Event | None:
-        """The signal of the run that was asked for; None where it was stopped meanwhile."""
+    def claim(self, token: str) -> threading.Event | None:
+        """The signal of the run that was asked for; None where it was cancelled meanwhile."""
         with self._lock:
-            stop = self._stops.get(token)
-            return None if stop is None or stop.is_set() else stop
+            return self._stops.pop(token, None)
 
-    def stop(self, token: str) -> None:
-        """Stop the session's run."""
-        with self._lock:
-            if token in self._stops:
-                self._stops[token].set()
-
-    def close(self, token: str) -> None:
-        """The session has ended."""
-        self.stop(token)
-        with self._lock:
-            self._stops.pop(token, None)
+    cancel = claim
+    """Have the run that was asked for not begin."""
 
 
-def waiting_line(ahead: int) -> str:
-    """What is told while others are first."""
+def waiting_line(ahead: int, stays: bool = False) -> str:
+    """What is told while others are first; ``stays`` where nobody has to wait at the page."""
     place = f"{ahead} before you" if ahead else "yours is next"
-    return (
-        f"Waiting: another evaluation is running, {place}. It begins by itself; leave this tab "
-        "open, or press Cancel"
-    )
+    leave = "also when this tab is closed" if stays else "leave this tab open, or press Cancel"
+    return f"Waiting: another evaluation is running, {place}. It begins by itself; {leave}"
 
 
 def minutes(seconds: float) -> str:
@@ -121,14 +106,3 @@ class Meter:
         if steps < 1 or elapsed < 2:
             return None
         return elapsed / steps * (event.total - event.done)
-
-
-def throttled(events: Iterator[EvaluationEvent], seconds: float) -> Iterator[EvaluationEvent]:
-    """Leave out events that come too quickly for the page; scorecards and the end always pass."""
-    shown = -seconds
-    for event in events:
-        now = time.monotonic()
-        if event.card is None and event.stage != "done" and now - shown < seconds:
-            continue
-        shown = now
-        yield event

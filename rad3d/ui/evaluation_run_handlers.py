@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,27 +12,19 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import gradio as gr
 
-from rad3d.errors import Cancelled
+from rad3d.errors import Rad3dError
+from rad3d.service.evaluation_rights import OPERATOR
 from rad3d.service.evaluation_sets import SAMPLE_SETS
-from rad3d.service.evaluation_types import EvaluationEvent, Events, SetSpec
+from rad3d.service.evaluation_types import Events, SetSpec
 from rad3d.service.systems import expected_seconds
-from rad3d.service.turns import Turn, Turns
+from rad3d.service.turns import Turns
 from rad3d.ui import render, uploads
 from rad3d.ui.evaluation_asked import Asked, request_of
-from rad3d.ui.evaluation_run import (
-    Meter,
-    Stops,
-    minutes,
-    owner_asking,
-    owner_of,
-    throttled,
-    waiting_line,
-)
+from rad3d.ui.evaluation_job import NEVER_BEGAN, Job
+from rad3d.ui.evaluation_run import Stops, minutes, owner_asking, owner_of
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import counted
-from rad3d.ui.handlers import sentence
 from rad3d.ui.sessions import Sessions
-from rad3d.ui.waiting import in_turn
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
@@ -43,8 +36,8 @@ Shown = tuple[Any, ...]
 MOST_WAITING = 8
 """Evaluations that may wait for the one that runs: each may take an hour."""
 
-_SECONDS_BETWEEN_UPDATES = 0.4
-_NEVER_BEGAN = "Cancelled before it began: nothing was evaluated. Run starts it anew."
+SECONDS_BETWEEN_LOOKS = 0.2
+"""How often the page looks how far an evaluation is."""
 
 
 class RunHandlers:
@@ -70,12 +63,16 @@ class RunHandlers:
         self._picked = picked
         self._skipped = tuple(gr.skip() for _ in range(n_picked))
         self._stops = Stops()
+        self._jobs: dict[str, Job] = {}
         self._turns = Turns(1, MOST_WAITING)
         sessions.at_end(self._ended)
 
     def begin(self, request: gr.Request) -> Shown:
         """Run or resume was pressed: arm the stop signal and say that it begins."""
-        self._stops.arm(self._sessions.token(request))
+        token = self._sessions.token(request)
+        if token in self._jobs:
+            self._jobs[token].stop.set()
+        self._stops.arm(token)
         return (render.progress("Reading what is to be evaluated"), "", *_running(True))
 
     async def run(self, asked: Asked, request: gr.Request) -> AsyncGenerator[Shown, None]:
@@ -125,8 +122,14 @@ class RunHandlers:
         if not variants or not cases:
             return ""
         known = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""
+        lasts = (
+            "It goes on when this tab is closed."
+            if owner == OPERATOR
+            else "It ends when this tab is closed."
+        )
         return (
-            f'<p class="r3-fine">{counted(len(variants), "variant")} on {cases} cases{known}.</p>'
+            f'<p class="r3-fine">{counted(len(variants), "variant")} on {cases} cases{known}. '
+            f"{lasts}</p>"
         )
 
     async def resume(self, run_id: str, request: gr.Request) -> AsyncGenerator[Shown, None]:
@@ -139,77 +142,89 @@ class RunHandlers:
             async for step in steps:
                 yield step
 
-    async def _followed(self, start: Start, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """Read what was asked for, wait for the turn, and follow the run to its end."""
-        token = self._sessions.token(request)
-        stop = self._stops.of(token)
-        if stop is None:  # cancelled in the instant before
-            yield self._resting(_NEVER_BEGAN, "info")
-            return
-        try:
-            # Refused before the wait, not after it; and an upload is not kept for so long.
-            owner = owner_asking(self._sessions, request)
-            events = await anyio.to_thread.run_sync(start, stop, owner)
-            steps = in_turn(
-                self._turns,
-                stop,
-                lambda: self._watched(events, stop, token, owner),
-                self._waiting,
-                lambda: self._sessions.touch(token),
-            )
-            async with aclosing(steps):  # type: ignore[type-var]
+    async def follow(self, request: gr.Request) -> AsyncGenerator[Shown, None]:
+        """The tab was opened: show what the person started in a tab that is closed."""
+        token, job = self._sessions.token(request), self._job(request)
+        yield (gr.skip(), gr.skip(), *_running(None), *self._skipped)
+        if job is not None and token not in job.watched_by:
+            async with aclosing(self._watched(job, token)) as steps:
                 async for step in steps:
                     yield step
-        except Cancelled:
-            yield self._resting(_NEVER_BEGAN, "info")
-        except Exception as error:
-            yield self._resting(sentence(error), "error")
-        finally:
-            stop.set()  # also where the tab was closed: the run stops at its next report
-            if not self._sessions.touch(token):  # closed meanwhile: what was written since goes
-                self._ended(token)
 
-    def _watched(
-        self, events: Events, stop: threading.Event, token: str, owner: str
-    ) -> Iterator[Shown]:
-        """The page at each event of a run; at the last one it shows the run."""
-        meter, run_id = Meter(), ""
+    def _job(self, request: gr.Request) -> Job | None:
+        """What works for the session, and for who started the app what they began elsewhere."""
+        own = self._jobs.get(self._sessions.token(request))
+        if own is None and owner_asking(self._sessions, request) == OPERATOR:
+            own = next((j for j in reversed(self._jobs.values()) if j.owner == OPERATOR), None)
+        return own
+
+    async def _followed(self, start: Start, request: gr.Request) -> AsyncGenerator[Shown, None]:
+        """Begin what was asked for, and follow it to its end."""
+        token, owner = self._sessions.token(request), owner_asking(self._sessions, request)
+        stop = self._stops.claim(token)
+        if stop is None:  # cancelled in the instant before
+            yield self._resting(render.notice(NEVER_BEGAN, "info"))
+            return
+        stays = owner == OPERATOR
+        job = self._jobs[token] = Job(owner, stop, stays, lambda: self._sessions.touch(token))
+        job.begin(lambda: start(stop, owner), self._turns, lambda: self._finished(job, token))
+        async with aclosing(self._watched(job, token)) as steps:
+            async for step in steps:
+                yield step
+
+    async def _watched(self, job: Job, token: str) -> AsyncGenerator[Shown, None]:
+        """The page while a job works; at its end the page shows the run."""
+        shown = ""
+        job.watched_by.add(token)
         try:
-            for event in throttled(self._awake(events, token), _SECONDS_BETWEEN_UPDATES):
-                run_id = event.run_id
-                if event.stage != "done":
-                    yield (meter.line(event), gr.skip(), *_running(None), *self._skipped)
+            while not job.has_ended:
+                self._sessions.touch(token)
+                if job.line != shown:
+                    shown = job.line
+                    yield (shown, gr.skip(), *_running(True), *self._skipped)
+                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
-            events.close()  # before a session that has ended forgets its runs
-            self._shelf.forget(run_id)
-        text = "Cancelled. What was written is kept: Resume goes on from there."
-        notice = render.notice(text, "info") if stop.is_set() else ""
-        yield ("", notice, *_running(False), *self._picked(run_id, owner))
+            job.watched_by.discard(token)
+            if not job.stays:
+                job.stop.set()  # the tab was closed: the run stops at its next report
+        if not job.run_id:
+            yield self._resting(job.notice)
+            return
+        try:
+            picked = await anyio.to_thread.run_sync(self._picked, job.run_id, job.owner)
+            yield ("", job.notice, *_running(False), *picked)
+        except Rad3dError as error:  # its folder was deleted meanwhile
+            yield self._resting(job.notice + render.notice(str(error)))
 
-    def _waiting(self, turn: Turn) -> Shown:
-        line = render.progress(waiting_line(turn.ahead))
-        return (line, gr.skip(), *_running(None), *self._skipped)
-
-    def _awake(self, events: Iterator[EvaluationEvent], token: str) -> Iterator[EvaluationEvent]:
-        """Who looks on is not idle, however long it takes."""
-        for event in events:
-            self._sessions.touch(token)
-            yield event
+    def _finished(self, job: Job, token: str) -> None:
+        """A job has ended, in its own thread."""
+        self._shelf.forget(job.run_id)
+        if self._jobs.get(token) is job:
+            del self._jobs[token]
+        if not self._sessions.touch(token):
+            self._ended(token)  # closed meanwhile: what a visitor's run has written since goes
 
     def cancel(self, request: gr.Request) -> str:
         """Stop the run."""
-        self._stops.stop(self._sessions.token(request))
+        if self._stops.cancel(self._sessions.token(request)) is None:
+            job = self._job(request)
+            if job is None:
+                return ""  # it has ended meanwhile
+            job.stop.set()
         return render.progress("Stopping after the report that is being written")
 
     def _ended(self, token: str) -> None:
-        """A session ends, however: its evaluation stops and its own runs go."""
-        self._stops.close(token)
+        """A session ends, however: a visitor's evaluation stops, and its own runs go."""
+        self._stops.cancel(token)
+        job = self._jobs.get(token)
+        if job is not None and not job.stays:
+            job.stop.set()
         owner = owner_of(token)
         self._evaluations.kept.forget(owner)
         self._shelf.forget_owner(owner)
 
-    def _resting(self, text: str, level: str) -> Shown:
-        return ("", render.notice(text, level), *_running(False), *self._skipped)
+    def _resting(self, notice: str) -> Shown:
+        return ("", notice, *_running(False), *self._skipped)
 
 
 def _running(now: bool | None) -> tuple[Any, Any, Any]:

@@ -227,9 +227,10 @@ def _connect_pickers(
         pickers.run, pickers.other, pickers.notice, panel.resume_area, *sections.outputs,
         *cases.outputs,
     ]  # fmt: skip
-    tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
+    chosen = tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
     pickers.run.input(handlers.pick_run, pickers.run, picked, **_QUIET)
-    connect_panel(handlers.running, panel, pickers.run, picked)
+    followed = connect_panel(handlers.running, panel, pickers.run, picked)
+    chosen.then(handlers.running.follow, None, followed, concurrency_limit=None, **_QUIET)
 
 
 def _connect_sections(

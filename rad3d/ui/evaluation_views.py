@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -127,14 +128,60 @@ _STATUS = {
 }
 
 
+_RESUME = "Resume, under “Run an evaluation”, goes on from there."
+
+
 def standing(status: Status) -> str:
     """What a person should know before reading on; empty where there is nothing of the kind."""
     if status != "interrupted":
         return ""
     return (
         "The run was interrupted: the program that wrote it ended. What was finished is kept; "
-        "Resume, under “Run an evaluation”, goes on from there."
+        + _RESUME
     )
+
+
+def unscored(status: Status) -> str:
+    """Why nothing of a run was scored, and what to do."""
+    why = {
+        "running": "It is running. Open this page again, or choose it again, to see what came "
+        "of it.",
+        "cancelled": f"It was cancelled before that. {_RESUME}",
+        "interrupted": f"The program that ran it ended before that. {_RESUME}",
+    }
+    rest = "It ended without a result: start it anew under “Run an evaluation”."
+    return f"Nothing of this run has been scored. {why.get(status, rest)}"
+
+
+def first_choice(runs: Sequence[RunSummary]) -> str:
+    """Id of the run that the tab opens on: the newest that has results; empty for none at all."""
+    done = [run for run in runs if run.systems and run.status != "running"]
+    return (done or list(runs))[0].id if runs else ""
+
+
+def beside(runs: Sequence[RunSummary], chosen: str, unreadable: int) -> str:
+    """What there is besides the run that is shown; empty for nothing that has to be said.
+
+    Args:
+        runs: newest first.
+        chosen: id of the one that is shown.
+        unreadable: folders of runs that cannot be read.
+    """
+    newer = itertools.takewhile(lambda run: run.id != chosen, runs)
+    rows = [f"{run.title} of {run.created[:16].replace('T', ' ')} {_left(run)}" for run in newer]
+    said = f"{'; '.join(rows[:3])}. Choose it under “Evaluation” above." if rows else ""
+    if unreadable:
+        said += f" {counted(unreadable, 'run')} cannot be read: damaged, or of another version."
+    return said.strip()
+
+
+def _left(run: RunSummary) -> str:
+    """Why a run is not shown though it is newer."""
+    why = {"running": "is running", "finished": "cannot be shown"}.get(run.status, "")
+    return why or f"{_ENDED.get(run.status, run.status)} before anything was scored"
+
+
+_ENDED = {"cancelled": "was cancelled", "interrupted": "was interrupted", "failures": "ended"}
 
 
 def run_choices(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:

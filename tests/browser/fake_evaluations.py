@@ -63,6 +63,10 @@ class FakeKeptRuns:
             if self.owners.get(run.id, owner) == owner
         )  # fmt: skip
 
+    def unreadable(self, owner: str = "") -> int:
+        """None."""
+        return 0
+
     def load(self, run_id: str, owner: str = "") -> EvaluationRun:
         """A run of the owner's."""
         if run_id not in self.known or self.owners.get(run_id, owner) != owner:
