@@ -350,6 +350,17 @@ def _path_id(path: str) -> str:
     return _PATH_ID + path.strip("/").replace("/", "--")
 
 
+PHANTOMS = "synthetic phantoms"
+
+DISCLAIMER = "Research demo, not a medical device; do not rely on its reports."
+PHANTOMS_ONLY = f"The models learned from {PHANTOMS} only."
+
+
+def disclaimer(phantoms_only: bool) -> str:
+    """What stands on the page and with every report; of models that know only phantoms, so."""
+    return f"{DISCLAIMER} {PHANTOMS_ONLY}" if phantoms_only else DISCLAIMER
+
+
 @dataclass(frozen=True)
 class EncoderRow:
     """A CT encoder: where its class and weights are.
@@ -393,7 +404,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "encoders/phantom-cnn",
             True,
             256,
-            "synthetic phantoms",
+            PHANTOMS,
         ),
         EncoderRow(
             "ct-clip",
@@ -431,6 +442,12 @@ ENCODERS: dict[str, EncoderRow] = {
 }
 
 SHIPPED_ENCODER = "phantom-cnn"
+
+
+def knows_only_phantoms(encoder_id: str) -> bool:
+    """Whether an encoder learned from phantoms; False for one that is not in the table."""
+    return encoder_id in ENCODERS and ENCODERS[encoder_id].trained_on == PHANTOMS
+
 
 Row = TypeVar("Row")
 

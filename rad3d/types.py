@@ -14,10 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, BadVolume
 from rad3d.labels import LABEL_INDEX, LABELS, N_LABELS
 
 FloatArray = npt.NDArray[np.floating[Any]]
+
+NOT_REPORTED = ("not_chest",)
+"""Codes of the notes that say that a report would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,16 @@ class Volume:
     def warnings(self) -> tuple[Note, ...]:
         """The notes a person should worry about."""
         return tuple(note for note in self.notes if note.level == "warning")
+
+    def check_reportable(self) -> None:
+        """Raises :class:`BadVolume`, with its code, where a note is one of :data:`NOT_REPORTED`."""
+        for note in self.notes:
+            if note.code in NOT_REPORTED:
+                raise BadVolume(
+                    f"No report was written. {note.text}",
+                    "Open a scan of a chest, or insist on the report.",
+                    code=note.code,
+                )
 
 
 def volume_hash(hu: npt.NDArray[Any], affine: FloatArray) -> str:

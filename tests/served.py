@@ -70,9 +70,9 @@ class Watched(FakeService):
     def warm_up(self):
         pass
     probe = warm_up
-    def generate(self, session, variant_id, options, cancel):
+    def generate(self, session, variant_id, options, cancel, insist=False):
         with self.running.report(cancel):
-            yield from super().generate(session, variant_id, options, cancel)
+            yield from super().generate(session, variant_id, options, cancel, insist)
 
 service_module.Service = Watched
 evaluation_module.Evaluations = lambda s, settings, visitors_dir: FakeEvaluations(s, empty=True)

@@ -9,7 +9,7 @@ from browser.fixtures import Visit
 from browser.pages import PHONE, PHONE_WIDTH, faint_texts, upload, widest, write_report
 from playwright.sync_api import Page, expect
 
-from rad3d.ui.render import DISCLAIMER
+from rad3d.registry import disclaimer
 
 pytestmark = pytest.mark.browser
 
@@ -46,9 +46,9 @@ def test_everything_is_reached_by_keyboard_with_a_visible_focus(page: Page, ches
 
 
 def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
-    expect(page.get_by_text(DISCLAIMER)).to_be_visible()
+    expect(page.get_by_text(disclaimer(phantoms_only=True))).to_be_visible()
     page.get_by_role("tab", name="About").click()
-    expect(page.get_by_text(DISCLAIMER)).to_be_visible()
+    expect(page.get_by_text(disclaimer(phantoms_only=True))).to_be_visible()
     encoders = page.locator(".r3-models").first
     expect(encoders.get_by_role("row").filter(has_text="Phantom CNN")).to_contain_text("ready")
     expect(encoders.get_by_role("row").filter(has_text="CT-CLIP")).to_contain_text("rad3d convert")

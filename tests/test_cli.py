@@ -171,6 +171,7 @@ class OneReport:
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
+        insist: bool = False,
     ) -> Iterator[Event]:
         yield StageEvent("reading the scan", 0.1)
         notes = tuple(Note("warning", code, f"It is {code}.") for code in ("novel", "novel"))
@@ -215,6 +216,37 @@ def test_the_json_report_is_all_of_stdout_and_names_variant_and_options(
     assert [row["label"] for row in report["diagnosis"]["labels"]] == list(LABELS)
 
 
+def test_no_report_about_what_is_no_chest_unless_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scan: str
+) -> None:
+    note = Note("warning", "not_chest", "This does not look like a chest.")
+    abdomen = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4), "scan", (note,))
+
+    class Abdomen(OneReport):
+        def open_path(self, *_given: object) -> Volume:
+            return abdomen
+
+        def generate(
+            self,
+            session: str,
+            variant_id: str,
+            options: GenerationOptions,
+            cancel: threading.Event,
+            insist: bool = False,
+        ) -> Iterator[Event]:
+            if not insist:
+                abdomen.check_reportable()
+            yield from super().generate(session, variant_id, options, cancel)
+
+    monkeypatch.setattr("rad3d.service.service.Service", Abdomen)
+    assert cli.main(["report", scan]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "No report was written. This does not look like a chest. Add --force" in err
+    assert cli.main(["report", scan, "--force"]) == 0
+    assert "Clear lungs." in capsys.readouterr().out
+
+
 def test_the_default_variant_is_the_apps(scan: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", scan, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["variant"] == Settings().default_variant
@@ -237,6 +269,7 @@ def test_an_interrupt_stops_the_model_and_ends_the_session(
             variant_id: str,
             options: GenerationOptions,
             cancel: threading.Event,
+            insist: bool = False,
         ) -> Iterator[Event]:
             cancels.append(cancel)
             yield StageEvent("encoding", 0.3)

@@ -150,12 +150,17 @@ class DyingService(FakeService):
         self.deaths = [death]
 
     def generate(
-        self, session: str, variant_id: str, options: GenerationOptions, cancel: threading.Event
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+        insist: bool = False,
     ) -> Iterator[Event]:
         """Dies once."""
         if self.deaths:
             raise self.deaths.pop()
-        yield from super().generate(session, variant_id, options, cancel)
+        yield from super().generate(session, variant_id, options, cancel, insist)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Write the report of one scan.
 
 SCAN is a NIfTI file (.nii, .nii.gz) or a zipped DICOM series. The report goes to stdout;
-progress and warnings go to stderr. A file that cannot be read ends with one sentence and status 1.
+progress and warnings go to stderr. A file that cannot be read ends with one sentence and status 1,
+and so does a scan that shows no chest, unless --force is given.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rad3d.commands.options import (
     generation_options,
     with_device_options,
 )
-from rad3d.errors import BadRequest
+from rad3d.errors import BadRequest, BadVolume
 from rad3d.registry import MODES, language_model, variant_id
 from rad3d.settings import Settings
 
@@ -59,6 +60,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
     )
+    parser.add_argument(
+        "--force", action="store_true", help="write a report even where it would mean nothing"
+    )
     add_generation_options(parser)
     parser.set_defaults(run=run)
 
@@ -73,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rad3d.service.export import report_json, report_text
     from rad3d.service.service import Service
+    from rad3d.types import NOT_REPORTED
     from rad3d.volume.ctrate import MetadataTable
 
     metadata = MetadataTable(args.metadata).row(args.scan.name) if args.metadata else None
@@ -83,7 +88,11 @@ def run(args: argparse.Namespace) -> int:
         volume = service.open_path(session, args.scan, args.scan.name, metadata)
         for note in volume.warnings:
             say(f"warning: {note.text}")
-        report = _follow(service.generate(session, variant, options, cancel))
+        report = _follow(service.generate(session, variant, options, cancel, args.force))
+    except BadVolume as error:
+        if error.code not in NOT_REPORTED:
+            raise
+        raise BadVolume(error.problem, "Add --force to write one anyway.", error.code) from None
     finally:
         cancel.set()
         service.end_session(session)

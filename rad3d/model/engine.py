@@ -332,6 +332,7 @@ def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
         "preprocessing": features.preprocessing,
         "variant": config.id,
         "variant_files": dict(config.files),
+        "phantoms_only": config.phantoms_only,
         "llm": config.llm_source,
         "llm_revision": config.llm_revision or reporter.language.revision,
         "llm_sha256": config.llm_sha256 or reporter.language.sha256,

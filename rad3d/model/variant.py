@@ -19,7 +19,14 @@ from rad3d.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.files import readable_like
 from rad3d.labels import N_LABELS
 from rad3d.model.identity import file_hash
-from rad3d.registry import MODES, Mode, lookup, variant_id
+from rad3d.registry import (
+    MODES,
+    SHIPPED_ENCODER,
+    Mode,
+    knows_only_phantoms,
+    lookup,
+    variant_id,
+)
 
 CONFIG_FILE = "variant.json"
 PROJECTOR_FILE = "projector.safetensors"
@@ -96,6 +103,13 @@ class VariantConfig:
     def logits_dim(self) -> int:
         """18 where the prefix is made from the logits as well, else 0."""
         return N_LABELS if self.mode_row.uses_logits else 0
+
+    @property
+    def phantoms_only(self) -> bool:
+        """Whether its encoder and its reports are of phantoms; shipped variants name no source."""
+        source = self.training.get("source")
+        of_phantoms = not source or "phantoms" in source
+        return of_phantoms and knows_only_phantoms(self.encoder or SHIPPED_ENCODER)
 
     def to_json(self) -> str:
         """Indented JSON."""

@@ -175,7 +175,9 @@ class FeatureSource:
         return gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
 
     def _encode(self, sample: Sample, encoder_id: str) -> Row:
-        return encode(self._engine, self._open(sample), encoder_id)
+        volume = self._open(sample)
+        volume.check_reportable()  # such a case is counted as one without a report
+        return encode(self._engine, volume, encoder_id)
 
     def blank(self, encoder_id: str) -> Row:
         """Embedding and logits of a scan that holds nothing but air, made as of any other scan."""

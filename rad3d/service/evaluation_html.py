@@ -16,8 +16,8 @@ from rad3d.eval.registry import FAMILIES, MetricRow, metric_row
 from rad3d.eval.resampling import Estimate
 from rad3d.eval.samples import dropped_sentence
 from rad3d.eval.scorecard import score_case
+from rad3d.registry import disclaimer, knows_only_phantoms
 from rad3d.service.evaluation_types import EvaluationRun
-from rad3d.service.export import DISCLAIMER
 from rad3d.service.figure_classifier import calibration_figure, classifier_figure
 from rad3d.service.figure_study import AGAINST, study_figure
 from rad3d.service.figure_systems import forest_figure, heatmap_figure
@@ -37,7 +37,7 @@ def report_page(run: EvaluationRun) -> bytes:
     view = view_of(run)
     metric = metric_row(_main_metric(view))
     body = [
-        f"<header><h1>{escape(run.title)}</h1><p>{escape(DISCLAIMER)}</p></header>",
+        f"<header><h1>{escape(run.title)}</h1><p>{escape(disclaimer(_phantoms_only(run)))}</p></header>",
         _facts(run),
         _section("What was found", *(f"<p>{escape(t)}</p>" for t in _words(view, metric))),
         *_figures(run, view, metric),
@@ -54,6 +54,12 @@ def report_page(run: EvaluationRun) -> bytes:
         script=_SCRIPT,
         body="\n".join(part for part in body if part),
     ).encode()
+
+
+def _phantoms_only(run: EvaluationRun) -> bool:
+    """Whether a system of the run listens to an encoder that knows only phantoms."""
+    encoders = (said.facts.get("encoder") or {} for said in run.predictions.values())
+    return any(knows_only_phantoms(encoder.get("id", "")) for encoder in encoders)
 
 
 def _main_metric(view: StudyView) -> str:

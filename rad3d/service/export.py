@@ -9,12 +9,12 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from rad3d.registry import disclaimer
 from rad3d.service.crosscheck import CrossCheck, cross_check
 from rad3d.text.sections import split_report
 from rad3d.types import Report
 
 SCHEMA = "rad3d-report/1"
-DISCLAIMER = "Research demo, not a medical device. Written by a language model; do not rely on it."
 
 _UNFINISHED = {
     "length": "The text stops at the length limit.",
@@ -35,7 +35,7 @@ def report_text(report: Report) -> str:
     remarks += [f"{title}: {'; '.join(said)}." for title, said in _differences(check) if said]
     if report.finish_reason in _UNFINISHED:
         remarks.append(_UNFINISHED[report.finish_reason])
-    source = f"Variant {report.variant_id}, volume {_short(report)}. {DISCLAIMER}"
+    source = f"Variant {report.variant_id}, volume {_short(report)}. {_disclaimer(report)}"
     return "\n\n".join([*blocks, "\n".join([*remarks, source])]) + "\n"
 
 
@@ -50,7 +50,7 @@ def report_dict(report: Report) -> dict[str, Any]:
     check = cross_check(report.text, report.diagnosis)
     return {
         "schema": SCHEMA,
-        "disclaimer": DISCLAIMER,
+        "disclaimer": _disclaimer(report),
         "report": {
             "text": report.text,
             "findings": parts.findings,
@@ -74,6 +74,10 @@ def report_dict(report: Report) -> dict[str, Any]:
         "timings_s": {stage: round(s, 4) for stage, s in report.timings_s.items()},
         "provenance": dict(report.provenance),
     }
+
+
+def _disclaimer(report: Report) -> str:
+    return disclaimer(bool(report.provenance.get("phantoms_only")))
 
 
 def _differences(check: CrossCheck) -> list[tuple[str, list[str]]]:

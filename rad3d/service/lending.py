@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, TypeVarTuple
 from rad3d import __version__
 from rad3d.errors import Cancelled, Rad3dError
 from rad3d.model.engine import BATCH_ROWS, Condition, Engine, Generated
-from rad3d.registry import language_model, split_variant_id
+from rad3d.registry import knows_only_phantoms, language_model, split_variant_id
 from rad3d.types import (
     DiagnosisEvent,
     DoneEvent,
@@ -255,6 +255,7 @@ def _cut_short(
             "volume_sha256": volume.sha256,
             "encoder": seen.diagnosis.source,
             "variant": variant_id,
+            "phantoms_only": knows_only_phantoms(seen.diagnosis.source),
             "rad3d": __version__,
         },
     )

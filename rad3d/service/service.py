@@ -267,13 +267,22 @@ class Service:
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
+        insist: bool = False,
     ) -> Iterator[Event]:
         """Write a report on the session's open scan; see :meth:`rad3d.model.engine.Engine.stream`.
 
         Closing the iterator stops the model. A finished report is kept for :meth:`last_report`
         as long as its scan stays open.
 
+        Args:
+            session: token.
+            variant_id: of those that are offered.
+            options: how it is written.
+            cancel: stops the model once it is set.
+            insist: write it even where it would mean nothing.
+
         Raises:
+            BadVolume: the scan is none of a chest, and nobody insists.
             BadRequest: besides the engine's reasons: the variant is not offered here, or the server
                 is about to stop.
         """
@@ -284,6 +293,8 @@ class Service:
                     f"Offered: {', '.join(self._offered)}.",
                     code="not_offered",
                 )
+            if not insist and (volume := self.volume(session)) is not None:
+                volume.check_reportable()
             with self.running.report(cancel):
                 yield from self._written(session, variant_id, options, cancel)
         except Cancelled:

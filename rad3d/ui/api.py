@@ -2,7 +2,8 @@
 
 ``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
 ``/variants``, ``/write_report`` (streams), ``/stop_report`` and ``/delete_session``.
-A refused file or option raises the sentence that the page would show.
+A refused file or option raises the sentence that the page would show; a report on what is no chest
+is written where the options say ``"insist": true``.
 """
 
 from __future__ import annotations
@@ -81,16 +82,18 @@ class Api:
 
         Args:
             variant: such as ``phantom-l/v3``.
-            options: fields of ``rad3d.types.GenerationOptions``.
+            options: fields of ``rad3d.types.GenerationOptions``, and ``insist``: true writes a
+                report even where the scan is none of a chest.
+            request: of the client.
         """
         token = self._sessions.token(request)
         stop = self._sessions.arm(token)
         try:
-            settings = _options(options)
+            settings, insist = _options(options)
             events = in_turn(
                 self._turns,
                 stop,
-                lambda: self._service.generate(token, variant, settings, stop),
+                lambda: self._service.generate(token, variant, settings, stop, insist),
                 told,
                 lambda: self._sessions.touch(token),
             )
@@ -163,13 +166,17 @@ def _sent(file: object) -> list[tuple[str, str]]:
     return [(str(each.get("path")), str(each.get("orig_name") or "scan")) for each in files]
 
 
-def _options(given: object) -> GenerationOptions:
-    """The options of a call; raises :class:`BadRequest` for what are none."""
-    known = {field.name for field in fields(GenerationOptions)}
+def _options(given: object) -> tuple[GenerationOptions, bool]:
+    """The options of a call, and whether it insists; raises :class:`BadRequest` for others."""
+    known = {"insist", *(field.name for field in fields(GenerationOptions))}
     if not isinstance(given, dict | None) or set(given or {}) - known:
         raise BadRequest(f"The options must be an object with: {', '.join(sorted(known))}.")
+    values = dict(given or {})
+    insist = values.pop("insist", False)
+    if not isinstance(insist, bool):
+        raise BadRequest("The option insist must be true or false.")
     try:
-        return GenerationOptions(**(given or {}))
+        return GenerationOptions(**values), insist
     except TypeError:
         raise BadRequest("An option has a value of the wrong kind.") from None
 

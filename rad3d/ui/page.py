@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
+from rad3d.registry import disclaimer
 from rad3d.service.evaluation import Evaluations
 from rad3d.service.turns import Turns
 from rad3d.ui.about_tab import about_tab
@@ -14,7 +15,6 @@ from rad3d.ui.components import markup
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_tab import evaluation_tab
 from rad3d.ui.handlers import Handlers
-from rad3d.ui.render import DISCLAIMER
 from rad3d.ui.report_tab import report_tab
 from rad3d.ui.sessions import Sessions
 
@@ -31,7 +31,7 @@ MOST_EVENTS = 400
 _HEADER = f"""
 <header class="r3-header"><div class="r3-brand"><span class="r3-logo" aria-hidden="true"></span>
 <div><h1>RAD3D</h1><p>Language models that write reports for 3D chest CTs</p></div></div>
-<p class="r3-disclaimer" role="note">{DISCLAIMER}</p>
+<p class="r3-disclaimer" role="note">{disclaimer(phantoms_only=True)}</p>
 <button type="button" class="r3-theme" aria-label="Switch between light and dark">◐</button>
 </header><p class="r3-sr" id="announcement" role="status"></p>
 """

@@ -14,8 +14,6 @@ from rad3d.types import Diagnosis, Note, Novelty, Report, Volume
 if TYPE_CHECKING:
     from rad3d.service.crosscheck import CrossCheck, Statement
 
-DISCLAIMER = "Research demo, not a medical device. Models trained on synthetic phantoms."
-
 _FINISHED = {
     "end": "finished",
     "length": "stopped at the length limit",

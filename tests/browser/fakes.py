@@ -196,10 +196,13 @@ class FakeService:
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
+        insist: bool = False,
     ) -> Iterator[Event]:
         """Stages, diagnosis, words, report."""
-        if self._volumes.get(session) is None:
+        if (volume := self._volumes.get(session)) is None:
             raise BadRequest("There is no open scan.", "Open one first.", code="no_volume")
+        if not insist:
+            volume.check_reportable()
         start = time.monotonic()
         diagnosis = fake_diagnosis()
         for stage, fraction in (("Reading the scan", 0.1), ("Encoding the scan", 0.4)):
