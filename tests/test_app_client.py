@@ -52,6 +52,20 @@ def test_generation_options_reach_the_engine(client: Client, chest: Path) -> Non
         client.predict("phantom-l/v3", {"max_new_tokens": 0}, api_name="/write_report")
 
 
+def test_a_program_insists_on_a_report_about_what_is_no_chest(
+    client: Client, tmp_path: Path
+) -> None:
+    abdomen = small_chest(tmp_path / "abdomen.nii.gz", lungs=False)
+    client.predict(handle_file(abdomen), api_name="/open_scan")
+    with pytest.raises(AppError, match="No report was written"):
+        client.predict("phantom-l/v3", {}, api_name="/write_report")
+    with pytest.raises(AppError, match="insist must be true or false"):
+        client.predict("phantom-l/v3", {"insist": 1}, api_name="/write_report")
+    job = client.submit("phantom-l/v3", {"insist": True}, api_name="/write_report")
+    job.result(timeout=60)
+    assert job.outputs()[-1]["event"] == "done"
+
+
 def test_a_bad_file_is_refused_in_a_sentence_and_the_earlier_scan_stays(
     client: Client, fake_service: FakeService, chest: Path, tmp_path: Path
 ) -> None:

@@ -211,6 +211,25 @@ def test_a_scan_unlike_the_training_scans_is_named_so(
     expect(notice).to_contain_text("These models know only synthetic phantoms")
 
 
+def test_a_report_about_what_is_no_chest_takes_a_second_button(
+    page: Page, chest: Path, tmp_path: Path
+) -> None:
+    anyway = page.get_by_role("button", name="Write a report anyway")
+    upload(page, small_chest(tmp_path / "abdomen.nii.gz", lungs=False))
+    expect(anyway).to_be_hidden()
+    page.get_by_role("button", name="Generate report").click()
+    expect(page.locator("#progress")).to_contain_text("No report was written.")
+    expect(page.locator("[data-report=copy]")).to_have_count(0)
+    anyway.click()
+    expect(page.locator("[data-report=copy]")).to_be_visible()
+    expect(anyway).to_be_hidden()
+    page.get_by_role("button", name="Generate report").click()
+    expect(anyway).to_be_visible()
+    upload(page, chest)
+    expect(anyway).to_be_hidden()
+    write_report(page)
+
+
 # -- the real thing ---------------------------------------------------------------------------
 
 

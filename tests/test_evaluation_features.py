@@ -20,7 +20,7 @@ from rad3d.model.identity import IMPORTED, EncoderIdentity
 from rad3d.service.evaluation_features import FeatureSource
 from rad3d.service.evaluation_types import EvaluationRequest, SetSpec
 from rad3d.settings import Settings
-from rad3d.types import Volume
+from rad3d.types import Note, Volume
 
 pytestmark = pytest.mark.numeric
 
@@ -94,7 +94,10 @@ def source(tmp_path: Path, encoder: CountingEncoder) -> Callable[[], FeatureSour
     def open_scan(sample: Sample) -> Volume:
         if sample.id == "broken":
             raise BadVolume("The file is empty.", code="empty_file")
-        return volume(sum(sample.id.encode()))
+        scan = volume(sum(sample.id.encode()))
+        if sample.id == "abdomen":
+            return replace(scan, notes=(Note("warning", "not_chest", "It shows no lung."),))
+        return scan
 
     return lambda: FeatureSource(store, tmp_path / "shipped", tmp_path / "kept", open_scan)
 
@@ -128,6 +131,16 @@ def test_a_scan_that_cannot_be_read_is_a_failure_with_its_reason(
     assert found.ids == ("a", "b")
     assert found.failures == {"broken": "The file is empty."}
     assert source().missing("set", cases, "phantom-cnn") == 0
+
+
+def test_a_scan_of_no_chest_counts_as_a_case_without_a_report(
+    source: Callable[[], FeatureSource],
+) -> None:
+    cases = samples("a", "abdomen")
+    assert list(source().encode("set", cases, "phantom-cnn")) == [1, 2]
+    found = source().features("set", cases, "phantom-cnn")
+    assert found.ids == ("a",)
+    assert found.failures == {"abdomen": "No report was written. It shows no lung."}
 
 
 def test_a_changed_file_is_encoded_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from tiny_models import CountingEncoder, FakeEncoderStore, volume
 
 import rad3d.service.reading as reading
 from rad3d.errors import BadRequest, BadVolume, Cancelled, UnknownName
+from rad3d.labels import LABELS
 from rad3d.service.export import report_dict, report_json, report_text
 from rad3d.service.samples import read_samples
 from rad3d.service.service import Service
 from rad3d.service.sessions import SessionStore
 from rad3d.settings import Settings
-from rad3d.types import DoneEvent, GenerationOptions, Report, TextEvent, Volume
+from rad3d.types import Diagnosis, DoneEvent, GenerationOptions, Note, Report, TextEvent, Volume
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 V3 = "phantom-s/v3"
@@ -242,6 +244,55 @@ def test_variants_are_listed_ready_or_with_what_they_need(service: Service) -> N
     statuses = {s.id: s for s in service.variants()}
     assert statuses[V3].ready
     assert statuses["gpt2/v3"].command == "rad3d train --llm gpt2 --mode v3"
+
+
+def test_no_report_is_written_about_what_is_no_chest_unless_somebody_insists(
+    service: Service,
+) -> None:
+    session = service.new_session()
+    scan = volume(3)
+    note = Note("warning", "not_chest", "This does not look like a chest.")
+    service.open_volume(session, replace(scan, notes=(note,)))
+    with pytest.raises(BadVolume, match="This does not look like a chest"):
+        write(service, session)
+    assert service.last_report(session) is None
+    *_, last = service.generate(session, V3, OPTIONS, threading.Event(), insist=True)
+    assert isinstance(last, DoneEvent)
+    assert last.report.text
+
+
+def test_what_models_of_phantoms_write_says_so_everywhere(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    report = write(service, session, max_new_tokens=3)
+    line = "learned from synthetic phantoms only"
+    assert line in report_text(report)
+    assert line in report_dict(report)["disclaimer"]
+    others = replace(report, provenance={**report.provenance, "phantoms_only": False})
+    assert "phantoms" not in report_text(others)
+    assert "not a medical device" in report_text(others)
+
+
+def test_exports_name_what_the_report_contradicts_leaves_out_and_adds(service: Service) -> None:
+    session = service.new_session()
+    service.open_path(session, Path("scan1"), "scan")
+    values = np.full(18, 0.1)
+    values[[LABELS.index("Emphysema"), LABELS.index("Cardiomegaly")]] = 0.9, 0.8
+    seen = Diagnosis(np.zeros(18), values, np.full(18, 0.5))
+    text = "Findings: No cardiomegaly. Possible lung nodule. Left pleural effusion."
+    report = replace(write(service, session), text=text, diagnosis=seen)
+    data = report_dict(report)
+    named = {key: [row["label"] for row in data[key]] for key in ("contradictions", "added")}
+    assert named == {
+        "contradictions": ["Cardiomegaly", "Pleural effusion"],
+        "added": ["Lung nodule", "Pleural effusion"],
+    }
+    (silent,) = data["not_mentioned"]
+    assert silent == {"label": "Emphysema", "probability": 0.9, "threshold": 0.5}
+    written = report_text(report)
+    assert "Contradicts the classifier: Cardiomegaly (denied, 80%)" in written
+    assert "not mentioned: Emphysema (90%)." in written
+    assert "considered: Lung nodule (10%)." in written
 
 
 def test_exports_say_where_the_report_comes_from_and_hide_the_file_name(service: Service) -> None:

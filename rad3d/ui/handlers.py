@@ -21,6 +21,7 @@ from gradio.data_classes import ListFiles
 from rad3d.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
 from rad3d.registry import variant_id
 from rad3d.types import (
+    NOT_REPORTED,
     DoneEvent,
     GenerationOptions,
     Note,
@@ -240,9 +241,13 @@ class Handlers:
         max_new_tokens: int,
         repetition_penalty: float,
         no_repeat_ngram: int,
+        insist: bool,
         request: gr.Request,
     ) -> AsyncIterator[Snapshot]:
-        """Stream one report into the page; the options come in the order of OPTION_NAMES."""
+        """Stream one report into the page; the options come in the order of OPTION_NAMES.
+
+        With ``insist`` also one that would mean nothing.
+        """
         token, page = self._page(request)
         yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
         stop = self._sessions.claim(token)
@@ -276,7 +281,7 @@ class Handlers:
             events = in_turn(
                 self._turns,
                 stop,
-                lambda: self._service.generate(token, variant, options, stop),
+                lambda: self._service.generate(token, variant, options, stop, insist),
                 told,
                 lambda: self._sessions.touch(token),
             )
@@ -293,7 +298,8 @@ class Handlers:
         except Cancelled:
             show(self._resting(token, "Cancelled.", "info"))
         except Exception as error:
-            show(self._resting(token, sentence(error)))
+            refused = isinstance(error, Rad3dError) and error.code in NOT_REPORTED
+            show(replace(self._resting(token, sentence(error)), insist=refused))
         finally:
             stop.set()  # also where the tab was closed: the model stops at its next token
         yield page.snapshot()

@@ -38,13 +38,14 @@ class ScanColumn:
 
 @dataclass(frozen=True)
 class Choice:
-    """The pickers and the two buttons."""
+    """The pickers and the buttons."""
 
     llm: gr.Radio
     mode: gr.Radio
     guidance: gr.HTML
     options: list[Any]
     generate: gr.Button
+    anyway: gr.Button
     cancel: gr.Button
 
     @property
@@ -147,8 +148,9 @@ def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
             generate = gr.Button(
                 "Generate report", variant="primary", elem_id="generate", interactive=bool(llm_id)
             )
+            anyway = gr.Button("Write a report anyway", elem_id="anyway", visible=False)
             cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
-    return Choice(llm, mode, guidance, options, generate, cancel)
+    return Choice(llm, mode, guidance, options, generate, anyway, cancel)
 
 
 def _options() -> list[Any]:
@@ -181,7 +183,7 @@ def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportCo
         "viewer": scan.viewer, "notice": scan.notice, "notes": scan.notes, "truth": scan.truth,
         "progress": run.progress, "report": run.report, "verdicts": run.verdicts,
         "chart": run.chart, "table": run.table,
-        "generate": choice.generate, "cancel": choice.cancel,
+        "generate": choice.generate, "anyway": choice.anyway, "cancel": choice.cancel,
     }  # fmt: skip
     state = page_state("report-state", shown, handlers.again)
     # By default an event is dropped while the one before it is answered; here the last one counts.
@@ -191,15 +193,16 @@ def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportCo
         scan.source.select(handlers.pick_sample, None, state, **every),
     ):
         chosen.then(handlers.describe, choice.variant, state, **every)
-    choice.generate.click(handlers.begin, None, state, queue=False, **_QUIET).then(
-        handlers.generate,
-        [*choice.variant, *choice.options],
-        state,
-        concurrency_id="report",
-        concurrency_limit=None,  # Turns has the limit
-        trigger_mode="multiple",  # the run before it may still be on its way to its end
-        **_QUIET,
-    )
+    for button, insist in ((choice.generate, False), (choice.anyway, True)):
+        button.click(handlers.begin, None, state, queue=False, **_QUIET).then(
+            handlers.generate,
+            [*choice.variant, *choice.options, gr.State(insist)],
+            state,
+            concurrency_id="report",
+            concurrency_limit=None,  # Turns has the limit
+            trigger_mode="multiple",  # the run before it may still be on its way to its end
+            **_QUIET,
+        )
     choice.cancel.click(handlers.cancel, None, state, queue=False, **_QUIET)
     scan.delete.click(handlers.forget, None, state, queue=False, **_QUIET)
     return state

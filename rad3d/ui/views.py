@@ -48,6 +48,7 @@ class RunView:
     """While a report is written: None leaves a part of the page as it is.
 
     What a run has to say stands in ``progress``, beside its button; ``notice`` is about the scan.
+    ``insist``: a report would mean nothing, and the second button writes one all the same.
     """
 
     progress: str | None = None
@@ -57,12 +58,14 @@ class RunView:
     table: str | None = None
     notice: str | None = None
     running: bool | None = None
+    insist: bool = False
 
     def values(self) -> dict[str, Any]:
-        """By the name of the component; two buttons follow ``running``."""
+        """By the name of the component; the buttons follow ``running`` and ``insist``."""
         found = _given(self)
-        running = found.pop("running", None)
+        running, insist = found.pop("running", None), found.pop("insist")
         if running is not None:
+            found["anyway"] = gr.update(visible=insist)
             found["generate"] = gr.update(interactive=not running)
             found["cancel"] = gr.update(interactive=running)
         return found

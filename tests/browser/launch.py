@@ -59,10 +59,10 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def small_chest(path: Path, shift: float = 0.0) -> Path:
+def small_chest(path: Path, shift: float = 0.0, lungs: bool = True) -> Path:
     """A body with two lungs, heart and spine: 96 x 96 x 60 voxels of 3.6 x 3.6 x 5 mm, stored LPS.
 
-    The right lung is the larger one, so that mirroring shows.
+    The right lung is the larger one, so that mirroring shows. Without lungs it is no chest.
     """
     shape = (96, 96, 60)
     grid = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
@@ -71,7 +71,7 @@ def small_chest(path: Path, shift: float = 0.0) -> Path:
     hu[(x / 0.9) ** 2 + (y / 0.62) ** 2 < 1] = 35.0 + shift
     for centre, width in ((0.42, 0.33), (-0.42, 0.27)):
         lung = ((x - centre) / width) ** 2 + (y / 0.46) ** 2 + (z / 0.85) ** 2 < 1
-        hu[lung] = -860.0
+        hu[lung] = -860.0 if lungs else 30.0
     hu[((x + 0.08) / 0.25) ** 2 + ((y - 0.12) / 0.25) ** 2 + ((z + 0.2) / 0.4) ** 2 < 1] = 45.0
     hu[(x / 0.09) ** 2 + ((y + 0.42) / 0.1) ** 2 < 1] = 350.0
     hu += np.random.default_rng(0).normal(0, 12, shape)
