@@ -1,9 +1,9 @@
 """A DICOM series is decoded in a process of its own.
 
-The decoders of DICOM are C++ that trusts what files say: a deep enough nesting ends the process
-that reads it, and a slice with fewer pixels than it claims is filled up with what the memory held
-before. Here both happen to a process that has seen one person's files only. Its answer is JSON and
-a plain array, so nothing that it says is run.
+A few bytes of DICOM can ask for gigabytes, and the decoders of compressed pixels are C++ that
+trusts what files say. Here both happen to a process that has seen one person's files only, that may
+take little memory until the headers say how large the scan is, and that is ended first where memory
+runs out. Its answer is JSON and a plain array, so nothing that it says is run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,14 +25,13 @@ import rad3d
 from rad3d.errors import NO_ROOM, BadVolume, DiskFull
 from rad3d.types import Note
 from rad3d.volume.decoded import Decoded, Limits
-from rad3d.volume.dicom import decode_dicom
 
 MOST_SECONDS = 120
-BYTES_A_VOXEL = 20
-"""As decoded (8), once more as an array (8), and as Hounsfield units (4)."""
+BYTES_A_VOXEL = 8
+"""As int16 (2), then as float32 (4) where HU have fractions; the slab at work beside them."""
 
 OWN_BYTES = 2**30
-"""Address space of an interpreter with the decoders loaded."""
+"""Address space of an interpreter with the decoders loaded, and for one file of headers."""
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """All that the process gets of the environment, in which logins and tokens stand."""
@@ -43,43 +43,50 @@ _SET = {
 }
 
 
-def decode_dicom_apart(files: Sequence[Path], limits: Limits) -> Decoded:
+def decode_dicom_apart(files: Sequence[Path], limits: Limits, unread: int = 0) -> Decoded:
     """:func:`rad3d.volume.dicom.decode_dicom` in another process.
 
     Args:
-        files: in one folder, which the answer is written to.
+        files: DICOM files.
         limits: how large the volume may be, and with it the process.
+        unread: files beside them that are damaged for certain.
 
     Raises:
         BadVolume: as it does; ``bad_dicom`` where the process ended without an answer.
         DiskFull: there is no room for the voxels.
     """
-    folder = files[0].parent
-    names = [file.name for file in files]
-    question = {"folder": str(folder), "files": names, "limits": asdict(limits)}
+    Path(tempfile.gettempdir()).mkdir(parents=True, exist_ok=True)  # a cleaner may have taken it
     environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    try:
-        subprocess.run(
-            [sys.executable, "-P", "-m", __name__],  # nothing from the current folder
-            input=json.dumps(question).encode(),
-            stdout=subprocess.DEVNULL,  # the decoders quote what they read
-            stderr=subprocess.DEVNULL,
-            env=environment | _SET,
-            timeout=MOST_SECONDS,
-            check=False,
-        )
-        answer: dict[str, Any] = json.loads((folder / "answer.json").read_bytes())
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise BadVolume(
-            "The DICOM files cannot be decoded: they are damaged, or far too large.",
-            "Convert the series with dcm2niix and give its .nii.gz file.",
-            code="bad_dicom",
-        ) from error
-    if "full" in answer:
-        raise DiskFull
-    if "refused" in answer:
-        raise BadVolume(*answer["refused"])
-    values = np.load(folder / "values.npy", allow_pickle=False)
+    with tempfile.TemporaryDirectory(prefix="rad3d-") as scratch:
+        folder = Path(scratch)
+        question = {
+            "folder": scratch,
+            "files": [str(file.resolve()) for file in files],
+            "limits": asdict(limits),
+            "unread": unread,
+        }
+        try:
+            subprocess.run(
+                [sys.executable, "-P", "-m", __name__],  # nothing from the current folder
+                input=json.dumps(question).encode(),
+                stdout=subprocess.DEVNULL,  # the decoders quote what they read
+                stderr=subprocess.DEVNULL,
+                env=environment | _SET,
+                timeout=MOST_SECONDS,
+                check=False,
+            )
+            answer: dict[str, Any] = json.loads((folder / "answer.json").read_bytes())
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            raise BadVolume(
+                "The DICOM files cannot be decoded: they are damaged, or far too large.",
+                "Convert the series with dcm2niix and give its .nii.gz file.",
+                code="bad_dicom",
+            ) from error
+        if "full" in answer:
+            raise DiskFull
+        if "refused" in answer:
+            raise BadVolume(*answer["refused"])
+        values = np.load(folder / "values.npy", allow_pickle=False)
     notes = tuple(Note(**note) for note in answer.pop("notes"))
     affine = np.array(answer.pop("affine"))
     return Decoded(values=values, affine=affine, notes=notes, **answer)
@@ -87,12 +94,16 @@ def decode_dicom_apart(files: Sequence[Path], limits: Limits) -> Decoded:
 
 def main() -> int:
     """Decode what standard input names; the answer is complete or absent."""
+    from rad3d.volume.dicom import decode_dicom
+
     question = json.load(sys.stdin)
     folder, limits = Path(question["folder"]), Limits(**question["limits"])
-    _bound(OWN_BYTES + BYTES_A_VOXEL * limits.max_voxels)
+    files = [Path(file) for file in question["files"]]
+    _end_first()
+    _bound(OWN_BYTES, OWN_BYTES + BYTES_A_VOXEL * limits.max_voxels)
     answer: dict[str, Any]
     try:
-        decoded = decode_dicom([folder / name for name in question["files"]], limits)
+        decoded = decode_dicom(files, limits, folder, question["unread"], _make_room)
         np.save(folder / "values.npy", decoded.values)
         answer = {**vars(decoded), "affine": decoded.affine.tolist()}
         answer["notes"] = [asdict(note) for note in answer.pop("notes")]
@@ -107,14 +118,26 @@ def main() -> int:
     return 0
 
 
-def _bound(most_bytes: int) -> None:
-    """No more memory than that, and no file of it where the process crashes."""
+def _end_first() -> None:
+    """Where the machine runs out of memory, this process is ended and not the server."""
+    with contextlib.suppress(OSError):  # not Linux
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _make_room(voxels: int) -> None:
+    _bound(OWN_BYTES + BYTES_A_VOXEL * voxels)
+
+
+def _bound(now: int, most: int | None = None) -> None:
+    """No more bytes of memory than that, ever no more than ``most``; no file of a crash."""
     with contextlib.suppress(ImportError):  # Windows
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-        allowed = most_bytes if hard == resource.RLIM_INFINITY else min(most_bytes, hard)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+        if most is not None and (hard == resource.RLIM_INFINITY or most < hard):
+            hard = most
+        allowed = now if hard == resource.RLIM_INFINITY else min(now, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -7,6 +7,7 @@ unpacking, and zips inside the zip are ignored.
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -17,8 +18,7 @@ from rad3d.errors import BadVolume
 from rad3d.types import Note
 from rad3d.volume.apart import decode_dicom_apart
 from rad3d.volume.decoded import Decoded, Limits
-from rad3d.volume.dicom import is_dicom
-from rad3d.volume.stream import sniff
+from rad3d.volume.stream import is_dicom, sniff
 
 MOST_MEMBERS = 20_000
 MOST_LIST_BYTES = 8 * 2**20
@@ -53,15 +53,24 @@ def read_zip(
         Modest(path) as file,
         zipfile.ZipFile(file) as archive,
     ):
-        files = _unpack(archive, _members(archive, limits), Path(folder), limits)
+        members = _members(archive, limits)
+        files = _unpack(archive, members, Path(folder), limits)
         slices = [f for f in files if is_dicom(f)]
-        images = [f for f in files if f not in slices and _may_be_image(f)]
         if slices:
-            return decode_dicom_apart(slices, limits)
+            forms = [_form_of(member.filename) for member in members]
+            usual = {form for form, f in zip(forms, files, strict=True) if f in slices}
+            unread = sum(form in usual for form in forms) - len(slices)
+            return decode_dicom_apart(slices, limits, unread)
+        images = [f for f in files if f.stat().st_size and _may_be_image(f)]
         chosen = _one_image(images)
         decoded = decode_files(chosen)
         note = Note("info", "zip", "Unpacked from a zip file.")
         return replace(decoded, notes=(note, *decoded.notes))
+
+
+def _form_of(name: str) -> str:
+    """A file's name without its numbers: what files of one series have in common."""
+    return re.sub(r"[0-9a-f]{8,}|[0-9]+", "0", PurePosixPath(name.lower()).name)
 
 
 def _may_be_image(path: Path) -> bool:
@@ -94,7 +103,7 @@ def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
     everything = archive.infolist()
     if len(everything) > MOST_MEMBERS:
         raise _too_many(f"{len(everything):,}")
-    kept = [m for m in everything if not m.is_dir() and m.file_size and not _is_junk(m.filename)]
+    kept = [m for m in everything if not m.is_dir() and not _is_junk(m.filename)]
     if any(member.flag_bits & ENCRYPTED for member in kept):
         raise BadVolume(
             "The zip is protected by a password.",

@@ -1,8 +1,9 @@
 """From a file to a checked :class:`~rad3d.types.Volume`, or to one sentence why not.
 
 :func:`read_volume` reads ``.nii`` and ``.nii.gz`` (NIfTI-1 and -2, either byte order), ``.hdr`` and
-``.img`` pairs, zipped pairs, zipped NIfTI and zipped DICOM series. What a file is, its first bytes
-say, never its name. Nothing that identifies a person is kept from a header.
+``.img`` pairs, zipped pairs, zipped NIfTI, zipped DICOM series and multi-frame DICOM files. What a
+file is, its first bytes say, never its name. Nothing that identifies a person is kept from a
+header.
 
 Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
 
@@ -31,6 +32,7 @@ from pathlib import Path
 
 from rad3d.errors import NO_ROOM, BadRequest, BadVolume, DiskFull
 from rad3d.types import Volume
+from rad3d.volume.apart import decode_dicom_apart
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
 from rad3d.volume.ctrate import ScanMetadata, rescaled
@@ -90,14 +92,16 @@ def decode(
     if len(paths) == 1:
         name = name or paths[0].name
         kind = sniff(paths[0], name)
-        if kind == "zip" and metadata is not None:
+        if kind in ("zip", "dicom") and metadata is not None:
             raise BadRequest(
-                "A metadata table describes CT-RATE's NIfTI files, not a zip.",
+                "A metadata table describes CT-RATE's NIfTI files, not a zip or DICOM.",
                 "Give the .nii.gz file, or leave out the table.",
                 code="bad_metadata",
             )
         if kind == "zip":
             return _decode_zip(paths[0], limits)
+        if kind == "dicom":
+            return decode_dicom_apart(paths, limits)
         if kind in ("hdr", "img"):
             paths = [paths[0], _other_half(paths[0], kind)]
     if len(paths) == 2:

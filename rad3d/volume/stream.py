@@ -11,7 +11,7 @@ from rad3d.errors import BadVolume
 from rad3d.volume.decoded import refuse
 from rad3d.volume.gunzip import MAGIC, Gunzip
 
-Kind = Literal["zip", "nifti", "hdr", "img"]
+Kind = Literal["zip", "dicom", "nifti", "hdr", "img"]
 
 PIECE_BYTES = 4 * 2**20
 MOST_LAYERS = 3
@@ -46,6 +46,8 @@ def sniff(path: Path, name: str) -> Kind:
         head = file.read(1024)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         return "zip"
+    if is_dicom(path):
+        return "dicom"
     if head.startswith(MAGIC):
         with open_stream(path) as stream:
             head = read_up_to(stream, 1024)
@@ -110,6 +112,26 @@ def _nifti_kind(head: bytes, name: str) -> Kind:
         "Give a .nii or .nii.gz file, or a zip with the DICOM files of one series.",
         "not_nifti",
     )
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries the mark of DICOM, or begins with two elements of a data set."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+    return head[128:132] == b"DICM" or any(_begins_like_elements(head, order) for order in "<>")
+
+
+def _begins_like_elements(head: bytes, order: str) -> bool:
+    """Whether there are two tags of the first groups, in order, as far apart as the first says."""
+    if len(head) < 12:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    at, kind = (6, "H") if explicit else (4, "I")
+    second = 8 + struct.unpack_from(order + kind, head, at)[0]
+    if second + 4 > len(head):
+        return False
+    tags = [struct.unpack_from(order + "HH", head, place) for place in (0, second)]
+    return tags[0] < tags[1] and all(group in (2, 8) for group, _ in tags)
 
 
 def is_gzip(path: Path) -> bool:
