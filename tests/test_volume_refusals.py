@@ -43,7 +43,7 @@ def tar() -> bytes:
         ("a.nii.gz", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "lfs_pointer"),
         ("a.nii.gz", b"<!DOCTYPE html><html>log in</html>", "html_page"),
         ("a.nii", b"\n <html lang=en>", "html_page"),
-        ("a.dcm", bytes(128) + b"DICM" + bytes(400), "single_dicom"),
+        ("a.dcm", bytes(128) + b"DICM" + bytes(400), "bad_dicom"),
         ("a.nii.gz", gzip.compress(bytes(128) + b"DICM" + bytes(400), mtime=0), "single_dicom"),
         ("a.nrrd", b"NRRD0004\ntype: short\n", "wrong_format"),
         ("a.nii", b"\x89PNG\r\n\x1a\n" + bytes(99), "wrong_format"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+import io
 import locale
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from rad3d.errors import BadVolume
 from rad3d.volume.load import Limits, read_volume
@@ -72,9 +76,13 @@ def gzipped_zeros(path: Path, head: bytes, megabytes: int) -> Path:
 
 
 def write_dicom_slice(
-    path: Path, plane: np.ndarray, spacing_mm: tuple[float, ...], tags: Mapping[str, str]
+    path: Path,
+    plane: np.ndarray,
+    spacing_mm: tuple[float, ...],
+    tags: Mapping[str, str],
+    compressor: str = "",
 ) -> None:
-    """One file of a series, written by the library that will read it; the plane is (Y, X)."""
+    """One file of a series, written by GDCM, compressed where a method is named; (Y, X) plane."""
     import SimpleITK as sitk  # noqa: N813
 
     image = sitk.GetImageFromArray(np.ascontiguousarray(plane)[None])
@@ -83,12 +91,71 @@ def write_dicom_slice(
         image.SetMetaData(tag, text)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
+    if compressor:
+        writer.SetCompressor(compressor)
+        writer.UseCompressionOn()
     writer.SetFileName(str(path))
     before = locale.setlocale(locale.LC_ALL)
     try:
         writer.Execute(image)
     finally:  # its DICOM writer leaves the process in the locale "C", where text is ASCII
         locale.setlocale(locale.LC_ALL, before)
+
+
+def dicom_series(
+    hu: np.ndarray,
+    spacing_mm: Sequence[float] = (7.0, 7.0, 10.0),
+    uid: str = "2.25.1",
+    modality: str = "CT",
+    slope: Sequence[float] | float = 1,
+    syntax: str = ExplicitVRLittleEndian,
+) -> list[Dataset]:
+    """A data set for each axial slice of RAS+ voxels, from the feet up.
+
+    RAS+ arrays count toward right and front, DICOM toward left and back.
+    """
+    slopes = np.broadcast_to(slope, hu.shape[2:])
+    return [
+        _dicom_slice(hu, k, spacing_mm, uid, modality, slopes[k], syntax)
+        for k in range(len(slopes))
+    ]
+
+
+def _dicom_slice(
+    hu: np.ndarray, k: int, spacing_mm: Sequence[float], uid: str, modality: str, slope: float,
+    syntax: str,
+) -> Dataset:  # fmt: skip
+    stored = np.rint((hu[::-1, ::-1, k].T + 1024.0) / slope)
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, f"{uid}.1.{k + 1}"
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = "2.25.9", uid
+    ds.ImageType, ds.Modality = ["ORIGINAL", "PRIMARY", "AXIAL"], modality
+    ds.PatientID, ds.PatientName = "MRN-4711", "DOE^JANE"
+    ds.ImagePositionPatient = [-150, -120, round(k * spacing_mm[2], 5)]
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.PixelSpacing = [spacing_mm[1], spacing_mm[0]]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = stored.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+    ds.RescaleIntercept, ds.RescaleSlope = "-1024", f"{slope:g}"
+    ds.PixelData = stored.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    return ds
+
+
+def dicom_bytes(ds: Dataset) -> bytes:
+    """The file of a data set."""
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, ds, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def zipped_series(path: Path, files: Sequence[Dataset | bytes]) -> Path:
+    """A zip of them; names run against the order."""
+    packed = [file if isinstance(file, bytes) else dicom_bytes(file) for file in files]
+    return zipped(path, {f"S/{1000 - k}.dcm": data for k, data in enumerate(packed)})
 
 
 def pair(folder: Path, kind: type = nib.Nifti1Pair) -> tuple[Path, Path]:
