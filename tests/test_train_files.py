@@ -227,7 +227,7 @@ def test_a_table_given_as_features_is_refused_and_nobody_is_told_to_remove_it(
 ) -> None:
     assert cli.main(command(place, "--features", str(place / "r.csv"))) == 1
     err = capsys.readouterr().err
-    assert "r.csv is damaged, or no file of features. Give another" in err
+    assert "r.csv is text, and no file of features. Give another" in err
 
 
 def test_features_of_an_encoder_that_nobody_knows_are_refused(

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from rad3d.errors import BadRequest
 from rad3d.files import write_whole
+from rad3d.foreign import SAFETENSORS, UNKNOWN, what_is
 from rad3d.labels import N_LABELS
 from rad3d.model.identity import EncoderIdentity
 
@@ -154,8 +155,10 @@ def _plainly(path: Path) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+        kind = what_is(path) if path.is_file() else UNKNOWN
+        what = "damaged, or" if kind in (UNKNOWN, SAFETENSORS) else f"{kind.what}, and"
         raise BadRequest(
-            f"{path.name} is damaged, or no file of features.",
+            f"{path.name} is {what} no file of features.",
             "Give another; one that an earlier run has kept can be removed.",
             code="bad_features",
         ) from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from rad3d.errors import BadVolume
+from rad3d.foreign import PAGE, POINTER, kind_of
 from rad3d.volume.decoded import refuse
 from rad3d.volume.gunzip import MAGIC, Gunzip
 
@@ -17,27 +18,8 @@ PIECE_BYTES = 4 * 2**20
 MOST_LAYERS = 3
 """Of gzip around gzip; some browsers and mail programs add one."""
 
-FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (MAGIC, "a file that was compressed with gzip many times"),
-    (b"PK\x03\x04", "a zip inside a gzip file"),
-    (b"NRRD", "an NRRD file"),
-    (b"ObjectType", "a MetaImage (.mha) file"),
-    (b"NDims", "a MetaImage (.mha) file"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"%PDF", "a PDF document"),
-    (b"\x89HDF", "an HDF5 or MINC file"),
-    (b"CDF", "a NetCDF or MINC file"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"BZh", "a bzip2 file"),
-    (b"\x28\xb5\x2f\xfd", "a Zstandard file"),
-    (b"\xfd7zXZ", "an xz file"),
-    (b"\x93NUMPY", "a NumPy array"),
-    (b"P6", "a picture"),
-    (b"II*\x00", "a TIFF picture"),
-    (b"MM\x00*", "a TIFF picture"),
-)
+NOT_SNIFFED = ("nifti", "unknown", "empty", "text", "text/json", "safetensors", "pickle", "torch")
+"""Kinds that are told last, since the header of a NIfTI pair or its voxels may begin so."""
 
 
 def sniff(path: Path, name: str) -> Kind:
@@ -51,19 +33,9 @@ def sniff(path: Path, name: str) -> Kind:
     if head.startswith(MAGIC):
         with open_stream(path) as stream:
             head = read_up_to(stream, 1024)
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:64].lower()
-    if text.startswith(b"version https://git-lfs"):
-        refuse(
-            "This is a Git LFS pointer, a short text that stands in for the real file.",
-            "Fetch the scan itself (git lfs pull, or the download link) and give that.",
-            "lfs_pointer",
-        )
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        refuse(
-            "This is a web page, not a scan; the download link probably led to a log-in page.",
-            "Download the file itself and check that it has the expected size.",
-            "html_page",
-        )
+    kind = kind_of(head)
+    if kind in (POINTER, PAGE):
+        refuse(f"This is {kind.what}.", kind.remedy, kind.id)
     if head[128:132] == b"DICM":
         refuse(
             "This is a single DICOM file; one file is only a slice of a scan.",
@@ -76,13 +48,13 @@ def sniff(path: Path, name: str) -> Kind:
             "Unpack it, then give the .nii.gz file in it, or a zip of its DICOM series.",
             "wrong_format",
         )
-    for magic, what in FOREIGN:
-        if head.startswith(magic):
-            refuse(
-                f"This is {what}, not a NIfTI scan.",
-                "Convert the scan to .nii.gz, or give its DICOM series as a zip.",
-                "wrong_format",
-            )
+    if kind.id not in NOT_SNIFFED:
+        what = {"zip": "a zip inside a gzip file", "gzip": "a file that was compressed many times"}
+        refuse(
+            f"This is {what.get(kind.id, kind.what)}, not a NIfTI scan.",
+            "Convert the scan to .nii.gz, or give its DICOM series as a zip.",
+            "wrong_format",
+        )
     return _nifti_kind(head, name.lower())
 
 
@@ -107,8 +79,10 @@ def _nifti_kind(head: bytes, name: str) -> Kind:
             "Export or download the file again.",
             "not_gzip",
         )
+    kind = kind_of(head)
+    known = kind.id not in ("nifti", "unknown")
     refuse(
-        "This is not a NIfTI file: its header is missing.",
+        f"This is not a NIfTI file: {f'it is {kind.what}' if known else 'its header is missing'}.",
         "Give a .nii or .nii.gz file, or a zip with the DICOM files of one series.",
         "not_nifti",
     )
