@@ -22,9 +22,9 @@ from rad3d.errors import BadRequest, BadVolume
 from rad3d.ids import scan_id
 from rad3d.tables import open_table
 from rad3d.types import FloatArray, Note
-from rad3d.volume.checks import check_hounsfield
 from rad3d.volume.decoded import Decoded
 from rad3d.volume.hounsfield import to_hounsfield
+from rad3d.volume.peaks import check_hounsfield
 
 NAME, SLOPE, INTERCEPT = "VolumeName", "RescaleSlope", "RescaleIntercept"
 XY_SPACING, Z_SPACING = "XYSpacing", "ZSpacing"
@@ -171,7 +171,7 @@ def rescaled(decoded: Decoded, metadata: ScanMetadata) -> Decoded:
         values=scan.values,
         minimum=scan.minimum,
         maximum=scan.maximum,
-        invalid=decoded.invalid + scan.invalid,
+        invalid=scan.invalid,
         notes=(*decoded.notes, Note("info", "rescaled", text)),
     )
 

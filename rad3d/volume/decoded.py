@@ -58,7 +58,8 @@ class Decoded:
     """Voxels with their values applied, axes towards Right, Anterior, Superior.
 
     Attributes:
-        values: (X, Y, Z) int16 where that is exact, else float32; NaN and Inf already air.
+        values: (X, Y, Z) int16 where that is exact, else float32; NaN where there is no
+            number.
         affine: (4, 4) float64, voxel index -> RAS+ mm.
         notes: what was read and done.
         minimum, maximum: over the finite voxels.

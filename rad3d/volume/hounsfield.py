@@ -10,7 +10,6 @@ import numpy.typing as npt
 from rad3d.volume.blocks import copy_tiles, slabs
 from rad3d.volume.geometry import AS_STORED, Turn
 
-AIR_HU = -1024
 LARGEST_VALUE = 2.0**31
 
 
@@ -26,7 +25,7 @@ class Hounsfield:
         turn: where the stored axes go.
 
     Attributes:
-        values: C-contiguous (X, Y, Z) towards RAS+; invalid voxels are -1024.
+        values: C-contiguous (X, Y, Z) towards RAS+; invalid voxels are NaN.
         invalid: how many voxels were NaN, infinite or beyond any number a CT can have.
         minimum, maximum: of the finite voxels; NaN where there is none.
     """
@@ -72,7 +71,7 @@ class Hounsfield:
         return slope, intercept
 
     def _finite(self, slab: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """The slab in HU with air where there is no number; makes room for fractions if needed."""
+        """The slab in HU with NaN where there is no number; makes room for fractions if needed."""
         with np.errstate(over="ignore", invalid="ignore"):  # such voxels are counted below
             values = slab.astype(np.float64)
             if (self._slope, self._intercept) != (1, 0):
@@ -84,7 +83,7 @@ class Hounsfield:
             good = values[~bad] if n_bad else values
             self._widen(float(good.min()), float(good.max()))
         if n_bad:
-            values[bad] = AIR_HU
+            values[bad] = np.nan
         self.invalid += n_bad
         if self.values.dtype == np.int16 and not _fits_int16(values):
             self.values = self.values.astype(np.float32)
@@ -107,6 +106,6 @@ def to_hounsfield(
 
 
 def _fits_int16(values: npt.NDArray[np.float64]) -> bool:
-    if values.min() < -32768 or values.max() > 32767:
+    if not (values.min() >= -32768 and values.max() <= 32767):  # NaN does not fit either
         return False
     return bool(np.array_equal(values, np.rint(values)))
