@@ -101,6 +101,26 @@ def test_the_order_of_clipping_changes_the_grid(lipro: Path, tmp_path: Path) -> 
     assert encoder.grid == SMALL.grid("after")
 
 
+@pytest.mark.parametrize(
+    ("gain", "taken"), [(0.0, "float32"), (0.6, "float32"), (2.8, "bf16")], ids=str
+)
+def test_auto_takes_bf16_where_it_was_measured_to_be_faster_and_says_so(
+    gain: float,
+    taken: str,
+    lipro: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cases = {0: make_case(0)}
+    monkeypatch.setattr("rad3d.model.ctclip.deviation.make_case", cases.__getitem__)
+    monkeypatch.setattr("rad3d.model.bf16.bf16_gain", lambda: gain)
+    out = converted(lipro, tmp_path, "--precision", "auto")
+    assert f"{taken} is taken" in (told := capsys.readouterr().err)
+    assert not gain or f"{gain} times as fast in bf16" in told
+    assert CtClipEncoder.from_pretrained(out).precision == taken
+
+
 def test_what_bfloat16_changes_is_measured_said_and_kept(
     lipro: Path,
     tmp_path: Path,

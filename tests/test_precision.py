@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from rad3d.errors import BadRequest, UnknownName
-from rad3d.model import precision
+from rad3d.model import bf16, precision
 from rad3d.model.architectures import Size
+from rad3d.model.bf16 import bf16_gain, processor_has_bf16
 from rad3d.model.precision import (
     Machine,
     available_memory,
@@ -18,7 +19,6 @@ from rad3d.model.precision import (
     inspect_machine,
     is_out_of_memory,
     out_of_memory,
-    processor_has_bf16,
     total_memory,
 )
 from rad3d.registry import LANGUAGE_MODELS
@@ -41,6 +41,13 @@ def size(name: str) -> Size:
         (SMALL, CPU, "float32", "a small model gains nothing from less"),
         (size("llama-3.2-1b"), CPU, "bf16", "the device computes in it"),
         (size("llama-3.2-1b"), replace(CPU, native_bf16=False), "float32", "has no bf16"),
+        (size("llama-3.2-1b"), replace(CPU, bf16_gain=3.3), "bf16", "computes in it 3.3 times"),
+        (
+            size("llama-3.2-1b"),
+            replace(CPU, native_bf16=False, bf16_gain=0.6),
+            "float32",
+            "bf16 is 0.6 times as fast here",
+        ),
         (size("llama-3.2-1b"), GPU, "float16", "does not compute in bf16"),
         (size("llama-3.2-1b"), replace(GPU, native_bf16=True), "bf16", "computes in it"),
         (size("deepseek-r1-8b"), CPU, "bf16", "16.1 GB of weights"),
@@ -140,6 +147,27 @@ def test_bf16_is_read_from_the_processors_flags(tmp_path: Path, flags: str, expe
     path.write_text(f"processor : 0\n{flags}\n")
     assert processor_has_bf16(path) is expected
     assert processor_has_bf16(tmp_path / "absent") is False
+
+
+@pytest.mark.parametrize(
+    ("gain", "native"), [(0.0, False), (0.6, False), (1.1, False), (3.3, True)]
+)
+def test_a_processor_computes_in_bf16_only_where_that_was_measured_to_be_faster(
+    gain: float, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "bf16_gain", lambda: gain)
+    assert inspect_machine("cpu").native_bf16 is native
+
+
+def test_the_gain_is_that_of_the_product_and_nothing_without_bf16(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, 6.0, 10.0, 12.0] * bf16.MOMENT_ROUNDS)
+    monkeypatch.setattr(bf16.time, "thread_time", lambda: next(clock))
+    monkeypatch.setattr(bf16, "processor_has_bf16", lambda: True)
+    assert bf16_gain.__wrapped__() == 3.0
+    monkeypatch.setattr(bf16, "processor_has_bf16", lambda: False)
+    assert bf16_gain.__wrapped__() == 0.0
 
 
 def test_free_memory_is_the_containers_where_that_is_less(

@@ -119,7 +119,11 @@ def devices(settings: Settings) -> Iterator[Check]:
         if here.free_bytes
         else "memory not known"
     )
-    bf16 = "computes in bf16" if here.native_bf16 else "has no bf16: float32 there"
+    bf16 = (
+        f"bf16 is {here.bf16_gain:.1f} times as fast as float32"
+        if here.bf16_gain
+        else "has no bf16: float32 there"
+    )
     yield Check("processor", "ok", f"{processor_name()}, {memory}, {bf16}")
     best = inspect_machine()
     if best.device == "cpu":
