@@ -19,9 +19,8 @@ RNG = np.random.default_rng(3)
 FAT = HU - ndimage.grey_erosion(HU, (5, 5, 1)) > 500
 TISSUES = np.where(FAT & (HU > -100) & (HU < 200), HU - np.int16(140), HU)
 """With a layer of fat."""
-CIRCLE = (
-    np.hypot(*np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 40), indexing="ij")) < 0.97
-)
+X, Y = np.meshgrid(np.linspace(-1, 1, 48), np.linspace(-1, 1, 40), indexing="ij")
+CIRCLE = np.hypot(X, Y) < 0.97
 CIRCLE = np.repeat(CIRCLE[:, :, None], 32, axis=2)
 
 
@@ -48,7 +47,7 @@ def magnetic() -> np.ndarray:
         (labels(), "label_map"),
         ((HU > -500).astype(np.int16), "label_map"),
         (HU + np.int16(1024), "no_intercept"),
-        (np.where(HU < -980, -2000, HU + 1024).astype(np.int16), "not_hu"),
+        (np.where(HU < -980, -2000, HU + 1024).astype(np.int16), "no_intercept"),
         (HU - np.int16(1024), "rescaled_twice"),
         (((HU + 1024) / 4024).astype(np.float32), "not_hu"),
         (np.clip((HU + 1000) / 5, 0, 255).astype(np.int16), "not_hu"),
@@ -134,7 +133,7 @@ def test_a_ct_is_one_whatever_its_noise_and_usual_padding(
     assert (values == before).all()
 
 
-@pytest.mark.parametrize("top", [200, 240, 400, 600])
+@pytest.mark.parametrize("top", [200, 240, 400, 480])
 def test_values_that_were_cut_off_above_are_a_warning(top: int) -> None:
     (warning,) = check_hounsfield(np.clip(TISSUES, -1000, top))
     assert warning.code == "clipped"

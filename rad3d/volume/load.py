@@ -18,7 +18,8 @@ Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
 * the table of CT-RATE beside it: ``no_metadata bad_metadata``
 
 A volume that is read may carry warning notes: ``not_chest beyond_chest cropped_fov
-implausible_body invalid_voxels spacing_unit orientation_conflict size_conflict unusable_sform``.
+implausible_body invalid_voxels spacing_unit odd_hu clipped padding orientation_conflict
+size_conflict unusable_sform``.
 """
 
 from __future__ import annotations
