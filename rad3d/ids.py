@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection
@@ -26,6 +27,8 @@ def scan_id(name: object) -> str:
     see :func:`matched`.
     """
     text = unicodedata.normalize("NFC", str(name)).strip().replace("\\", "/")
+    if re.fullmatch(r"\d+\.0", text):  # a whole number that pandas kept among missing ones
+        return text[:-2]
     while suffix := next((s for s in NAME_SUFFIXES if text.lower().endswith(s)), ""):
         text = text[: -len(suffix)]
     return text.removeprefix("./")

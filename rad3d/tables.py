@@ -82,6 +82,7 @@ class Table:
     ) -> None:
         self.name = name
         self.notes: list[str] = []
+        self._first_cells: set[str] = set()
         lines = text_lines(stream, name, self.notes)
         begun, self._before, delimiter = self._begin(lines)
         if not delimiter:
@@ -132,11 +133,22 @@ class Table:
         """Spreadsheets leave out the last cells of a row where they are empty, or add some."""
         missing = len(self._header) - len(cells)
         surplus = any(cell.strip() for cell in cells[len(self._header) :])
-        if surplus or (missing > 0 and _is_the_rest_of_a_text(cells[0])):
+        if surplus or (missing > 0 and self._is_the_rest_of_a_text(cells[0])):
             return TableRow(line, {}, "with too few or too many cells")
+        self._first_cells |= set(_traits(cells[0]))
         cells += [""] * missing
         named = zip(self._header, map(_unguarded, cells), strict=False)
         return TableRow(line, {name: cell for name, cell in named if name})
+
+    def _is_the_rest_of_a_text(self, cell: str) -> bool:
+        """Whether a short row is none, but what follows a line break in a cell without quotes.
+
+        Then its first cell has several words, or no digit, unlike those of the rows before.
+        """
+        words = cell.split()
+        if len(words) > 3 or (len(words) > 1 and (cell[0].islower() or words[-1][-1] in ".,;:")):
+            return True
+        return bool(self._first_cells) and not set(_traits(cell)) <= self._first_cells
 
     @property
     def _line(self) -> int:
@@ -159,6 +171,10 @@ class Table:
             stated = _SEPARATOR.fullmatch(line)
             if stated and not before:
                 delimiter = stated[1]
+            elif line.lstrip().startswith(("{", "[{", '["')):
+                raise BadRequest(
+                    f"{self.name} is JSON, not a table.", "Write it as CSV.", code="bad_csv"
+                )
             elif line.strip():
                 return [line], before, delimiter
         raise BadRequest(f"{self.name} is empty.", "It needs a header row.", code="empty_file")
@@ -203,10 +219,10 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
     return max(DELIMITERS, key=fit)
 
 
-def _is_the_rest_of_a_text(cell: str) -> bool:
-    """Whether a short row is not one, but what follows a line break in a cell without quotes."""
-    words = cell.split()
-    return len(words) > 3 or (len(words) > 1 and (cell[0].islower() or words[-1][-1] in ".,;:"))
+def _traits(cell: str) -> str:
+    """Of a first cell: ``" "`` where it has several words, ``"a"`` where it has no digit."""
+    several, digits = len(cell.split()) > 1, any(map(str.isdigit, cell))
+    return " " * several + "a" * (not digits) + "_"
 
 
 @contextmanager

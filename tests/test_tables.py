@@ -139,7 +139,7 @@ def test_a_cell_is_text_or_nothing_or_no_text(cell: object, text: str | None) ->
         ("a.nii.gz", "a"), ("a.NII.GZ", "a"), ("a.b.mha", "a.b"), ("a", "a"), (7, "7"),
         (" a.nii ", "a"), ("a.nii.gz.npz", "a"), ("x\\y\\a.nii", "x/y/a"), ("./a.nii", "a"),
         (unicodedata.normalize("NFD", "Über.nii"), unicodedata.normalize("NFC", "Über")),
-        (".nii.gz", ""),
+        (".nii.gz", ""), ("12.0", "12"), ("1.2.0", "1.2.0"),
     ],
 )  # fmt: skip
 def test_scans_have_one_id_whatever_their_files_are_called(name: object, expected: str) -> None:
@@ -185,6 +185,10 @@ def test_a_formula_is_guarded_a_number_is_not_and_reading_undoes_it(cell: str) -
         (b'id,a\n1,x\n2,"open\n3,x\n', "Near line 4 t.csv is not CSV", "bad_csv"),
         (b'id,a\n1,"x"y\n', "Near line 2 t.csv is not CSV", "bad_csv"),
         (b"id,a\n1,x\nno effusion.\n", "Line 3 of t.csv has too few or too many", "bad_csv"),
+        (b"id,a,b\na,The lungs\nNo effusion seen,1\n", "Line 3 of t.csv has too few", "bad_csv"),
+        (b"id,a,b\n1,The lungs\nare,1\n", "Line 3 of t.csv has too few", "bad_csv"),
+        (b"id,a,b\n1,x\n2\nTotal\n", "Line 4 of t.csv has too few", "bad_csv"),
+        (b'[{"id": 1}]', "t.csv is JSON, not a table", "bad_csv"),
         (b"id,a\n1,x,y\n", "Line 2 of t.csv has too few or too many cells", "bad_csv"),
         (b"id,a\n1," + b"x" * MOST_LINE, "Line 2 of t.csv has more than 1,048,576", "bad_csv"),
         (b'id,a\n1,"' + b"x\n" * 70_000, "is not CSV: field larger than", "bad_csv"),

@@ -11,7 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.errors import BadRequest
-from rad3d.eval.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.eval.samples import (
+    Dropped,
+    Prediction,
+    PredictionSet,
+    Sample,
+    SampleSet,
+    dropped_sentence,
+)
 from rad3d.ids import matched
 from rad3d.labels import LABEL_INDEX, N_LABELS
 from rad3d.settings import ROOT, Settings
@@ -124,11 +131,16 @@ def align(
     """
     by_id = {prediction.id: prediction for prediction in predictions.predictions}
     place = matched([sample.id for sample in samples.samples], list(by_id))
+    if not by_id:
+        raise BadRequest(
+            f"{predictions.name} holds no prediction.",
+            dropped_sentence(samples.dropped),
+            code="unmatched_ids",
+        )
     if not place:
-        first = f" and in {predictions.name} {next(iter(by_id))!r}" if by_id else ""
         raise BadRequest(
             f"No id of {predictions.name} is one of {samples.name}.",
-            f"There the first id is {samples.samples[0].id!r}{first}.",
+            f"There the first id is {samples.samples[0].id!r}, here {next(iter(by_id))!r}.",
             code="unmatched_ids",
         )
     found = tuple(
