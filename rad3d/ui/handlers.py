@@ -108,6 +108,10 @@ class Handlers:
         view = ScanView(self._viewer(token, None), notice="", notes="", truth="")
         return {**view.values(), **NO_RUN.values()}
 
+    def _shows(self, page: PageState, token: str, volume: Volume) -> bool:
+        """Whether a scan is the one that the page shows, and still the session's."""
+        return page.subject() is volume and self._service.volume(token) is volume
+
     def again(self, request: gr.Request) -> Snapshot:
         """What the tab shows now."""
         return self._page(request)[1].snapshot()
@@ -160,7 +164,9 @@ class Handlers:
         )
         _, page = self._page(request)
         page.write(
-            {**view.values(), **NO_RUN.values()}, lambda: self._service.volume(token) is volume
+            {**view.values(), **NO_RUN.values()},
+            lambda: self._service.volume(token) is volume,
+            subject=volume,
         )
         return page.snapshot()
 
@@ -181,7 +187,7 @@ class Handlers:
             done = (Note("warning", error.code, str(error)),)
         page.write(
             {"notes": render.scan_notes(volume, done)},
-            lambda: self._service.volume(token) is volume,
+            lambda: self._shows(page, token, volume),
             asked,
         )
         return page.snapshot()
@@ -259,9 +265,7 @@ class Handlers:
             """Show what belongs to the latest run on the scan that is open; else False."""
             return page.write(
                 view.values(),
-                lambda: (
-                    self._sessions.is_latest(token, stop) and self._service.volume(token) is volume
-                ),
+                lambda: self._sessions.is_latest(token, stop) and self._shows(page, token, volume),
             )
 
         try:

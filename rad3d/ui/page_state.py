@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,9 +29,14 @@ _SERIAL = itertools.count(1)
 
 
 class PageState:
-    """What one browser tab shows of one tab of the page. Thread-safe."""
+    """What one browser tab shows of one tab of the page. Thread-safe.
+
+    Attributes:
+        subject: gives what the values are about, as :meth:`write` was told; it keeps nothing alive.
+    """
 
     def __init__(self) -> None:
+        self.subject: Callable[[], object] = lambda: None
         self._values: dict[str, Any] = {}
         self._asked: dict[str, float] = {}
         self._serial = 0
@@ -47,6 +53,7 @@ class PageState:
         values: Values | Callable[[Values], Values],
         current: Callable[[], bool] = lambda: True,
         asked: float | None = None,
+        subject: object = None,
     ) -> bool:
         """Show these values, all or none of them.
 
@@ -55,20 +62,22 @@ class PageState:
             current: whether they are for what is shown; looked at in the same step. It must not
                 write to a state.
             asked: when the person asked for them, see :meth:`now`; what was asked for later stays.
+            subject: what the page is about from now on, where that changes.
 
         Returns:
             False where they are not current; then nothing has changed.
         """
         with self._lock:
-            if not current():
+            now = self._values  # of which nothing is kept if the session ends in the next lines
+            if self._closed or not current():
                 return False
+            if subject is not None:
+                self.subject = weakref.ref(subject)
             self._serial = next(_SERIAL)
             when = self._serial if asked is None else asked
-            for name, value in (values(self._values) if callable(values) else values).items():
+            for name, value in (values(now) if callable(values) else values).items():
                 if when >= self._asked.get(name, when):
-                    self._values[name], self._asked[name] = value, when
-            if self._closed:  # meanwhile
-                self._values = {}
+                    now[name], self._asked[name] = value, when
             return True
 
     @staticmethod
