@@ -13,6 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from rad3d.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
 from rad3d.eval.cases import Places
@@ -24,6 +25,7 @@ from rad3d.model.engine import Engine
 from rad3d.model.shelf import VariantStatus
 from rad3d.phantom.cohort import make_case
 from rad3d.registry import SHIPPED_ENCODER, lookup
+from rad3d.service.apart import apart
 from rad3d.service.evaluation_controls import CONTROLS, ControlRow
 from rad3d.service.evaluation_exports import EXPORTS, Export, export
 from rad3d.service.evaluation_features import FeatureSource
@@ -88,6 +90,9 @@ __all__ = [
     "copy_run",
     "read_run",
 ]
+
+LoadedSets = tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]
+"""Sets by id, and predictions that were read from files."""
 
 STUDY_DIR = ROOT / "assets" / "study"
 
@@ -223,7 +228,7 @@ class Evaluations:
         created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
         self._check(request)
-        loaded = load_sets(request.sets, request.limit)
+        loaded = self._load(request, cancel)
         return self._events(
             request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel
         )
@@ -239,14 +244,29 @@ class Evaluations:
         loaded = (
             (dict(run.sample_sets), files)
             if len(files) == wanted
-            else load_sets(run.request.sets, run.request.limit)
+            else self._load(run.request, cancel)
         )
         return self._events(run.request, loaded, run.id, run.created, cancel)
+
+    def _load(self, request: EvaluationRequest, cancel: threading.Event) -> LoadedSets:
+        """What is to be evaluated; the files of others in a process that can be ended."""
+        if not self._is_foreign(request):
+            return load_sets(request.sets, request.limit)
+        reading = apart(load_sets, request.sets, request.limit, cancel=cancel)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as done:
+                return cast(LoadedSets, done.value)
+
+    def _is_foreign(self, request: EvaluationRequest) -> bool:
+        """Whether texts that neither ship nor are written here are read in a server."""
+        return not self.rights.is_shell and any(s.source not in SAMPLE_SETS for s in request.sets)
 
     def _events(
         self,
         request: EvaluationRequest,
-        loaded: tuple[dict[str, SampleSet], tuple[PredictionSet, ...]],
+        loaded: LoadedSets,
         run_id: str,
         created: str,
         cancel: threading.Event,
@@ -289,7 +309,10 @@ class Evaluations:
             self._service.write_batches,
             load_set(request.bank)[0] if request.bank else None,
         )
-        return self._alone(EvaluationWork(systems, self.store, run, files, self._places), cancel)
+        work = EvaluationWork(
+            systems, self.store, run, files, self._places, foreign=self._is_foreign(request)
+        )
+        return self._alone(work, cancel)
 
     def _check(self, request: EvaluationRequest) -> None:
         """Names, weights and metrics, before anything is read or computed."""

@@ -32,17 +32,17 @@ class Rights:
     """
 
     def __init__(self, settings: Settings, shell: bool = False) -> None:
-        self._settings, self._is_shell = settings, shell
+        self._settings, self.is_shell = settings, shell
 
     def trusts(self, owner: str) -> bool:
         """Whether ``owner`` may see and read everything."""
-        return self._is_shell or owner == OPERATOR
+        return self.is_shell or owner == OPERATOR
 
     @property
     def files_are_named(self) -> bool:
         """Whether there may be somebody here who evaluates paths of this machine."""
         settings = self._settings
-        return self._is_shell or settings.has_owner_link or bool(settings.data_dir)
+        return self.is_shell or settings.has_owner_link or bool(settings.data_dir)
 
     def bounds(self, owner: str) -> Bounds:
         """What one run may take: anything for who is trusted, less for a visitor."""

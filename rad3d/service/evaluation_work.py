@@ -7,13 +7,14 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from rad3d.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.eval.cases import Places
 from rad3d.eval.samples import PredictionSet
 from rad3d.eval.scorecard import Scorecard, score
 from rad3d.model.store import ModelStore
+from rad3d.service.apart import apart
 from rad3d.service.evaluation_controls import CONTROLS
 from rad3d.service.evaluation_store import (
     RUN_FILE,
@@ -46,6 +47,7 @@ class EvaluationWork:
         run: as it begins: id, request, sets and directory; the rest is empty.
         files: predictions that were read from files.
         places: where metrics that need weights find them.
+        foreign: texts of others are scored, for which :mod:`rad3d.service.apart` is.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class EvaluationWork:
         run: EvaluationRun,
         files: Sequence[PredictionSet] = (),
         places: Places | None = None,
+        foreign: bool = False,
     ) -> None:
+        self._foreign = foreign
         self._systems, self._store, self._files = systems, store, files
         self._places = places
         self._run, self._request = run, run.request
@@ -108,21 +112,24 @@ class EvaluationWork:
     def _steps(self, cancel: threading.Event) -> Generator[EvaluationEvent, None, None]:
         for name in dict.fromkeys(each.name for each in self._files):
             found = [file for file in self._files if file.name == name]
-            yield from self._group(f"file {name}", found)  # a file may be called as a variant is
+            # A file may be called as a variant is.
+            yield from self._group(f"file {name}", found, cancel)
         for step in self._systems.encode():
             yield self._event(step)
         for variant in self._request.variants:
-            yield from self._group(variant, self._systems.variant(variant, cancel))
+            yield from self._group(variant, self._systems.variant(variant, cancel), cancel)
             self._add_costs(variant)
             self._save("running")  # what is scored stays known if the process is killed
         alone = (c for c in self._request.controls if not CONTROLS[c].per_variant)
         items = [self._systems.alone(control) for control in alone]
         if items:
-            yield from self._group(ALONE, (item for each in items for item in each))
+            yield from self._group(ALONE, (item for each in items for item in each), cancel)
         yield self._event(Step("compare", "Comparing"))
         self._compare()
 
-    def _group(self, group: str, items: Iterable[Item]) -> Iterator[EvaluationEvent]:
+    def _group(
+        self, group: str, items: Iterable[Item], cancel: threading.Event
+    ) -> Iterator[EvaluationEvent]:
         """Collect the predictions of a group, score each, and write the group's file."""
         found: list[PredictionSet] = []
         for item in items:
@@ -136,7 +143,7 @@ class EvaluationWork:
         try:
             for predictions in found:
                 yield self._event(Step("score", f"Scoring {predictions.name}"))
-                card = self._score(predictions)
+                card = yield from self._scored(predictions, cancel)
                 if card is None:
                     continue
                 outcomes.append(Outcome(predictions, card))
@@ -147,24 +154,41 @@ class EvaluationWork:
                 save_group(self._run.directory, group, outcomes)
                 self._groups[group] = outcomes
 
-    def _score(self, predictions: PredictionSet) -> Scorecard | None:
+    def _scored(
+        self, predictions: PredictionSet, cancel: threading.Event
+    ) -> Generator[EvaluationEvent, None, Scorecard | None]:
         """The scorecard of a system on a set; None, and remembered, where it cannot be scored."""
         samples = self._run.sample_sets[predictions.sample_set]
+        options: dict[str, Any] = {
+            "metrics": self._request.metrics,
+            "draws": self._request.draws,
+            "seed": self._request.seed,
+            "places": self._places,
+        }
         try:
-            card = score(
-                samples,
-                predictions,
-                metrics=self._request.metrics,
-                draws=self._request.draws,
-                seed=self._request.seed,
-                places=self._places,
-            )
+            if self._foreign:
+                scoring = apart(score, samples, predictions, cancel=cancel, tells=True, **options)
+                card = yield from self._told(predictions.name, scoring)
+            else:
+                card = score(samples, predictions, **options)
+        except Cancelled:
+            raise
         except Rad3dError as error:
             self._failed[predictions.name] = f"{samples.name}: {error}"
             return None
         self._cards[card.name, samples.id] = card
         self._predictions[card.name, samples.id] = predictions
         return card
+
+    def _told(
+        self, name: str, scoring: Generator[str, None, Scorecard]
+    ) -> Generator[EvaluationEvent, None, Scorecard]:
+        with closing(scoring):
+            while True:
+                try:
+                    yield self._event(Step("score", f"Scoring {name}: {next(scoring)}"))
+                except StopIteration as done:
+                    return cast(Scorecard, done.value)
 
     def _add_costs(self, variant: str) -> None:
         """Parameters of a variant for all its systems, and the seconds of a report where known."""
