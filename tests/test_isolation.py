@@ -76,7 +76,7 @@ def test_every_call_refuses_every_forged_file_wherever_it_stands(tab: Tab) -> No
 def test_a_call_that_is_too_large_too_deep_or_no_json_is_refused(tab: Tab) -> None:
     url = f"{tab.api}/queue/join"
     large = b'{"data": ["' + b"x" * MOST_BODY_BYTES + b'"]}'
-    for body, status in ((large, 413), (b"[" * 200_000, 400), (b"\xff\xfe", 400), (b"", 400)):
+    for body, status in ((large, 413), (b"[" * 100_000, 400), (b"\xff\xfe", 400), (b"", 400)):
         answer = tab.client.post(url, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == status
     assert file_problem(b'{"data": [{"name": "x", "value": [1, {"a": "b"}]}]}') == ""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from browser.fakes import FakeCard, FakeService
 from browser.launch import running_app
+from starlette.testclient import TestClient
 from tabs import eventually
 
-from rad3d.ui import uploads
-from rad3d.ui.browsers import another_site_asks
-from rad3d.ui.guard import ALLOWED, MOST_BODY_BYTES
+from rad3d.ui import connections, guard, uploads
+from rad3d.ui.browsers import another_site_asks, told
+from rad3d.ui.connections import Connections
+from rad3d.ui.guard import ALLOWED, MOST_BODY_BYTES, MOST_VALUES
 
 POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
          "gradio_api/run/open_scan", "gradio_api/api/open_scan", "gradio_api/call/open_scan",
@@ -102,9 +107,9 @@ def test_another_sites_page_reads_no_answer_but_may_link_here(
 def test_the_browser_is_told_to_fetch_from_nowhere_else_and_to_keep_nothing(app: str) -> None:
     page = httpx.get(app)
     policy = page.headers["content-security-policy"]
-    allowed = policy.split(";")[0].split()
-    assert allowed[:2] == ["default-src", "'self'"]
-    assert set(allowed[2:]) == {"data:", "blob:", "'unsafe-inline'", "'unsafe-eval'"}
+    rules = {rule.split()[0]: set(rule.split()[1:]) for rule in policy.split("; ")}
+    assert rules["default-src"] == {"'self'", "data:", "blob:", "'unsafe-inline'"}
+    assert rules["script-src"] == {"'self'", "'unsafe-inline'", "'unsafe-eval'"}
     assert "connect-src" not in policy, "nothing is allowed beyond that"
     for path in ("", "config", "gradio_api/info", "rad3d/volume", "gradio_api/queue/status"):
         answer = httpx.get(f"{app}/{path}")
@@ -226,3 +231,93 @@ def arriving(home: Path) -> list[Path]:
     """Files that are being written."""
     found = [path for path in home.rglob("*") if path.is_file() and path.name[:6] != "upload"]
     return [path for path in found if path.stat().st_size > 0]
+
+
+# -- what keeps others waiting ---------------------------------------------------------------------
+
+
+def head(address: str, request: bytes, seconds: float = 30.0) -> bytes:
+    """The first line of the answer to these bytes; empty where the connection was closed."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=seconds) as line:
+        line.sendall(request)
+        return line.recv(100).split(b"\r\n")[0]
+
+
+def test_a_call_with_many_values_is_refused_before_gradio_looks_into_it(app: str) -> None:
+    fine = {"fn_index": 0, "session_hash": "x", "data": [0] * 100}
+    assert httpx.post(f"{app}/gradio_api/queue/join", json=fine).status_code != 400
+    many = {"fn_index": 0, "session_hash": "x", "data": [0] * (MOST_VALUES + 1)}
+    nested = {"fn_index": 0, "session_hash": "x", "data": [[[0] * 50] * 50]}
+    for body in (many, nested):
+        refused = httpx.post(f"{app}/gradio_api/queue/join", json=body)
+        assert (refused.status_code, refused.json()["error"]) == (
+            400,
+            "The request has too many values.",
+        )
+
+
+def test_a_boundary_that_no_program_makes_is_a_damaged_upload_and_no_defect(app: str) -> None:
+    for length in (100, 60_000):
+        kind = {"Content-Type": f"multipart/form-data; boundary={'b' * length}"}
+        answer = httpx.post(f"{app}/gradio_api/upload", content=b"x", headers=kind)
+        assert answer.status_code == 400
+
+
+def test_a_body_and_a_head_that_do_not_arrive_are_given_up(
+    app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    join = b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    assert b"408" in head(app, join)
+    for begun in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "):
+        with contextlib.suppress(ConnectionResetError):
+            assert head(app, begun) == b""
+
+
+def test_of_too_many_connections_the_longest_silent_go_first_and_none_that_works() -> None:
+    class Line:
+        def __init__(self, working: bool) -> None:
+            self.cycle = SimpleNamespace(response_complete=False) if working else None
+            self.transport = SimpleNamespace(abort=lambda: closed.append(self))
+
+    closed: list[Line] = []
+    now = 0.0
+    doorkeeper = Connections(most=4, clock=lambda: now)
+    old, working = [Line(False), Line(False)], [Line(True), Line(True)]
+    assert doorkeeper.sweep([*old, *working]) == 0
+    now = 5.0
+    new = [Line(False), Line(False)]
+    assert doorkeeper.sweep([*new, *working, *old]) == 2
+    assert closed == old
+    now = 5.0 + connections.HEAD_SECONDS + 1
+    assert doorkeeper.sweep([*new, *working]) == 2, "silent for too long"
+    assert closed == [*old, *new]
+
+
+def test_over_https_the_browser_is_told_to_come_no_other_way(app: str) -> None:
+    plain = httpx.get(app).headers
+    assert "strict-transport-security" not in plain
+    for name in ("permissions-policy", "cross-origin-opener-policy"):
+        assert plain[name]
+    assert plain["cross-origin-resource-policy"] == "same-origin"
+    secure = httpx.get(app, headers={"X-Forwarded-Proto": "https"}).headers
+    assert "max-age=" in secure["strict-transport-security"]
+
+
+def test_over_https_every_cookie_is_secure() -> None:
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        cookies = [(b"set-cookie", b"one=1; Path=/"), (b"set-cookie", b"two=2; Secure")]
+        await send({"type": "http.response.start", "status": 200, "headers": cookies})
+        await send({"type": "http.response.body", "body": b""})
+
+    def cookies(scheme: str) -> list[str]:
+        async def told_app(scope: Any, receive: Any, send: Any) -> None:
+            await app(scope, receive, told(scope, "/", send))
+
+        answer = TestClient(told_app, base_url=f"{scheme}://x").get("/")
+        return answer.headers.get_list("set-cookie")
+
+    assert cookies("http") == ["one=1; Path=/", "two=2; Secure"]
+    assert cookies("https") == ["one=1; Path=/; Secure", "two=2; Secure"]

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.port is not None:
         settings = replace(settings, port=args.port)
 
-    from rad3d.ui import serve
+    from rad3d.ui import leave, serve
 
     serve(settings)
-    return 0
+    leave()

@@ -346,7 +346,8 @@ class Evaluations:
                 "Another evaluation is running.", "Wait for it or cancel it.", code="busy"
             )
         try:
-            yield from work.events(cancel)
+            with self._service.running.evaluation(cancel):
+                yield from work.events(cancel)
         finally:
             self._busy.release()
 

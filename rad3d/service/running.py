@@ -51,10 +51,14 @@ class Unwatched:
 
 
 class Running:
-    """The stop signals of all running reports, and whether new ones are taken. Thread-safe."""
+    """The stop signals of all running work, and whether new work is taken. Thread-safe.
+
+    Reports are let finish where the server stops; an evaluation, which can be resumed, is not.
+    """
 
     def __init__(self) -> None:
         self._signals: dict[int, threading.Event] = {}
+        self._resumable: dict[int, threading.Event] = {}
         self._stopping = False
         self._changed = threading.Condition()
 
@@ -71,19 +75,32 @@ class Running:
     @contextmanager
     def report(self, cancel: threading.Event) -> Iterator[None]:
         """Around the writing of one report; raises :class:`BadRequest` while stopping."""
+        with self._among(self._signals, cancel):
+            yield
+
+    @contextmanager
+    def evaluation(self, cancel: threading.Event) -> Iterator[None]:
+        """Around one evaluation, which is cancelled as soon as the server stops."""
+        with self._among(self._resumable, cancel):
+            yield
+
+    @contextmanager
+    def _among(
+        self, signals: dict[int, threading.Event], cancel: threading.Event
+    ) -> Iterator[None]:
         with self._changed:
             if self._stopping:
                 raise BadRequest(
-                    "The server is about to restart and takes no new reports.",
+                    "The server is about to restart and takes no new work.",
                     "Try again in a minute.",
                     code="stopping",
                 )
-            self._signals[id(cancel)] = cancel
+            signals[id(cancel)] = cancel
         try:
             yield
         finally:
             with self._changed:
-                self._signals.pop(id(cancel), None)
+                signals.pop(id(cancel), None)
                 self._changed.notify_all()
 
     def stop(self, grace_seconds: float, cancel_seconds: float = 5.0) -> int:
@@ -100,6 +117,8 @@ class Running:
         """
         with self._changed:
             self._stopping = True
+            for signal in self._resumable.values():
+                signal.set()
         if self._emptied(grace_seconds):
             return 0
         with self._changed:

@@ -5,6 +5,6 @@
 """
 
 from rad3d.ui.page import build_ui
-from rad3d.ui.serving import launch_options, serve
+from rad3d.ui.serving import launch_options, leave, serve
 
-__all__ = ["build_ui", "launch_options", "serve"]
+__all__ = ["build_ui", "launch_options", "leave", "serve"]

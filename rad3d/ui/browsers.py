@@ -8,6 +8,7 @@ anywhere else.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -17,7 +18,10 @@ OWN_PAGES = "'self' https://huggingface.co https://*.hf.space"
 """Where the app may be framed: a Space is shown in a frame of the hub's page."""
 
 POLICY = "; ".join((
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'",  # Gradio's page needs all four
+    "default-src 'self' data: blob: 'unsafe-inline'",  # Gradio's page needs all three
+    # Gradio makes functions from texts: ``js`` of events and ``js_on_load`` of HTML components.
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'",
+    "worker-src 'self' blob:",
     "object-src 'none'",
     "base-uri 'self'",
     "form-action 'self'",
@@ -28,7 +32,11 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+OVER_HTTPS = {"Strict-Transport-Security": "max-age=31536000"}
 _STAYS = ("/static/", "/assets/", "/svelte/")
 """Parts of Gradio's page, which a browser may keep; everything else tells how long, or no time."""
 
@@ -51,10 +59,13 @@ def another_site_asks(scope: Scope) -> bool:
     return urlsplit(origin).netloc != headers.get("host")  # no header that a page could set
 
 
-def told(path: str, send: Send) -> Send:
+def told(scope: Scope, path: str, send: Send) -> Send:
     """``send`` with :data:`HEADERS`; what is computed for a visitor stays in no cache.
 
+    Over HTTPS the browser is told to come by no other way, and to send cookies by no other.
+
     Args:
+        scope: of the request; a proxy that is trusted says whether it came over HTTPS.
         path: that was asked for.
         send: of ASGI.
     """
@@ -63,6 +74,13 @@ def told(path: str, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers.update(HEADERS)
+            if scope.get("scheme") == "https":
+                headers.update(OVER_HTTPS)
+                cookies = headers.getlist("set-cookie")
+                del headers["set-cookie"]
+                for cookie in cookies:
+                    secure = re.search(r";\s*secure\s*(;|$)", cookie, re.IGNORECASE)
+                    headers.append("set-cookie", cookie if secure else f"{cookie}; Secure")
             if not path.startswith(_STAYS):
                 headers.setdefault("Cache-Control", "no-store")
         await send(message)

@@ -15,13 +15,15 @@ import asyncio
 import datetime
 import json
 import re
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rad3d.ui import browsers, owner, uploads
+from rad3d.ui import browsers, connections, owner, uploads
+from rad3d.ui.connections import Connections, most_connections
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -49,8 +51,14 @@ _CALLS = re.compile(r"/gradio_api/(queue/join|(run|api|call|call/v2)/[^/]+)/?")
 _UPLOAD = re.compile(r"/gradio_api/upload/?")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 
-MOST_BODY_BYTES = 4 * 2**20
+MOST_BODY_BYTES = 128 * 2**10
 """Of everything but an upload: the values of a call are options and names, never a scan."""
+
+MOST_VALUES = 2000
+"""In one call, numbers and names of fields included; the largest call of the page has fewer."""
+
+BODY_SECONDS = 20.0
+"""For a body to arrive."""
 
 SWEEP_SECONDS = 15.0
 SECONDS_TO_SETTLE = 30.0
@@ -81,7 +89,7 @@ class Guard:
         if scope["type"] != "http":  # nothing here speaks over websockets
             return
         path, method = path_below_root(scope), scope["method"].replace("HEAD", "GET")
-        send = browsers.told(path, send)
+        send = browsers.told(scope, path, send)
         if not (method in _ALLOWED and _ALLOWED[method].fullmatch(path)):
             answer = PlainTextResponse("There is nothing here.", status_code=404)
             await answer(scope, receive, send)
@@ -97,7 +105,11 @@ class Guard:
             await self._app(scope, receive, send)
 
     async def _post(self, is_call: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await _body(receive)
+        try:
+            body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
+        except TimeoutError:
+            await _refuse("The request did not arrive in time.", 408, scope, receive, send)
+            return
         if body is None:
             await _refuse("The request is too large.", 413, scope, receive, send)
             return
@@ -145,6 +157,7 @@ class Guard:
 
     async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._later(self._sweep(scope["app"]))
+        self._later(self._watch_connections(scope["app"]))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -158,6 +171,17 @@ class Guard:
             await asyncio.to_thread(uploads.sweep)
             await asyncio.to_thread(self._service.sweep)
             self.forget_idle(app)
+
+    async def _watch_connections(self, app: Any) -> None:
+        """Close those that ask for nothing, and refuse requests where there are too many."""
+        most = most_connections()
+        watched = Connections(most, time.monotonic)
+        while True:
+            await asyncio.sleep(connections.SWEEP_SECONDS)
+            server = getattr(app.get_blocks(), "server", None)
+            if server is not None:
+                server.config.limit_concurrency = most
+                watched.sweep(server.server_state.connections)
 
     def forget_idle(self, app: Any) -> None:
         """Drop what Gradio holds of idle sessions; of an open tab only the values."""
@@ -208,8 +232,12 @@ def file_problem(body: bytes) -> str:
         waiting: list[Any] = [json.loads(body)]
     except (ValueError, RecursionError):
         return "The request is not JSON."
+    seen = 0
     while waiting:
         value = waiting.pop()
+        seen += len(value) if isinstance(value, list | dict) else 0
+        if seen > MOST_VALUES:
+            return "The request has too many values."
         if isinstance(value, list):
             waiting += value
         elif isinstance(value, dict):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from rad3d.errors import BadRequest
 from rad3d.registry import resolve
 from rad3d.service.turns import Turns
 from rad3d.service.workdir import WorkDir
@@ -89,6 +92,7 @@ def serve(settings: Settings) -> None:
     servers that crashed are deleted first.
     """
     configure_logging(settings.log)
+    _check_port(settings)
     work = WorkDir(settings.work_dir)
     os.environ["GRADIO_TEMP_DIR"] = str(work.uploads)  # Gradio takes the folder from there only
     tempfile.tempdir = str(work.temporary)
@@ -108,9 +112,9 @@ def serve(settings: Settings) -> None:
         service.warm_up()  # ZeroGPU takes over what stands on the GPU when the app is launched
     options = launch_options(service, settings, operations)
     with stop_signal() as stop:
-        _, url, _ = demo.launch(prevent_thread_lock=True, **options)
-        print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201 - the command's line of output
         try:
+            _, url, _ = demo.launch(prevent_thread_lock=True, **options)
+            print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201
             with visitors_present():
                 tell("started")
                 threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
@@ -118,6 +122,32 @@ def serve(settings: Settings) -> None:
                 shut_down(demo, service, settings.grace_seconds)
         finally:
             work.close()
+
+
+def _check_port(settings: Settings) -> None:
+    """Raise BadRequest where the app could not listen; Gradio names variables of its own."""
+    host = settings.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, settings.port), family=family).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", "") or "that is no port"
+        raise BadRequest(
+            f"The app cannot listen on {settings.host}, port {settings.port}: {reason}.",
+            "Set RAD3D_PORT to another port, such as 7861, or RAD3D_HOST to another address.",
+            code="port_in_use",
+        ) from None
+
+
+def leave() -> NoReturn:
+    """End the process of a server that was stopped.
+
+    Everything is closed and deleted by then. Python would take torch's modules and all that the
+    models hold down piece by piece, for seconds on a busy machine.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def zero_gpu() -> Lender:
@@ -149,10 +179,17 @@ def stop_signal() -> Iterator[threading.Event]:
             signal.signal(caught, handler)
 
 
+def _hang_up(demo: gr.Blocks) -> None:
+    """End the streams of open tabs, for which the server would wait."""
+    for connection in list(demo.server.server_state.connections):
+        connection.loop.call_soon_threadsafe(connection.transport.close)
+
+
 def shut_down(demo: gr.Blocks, service: Service, grace_seconds: float) -> None:
     """Take no new reports, end the running ones within the grace, and close the server."""
     tell("stopping", running=len(service.running), grace_seconds=grace_seconds)
     cancelled = service.running.stop(grace_seconds)
     time.sleep(SECONDS_TO_DELIVER)
+    _hang_up(demo)
     demo.close(verbose=False)
     tell("stopped", cancelled=cancelled)

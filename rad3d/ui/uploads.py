@@ -8,6 +8,7 @@ out.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import secrets
@@ -36,6 +37,12 @@ too, and take long to count."""
 
 COUNTED_EVERY_BYTES = 16 * 2**20
 """How much of an upload may arrive until the room is looked at again: others arrive meanwhile."""
+
+MOST_TYPE_CHARACTERS = 200
+"""Of the header with the form's boundary, which has 70 at most (RFC 2046)."""
+
+STALLED_SECONDS = 60.0
+"""An upload of which nothing arrives for so long is given up."""
 
 MOST_TABLE_MB = 64
 """Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
@@ -137,6 +144,8 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     """Paths of the files of a form; nothing stays of a form that fails."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MultiPartException("not a form")
+    if len(request.headers["content-type"]) > MOST_TYPE_CHARACTERS:
+        raise MultiPartException("a boundary that no program makes")
     length = request.headers.get("content-length", "")
     claimed = int(length) if length.isdigit() else 0
     if claimed > MOST_FILES * max_bytes + 2**20:
@@ -145,6 +154,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     arriving = folder() / secrets.token_hex(16)
     homes: list[Path] = []
     paths: list[str] = []
+    parser: GradioMultiPartParser | None = None
     try:
         arriving.mkdir(parents=True, mode=0o700)
         parser = GradioMultiPartParser(
@@ -171,6 +181,10 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
             raise
         raise DiskFull from error
     finally:
+        # An open file takes its room on the disk until it is closed, even where it was deleted.
+        for temporary in parser._files_to_close_on_error if parser else ():
+            with contextlib.suppress(OSError):
+                temporary.close()
         for place in (arriving, *homes):
             shutil.rmtree(place, ignore_errors=True)
     return paths
@@ -179,7 +193,14 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
 async def _counted(request: Request, max_total: int) -> AsyncGenerator[bytes, None]:
     """The body, as long as there is room: nobody has to say before how long it is."""
     uncounted = 0
-    async for piece in request.stream():
+    pieces = request.stream()
+    while True:
+        try:
+            piece = await asyncio.wait_for(anext(pieces), STALLED_SECONDS)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ClientDisconnect from None
         uncounted += len(piece)
         if uncounted > COUNTED_EVERY_BYTES:
             uncounted = 0
