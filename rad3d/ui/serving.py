@@ -131,7 +131,8 @@ def _check_port(settings: Settings) -> None:
     try:
         socket.create_server((host, settings.port), family=family).close()
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", "") or "that is no port"
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number else "that is no port"
         raise BadRequest(
             f"The app cannot listen on {settings.host}, port {settings.port}: {reason}.",
             "Set RAD3D_PORT to another port, such as 7861, or RAD3D_HOST to another address.",
