@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import CountingEncoder, FakeEncoderStore
-from volume_files import chest, save
+from volume_files import chest, dicom_bytes, dicom_series, save, zipped_series
 
 from rad3d.cli import main
 from rad3d.commands.features_compute import Crew
@@ -71,6 +71,22 @@ def test_a_run_sums_up_on_stdout_and_lists_failures(
     assert facts["failed_by_code"] == {"empty_file": 1}
     assert Path(facts["failures_file"]).is_file()
     assert encoder.encoded == 3
+
+
+def test_damaged_series_are_counted_as_failed_or_warned(
+    encoder: CountingEncoder, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in scans.iterdir():
+        path.unlink()
+    files = [dicom_bytes(ds) for ds in dicom_series(chest((48, 40, 24)))]
+    zipped_series(scans / "cut.zip", [f[:-2000] if k % 2 else f for k, f in enumerate(files)])
+    zipped_series(scans / "empty.zip", [f if k else b"" for k, f in enumerate(files)])
+    assert compute(scans, "--json") == 0
+    said = capsys.readouterr()
+    facts = json.loads(said.out)
+    assert facts["failed_by_code"] == {"bad_dicom": 1}
+    assert facts["warned_by_code"] == {"unreadable_files": 1}
+    assert "unreadable_files 1" in said.err
 
 
 def test_a_source_of_which_nothing_can_be_read_ends_with_1(

@@ -72,6 +72,7 @@ def test_a_zip_in_a_zip_is_not_opened(tmp_path: Path) -> None:
     inner = zipped(tmp_path / "i.zip", {"a.nii.gz": save(tmp_path / "a.nii.gz", HU).read_bytes()})
     outer = zipped(tmp_path / "o.zip", {"a.nii.gz": inner.read_bytes()})
     assert refusal(outer).code == "empty_zip"
+    assert "packed files" in refusal(outer).problem
 
 
 def test_zips_without_one_scan_are_refused(tmp_path: Path) -> None:

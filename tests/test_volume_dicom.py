@@ -412,6 +412,11 @@ def test_files_that_are_nothing_any_more_are_a_warning(tmp_path: Path, rest: byt
     assert "4 files cannot be read" in warnings(volume.notes)
 
 
+def test_a_gap_beside_unreadable_files_is_blamed_on_them(tmp_path: Path) -> None:
+    files = [b"junk" if k in (8, 9) else dicom_bytes(ds) for k, ds in enumerate(series())]
+    assert refused(tmp_path, files, "2 files cannot be read", "damaged") == "irregular_slices"
+
+
 @pytest.mark.parametrize(
     ("keyword", "word"),
     [

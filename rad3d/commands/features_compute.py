@@ -184,6 +184,9 @@ def _finish(summary: Summary, store: FeatureStore, as_json: bool, done: str = "e
             f"content, {summary.skipped} finished before, {failed} failed"
             + (f" ({codes})" if codes else "")
         )
+    if summary.warned:
+        codes = ", ".join(f"{code} {n}" for code, n in summary.warned.most_common())
+        say(f"Some scans were read with a warning ({codes}); `rad3d report SCAN` says more.")
     if failed:
         again = " Try them again with --retry-failed." if done == "encoded" else ""
         say(f"{failed} scans have no features: {listed}.{again}")
@@ -199,6 +202,7 @@ def _facts(summary: Summary, store: FeatureStore) -> dict[str, Any]:
         "skipped": summary.skipped,
         "failed": summary.failed.total(),
         "failed_by_code": dict(summary.failed.most_common()),
+        "warned_by_code": dict(summary.warned.most_common()),
         "seconds": round(summary.seconds, 2),
         "store": str(store.path),
         "encoder": asdict(store.identity),

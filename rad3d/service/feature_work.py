@@ -73,6 +73,7 @@ class Outcome:
         content: hash of the volume; empty where it could not be read.
         row: what the encoder saw; None where that was known, or not to be had.
         error: why it was not to be had.
+        warned: codes of what the reader warned of.
         read_s, encode_s: seconds for reading and resampling, and for encoding.
     """
 
@@ -81,6 +82,7 @@ class Outcome:
     content: str = ""
     row: Row | None = None
     error: Failed | None = None
+    warned: tuple[str, ...] = ()
     read_s: float = 0.0
     encode_s: float = 0.0
 
@@ -95,6 +97,7 @@ class Summary:
         known: read, and recognised by their content.
         skipped: finished before, and not read.
         failed: code -> how many have no features, now or since an earlier run.
+        warned: code -> how many were read with this warning in this run.
         seconds: of the run.
     """
 
@@ -103,6 +106,7 @@ class Summary:
     known: int = 0
     skipped: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     def __add__(self, other: Summary) -> Summary:
@@ -113,6 +117,7 @@ class Summary:
             self.known + other.known,
             self.skipped + other.skipped,
             self.failed + other.failed,
+            self.warned + other.warned,
             max(self.seconds, other.seconds),
         )
 
@@ -295,6 +300,7 @@ class FeatureWork:
             writer.add(outcome.scan.id, Case(outcome.content, outcome.file), outcome.row)
             is_new = outcome.row is not None
             made = Summary(encoded=int(is_new), known=int(not is_new), seconds=seconds)
+        made.warned.update(outcome.warned)
         self.summary += made
 
     # One scan
@@ -327,7 +333,8 @@ class FeatureWork:
         except (Rad3dError, OSError, MemoryError) as error:
             return Outcome(scan, file, error=_failed(error, file)), None
         seconds = time.perf_counter() - began
-        return Outcome(scan, file, volume.sha256, read_s=seconds), volume
+        warned = tuple({note.code for note in volume.warnings})
+        return Outcome(scan, file, volume.sha256, warned=warned, read_s=seconds), volume
 
     def _encode(
         self, opened: Outcome, volume: Volume | None, holds: Callable[[str], bool]

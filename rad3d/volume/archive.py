@@ -26,6 +26,7 @@ MOST_LIST_BYTES = 8 * 2**20
 many there are."""
 PIECE_BYTES = 2**20
 ENCRYPTED = 0x1
+PACKED = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 JUNK_NAMES = ("dicomdir", "thumbs.db", "version", "lockfile")
 JUNK_ENDINGS = (
     ".zip", ".txt", ".json", ".xml", ".html", ".htm", ".pdf", ".png", ".jpg", ".jpeg", ".csv",
@@ -62,6 +63,12 @@ def read_zip(
             unread = sum(form in usual for form in forms) - len(slices)
             return decode_dicom_apart(slices, limits, unread)
         images = [f for f in files if f.stat().st_size and _may_be_image(f)]
+        if not images and any(name.lower().endswith(PACKED) for name in archive.namelist()):
+            raise BadVolume(
+                "The zip holds packed files (zip, tar, gz, rar or 7z), not a scan.",
+                "Unpack these, and put the files of one scan into one zip.",
+                code="empty_zip",
+            )
         chosen = _one_image(images)
         decoded = decode_files(chosen)
         note = Note("info", "zip", "Unpacked from a zip file.")

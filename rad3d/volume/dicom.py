@@ -80,7 +80,7 @@ def decode_dicom(
     opener = Opener(limits)
     ordered = _without_copies(in_order(chosen), opener, scratch)
     strays = count_strays(ordered, rest)
-    check_line(ordered, strays)
+    check_line(ordered, strays, unread)
     affine = _affine(ordered)
     scan = _hounsfield(ordered, Turn.of(affine), opener, scratch)
     turn = Turn.of(affine)
@@ -182,7 +182,8 @@ def _hounsfield(slices: Stack, turn: Turn, opener: Opener, scratch: Path) -> Hou
             scan.add(np.stack(slab).transpose(2, 1, 0))
     except (RuntimeError, ValueError) as error:
         raise BadVolume(
-            "The pixels of the DICOM series cannot be decoded: a file is damaged.",
+            "The compressed pixels of the DICOM series cannot be decoded: a file is damaged, or "
+            "the method is not known here.",
             CONVERT,
             code="bad_dicom",
         ) from error

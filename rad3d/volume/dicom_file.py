@@ -39,6 +39,8 @@ CT_IMAGES = (uid.CTImageStorage, *ENHANCED)
 CT = ("CT", "")
 JPEGS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
 JPEG_END = b"\xff\xd9"
+PADDING = 64
+"""Bytes that may follow it."""
 PIXEL_DATA = 0x7FE0, 0x0010
 UNDEFINED = 0xFFFFFFFF
 SKEWED = 0.01
@@ -201,7 +203,7 @@ def read_slices(file: BinaryIO, path: Path) -> list[Slice]:
         found = _with_geometry(plain, [ds])
         if not ct_class and (found.position is None or found.axes is None):
             raise OtherObject("picture")
-        return [found]
+        return [found if ct_class else replace(found, modality="")]  # second choice
     shared = _macros(*(ds.get("SharedFunctionalGroupsSequence") or []))
     return [
         replace(_with_geometry(plain, [*_macros(group), *shared, ds]), frame=i)
@@ -288,7 +290,7 @@ def _are_whole(frames: Iterator[bytes], pixels: Pixels) -> bool:
     """Whether all compressed frames are there, none of them cut short."""
     ending = JPEG_END if pixels.syntax in JPEGS else b""
     try:
-        return sum(frame.rstrip(b"\0").endswith(ending) for frame in frames) == pixels.frames
+        return sum(ending in frame[-PADDING:] for frame in frames) == pixels.frames
     except ValueError:
         return False
 

@@ -142,12 +142,13 @@ def check_headers(stack: Stack) -> None:
             refuse(f"{count} of the {len(stack)} slices of the series {has} {what}.", AGAIN, code)
 
 
-def check_line(stack: Stack, strays: int = 0) -> None:
+def check_line(stack: Stack, strays: int = 0, unread: int = 0) -> None:
     """Refuse slices that are not one behind the other at even steps.
 
     Args:
         stack: in order.
         strays: slices that would fill its gaps, but differ from it.
+        unread: files that may be the missing ones.
     """
     heights = depths(stack)
     steps = np.diff(heights)
@@ -167,11 +168,13 @@ def check_line(stack: Stack, strays: int = 0) -> None:
             "Give one phase and reconstruction only.",
             "irregular_slices",
         )
-    _check_steps(stack, heights, steps, strays)
+    _check_steps(stack, heights, steps, strays, unread)
     _check_sideways(stack)
 
 
-def _check_steps(stack: Stack, heights: FloatArray, steps: FloatArray, strays: int) -> None:
+def _check_steps(
+    stack: Stack, heights: FloatArray, steps: FloatArray, strays: int, unread: int
+) -> None:
     usual = float(np.median(steps))
     rounding = _rounding(stack)
     if np.abs(steps - usual).max() <= GAP_TOLERANCE * usual:
@@ -181,10 +184,10 @@ def _check_steps(stack: Stack, heights: FloatArray, steps: FloatArray, strays: i
     text = f"the steps go from {steps.min():.2f} to {steps.max():.2f} mm"
     whole = np.rint(steps / usual)
     missing = int((whole - 1).sum()) if np.abs(steps / usual - whole).max() < CLEAR else 0
-    if strays:
-        text += (
-            f", and {strays} slices that lie between them differ in matrix, pixel size or series"
-        )
+    if unread:
+        text += f", and {unread} files cannot be read, since they are empty or damaged"
+    elif strays:
+        text += f", and {strays} slices that would fit in differ in matrix, pixel size or series"
     elif missing:
         text += f", so about {missing} {'slice is' if missing == 1 else 'slices are'} missing"
     refuse(

@@ -38,8 +38,8 @@ def sniff(path: Path, name: str) -> Kind:
         refuse(f"This is {kind.what}.", kind.remedy, kind.id)
     if head[128:132] == b"DICM":
         refuse(
-            "This is a single DICOM file; one file is only a slice of a scan.",
-            "Put all DICOM files of the series into one zip and give that.",
+            "This is a DICOM file packed with gzip.",
+            "Unpack it; give a multi-frame CT as it is, and the files of a series in one zip.",
             "single_dicom",
         )
     if head[257:262] == b"ustar":
@@ -105,7 +105,7 @@ def _begins_like_elements(head: bytes, order: str) -> bool:
     if second + 4 > len(head):
         return False
     tags = [struct.unpack_from(order + "HH", head, place) for place in (0, second)]
-    return tags[0] < tags[1] and all(group in (2, 8) for group, _ in tags)
+    return tags[0] < tags[1] and tags[0][0] in (2, 8) and tags[1][0] in (2, 8, 0x10, 0x20, 0x28)
 
 
 def is_gzip(path: Path) -> bool:
