@@ -36,6 +36,7 @@ from rad3d.service.evaluation import (
     SetSpec,
     compare_runs,
 )
+from rad3d.service.evaluation_html import report_page
 from rad3d.service.evaluation_writing import ReportWriter
 from rad3d.types import GenerationOptions
 
@@ -253,15 +254,24 @@ def test_a_predictions_file_alone_is_scored(evaluations: Evaluations, tmp_path: 
     text = "Findings: There is a small left pleural effusion. The heart is normal in size."
     rows = [{"id": f"c{i}", "reference": text, "prediction": text} for i in range(4)]
     rows += [{"id": "c0", "reference": text, "prediction": text}]
+    rows += [
+        {"id": "c4", "reference": "双肺未见明显异常", "prediction": f"<think>No?</think>{text}"}
+    ]
     path = predictions_file(tmp_path, "theirs.jsonl", rows)
     request = EvaluationRequest(
         sets=(SetSpec("predictions", str(path)),), metrics=("f1_macro",), draws=20
     )
     run = finished(evaluations.start(request, threading.Event()))
     card = run.cards["theirs", "theirs"]
-    assert card.estimates["f1_macro"].value == 1.0
+    assert card.n == 5
     assert [d.reason for d in card.dropped] == ["with an id that was there before"]
-    assert evaluations.kept.load(run.id).sample_sets == run.sample_sets
+    kept = evaluations.kept.load(run.id)
+    assert kept.sample_sets == run.sample_sets
+    assert [note.partition(",")[0] for note in kept.notes] == [
+        "1 reference is not in English",
+        "1 prediction is read without the reasoning (<think>)",
+    ]
+    assert b"(&lt;think&gt;)" in report_page(kept)
     assert run.classifier == {}
 
 

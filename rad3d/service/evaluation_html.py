@@ -89,6 +89,7 @@ def _facts(run: EvaluationRun) -> str:
             s.name: f"n = {len(s.samples)}, {dropped_sentence(s.dropped) or 'no row dropped'}"
             for s in run.sample_sets.values()
         },
+        **{f"Note {i}": note for i, note in enumerate(run.notes, 1)},
     }
     cells = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
     return f"<dl>{cells}</dl>"

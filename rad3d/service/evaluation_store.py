@@ -284,7 +284,8 @@ def _sample_set(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) ->
         )
         for s in values.pop("samples")
     )
-    return SampleSet(**{**values, "samples": samples, "dropped": dropped})
+    notes = tuple(values.pop("notes", ()))
+    return SampleSet(**{**values, "samples": samples, "dropped": dropped, "notes": notes})
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict:

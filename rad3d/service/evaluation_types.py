@@ -271,6 +271,12 @@ class EvaluationRun:
         """Controls that were asked for."""
         return self.request.controls
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the texts that were scored, see :func:`read_predictions`."""
+        noted = (note for card in self.cards.values() for note in card.settings.get("notes", ()))
+        return tuple(dict.fromkeys(noted))
+
 
 @dataclass(frozen=True)
 class EvaluationEvent:

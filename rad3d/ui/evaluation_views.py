@@ -115,6 +115,7 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
         "Seed of the draws": ", ".join(filter(None, seeds)),
         "Reports that failed": str(failures) if failures else "none",
         "Rows that were dropped": str(dropped) if dropped else "",
+        "Notes": " ".join(run.notes),
         "Systems without a result": "; ".join(f"{k}: {v}" for k, v in run.failed.items()),
         "Status": "" if run.status == "finished" else _STATUS.get(run.status, run.status),
     }
