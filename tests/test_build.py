@@ -6,8 +6,10 @@ import threading
 from dataclasses import replace
 
 import pytest
+from scipy import ndimage
 
 from rad3d.model.engine import Engine
+from rad3d.model.noise import noise_novelty, read_reference
 from rad3d.model.phantom_cnn import ConvEncoderConfig
 from rad3d.model.store import ModelStore
 from rad3d.model.variant import VariantConfig, variant_directory
@@ -36,6 +38,7 @@ def _tiny_plan() -> DemoPlan:
         encoder_split=Split("encoder", "in", 0, 6),
         paired_split=Split("paired", "in", 10_000, 6),
         calibration_split=Split("calibration", "in", 20_000, 6),
+        noise_split=Split("noise", "in", 10_000, 6),
         test_splits=(Split("test-in", "in", 30_000, 4),),
         encoder=ConvEncoderConfig(
             channels=(8, 8),
@@ -90,6 +93,15 @@ def test_every_stage_leaves_its_output_and_is_not_run_twice(built) -> None:
     build.run()
     assert lines
     assert all(text.endswith("already there") and done == 1.0 for text, done in lines)
+
+
+def test_the_noise_of_phantoms_is_learned_beside_the_encoder(built) -> None:
+    build, _ = built
+    reference = read_reference(build.encoder_dir)
+    assert reference is not None
+    held_out = render(draw_truth(20_000, "in"))
+    assert not noise_novelty(held_out.hu, reference).is_novel
+    assert noise_novelty(ndimage.gaussian_filter(held_out.hu, 0.7), reference).is_novel
 
 
 @pytest.mark.parametrize("mode", list(MODES))

@@ -4,8 +4,8 @@ A scanner's noise is made by reconstruction: it reaches over several voxels in p
 slices, and tissue has texture of its own. The renderer's noise reaches one voxel in plane and none
 across slices, in one of few ways, and its fat and muscle are otherwise smooth. The contents of the
 scan hardly matter to what is measured here, and neither do its voxel size, its position or the part
-of the chest that it shows. Whatever resamples a scan changes it, so a resampled phantom does not
-count as a phantom either.
+of the chest that it shows. Whatever resamples a scan changes it, so a phantom that was resampled,
+or rendered in much larger or smaller voxels than those that were learned, counts as none either.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ OFFSETS: tuple[tuple[int, int, int], ...] = (
 )  # fmt: skip
 """From a voxel to the one that it is compared with, in voxels along X, Y, Z."""
 
-SLABS, SLAB_SLICES = 10, 4
+SLABS, SLAB_SLICES = (3, 10), 4
+VOXELS = 2_500_000
+"""As many slabs as hold about so many voxels, within the bounds of :data:`SLABS`."""
+
 LEAST_PAIRS = 1000
 CAP = 3.0
 """Differences count up to this many medians, so that edges and vessels hardly do."""
@@ -77,8 +80,10 @@ def noise_vector(hu: npt.NDArray[Any]) -> FloatArray | None:
 
 def _slabs(hu: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
     """A few slices that follow each other, at evenly spread heights without the ends."""
-    n = hu.shape[2]
-    first = np.linspace(0.1 * n, max(0.1 * n, 0.9 * n - SLAB_SLICES), SLABS).astype(int)
+    x, y, n = hu.shape
+    fewest, most = SLABS
+    slabs = min(max(VOXELS // (x * y * SLAB_SLICES), fewest), most)
+    first = np.linspace(0.1 * n, max(0.1 * n, 0.9 * n - SLAB_SLICES), slabs).astype(int)
     return [hu[:, :, z : z + SLAB_SLICES].astype(np.float32) for z in np.unique(first)]
 
 
