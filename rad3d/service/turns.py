@@ -1,4 +1,7 @@
-"""Who may use the models next: first come, first served, with an honest waiting time.
+"""Who may use the models next, with an honest waiting time.
+
+Each client has its share: whoever has fewest runs going comes first, and among equals who came
+first. Where the queue is full, a client that has more in it than a newcomer makes room.
 
 Nothing blocks here: a face asks its :class:`Turn` again and again whether it is ready, so that
 waiting costs no thread and ends at once when a person leaves.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 from rad3d.errors import BadRequest
@@ -57,28 +60,57 @@ class Turns:
         with self._lock:
             return len(self._running)
 
-    def join(self) -> Turn:
-        """A place at the end of the queue; to be left in a ``finally``.
+    def join(self, whose: str = "") -> Turn:
+        """A place in the queue; to be left in a ``finally``.
+
+        Args:
+            whose: the client, such as an address; empty is one that has nothing else here.
 
         Raises:
             BadRequest: ``queue_full``.
         """
         with self._lock:
-            if len(self._waiting) >= self.most_waiting:
+            if len(self._waiting) >= self.most_waiting and not self._make_room(whose):
                 self._watch.report_failed("queue_full")
                 raise BadRequest(
                     f"The queue is full: {len(self._waiting)} waiting already.",
                     "Try again in a minute; your scan stays open.",
                     code="queue_full",
                 )
-            turn = Turn(self, self._clock())
+            turn = Turn(self, self._clock(), whose)
             self._waiting.append(turn)
             self._admit()
             return turn
 
+    def _make_room(self, whose: str) -> bool:
+        """Displace the latest turn of a client that has at least two more here than another."""
+        held = Counter(turn.whose for turn in (*self._waiting, *self._running))
+        latest = max(
+            (turn for turn in self._waiting if turn.whose),
+            key=lambda turn: (held[turn.whose], turn.joined),
+            default=None,
+        )
+        if latest is None or held[latest.whose] < (held[whose] if whose else 0) + 2:
+            return False
+        self._waiting.remove(latest)
+        latest.displaced = True
+        return True
+
+    def _order(self) -> list[Turn]:
+        """Who waits, in the order in which they will come."""
+        before = Counter(turn.whose for turn in self._running if turn.whose)
+        ranked = []
+        for place, turn in enumerate(self._waiting):
+            ranked.append((before[turn.whose], place))
+            if turn.whose:
+                before[turn.whose] += 1
+        waiting = list(self._waiting)
+        return [waiting[place] for _, place in sorted(ranked)]
+
     def _admit(self) -> None:
         while self._waiting and len(self._running) < self.places:
-            turn, now = self._waiting.popleft(), self._clock()
+            turn, now = self._order()[0], self._clock()
+            self._waiting.remove(turn)
             self._running[turn] = now
             self._watch.turn_came(now - turn.joined)
 
@@ -88,7 +120,12 @@ class Turns:
 
     def _ahead(self, turn: Turn) -> int:
         with self._lock:
-            return self._waiting.index(turn) if turn in self._waiting else 0
+            return self._order().index(turn) if turn in self._waiting else 0
+
+    def _is_overdue(self, turn: Turn, seconds: float) -> bool:
+        with self._lock:
+            began = self._running.get(turn)
+            return bool(self._waiting) and began is not None and self._clock() - began > seconds
 
     def _estimate(self, turn: Turn) -> float | None:
         with self._lock:
@@ -99,7 +136,7 @@ class Turns:
             mean = sum(self._lengths) / len(self._lengths)
             now = self._clock()
             left = sorted(max(0.0, began + mean - now) for began in self._running.values())
-            rounds, place = divmod(self._waiting.index(turn), self.places)
+            rounds, place = divmod(self._order().index(turn), self.places)
             return left[min(place, len(left) - 1)] + rounds * mean
 
     def _leave(self, turn: Turn) -> None:
@@ -114,15 +151,36 @@ class Turns:
 
 
 class Turn:
-    """One person's place in the queue; ``joined`` is when it was taken, by the queue's clock."""
+    """One person's place in the queue.
 
-    def __init__(self, turns: Turns, joined: float) -> None:
-        self._turns, self.joined = turns, joined
+    Attributes:
+        joined: when it was taken, by the queue's clock.
+        whose: the client.
+        displaced: it was given to a client that had none.
+    """
+
+    def __init__(self, turns: Turns, joined: float, whose: str = "") -> None:
+        self._turns, self.joined, self.whose = turns, joined, whose
+        self.displaced = False
 
     @property
     def ready(self) -> bool:
-        """True once the models may be used, until :meth:`leave`."""
+        """True once the models may be used, until :meth:`leave`.
+
+        Raises:
+            BadRequest: ``queue_full``: the place was given to another client.
+        """
+        if self.displaced:
+            raise BadRequest(
+                "The queue is full, and others had no place in it yet.",
+                "Try again in a minute; your scan stays open.",
+                code="queue_full",
+            )
         return self._turns._is_running(self)
+
+    def is_overdue(self, seconds: float) -> bool:
+        """Whether it has been used for longer than that while somebody waits."""
+        return self._turns._is_overdue(self, seconds)
 
     @property
     def ahead(self) -> int:

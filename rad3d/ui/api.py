@@ -28,7 +28,7 @@ from rad3d.types import (
 )
 from rad3d.ui.handlers import sent_scan, sentence
 from rad3d.ui.sessions import Sessions
-from rad3d.ui.waiting import in_turn, told
+from rad3d.ui.waiting import client_of, in_turn, told
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -96,6 +96,7 @@ class Api:
                 lambda: self._service.generate(token, variant, settings, stop, insist),
                 told,
                 lambda: self._sessions.touch(token),
+                client_of(request),
             )
             async with aclosing(events):  # type: ignore[type-var]
                 async for event in events:

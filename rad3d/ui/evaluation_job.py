@@ -15,8 +15,15 @@ from rad3d.ui.handlers import sentence
 POLL_SECONDS = 0.2
 """How often the place in the queue is looked at."""
 
+MOST_SECONDS = 600.0
+"""A visitor's evaluation may take so long while others wait."""
+
 NEVER_BEGAN = "Cancelled before it began: nothing was evaluated. Run starts it anew."
 _CANCELLED = "Cancelled. What was written is kept: Resume goes on from there."
+_PAUSED = (
+    "Others are waiting, so this evaluation was paused after 10 minutes. What was written is kept: "
+    "Resume goes on from there, behind them."
+)
 _READING = render.progress("Reading what is to be evaluated")
 
 
@@ -42,38 +49,51 @@ class Job:
         self.owner, self.stop, self.stays, self._awake = owner, stop, stays, awake
         self.line, self.notice, self.run_id = _READING, "", ""
         self.watched_by: set[str] = set()
-        self._ended = threading.Event()
+        self._ended, self._paused = threading.Event(), False
 
     @property
     def has_ended(self) -> bool:
         """Whether nothing will change any more."""
         return self._ended.is_set()
 
-    def begin(self, start: Callable[[], Events], turns: Turns, ended: Callable[[], None]) -> None:
+    def begin(
+        self,
+        start: Callable[[], Events],
+        turns: Turns,
+        ended: Callable[[], None],
+        whose: str = "",
+    ) -> None:
         """Read what was asked for, wait for the turn, and work; returns at once.
 
         Args:
             start: gives the events; refuses what cannot be evaluated.
             turns: who may work.
+            whose: the client.
             ended: called at the end, however that comes.
         """
         work = threading.Thread(
-            target=self._work, args=(start, turns, ended), name="evaluation", daemon=True
+            target=self._work, args=(start, turns, ended, whose), name="evaluation", daemon=True
         )
         work.start()
 
-    def _work(self, start: Callable[[], Events], turns: Turns, ended: Callable[[], None]) -> None:
+    def _work(
+        self,
+        start: Callable[[], Events],
+        turns: Turns,
+        ended: Callable[[], None],
+        whose: str,
+    ) -> None:
         try:
             events = start()  # refused before the wait, not after it
-            turn = turns.join()
+            turn = turns.join(whose)
             try:
                 self._wait(turn)
-                self._follow(events)
+                self._follow(events, turn)
             finally:
                 events.close()
                 turn.leave()
             if self.stop.is_set():
-                self.notice = render.notice(_CANCELLED, "info")
+                self.notice = render.notice(_PAUSED if self._paused else _CANCELLED, "info")
         except Cancelled:
             self.notice = render.notice(NEVER_BEGAN, "info")
         except Exception as error:
@@ -91,10 +111,13 @@ class Job:
             if self.stop.wait(POLL_SECONDS):
                 raise Cancelled("Cancelled while waiting.")
 
-    def _follow(self, events: Events) -> None:
+    def _follow(self, events: Events, turn: Turn) -> None:
         meter = Meter()
         for event in events:
             self._awake()
+            if not self.stays and turn.is_overdue(MOST_SECONDS):
+                self._paused = True
+                self.stop.set()
             self.run_id = event.run_id
             if event.stage != "done":
                 self.line = meter.line(event)

@@ -25,6 +25,7 @@ from rad3d.ui.evaluation_run import Stops, minutes, owner_asking, owner_of
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import counted
 from rad3d.ui.sessions import Sessions
+from rad3d.ui.waiting import client_of
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
@@ -167,7 +168,12 @@ class RunHandlers:
             return
         stays = owner == OPERATOR
         job = self._jobs[token] = Job(owner, stop, stays, lambda: self._sessions.touch(token))
-        job.begin(lambda: start(stop, owner), self._turns, lambda: self._finished(job, token))
+        job.begin(
+            lambda: start(stop, owner),
+            self._turns,
+            lambda: self._finished(job, token),
+            client_of(request),
+        )
         async with aclosing(self._watched(job, token)) as steps:
             async for step in steps:
                 yield step

@@ -33,7 +33,7 @@ from rad3d.ui import choices, render, uploads
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.sessions import Sessions
 from rad3d.ui.views import NO_RUN, RunView, ScanView, shown
-from rad3d.ui.waiting import in_turn, told
+from rad3d.ui.waiting import client_of, in_turn, told
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
@@ -288,6 +288,7 @@ class Handlers:
                 lambda: self._service.generate(token, variant, options, stop, insist),
                 told,
                 lambda: self._sessions.touch(token),
+                client_of(request),
             )
             latest = 0.0
             async with contextlib.aclosing(events):  # type: ignore[type-var]

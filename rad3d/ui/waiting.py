@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeVar
 
 import anyio
+import gradio as gr
 
 from rad3d.errors import Cancelled
 from rad3d.service.turns import Turn, Turns
@@ -17,6 +18,11 @@ T = TypeVar("T")
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
+
+
+def client_of(request: gr.Request) -> str:
+    """The address that a request comes from, as a proxy says that is trusted; may be empty."""
+    return str(getattr(getattr(request, "client", None), "host", "") or "")
 
 
 def told(turn: Turn) -> StageEvent:
@@ -30,6 +36,7 @@ async def in_turn(
     start: Callable[[], Iterator[T]],
     wait: Callable[[Turn], T],
     awake: Callable[[], object],
+    whose: str = "",
 ) -> AsyncIterator[T]:
     """What ``wait`` says while others are first, then the events of ``start``.
 
@@ -42,12 +49,13 @@ async def in_turn(
         start: begins the work; its iterator is run in a thread.
         wait: what to tell; asked several times a second, and passed on where it has changed.
         awake: called as often: who waits is not idle, however long it takes.
+        whose: the client, see :func:`client_of`.
 
     Raises:
         BadRequest: ``queue_full``.
         Cancelled: stopped while waiting.
     """
-    turn = turns.join()
+    turn = turns.join(whose)
     try:
         said: T | None = None
         while not turn.ready:
