@@ -204,6 +204,26 @@ def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
     assert len(list(empty.iterdir())) <= room + 8
 
 
+def test_who_fills_the_room_locks_nobody_out(app: str, empty: Path) -> None:
+    """396 requests of 599 bytes once locked the uploads of all for ten minutes."""
+    room = uploads.MOST_FILES * 4 * 2**20 // uploads.LEAST_COUNTED_BYTES
+    tiny = [("files", ("a.nii", b""))] * 8
+    url = f"{app}/gradio_api/upload"
+    for _ in range(room // 8):
+        assert httpx.post(url, files=tiny).status_code == 200
+    assert httpx.post(url, files=tiny).status_code == 507
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.2")
+    with httpx.Client(transport=elsewhere) as other:
+        sent = other.post(url, files={"files": ("scan.nii", b"x" * 1000)})
+    assert sent.status_code == 200, "another client has a place"
+    assert Path(sent.json()[0]).is_file()
+    assert len(list(empty.iterdir())) <= room
+    old = time.time() - 2 * uploads.WANTED_SECONDS
+    for home in empty.iterdir():
+        os.utime(home, (old, old))
+    assert httpx.post(url, files=tiny).status_code == 200, "what nobody opened makes room"
+
+
 def test_a_slow_upload_arrives_and_one_that_has_stopped_is_swept_away(
     app: str, empty: Path
 ) -> None:

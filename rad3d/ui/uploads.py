@@ -1,7 +1,8 @@
 """Uploads: under names that nobody can guess, for one reader, and gone once they were read.
 
 Gradio's own upload route names a file by its content and keeps it, with its name, for whoever
-asks; this one stands in its place. A file becomes ``<folder>/<random>/upload<.ending>``. What the
+asks; this one stands in its place. A file becomes ``<folder>/<random>/upload<.ending>``; the random
+name begins with a mark of the client, by which the room is shared. What the
 person calls it travels with the request that opens it and is stored nowhere. No route hands one
 out.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 import secrets
 import shutil
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
@@ -29,6 +32,9 @@ from rad3d.volume.decoded import in_mb
 
 UNREAD_SECONDS = 600.0
 """A file that nobody opened is deleted after so long."""
+
+WANTED_SECONDS = 30.0
+"""Where there is no room, a client's own files make room after so long."""
 
 MOST_FILES = 8
 LEAST_COUNTED_BYTES = 2**20
@@ -150,8 +156,9 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     claimed = int(length) if length.isdigit() else 0
     if claimed > MOST_FILES * max_bytes + 2**20:
         raise MultiPartException("maximum allowed size")
-    _check_room(claimed, max_total)
-    arriving = folder() / secrets.token_hex(16)
+    mark = client_mark(request.client.host if request.client else "")
+    _check_room(claimed, max_total, mark)
+    arriving = _new_home(mark)
     homes: list[Path] = []
     paths: list[str] = []
     parser: GradioMultiPartParser | None = None
@@ -159,7 +166,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
         arriving.mkdir(parents=True, mode=0o700)
         parser = GradioMultiPartParser(
             request.headers,
-            _counted(request, max_total),
+            _counted(request, max_total, mark),
             max_files=MOST_FILES,
             max_fields=0,  # what is no file would be held in memory
             upload_dir=arriving,
@@ -168,7 +175,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
         files = [f for f in (await parser.parse()).getlist("files") if isinstance(f, UploadFile)]
         for file in files:
             await file.close()
-            homes.append(folder() / secrets.token_hex(16))
+            homes.append(_new_home(mark))
             homes[-1].mkdir(mode=0o700)
             path = homes[-1] / f"upload{_ending(file.filename or '')}"
             Path(str(file.file.name)).rename(path)
@@ -190,7 +197,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     return paths
 
 
-async def _counted(request: Request, max_total: int) -> AsyncGenerator[bytes, None]:
+async def _counted(request: Request, max_total: int, mark: str) -> AsyncGenerator[bytes, None]:
     """The body, as long as there is room: nobody has to say before how long it is."""
     uncounted = 0
     pieces = request.stream()
@@ -204,18 +211,44 @@ async def _counted(request: Request, max_total: int) -> AsyncGenerator[bytes, No
         uncounted += len(piece)
         if uncounted > COUNTED_EVERY_BYTES:
             uncounted = 0
-            _check_room(0, max_total)
+            _check_room(0, max_total, mark)
         yield piece
 
 
-def _check_room(more: int, max_total: int) -> None:
-    """Raise :class:`DiskFull` where all uploads and ``more`` take over ``max_total`` bytes."""
-    held = 0
-    for path in folder().rglob("*"):
+def client_mark(address: str) -> str:
+    """Begins the names of what a client has sent."""
+    return hashlib.sha256(address.encode()).hexdigest()[:8]
+
+
+def _new_home(mark: str) -> Path:
+    return folder() / f"{mark}{secrets.token_hex(12)}"
+
+
+def _check_room(more: int, max_total: int, mark: str) -> None:
+    """Raise :class:`DiskFull` where all uploads and ``more`` take over ``max_total`` bytes.
+
+    First those that nobody has opened make room: the oldest of the client that holds most.
+    """
+    held: Counter[str] = Counter({mark: more})
+    unread: dict[str, list[tuple[float, Path, int]]] = defaultdict(list)
+    for home in list(folder().glob("*")):
         with contextlib.suppress(OSError):
-            held += max(path.stat().st_size, LEAST_COUNTED_BYTES) if path.is_file() else 0
-    if held + more > max_total:
-        raise DiskFull("Too many files are being uploaded at the moment.")
+            files = [path for path in home.rglob("*") if path.is_file()]
+            size = sum(max(path.stat().st_size, LEAST_COUNTED_BYTES) for path in files)
+            whose = home.name[: len(mark)]
+            held[whose] += size
+            if any(_PATH.fullmatch(f"{home.name}/{path.name}") for path in files):
+                unread[whose].append((home.stat().st_mtime, home, size))
+    for waiting in unread.values():
+        waiting.sort(reverse=True)
+    while held.total() > max_total:
+        whose = max(held, key=lambda each: held[each])
+        old = time.time() - WANTED_SECONDS
+        if not unread[whose] or (whose == mark and unread[whose][-1][0] > old):
+            raise DiskFull("Too many files are being uploaded at the moment.")
+        _, home, size = unread[whose].pop()
+        shutil.rmtree(home, ignore_errors=True)
+        held[whose] -= size
 
 
 def _ending(name: str) -> str:
