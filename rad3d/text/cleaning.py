@@ -16,7 +16,8 @@ MAX_REPORT_CHARACTERS = 200_000
 
 _ENTITY = re.compile(r"&(?:amp;){0,3}(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _ESCAPE = re.compile(
-    r"(?:\\+r)?\\+n|\\+r(?![a-z])|\\+t(?!imes|ext)|\\+times|\\u[0-9a-fA-F]{4}|_x000[dDaA]_"
+    r"(?:\\{1,4}r)?\\{1,4}n|\\{1,4}r(?![a-z])|\\{1,4}t(?!imes|ext)|\\times|\\u[0-9a-fA-F]{4}"
+    r"|_x000[dDaA]_"
 )
 _THOUGHT_NAME = (
     r"(?:(?:\w{1,9}:)?(?:think|thinking|thoughts?|reasoning|reflection|scratchpad|analysis"

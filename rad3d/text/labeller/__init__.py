@@ -6,7 +6,7 @@ command line and the evaluation share one reader.
 
 from rad3d.text.labeller.mentions import Mention, find_mentions, findings_in, label_report
 
-REVISION = "rules-3"
+REVISION = "rules-4"
 """Part of every score's signature; raised whenever a rule changes what is read."""
 
 __all__ = ["REVISION", "Mention", "find_mentions", "findings_in", "label_report"]

@@ -48,7 +48,7 @@ _SIDE_AFTER = re.compile(
 
 _NUMBER = r"\d+(?:[.,]\d+)?"
 _SIZE = re.compile(
-    rf"(?<![\w.,/-])({_NUMBER})((?:\s*(?:mm|cm)?\s*(?:x|\*|by)\s*{_NUMBER})*)\s*-?"
+    rf"(?<![\w.,/-])({_NUMBER})((?:\s*(?:(?:mm|cm)\s*)?(?:x|\*|by)\s*{_NUMBER}){{0,4}})\s*-?"
     r"(mm|cm|millimet\w*|centimet\w*|milimet\w*)\b"
 )
 _NOT_SIZE_BEFORE = re.compile(
@@ -107,7 +107,8 @@ _SITES: dict[str, dict[str, str]] = {
         "lower lobe": r"\blower (?:lung )?(?:lobe|zone)s?|\blower[- ]lobe|\bbas(?:al|es|ilar)",
     },
     "Interlobular septal thickening": {
-        "upper lobe": r"\bupper (?:lung )?(?:lobe|zone)s?|\bupper[- ]lobe|\bapi(?:cal|ces)|\bupper",
+        "upper lobe": r"\bupper (?:lung )?(?:lobe|zone)s?|\bupper[- ]lobe|\bapi(?:cal|ces)"
+        r"|\bupper",
         "lower lobe": r"\blower (?:lung )?(?:lobe|zone)s?|\blower[- ]lobe|\bbas(?:al|es|ilar)"
         "|\blower",
     },

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rad3d.findings import LOBES, SCHEMA, Finding, side_of_sites
 from rad3d.labels import LABEL_INDEX, LABELS
+from rad3d.text.edits import Edited
 from rad3d.text.labeller.attributes import (
     read_count,
     read_kind,
@@ -16,9 +16,11 @@ from rad3d.text.labeller.attributes import (
     read_sites,
     read_size_mm,
 )
+from rad3d.text.labeller.ellipsis import is_gone, said_elsewhere, said_still
 from rad3d.text.labeller.negation import Polarity, blank, polarity
-from rad3d.text.labeller.sentences import Sentence, split_sentences, unstated_spans
+from rad3d.text.labeller.sentences import Sentence, stated_sentences
 from rad3d.text.labeller.terms import RULES
+from rad3d.text.reading import plain_sentences
 
 _CUT = re.compile(
     r"[,;:]|\b(?:and|with|but|plus|however|whereas|while|accompan\w+|as well as|along with"
@@ -26,7 +28,8 @@ _CUT = re.compile(
 )
 _JOINED = re.compile(
     r"[\s,/&+-]*(?:(?:and|or|with|plus|as well as|associated|accompanying|accompanied by|adjacent"
-    r"|mild|minimal|moderate|severe|areas? of|linear|subsegmental|compressive|passive|small|the|an?"
+    r"|mild|minimal|moderate|severe|areas? of|linear|subsegmental|compressive|passive|small|the"
+    r"|an?"
     r"|some|patchy|focal|also|slight|underlying|surrounding|areas?|changes?|overlying)[\s,/&-]*)*"
 )
 _LEADING_PLACE = re.compile(
@@ -92,10 +95,15 @@ def find_mentions(text: str) -> tuple[Mention, ...]:
     also empty, truncated or repetitive text.
     """
     mentions: list[Mention] = []
-    unstated = unstated_spans(text)
-    for sentence in split_sentences(text):
-        if not any(start <= sentence.start < end for start, end in unstated):
-            mentions.extend(_mentions_of(sentence))
+    plain = plain_sentences(text)
+    before: Sentence | None = None
+    reach = 0
+    for sentence in stated_sentences(plain.text):
+        said = _mentions_of(sentence, plain, before)
+        if not said and reach and is_gone(sentence.lower):
+            mentions[-reach:] = [replace(mention, present=False) for mention in mentions[-reach:]]
+        mentions += said
+        before, reach = sentence, len(said)
     return tuple(mentions)
 
 
@@ -121,37 +129,75 @@ def findings_in(text: str) -> tuple[Finding, ...]:
     return tuple(_merged(label, grouped[label]) for label in SCHEMA if label in grouped)
 
 
-def _mentions_of(sentence: Sentence) -> Iterator[Mention]:
-    hits = list(_hits(sentence.lower))
+def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> list[Mention]:
+    """What one sentence says of the findings that it names, or that the one before it denied."""
+    hits = _hits(sentence.lower)
+    mentions: list[Mention] = []
     if not hits:
-        return
+        found = said_elsewhere(sentence.lower) or said_still(sentence.lower)
+        label = _denied_last(before) if before and found else ""
+        return [_elsewhere(label, found, sentence, plain)] if label and found else []
     scope = polarity(sentence.lower)
     hedged = _hedged(sentence.lower, hits, scope)
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
         present = not hit.normal and not scope.is_denied(hit.end)
-        if (hit.label, present) in seen or _is_not_stated(sentence.lower, hit):
-            continue
-        seen.add((hit.label, present))
-        start, end = _window(sentence.lower, hits, i)
-        clause = sentence.lower[start:end]
-        schema = SCHEMA[hit.label]
-        side, sites = _place(sentence.lower, hits, i)
-        yield Mention(
-            label=hit.label,
-            present=present,
-            hedged=hedged[i],
-            side=side,
-            sites=sites,
-            size_mm=read_size_mm(hit.label, clause) if schema.size_mm else None,
-            severity=read_severity(clause, hit.start - start),
-            count=read_count(schema, clause),
-            sentence=sentence.text,
-            start=sentence.start,
-            end=sentence.end,
-            kind=read_kind(schema, clause),
-            term=(sentence.start + hit.start, sentence.start + hit.end),
-        )
+        if (hit.label, present) not in seen and not _is_not_stated(sentence.lower, hit):
+            seen.add((hit.label, present))
+            clause = _window(sentence.lower, hits, i)
+            place = _place(sentence.lower, hits, i)
+            mentions.append(_mention(hit, present, hedged[i], clause, place, sentence, plain))
+        if not present and (hit.label, True) not in seen:
+            end = hits[i + 1].start if i + 1 < len(hits) else len(sentence.lower)
+            if found := said_elsewhere(sentence.lower, hit.end, end):
+                seen.add((hit.label, True))
+                mentions.append(_elsewhere(hit.label, found, sentence, plain))
+    return mentions
+
+
+def _mention(
+    hit: _Hit,
+    present: bool,
+    hedged: bool,
+    window: tuple[int, int],
+    place: tuple[str | None, tuple[str, ...]],
+    sentence: Sentence,
+    plain: Edited,
+) -> Mention:
+    """A hit with what its clause says of it."""
+    schema, clause = SCHEMA[hit.label], sentence.lower[slice(*window)]
+    start, end = plain.span(sentence.start, sentence.end)
+    return Mention(
+        label=hit.label,
+        present=present,
+        hedged=hedged,
+        side=place[0],
+        sites=place[1],
+        size_mm=read_size_mm(hit.label, clause) if schema.size_mm else None,
+        severity=read_severity(clause, hit.start - window[0]),
+        count=read_count(schema, clause),
+        sentence=plain.given[start:end],
+        start=start,
+        end=end,
+        kind=read_kind(schema, clause),
+        term=plain.span(sentence.start + hit.start, sentence.start + hit.end),
+    )
+
+
+def _denied_last(sentence: Sentence) -> str:
+    """The finding that a sentence names last, if it denies it; else nothing."""
+    hits = _hits(sentence.lower)
+    if not hits or not polarity(sentence.lower).is_denied(hits[-1].end):
+        return ""
+    return hits[-1].label
+
+
+def _elsewhere(label: str, found: re.Match[str], sentence: Sentence, plain: Edited) -> Mention:
+    """A finding that was denied, where the words ``found`` say that it is elsewhere, or still."""
+    sites = read_sites(label, found.group())
+    place = read_side(found.group()) or side_of_sites(sites), sites
+    hit = _Hit(label, *found.span(), normal=False)
+    return _mention(hit, True, False, found.span(), place, sentence, plain)
 
 
 def _hedged(lower: str, hits: list[_Hit], scope: Polarity) -> list[bool]:
@@ -175,7 +221,7 @@ def _is_not_stated(lower: str, hit: _Hit) -> bool:
     return lower[hit.end : hit.end + 2].lstrip().startswith("?")
 
 
-def _hits(lower: str) -> Iterator[_Hit]:
+def _hits(lower: str) -> list[_Hit]:
     """Terms in a sentence in order of appearance, overlapping ones of a label only once."""
     hits: list[_Hit] = []
     for rule in RULES:
@@ -188,7 +234,7 @@ def _hits(lower: str) -> Iterator[_Hit]:
             continue
         for found in rule.term.finditer(text):
             hits.append(_Hit(rule.label, found.start(), found.end(), rule.normal))
-    yield from sorted(hits, key=lambda hit: (hit.start, hit.end))
+    return sorted(hits, key=lambda hit: (hit.start, hit.end))
 
 
 def _window(lower: str, hits: list[_Hit], i: int) -> tuple[int, int]:

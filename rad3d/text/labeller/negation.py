@@ -14,10 +14,23 @@ _SEEN = (
     r"(?:observed|detected|seen|found|identified|noted|noticed|present|demonstrated|visuali[sz]ed"
     r"|evident|appreciated|distinguished|encountered|determined|selected|followed|monitored|shown"
     r"|watched|recogni[sz]ed|depicted|apparent|visible|discern(?:ed|ible)|available|reported"
-    r"|chosen|recorded|revealed|discovered|made out|in evidence|obtained|displayed)"
+    r"|chosen|recorded|revealed|discovered|made out|in evidence|obtained|displayed|demonstrable"
+    r"|delineated|reproduced|reproducible|traceable|definable|a feature)"
 )
 _BE = r"(?:is|are|was|were|be|has been|have been|had been|can be|could be|has|have)"
 _ADVERB = r"(?:\s+(?:also|now|currently|clearly|still|again|definitely|been|any|\w+ly))*"
+
+_PRIOR = (
+    r"(?:(?:the|an?|his|her|their) )?(?:patient's )?(?:previous|prior|earlier|former|old|last"
+    r"|outside|preceding|initial|baseline) (?:chest |thora\w+ )?(?:ct|pet|mri|scans?|stud(?:y|ies)"
+    r"|exam\w*|imaging|radiographs?|x-?rays?|tomogra\w+|hrct)(?:[ /-]ct| scan| study| exam\w*)?"
+    r"(?: of the patient| (?:of|from|dated|on|in) [\w./-]+(?: \w+ \d+| \d+)?)?"
+)
+_NOT_KEPT = (
+    r"(?!.*\b(?:unchanged|stable|persist\w*|still|now (?!resol|clear|gone|no|abs)|larger|smaller"
+    r"|increas\w*|decreas\w*|grow\w*|progress\w*|remain\w*|regress\w* partial\w*)\b)"
+)
+"""What an earlier scan showed is past, unless the sentence goes on about it."""
 
 _PSEUDO = re.compile(
     r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval"
@@ -32,8 +45,8 @@ _PSEUDO = re.compile(
     r"|\bnot\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
     r"|optimal\w*|certain|clear|specific|thought|considered)\b"
     r"|\b(?:cannot|could not|can not|couldn't|can't|not)\s+(?:be\s+)?(?:\w+ly\s+)?"
-    r"(?:excluded?|ruled? out|evaluated|assessed|distinguished|separated|differentiated|measured"
-    r"|clearly \w+)\b"
+    r"(?:excluded?|ruled? out|evaluated|assessed|measured|clearly \w+"
+    r"|(?:distinguished|separated|differentiated) (?:from|between))\b"
     r"|\b(?:unable|difficult|impossible|inadequate|insufficient|hard|not possible) to (?:\w+ly )?"
     r"(?:exclude|rule out)\b"
     r"|\b(?:almost|near|nearly|largely|mostly|partial|partially|partly|incomplete|incompletely"
@@ -48,30 +61,42 @@ _PSEUDO = re.compile(
 )
 _FORWARD = re.compile(
     r"\b(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
-    r"|lack of|devoid of|(?:resolution|clearance|clearing|disappearance|removal|withdrawal"
-    r"|(?:complete|total) regression) of|nothing to suggest|not any|cleared of"
+    r"|lack of|devoid of|(?:resolution|resorption|clearance|clearing|disappearance|removal"
+    r"|extraction"
+    r"|withdrawal|(?:complete|total) regression) of|nothing to suggest|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
-    r"|instead of|not accompanied by|not due to)\b|^absent\b|^not " + _SEEN + r"\s*:"
-    r"|^in the previous (?:examinations?|ct|study|scans?)(?: of the patient)?,?\s+(?=there (?:is"
-    r"|are|was)"
-    r"|an?\b)|\bpreviously (?:observed|described|seen) as\b"
+    r"|instead of|not accompanied by|not due to)\b|^absent\b:?|^not an?\b|\b(?:this|it"
+    r"|which) (?:is|was) not"
+    r" (?=(?:an? )?\w+\b)(?!" + _SEEN + r")(?! \w+ly\b)"
+    r"|(?:^|[,;] )(?:(?:in|on|at|during) "
+    + _PRIOR
+    + r",? (?:there (?:is|are|was|were)|(?=an?\b))|"
+    + _PRIOR
+    + r" (?:had )?(?:showed|demonstrated|revealed|depicted)"
+    r"|(?:at (?:the|that) time|formerly|in (?:19|20)\d\d),? there (?:was|were))\b"
+    + _NOT_KEPT
+    + r"|\bpreviously (?:observed|described|seen) as\b"
     r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
     r"|no)\b)[^,;()])*"
-    r"\bin the (?:previous|prior) (?:examination|ct|study|scan)\b)"
+    r"\b(?:in|on) (?:the )?(?:previous|prior|earlier|last) (?:examination|ct|study|scan)\b)"
     r"|(?<!has )(?<!have )(?<!completely )(?<!been )(?<!now )\bresolved (?=\w)"
 )
 _BACKWARD = re.compile(
-    r"(?:\b" + _BE + r"(?:\s+\w+ly)?\s+not|\b(?:is|are|was|were|has|have|could|can|do|does)n't"
+    r"(?:\b"
+    + _BE
+    + r"(?:\s+\w+ly)?\s+(?:not|never)|\b(?:is|are|was|were|has|have|could|can|do|does)n't"
     r"|\bcannot|\bcan not|\bcould not|\b(?:does|did|do) not|(?<=[\s,])not)"
     + _ADVERB
     + r"(?:\s+be)?(?:\s+(?:been|clearly|to be))*\s+(?:"
     + _SEEN
     + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
-    r"|\b(?:is|are|was|were|be)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative|unremarkable"
+    r"|\b(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
+    r"|unremarkable"
     r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
-    r"|\b(?:was|were|has been|have been)\s+removed\b"
+    r"|\b(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|explanted|extracted|withdrawn|resected"
+    r"|excised)\b"
     r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
     r"|\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
@@ -91,15 +116,19 @@ _POSITIVE_VERB = (
 )
 _STOP_FORWARD = re.compile(
     r"\b(?:but|however|although|though|except|apart from|other than|aside from|besides|yet|while"
-    r"|whereas|despite|nevertheless|only|beyond)\b|[;:]"
+    r"|whereas|despite|nevertheless|only|beyond|presence of|positive for|(?:this|it) (?:is"
+    r"|was))\b|[;:]"
     r"|(?:" + _POSITIVE_VERB + r"|\b" + _SEEN + r"\b)[^,;]{0,80}?"
     r"(?:,|\band\s+(?=there\b|an?\b|the\b|\w+ (?:is|are|was|were)\b|mild|moderate|severe|minimal"
     r"|few|multiple|several|small|in\b))"
-    r"|(?:,|\band\b)\s+(?=(?:with\s+|and\s+|there\s+|also\s+)*(?:mild|moderate|severe|minimal|trace"
+    r"|(?:,|\band\b)\s+(?=(?:with\s+|and\s+|there\s+|also\s+)*(?:mild|moderate|severe|minimal"
+    r"|trace"
     r"|residual|persistent|minor"
     r"|marked|slight|stable|unchanged|few|multiple|several|there (?:is|are)|an?\b|calcific"
     r"|calcified|large|small|increased|new|known|again|diffuse|scattered|extensive)\b)"
-    r"|\b(?:with|showing|demonstrating)\s+(?=(?:mild|moderate|severe|minimal|an? |stable|small))"
+    r"|\b(?:with|showing|demonstrating)\s+(?=(?:mild|moderate|severe|minimal|an? |stable|small"
+    r"|residual"
+    r"|remaining|persist))"
     r"|\bwhich (?:is|are|was|were) (?!not)"
 )
 _STOP_BACKWARD = re.compile(
@@ -122,9 +151,6 @@ _HEDGE_AFTER = re.compile(
     r"|uncertain"
     r"|presumed|suggested|equivocal|considered)\b|\b(?:possible|probable|suspected)\W*$"
 )
-
-_REACH = 1000
-"""Characters that a backward cue can look over; keeps the time linear in the text."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +197,7 @@ def polarity(sentence: str) -> Polarity:
         settled = stop.start() if stop else len(text)
         denied.append((cue.start(), stop.end() if stop else len(text)))
     for cue in _BACKWARD.finditer(text):
-        start = max(0, cue.start() - _REACH)
+        start = 0
         for stop in _STOP_BACKWARD.finditer(text, start, cue.start()):
             start = stop.end()
         denied.append((start, cue.end()))

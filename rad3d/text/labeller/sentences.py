@@ -16,10 +16,11 @@ _BREAK = re.compile(
     r"[.!]+(?=[\s\"”“'’)\]]|$)|(?<=[a-z)])\.(?=[A-Z])|\?(?=\s+[\"“•A-Z]|\s*$)"
     r"|[\"“”•·;]|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]\s|[A-Z]))"
 )
-_LIST_NUMBER = re.compile(r"^(?:\s*|.*:\s+)\d{1,2}$")
+_LIST_NUMBER = re.compile(r"(?:^|:)\s+\d{1,2}$")
 _HEADING = re.compile(
     r"(?:\s*(?:[-*#>]+|\d{1,2}[.)])\s+)?"
-    r"(?:\s*\**(?:findings?|impressions?|conclusions?|results?|opinion|report|comparison|technique)"
+    r"(?:\s*\**(?:findings?|impressions?|conclusions?|results?|opinion|report|comparison"
+    r"|technique)"
     r"\**\s*[:\-]\s*)?(?:\d{1,2}[.)]\s+)?",
     re.IGNORECASE,
 )
@@ -33,6 +34,9 @@ _UNSTATED_END = re.compile(
     r"|\b(?:findings?|impressions?|conclusions?|results?|opinion|report)\**\s*:",
     re.IGNORECASE,
 )
+
+MAX_SENTENCE = 1500
+"""Characters of a sentence that are read together; keeps the time linear in the text."""
 
 
 @dataclass(frozen=True)
@@ -63,30 +67,59 @@ def split_sentences(report: str) -> Iterator[Sentence]:
     Full stops inside decimals and after common abbreviations do not end a sentence; semicolons,
     quotation marks, bullets and new lines before a capital letter do.
     """
-    start = 0
-    depth_from = 0
+    start = counted = depth = 0
     for found in _BREAK.finditer(report):
-        before = report[start : found.start()]
         mark = found.group()
-        if mark == "." and _is_abbreviation(before, report[found.end() : found.end() + 2]):
+        if mark == "." and _is_abbreviation(report, start, found):
             continue
-        if mark.startswith("?") and before.count("(", depth_from - start) > before.count(")"):
-            continue
+        if mark.startswith("?"):
+            depth += report.count("(", counted, found.start())
+            depth -= report.count(")", counted, found.start())
+            counted = found.start()
+            if depth > 0:
+                continue
         yield from _trimmed(report, start, found.start() + (mark[0] in ".!?"))
-        start = depth_from = found.end()
+        start, counted, depth = found.end(), found.end(), 0
     yield from _trimmed(report, start, len(report))
 
 
-def unstated_spans(report: str) -> list[tuple[int, int]]:
+def stated_sentences(report: str) -> Iterator[Sentence]:
+    """The sentences that speak of this scan, none longer than ``MAX_SENTENCE`` characters."""
+    spans = iter(_unstated_spans(report))
+    span = next(spans, None)
+    for sentence in split_sentences(report):
+        while span is not None and span[1] <= sentence.start:
+            span = next(spans, None)
+        if span is None or sentence.start < span[0]:
+            yield from _in_pieces(sentence)
+
+
+def _in_pieces(sentence: Sentence) -> Iterator[Sentence]:
+    """A sentence that runs on, cut at commas or spaces; most rules look at every pair of words."""
+    text, place = sentence.text, 0
+    while place < len(text):
+        end = place + MAX_SENTENCE
+        if end < len(text):
+            cut = max(text.rfind(sign, place + MAX_SENTENCE // 2, end) for sign in ", ")
+            end = cut + 1 if cut > 0 else end
+        piece = text[place:end]
+        start = sentence.start + place
+        yield Sentence(piece, lower_case(piece), start, start + len(piece))
+        place = end
+
+
+def _unstated_spans(report: str) -> list[tuple[int, int]]:
     """Where a report tells of the patient's past, the question or the technique, not of this scan.
 
     Such a section runs from its heading to the next one or to an empty line; where neither comes,
     to the end of its first sentence, so that a report without headings is not lost.
     """
-    spans = []
+    spans: list[tuple[int, int]] = []
     ends = iter(_UNSTATED_END.finditer(report))
     end = next(ends, None)
     for found in _UNSTATED.finditer(report):
+        if spans and found.start() < spans[-1][1]:
+            continue
         while end is not None and end.start() < found.end():
             end = next(ends, None)
         last = end or _BREAK.search(report, found.end())
@@ -94,15 +127,19 @@ def unstated_spans(report: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _is_abbreviation(before: str, after: str) -> bool:
-    if _LIST_NUMBER.match(before):
+def _is_abbreviation(report: str, start: int, found: re.Match[str]) -> bool:
+    """Whether the full stop belongs to an abbreviation or to the number of a list's item."""
+    before = report[max(start, found.start() - 8) : found.start()]
+    after = report[found.end() : found.end() + 2].strip()
+    begins = found.start() - start <= 4 and re.fullmatch(r"\s*\d{1,2}", before)
+    if begins or _LIST_NUMBER.search(before):
         return True
-    found = _ABBREVIATION.search(lower_case(before[-8:]) + ".")
-    if found is None:
+    short = _ABBREVIATION.search(lower_case(before) + ".")
+    if short is None:
         return False
-    if found.group() == "no.":
-        return after.strip()[:1].isdigit()
-    return not (len(found.group().strip(" (.")) > 1 and after.strip()[:1].isupper())
+    if short.group() == "no.":
+        return after[:1].isdigit()
+    return not (len(short.group().strip(" (.")) > 1 and after[:1].isupper())
 
 
 def _trimmed(report: str, start: int, end: int) -> Iterator[Sentence]:

@@ -37,8 +37,12 @@ _NOT_ARTERIAL = (
     r"\b(?:aort\w*|arter\w*)",
 )
 _NORMAL_NODES = (
-    r"\blymph nodes?(?: \w+)? (?:is|are|appears?)(?: to be)? (?:not (?:\w+ly )?enlarged|normal"
-    r"|unremarkable|within normal|of normal size)\b"
+    r"\b(?:lymph nodes?|lns?)(?: \w+){0,3}?(?: (?:is|are|was|were|appears?"
+    r"|remain)(?: (?:present|seen"
+    r"|visible|all|to be|and|but))*|,? (?:all )?of|,|:)? (?:not (?:\w+ly )?enlarged|unremarkable"
+    r"|within normal|(?:of )?normal(?:[- ]sized?| limits| in size| dimension\w*| and|(?=\W*$)))\b"
+    r"|\b(?:lymph nodes?|lns?)(?: \w+)? (?:is|are|appears?)(?: to be)? normal\b"
+    r"|\b(?:normal[- ]sized?|non-?enlarged)(?: \w+){0,3} (?:lymph nodes?|lns?)\b"
 )
 
 CHEST_RULES: tuple[Rule, ...] = (
@@ -83,6 +87,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             "batter",
             "instrument",
             "tracheost",
+            "cvc",
+            "cerclage",
         ),
         any_of(
             r"\bcatheters?\b|\bchemoport\w*|\bport-?a-?cath\w*|\bmediport\b|\bports?\b(?! of)"
@@ -91,7 +97,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|drain\w*"
             r"|enteric|tracheal|gastro\w+|nasoenteric|intubation|pleural|dobhoff|peg)[ -]?"
             r"(?:drainage )?(?:tubes?|cannula\w*)",
-            r"\bcannulas?\b|\bintubat\w+|\btracheostom\w+",
+            r"\bcvc\b|\bcannulas?\b|\bintubat\w+|\btracheostom\w+",
             r"\bpace-?makers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*|\bdefibrillators?\b"
             r"|\baicd\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
             r"|\bcardiac device\w*|\bloop recorder",
@@ -99,15 +105,18 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|course|with))"
             r"|\b(?:pacer|pacing|ventricular|atrial|icd) leads?\b",
             r"\bstents?\b|\bstenting\b|\bendograft\b|\bgraft stent\b",
-            r"\bsutur\w+|\bsternotom\w+|\bcerclage\b|\b(?:sternal|metal\w*|median) wires?\b"
+            r"\bsutur\w+|\bsternotom\w+|\bcerclages?\b|\b(?:sternal|metal\w*|median) wires?\b"
             r"|\bwires\b",
             r"\bprosthe\w+|\b(?:artificial|mechanical|metal\w*) (?:heart |aortic |mitral )?valves?"
             r"|\bvalve replacement|\bvalve repair",
             r"\b(?:surgical|metal\w*|vascular|operation|hemostatic)\s+clips?\b|\bclips?\b",
-            r"\b(?:breast|silicone|mammary|dental|cochlear|orthopedic|metal\w*|cement) implants?\b",
-            r"\b(?:surgical|operati\w+|post-?op\w*|fixati\w+|metal\w*|fixator|stent|implant|medical"
+            r"\b(?:breast|silicone|mammary|dental|cochlear|orthopedic|metal\w*"
+            r"|cement) implants?\b",
+            r"\b(?:surgical|operati\w+|post-?op\w*|fixati\w+|metal\w*|fixator|stent|implant"
+            r"|medical"
             r"|osteosynthesis|foreign|graft|hyperdense|prosthe\w+|suture|clip|stabili\w+|closure"
-            r"|embolization|cement|instrumentation|device|support|valve)\s+(?:\w+\s+)?materials?\b",
+            r"|embolization|cement|instrumentation|device|support"
+            r"|valve)\s+(?:\w+\s+)?materials?\b",
             r"\bmaterials? (?:of|for|belonging to|secondary to|due to)\b",
             r"\bscrews?\b|\bhardware\b|\b(?:metal\w*|fixation) (?:plates?|rods?)|\bfixators?\b"
             r"|\binstrumentation\b",
@@ -134,8 +143,8 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Coronary artery wall calcification",
-        ("cardio",),
-        any_of(r"\bcoronar\w+ (?:athero\w+ )?(?:heart )?disease\b"),
+        ("cardio", "coron", "cac"),
+        any_of(r"\bcacs?\b|\bcoronar\w+ (?:athero\w+ )?(?:heart )?disease\b"),
         unless=any_of(r"\bhistory\b"),
     ),
     Rule(
@@ -149,9 +158,10 @@ CHEST_RULES: tuple[Rule, ...] = (
         "Cardiomegaly",
         ("cardiom", "heart", "cardiac", "cardioth", "ctr", "ventric"),
         any_of(
-            r"\bcardiomegal\w*",
+            r"\bcardiomeg(?:al\w*)?\b",
             r"\b(?:heart|cardiac)(?: (?:size|sizes|dimensions?|silhouette|shadow|volume|chambers"
-            r"|contours?|and|is|are|the|appears?|its))*:?\s+(?:(?:has|have|is|are|was|were|appears?"
+            r"|contours?|and|is|are|the|appears?|its))*:?\s+(?:(?:has|have|is|are|was|were"
+            r"|appears?"
             r"|been|to be|mildly|moderately|severely|markedly|slightly|significantly|minimally"
             r"|also|above|diffusely|globally|grossly)\s+)*(?:increased?|enlarge\w*|larger|big\b"
             r"|prominent|above normal)",
@@ -181,12 +191,13 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Pericardial effusion",
-        ("pericard", "perikard"),
+        ("peric", "perikard"),
         any_of(
             r"\bpericardi\w*(?:\s+(?:space|cavity|sac|recess\w*|leaves|area))?"
             r"(?:\W+(?!thickness|effusion|fluid|nodul|calcif|cyst|is\b|are\b|was\b"
             r"|were\b)\w+){0,5}?"
             r"\W+(?:effusions?|fluid|hematoma|hemorrhage)\b",
+            r"\bperic(?:ard)? eff(?:us|s)?\b|\bpericardial effs?\b",
             r"\bpericardi\w*\W+(?:(?:is|are|was|were)\s)?[^,;]{0,20}\beffusion",
             r"\b(?:effusions?|fluid|smear\w*)\b[^,;]{0,90}?\bpericard\w+",
             r"\bhemopericardium\b|\bpneumopericardium\b",
@@ -203,7 +214,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"\bpleur\w*(?:\W+(?!effusion|fluid|thick|plaque|calcif|nodul|based|mass|is\b|are\b"
             r"|was\b"
             r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
-            r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of|to)\b"
+            r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of"
+            r"|to)\b"
             r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+|fissures?)\b",
             r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
             r"|\bhydropnomothora\w+",
@@ -219,10 +231,11 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Pleural effusion",
-        ("effus",),
-        any_of(r"\beffusions?\b"),
+        ("eff",),
+        any_of(r"\beff(?:usions?|us|s)?\b"),
         unless=any_of(
-            r"\bpericard|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint|\bpelvi|\bsubdural"
+            r"\bpericard|\bperic\b|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint"
+            r"|\bpelvi|\bsubdural"
             r"|\bperihepatic|\bperisplenic|\bperi\s?nephric|\bperirenal|\bknee|\bmediastin"
             r"|\bmastoid"
             r"|\bfatty|\bkidney|\brenal|\bliver|\bsubcapsular|\bspleen"
@@ -230,21 +243,22 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Hiatal hernia",
-        ("hiat", "hernia", "gastric", "stomach"),
+        ("hiat", "hernia", "gastric", "stomach", "hh"),
         any_of(
             r"\bhiat\w*(?:\W+\w+){0,2}?\W+herni\w*|\bherni\w*\W+(?:\w+\W+){0,4}?hiat\w*",
             r"\b(?:sliding|slid\w+)(?:[ -]type)?(?:\W+\w+){0,3}?\W+herni\w*",
             r"\bparaesophageal herni\w*|\bintrathoracic stomach|\bgastric herni\w*",
             r"\bherni\w*\W+(?:of (?:the )?)?(?:stomach|gastric)"
             r"|\bstomach\W+(?:\w+\W+){0,3}herniat\w*",
-            r"\bhiatal (?:widening|enlargement)",
+            r"\bhiatal (?:widening|enlargement)|\bhh\b",
         ),
     ),
     Rule(
         "Lymphadenopathy",
-        ("lymph", "lap", "adenopath", "node"),
+        ("lymph", "lap", "adenopath", "node", "ln"),
         any_of(
-            r"\blymphadeno(?:path|megal)\w*|\blymph (?:nodes?|glands?)\b|\blymphnodes?\b|\blaps?\b"
+            r"\blymphadeno(?:path|megal)\w*|\blymph (?:nodes?|glands?)\b|\blymphnodes?\b"
+            r"|\blns?\b|\blaps?\b"
             r"|\badenopath\w*|\bnodal (?:enlarge\w*|disease|metast\w*|conglomer\w*|mass\w*)"
             r"|\b(?:mediastinal|hilar|axillary|paratracheal|subcarinal|prevascular|enlarged"
             r"|supraclavicular)(?: \w+)? nodes?\b"
@@ -254,7 +268,17 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"(?:node|gland)s?(?:\s*-\s*nodule)?|" + _NORMAL_NODES
         ),
     ),
-    Rule("Lymphadenopathy", ("node",), any_of(_NORMAL_NODES), normal=True),
+    Rule("Lymphadenopathy", ("node", "ln"), any_of(_NORMAL_NODES), normal=True),
+    Rule(
+        "Lymphadenopathy",
+        ("lad",),
+        any_of(r"\blad\b"),
+        unless=any_of(
+            _CALCIUM,
+            r"\bcoron|\bstent|\barter|\blcx\b|\bcx\b|\brca\b|\bcircumflex|\bdescending"
+            r"|\bbypass|\bgraft|\bvessel",
+        ),
+    ),
     Rule(
         PULMONARY_EMBOLISM,
         ("embol", "thromb", "filling defect"),

@@ -11,7 +11,7 @@ _OTHER_ORGAN = (
     r"|omental"
     r"|mesenter\w*|stomach|gastric|bladder|prostate|uter\w+|ovar\w+|scapula|sternum|sternal|muscle"
     r"|parotid|colon|bowel|spine|spinal|schmorl|axilla\w*|heart|cardiac|crus|lymph|thymus|thymic"
-    r"|cervical|supraclavicular|corpus|node|nodes|isthmus|esophag\w*|segment \d+[ab]?"
+    r"|cervical|supraclavicular|corpus|node|nodes|isthmus|esophag\w*|segment \d+[ab]"
     r"|segment [ivx]+)\b"
 )
 _NOT_LUNG_NODULE = (
@@ -31,7 +31,10 @@ LUNG_RULES: tuple[Rule, ...] = (
     Rule(
         "Emphysema",
         ("emph", "bull", "bleb", "amph"),
-        any_of(r"\bemph?y?sa?[ae]m\w*|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b|\bblebs?\b"),
+        any_of(
+            r"\bemph?y?sa?[ae]m\w*|\bemph(?:ys)?\b|\bamphys\w*|\bbull(?:a|ae|as|ous|ey|oid)?\b"
+            r"|\bblebs?\b"
+        ),
         mask=any_of(
             r"\b(?:subcutaneous|mediastinal|soft tissue|skin|chest wall|surgical|interstitial"
             r"|periorbital)(?:[ /-]+\w+){0,2}[ /-]+emph?ys\w*",
@@ -41,9 +44,11 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Atelectasis",
-        ("atel", "atal", "collaps", "volume loss"),
+        ("atel", "atal", "collaps", "dystel", "dyselec"),
         any_of(
-            r"\bat[ae]l[ae]\w*"
+            r"\bat[ae]l[ae]\w*|\batels?\b|\bdyst?elect\w*"
+            r"|\b(?:overlying|adjacent|underlying|associated|compressi\w+|passive|dependent"
+            r"|relaxation) collapse\b"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
             r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)"
@@ -52,12 +57,13 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Lung nodule",
-        ("nodul", "mass", "metast", "micronod", "granulom"),
+        ("nodul", "metast", "spn", "ggn", "lesion", "nod"),
         any_of(
             r"\bnodules?\b|\bmicro-?nodules?\b|\bnodul[ae]r (?:lesions?|opacit\w*"
             r"|densit\w+(?! increas)"
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
-            r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))"
+            r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))|\b(?:spn|ggn|nod)s?\b"
+            r"|\b(?:coin|round(?:ed)?|spiculated) lesions?\b"
         ),
         mask=any_of(
             r"\b(?:tree|bud)\w*[^,;]{0,20}nodul\w*",
@@ -120,7 +126,11 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|\bopaci\w+ (?:of|with) (?:contrast|vessel|vascular)\w*"
             r"|\b(?:nodular|rounded|micronodular|band\w*)(?: \w+)? opaci\w+"
         ),
-        unless=any_of(r"\b(?:kidney|renal|sinus\w*|mastoid|maxillary)\b"),
+        unless=any_of(
+            r"\b(?:kidney|renal|sinus\w*|mastoid|maxillary)\b",
+            r"\A(?!.*\b(?:lungs?|lob\w+|pulmon\w+|parenchym\w*|segment\w*|bilateral\w*)\b)"
+            r".*\b(?:ribs?|bones?|vertebra\w*|clavicle|scapula|sternum|dysplasia|humer\w+)\b",
+        ),
     ),
     Rule(
         "Lung opacity",
@@ -165,7 +175,9 @@ LUNG_RULES: tuple[Rule, ...] = (
         ),
         unless=any_of(
             r"\b(?:fractures?|kidneys?|renal|perirenal|ribs?|liver|spleen|splenic|vertebra\w*"
-            r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdominal|bone|muscle|clavicle"
+            r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdom\w*|bone|muscle|clavicle"
+            r"|incision\w*"
+            r"|ca?esarean|endometri\w*|uter\w+|myocard\w*|infarct\w*|subcutaneous"
             r"|adrenal|mesenter\w*|thyroid\w*|scapula|pericholecyst\w*|sacroiliac|nephr\w*)\b"
         ),
     ),
@@ -200,7 +212,8 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\b(?:thick|promin)\w*[^,;]{0,45}?\bperi-?bronch\w*|\bthick[- ]walled bronch\w*",
             r"\b(?:airways?|broncho-?vascular)(?: walls?| bundles?| interstit\w+)?"
             r" thick(?!ness)\w*",
-            r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar|mucosal"
+            r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar"
+            r"|mucosal"
             r"|structures?|tree))*[ -]+(?:(?:is|are|was|were|show|shows|have|has|been|diffusely"
             r"|mildly"
             r"|minimal|mild|slightly|moderately|severely|markedly|are"
@@ -216,11 +229,13 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Consolidation",
-        ("consol",),
-        any_of(r"\bconsol(?:id|ut|d)\w*|\bairspace disease\b"),
+        ("cons", "airspace"),
+        any_of(r"\bconsol(?:id|ut|d)\w*|\bcons(?:ol)?\b|\bairspace disease\b"),
         mask=any_of(
             r"\bground[- ]?glass(?:[- ]like)? consolid\w*",
-            r"\bconsolid\w* of (?:the )?(?:\w+ )?fracture",
+            r"\bconsolid\w*(?:,? \w+){0,3} fractures?|\bfractures?(?: \w+){0,4}? (?:is|are|has"
+            r"|have|was"
+            r"|were|appears?) (?:\w+ )?consolid\w*",
         ),
     ),
     Rule(
@@ -238,7 +253,7 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Interlobular septal thickening",
-        ("sept", "kerley", "lobular"),
+        ("sept", "kerley", "lobular", "ils "),
         any_of(
             r"\binter-?lob\w+(?:[ -]+(?!fissure|atelec)\w+){0,3}?[ -]+(?:sept\w*"
             r"|interstit\w*)(?= (?:and \w+ )?"
@@ -250,7 +265,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
             r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b"
             r"|\bthick\w* (?:of|in) parenchymal bands and inter-?lob\w+ sept\w*",
-            r"\bkerley\b|\binterseptal thick\w*",
+            r"\bkerley\b|\b(?:interseptal|ils|interlob sept\w*) thick\w*",
         ),
         mask=any_of(
             r"\bpara-?sept\w*|\bnasal sept\w*|\binter(?:ventricular|atrial) sept\w*"

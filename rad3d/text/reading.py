@@ -1,0 +1,88 @@
+"""A report as the labeller reads it: plain sentences, with the way back to the text as given."""
+
+from __future__ import annotations
+
+import re
+
+from rad3d.text.answers import spell_answers
+from rad3d.text.cleaning import undisguised
+from rad3d.text.edits import Edit, Edited
+from rad3d.text.json_reports import write_json
+from rad3d.text.tables import write_rows
+
+_BLANKS = re.compile(r"(?:[^\S\n]|[\x00-\x08\x0e-\x1f]){2,}|[^\S\n ]|[\x00-\x08\x0e-\x1f]")
+_LINE_BLANKS = re.compile(r" ?\n[ \n]*\n ?|(?: \n ?| ?\n )")
+_REPEATED = re.compile(r"([^\w\s])\1{3,}")
+_BULLET = re.compile("[▪▫■□●○◦‣⁃►▶▸➢➤➔◆◇★·¶]|(?:(?<= )(?:--|—)(?= [A-Z][a-z]))")
+_ITEM = re.compile(
+    r"(?<![\w.,/<>-])(?:\((?P<round>\d{1,2}|[a-h])\)|(?P<half>\d{1,2}|[a-h])\)|(?P<dot>\d{1,2})\."
+    r"|(?P<dash>\d{1,2}) ?[-–:]|(?P<ring>[①-⑳])) ?(?=[A-Za-z])(?!(?:or|and|of|to|mm|cm|x)\b)"
+)
+_SHORT = re.compile(
+    r"\b(peric(?:ard)?|periph|pl|bilat|bil|bibas|peribronch|bronch|interlob|sept|centrilob|mediast"
+    r"|subpl|subseg|sm|mod|lg|calc|cor|parasept|tract|incr|susp|resid|compr|pulm|parench|cardiomeg)"
+    r"\.(?= ?[a-z])",
+    re.IGNORECASE,
+)
+_SLASHES = re.compile(r" / (?=[A-Z])")
+_RUNS_ON = re.compile(r"(?:[,:(-]|\b(?:of|the|and|or|in|on|at|no|with|without|an?|is|are|to|for))$")
+_INNER_STOP = re.compile(r"[.?!] [A-Z]")
+_SHORT_LINE = 45
+
+
+def plain_sentences(text: str) -> Edited:
+    """A report without markup, thoughts, tables and lists, its white space single."""
+    edited = undisguised(text)
+    if "\t" in edited.text:  # a tab between a name and an answer is a column
+        edited.sub(re.compile(r"(?<=\w)\t+(?=\w)"), " | ")
+    edited.sub(_BLANKS, " ")
+    if "\n" in edited.text:
+        edited.sub(_LINE_BLANKS, lambda found: "\n\n" if found.group().count("\n") > 1 else "\n")
+    edited.sub(_REPEATED, lambda found: found.group(1) * 3)
+    if "{" in edited.text or "[" in edited.text:
+        write_json(edited)
+    write_rows(edited)
+    if not edited.text.isascii() or "--" in edited.text:
+        edited.sub(_BULLET, "•")
+    edited.apply(_items(edited.text))
+    if " / No " in edited.text:
+        edited.sub(_SLASHES, " • ")
+    edited.sub(_SHORT, lambda found: found.group(1))
+    spell_answers(edited)
+    edited.apply(_line_starts(edited.text))
+    return edited
+
+
+def _items(text: str) -> list[Edit]:
+    """Numbers and letters that count upwards from the first, as bullets."""
+    edits: list[Edit] = []
+    held: dict[str, tuple[int, list[Edit]]] = {}
+    for found in _ITEM.finditer(text):
+        style = str(found.lastgroup)
+        mark = found[style]
+        number = (
+            int(mark) if mark.isdecimal() else ord(mark) - ord("①" if style == "ring" else "a") + 1
+        )
+        edit = (found.start(), found.end(), "• ")
+        reached, waiting = held.get(style, (0, []))
+        if number == 1:
+            held[style] = (1, [edit])
+        elif number == reached + 1:
+            edits += [*waiting, edit]
+            held[style] = (number, [])
+    return sorted(edits)
+
+
+def _line_starts(text: str) -> list[Edit]:
+    """Bullets before lines in lower case, where the lines are short statements of their own."""
+    edits: list[Edit] = []
+    place = 0
+    for block in text.split("\n\n"):
+        lines = block.split("\n")
+        runs_on = any(len(line) > _SHORT_LINE or _INNER_STOP.search(line) for line in lines)
+        for line, following in zip(lines, [*lines[1:], ""], strict=True):
+            place += len(line) + 1
+            if following[:1].islower() and not runs_on and not _RUNS_ON.search(line):
+                edits.append((place, place, "• "))
+        place += 1
+    return edits
