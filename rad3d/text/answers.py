@@ -31,20 +31,25 @@ _UNKNOWN = (
 _VALUE = rf"(?:(?P<no>{_NO})|(?P<yes>{_YES})|(?P<unknown>{_UNKNOWN}))"
 _ALONE = re.compile(_VALUE, re.IGNORECASE)
 
+_LINE_END = r"(?:\n(?!(?-i:[a-z])[^:=\n]*(?:\n|$))|$)"
+"""Of a line that does not go on in the next: in lower case, and without an answer of its own."""
+
+# Each pattern begins with the few signs it can begin with, which is what makes a search quick.
 _ANSWER = re.compile(
-    r"(?<=[\w)\]*/.\"'])(?:"
-    r" ?(?::|=>?|->|→|⇒) ?\*{0,2} ?| [-–—]{1,2} | ?(?:\.{3}|…) ?"
-    r"| ?\?[\"”]?\s?(?:\**a(?:nswer)?\** ?[:.]\** ?)?)"
-    rf"\"?{_VALUE}\"?\*{{0,2}}(?P<end> ?(?:[.,;|]|\)(?=\W|$)|(?=\n|$)))",
+    r"[:=?→⇒…–—-](?:(?<=[:=→⇒…])>?|(?<=-)>|(?<= [–—-])-?(?= )|(?<=\?)[\"”]?)\s?\*{0,2} ?"
+    rf"(?:\**a(?:nswer)?\** ?[:.]\** ?)?\"?{_VALUE}\"?\*{{0,2}}"
+    rf" ?(?:[.,;|]|\)(?=\W|$)|(?={_LINE_END}))",
     re.IGNORECASE,
 )
 """A sign that leads to an answer, the answer, and what shows that it ends there."""
 
 _BRACKETED = re.compile(
-    rf"(?<=[\w)]) ?(?:[(\[] ?{_VALUE} ?[)\]]|(?P<mark>[✗✘❌✕✓✔✅☑])) ?[.,;|]?", re.IGNORECASE
+    rf"[(\[✗✘❌✕✓✔✅☑](?:(?<=[(\[]) ?{_VALUE} ?[)\]]|(?<![(\[])) ?[.,;|]?", re.IGNORECASE
 )
+_ANSWERS = re.compile(rf"{_VALUE}(?= ?(?:[.,;|]|\n|$))", re.IGNORECASE)
+_LEADERS = re.compile(r"(?<!\.)\.{3,} ?(?=\w)")
 _BARE = re.compile(
-    r"(?<=\w) (?P<no>no)?(?P<yes>yes)?(?P<end>[,;]|\.(?! ?\d)|(?=\n|$))", re.IGNORECASE
+    rf" (?<=\w )(?:(?P<no>no)|yes)(?:[,;]|\.(?! ?\d)|(?={_LINE_END}))", re.IGNORECASE
 )
 _MARK = r"(?:(?P<off>\( ?[-–−]? ?\)|\[ ?[-–−]? ?\]|[☐✗✘❌✕])|\( ?[+x✓] ?\)|\[ ?[+x✓] ?\]|[☑☒✓✔✅])"
 _MARKED_LINE = re.compile(rf"(?:^|(?<=\n))[ •*#-]{{0,6}}{_MARK} ?(?=\w)", re.IGNORECASE)
@@ -58,9 +63,11 @@ _ABSENT_HEAD = (
 _PRESENT_HEAD = rf"(?:pertinent )?(?:present|positives?|yes|new|persist(?:ent|ing)|true){_NAMED}"
 _HEAD = re.compile(
     r"(?:^|(?<=\n)|(?<=[.;,\n] ))[ •*#>-]{0,6}"
-    rf"(?:(?P<absent>{_ABSENT_HEAD})|{_PRESENT_HEAD}) ?\*{{0,2}}:\*{{0,2}} ?(?P<alone>\n?)",
+    rf"(?:(?P<absent>{_ABSENT_HEAD})|{_PRESENT_HEAD}) ?\*{{0,2}}$",
     re.IGNORECASE,
 )
+_COLON = re.compile(r":\*{0,2} ?(?P<alone>\n?)")
+_LONGEST_HEAD = 60
 _ITEM = re.compile(r"\n{1,2}[ •*-]{0,4}(?P<text>[^\n:]{1,200})(?=\n|$)")
 _UNDERSCORE = re.compile(r"(?<=[A-Za-z])_(?=[A-Za-z])")
 
@@ -82,52 +89,61 @@ def spell_answers(edited: Edited) -> None:
     """Write every answer of yes or no in a text as a line of its own."""
     if "_" in edited.text:
         edited.sub(_UNDERSCORE, " ")
-    if _MARKED_LINE.search(edited.text):
+    if any(sign in edited.text for sign in "[(☐☑☒✗✘❌✕✓✔✅") and _MARKED_LINE.search(edited.text):
         edited.sub(_MARKED, lambda found: "\nAbsent: " if found["off"] else "\n• ")
-    edited.apply(_answers(edited.text, _ANSWER))
+    if "..." in edited.text:
+        edited.sub(_LEADERS, lambda found: ": " if _ANSWERS.match(*_rest(found)) else None)
+    edited.apply(_answers(edited.text))
     edited.sub(_BRACKETED, _bracketed)
-    edited.sub(_BARE, lambda found: _line(found) if found["no"] or found["yes"] else None)
+    edited.sub(_BARE, lambda found: _line(bool(found["no"])))
     edited.apply(_headed(edited.text))
 
 
-def _answers(text: str, pattern: re.Pattern[str]) -> list[Edit]:
+def _rest(found: re.Match[str]) -> tuple[str, int]:
+    return found.string, found.end()
+
+
+def _answers(text: str) -> list[Edit]:
     edits: list[Edit] = []
-    for found in pattern.finditer(text):
-        start = found.start()
+    for found in _ANSWER.finditer(text):
+        start, new = found.start(), _line(bool(found["no"]))
         if found["unknown"]:  # what is not answered is not stated
             floor = max(edits[-1][1] if edits else 0, start - 120)
             start = 1 + max(floor - 1, *(text.rfind(sign, floor, start) for sign in "\n.,;|"))
-        edits.append((start, found.end(), _line(found)))
+            new = "\n"
+        edits.append((start, found.end(), new))
     return edits
 
 
-def _line(found: re.Match[str]) -> str:
-    groups = found.groupdict()
-    if groups.get("unknown"):
-        return "\n"
-    return ": absent.\n" if groups["no"] else ": present.\n"
+def _line(off: bool) -> str:
+    return ": absent.\n" if off else ": present.\n"
 
 
 def _bracketed(found: re.Match[str]) -> str | None:
     if found["unknown"]:
         return None
-    off = found["no"] or (found["mark"] and found["mark"] in "✗✘❌✕")
-    return ": absent.\n" if off else ": present.\n"
+    return _line(bool(found["no"]) or found.group()[0] in "✗✘❌✕")
 
 
 def _headed(text: str) -> list[Edit]:
     """``Not seen: a, b`` and lists below such a heading, as lines that begin with ``Absent:``."""
     edits: list[Edit] = []
-    for found in _HEAD.finditer(text):
-        if edits and found.start() < edits[-1][1]:
+    for colon in _COLON.finditer(text):
+        done = edits[-1][1] if edits else 0
+        if (found := _head(text, colon.start())) is None or found.start() < done:
             continue
         new = "\nAbsent: " if found["absent"] else "\n• "
-        if not found["alone"]:
-            edits.append((found.start(), found.end(), new))
+        if not colon["alone"]:
+            edits.append((found.start(), colon.end(), new))
             continue
-        edits.append((found.start(), found.end() - 1, "\n"))
-        place = found.end() - 1
-        while (item := _ITEM.match(text, place)) and not _HEAD.match(text, item.start("text")):
+        place = colon.end() - 1
+        edits.append((found.start(), place, "\n"))
+        while item := _ITEM.match(text, place):
             edits.append((item.start(), item.start("text"), new))
             place = item.end()
     return edits
+
+
+def _head(text: str, colon: int) -> re.Match[str] | None:
+    """The heading that ends where a colon stands."""
+    return _HEAD.search(text, max(0, colon - _LONGEST_HEAD), colon)

@@ -88,8 +88,7 @@ def _written(levels: list[_Level]) -> list[str]:
     way = " ".join(key for key in keys if key and not _PLAIN.fullmatch(key.lower()))
     level = levels[-1]
     if level.is_list:
-        body = ", ".join(value for _, value in level.values)
-        return [_line(way, body)] if body else []
+        return [_line(way, value) for _, value in level.values if spelled(value)]
     values = [pair for pair in level.values if not _UNSTATED.fullmatch(pair[0].lower())]
     status = [value for key, value in values if _STATUS.fullmatch(key.lower()) and is_answer(value)]
     name = [v for k, v in values if _NAME.fullmatch(k.lower()) and not is_answer(v)]

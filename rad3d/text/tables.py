@@ -29,7 +29,8 @@ def write_rows(edited: Edited) -> None:
         if _FLAT_RULER.search(edited.text):
             edited.sub(_FLAT, "|\n")
         edited.apply(_rows(edited.text))
-    edited.sub(_PAIR, _pair)
+    if "\n" in edited.text:
+        edited.sub(_PAIR, _pair)
 
 
 def _pair(found: re.Match[str]) -> str | None:

@@ -32,8 +32,8 @@ _ELSEWHERE = re.compile(
     rf"|{_LEAD}(?:the )?(?:left|right)(?: side)?:? (?:is |are )?{_AMOUNT}{_ONE}(?=\W*$|[,;.])"
 )
 _KEPT = re.compile(
-    r"^(?:it|this|these|they|the (?:latter|lesion|finding)s?|which)\b.{0,60}?\b(?:measur\w+"
-    r"|unchanged|stable|larger|smaller|increas\w+|decreas\w+|persist\w*|remain\w*|grow\w*|grew)\b"
+    r"^(?:it|this|these|they|which)\b.{0,60}?\b(?:measur\w+|unchanged|stable|larger|smaller"
+    r"|increas\w+|decreas\w+|persist\w*|remain\w*|grow\w*|grew)\b"
 )
 _GONE = re.compile(
     r"^(?:it|this|these|they|the (?:latter|lesion|finding)s?|which)\b(?: \w+){0,4}? (?:has|have"

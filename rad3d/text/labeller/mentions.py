@@ -38,7 +38,7 @@ _LEADING_PLACE = re.compile(
 )
 
 _ASKED = re.compile(
-    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*|optimi[sz]ed|family history|risk)\s+"
+    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*|optimi[sz]ed|history|h/o|risk)\s+"
     r"(?:for|of|in terms of)\s+(?:\w+\s+){0,3}$|\bif (?:clinically )?(?:suspected|concern for)\s+$"
 )
 
@@ -99,7 +99,7 @@ def find_mentions(text: str) -> tuple[Mention, ...]:
     before: Sentence | None = None
     reach = 0
     for sentence in stated_sentences(plain.text):
-        said = _mentions_of(sentence, plain, before)
+        said = _mentions_of(sentence, plain, before if reach else None)
         if not said and reach and is_gone(sentence.lower):
             mentions[-reach:] = [replace(mention, present=False) for mention in mentions[-reach:]]
         mentions += said
@@ -134,8 +134,10 @@ def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> 
     hits = _hits(sentence.lower)
     mentions: list[Mention] = []
     if not hits:
+        if before is None:
+            return mentions
         found = said_elsewhere(sentence.lower) or said_still(sentence.lower)
-        label = _denied_last(before) if before and found else ""
+        label = _denied_last(before) if found else ""
         return [_elsewhere(label, found, sentence, plain)] if label and found else []
     scope = polarity(sentence.lower)
     hedged = _hedged(sentence.lower, hits, scope)
@@ -225,7 +227,10 @@ def _hits(lower: str) -> list[_Hit]:
     """Terms in a sentence in order of appearance, overlapping ones of a label only once."""
     hits: list[_Hit] = []
     for rule in RULES:
-        if not any(hint in lower for hint in rule.hints):
+        for hint in rule.hints:
+            if hint in lower:
+                break
+        else:
             continue
         text = lower if rule.mask is None else blank(rule.mask, lower)
         if rule.needs is not None and rule.needs.search(text) is None:

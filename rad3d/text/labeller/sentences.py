@@ -13,7 +13,7 @@ _ABBREVIATION = re.compile(
     r"|seg|segm|diam|prev|ser|img|im|no|nr|dx|hx|s/p|w\.r\.t)|(?:^|[\s(.])[a-z])\.$"
 )
 _BREAK = re.compile(
-    r"[.!]+(?=[\s\"”“'’)\]]|$)|(?<=[a-z)])\.(?=[A-Z])|\?(?=\s+[\"“•A-Z]|\s*$)"
+    r"[.!]{1,9}(?=[\s\"”“'’)\]]|$)|(?<=[a-z)])\.(?=[A-Z])|\?(?=\s+[\"“•A-Z]|\s*$)"
     r"|[\"“”•·;]|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]\s|[A-Z]))"
 )
 _LIST_NUMBER = re.compile(r"(?:^|:)\s+\d{1,2}$")
