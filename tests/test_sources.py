@@ -277,7 +277,7 @@ INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b":
         ({"adapter_model__bin": b"x"}, "PEFT adapter .* lies beside the weights"),
         ({"model__safetensors": None, "model__safetensors__index__json": INDEX},
          "2 of the 2 files of weights .* are not there, such as b"),
-        ({"model__safetensors": None}, "There is no weights|no weights in"),
+        ({"model__safetensors": None}, "There are no weights in"),
         ({"model__safetensors": None, "m__gguf": b"GGUF"}, "a GGUF file.*RAD3D_PRECISION"),
         ({"model__safetensors": None, "config__json": None, "m__gguf": b"GGUF"}, "a GGUF file"),
         ({"config__json": None}, "no config.json"),

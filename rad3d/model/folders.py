@@ -126,11 +126,10 @@ def no_model(source: str, place: Path) -> MissingWeights:
     ]
     if inner:
         return _missing(f"{source} itself holds no config.json.", f"Give {inner[0].parent}.")
-    what = "config.json" if weight_files(place) else "weights"
-    remedy = "Copy config.json and the tokenizer's files beside the weights."
-    return _missing(
-        f"There is no {what} in {source}.", remedy if what == "config.json" else "Check the path."
-    )
+    if weight_files(place):
+        remedy = "Copy config.json and the tokenizer's files beside the weights."
+        return _missing(f"There is no config.json in {source}.", remedy)
+    return _missing(f"There are no weights in {source}.", "Check the path.")
 
 
 def _missing(problem: str, remedy: str) -> MissingWeights:

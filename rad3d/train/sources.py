@@ -20,7 +20,7 @@ from rad3d.model.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
 from rad3d.registry import ENCODERS, lookup
 from rad3d.tables import cell_text
-from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out
+from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out, told
 
 CT_RATE = "ct-rate:"
 """Begins the name of a folder of CT-RATE, as it was downloaded."""
@@ -158,7 +158,7 @@ def read_reports(spec: str, columns: ReportColumns, split: str) -> Reports:
     path = Path(spec)
     if not path.is_file():
         raise BadRequest(
-            f"There is no file {spec}.",
+            f"{spec} is a folder." if path.is_dir() else f"There is no file {spec}.",
             f"Give a table, or a folder as {CT_RATE}DIR.",
             code="no_file",
         )
@@ -210,6 +210,13 @@ def pair(
     unseen = sum(place.get(id_) in failed for id_ in reports.texts)
     dropped["reports whose scan could not be encoded"] = unseen
     dropped["reports without features"] = len(reports.texts) - len(ids) - unseen
+    if rows and reports.texts and not ids:
+        raise BadRequest(
+            f"No pair of features and report is left; {told(+dropped)}.",
+            f"They meet by their ids: the first scan is {next(iter(rows))!r}, and the first report "
+            f"{next(iter(reports.texts))!r}.",
+            code="no_pairs",
+        )
     picked = [rows[place[id_]] for id_ in ids]
     return PairedFeatures(
         pooled=table.embedding[picked][:, None],
