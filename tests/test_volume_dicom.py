@@ -323,7 +323,7 @@ def test_slices_of_another_matrix_are_not_left_out_in_silence(tmp_path: Path) ->
 def test_slices_that_are_there_twice_count_once(tmp_path: Path) -> None:
     result = decoded(tmp_path, series() + series())
     assert np.array_equal(result.values, HU)
-    assert "24 slices were there twice" in " ".join(note.text for note in result.notes)
+    assert "24 slices found twice" in " ".join(note.text for note in result.notes)
 
 
 # -- choice --------------------------------------------------------------------------------------
@@ -384,8 +384,9 @@ def test_two_patients_or_studies_are_refused(
         (lambda: series(modality="MR"), "not_ct"),
         (lambda: [frames(uid.SegmentationStorage, "SEG", 5)] * 2, "not_ct"),
         (lambda: [frames(MULTI_FRAME_CAPTURE, "CT", 40)], "multiframe_dicom"),
+        (lambda: [frames(uid.EnhancedCTImageStorage, "CT", 40)], "multiframe_dicom"),
     ],
-    ids=["MR", "segmentations", "multi-frame capture"],
+    ids=["MR", "segmentations", "multi-frame capture", "frames without a place"],
 )
 def test_without_a_ct_it_is_said_what_there_is(
     tmp_path: Path, objects: Callable[[], list[Any]], code: str

@@ -25,6 +25,7 @@ from rad3d.volume.dicom_stack import (
     check_line,
     check_one_person,
     count_strays,
+    counted,
     depths,
     in_order,
     stacks_of,
@@ -72,7 +73,6 @@ def decode_dicom(
     check_one_person(stacks)
     chosen, rest = stacks[0], stacks[1:]
     _check_count(chosen, len(files))
-    check_headers(chosen)
     columns, rows = chosen[0].size or (0, 0)
     limits.check_voxels((columns, rows, len(chosen)))
     limits.check_bytes(columns * rows * len(chosen) * 4, "The series, unpacked,")
@@ -129,9 +129,10 @@ def _check_count(chosen: Stack, files: int) -> None:
             "Put all DICOM files of the series into one zip and give that.",
             "single_dicom",
         )
+    check_headers(chosen)
     if len(chosen) < LEAST_SLICES:
         refuse(
-            f"The largest CT series has only {len(chosen)} slices.",
+            f"The largest CT series has only {counted(len(chosen), 'slice')}.",
             "Put all DICOM files of the series into the zip.",
             "too_few_voxels",
         )
@@ -202,8 +203,8 @@ def _choice_notes(slices: Stack, rest: Sequence[Stack], strays: int) -> list[Not
         notes.append(Note("info", "largest_series", text))
     if strays:
         text = (
-            f"{strays} slices that continue the scan were left out, since they differ in matrix, "
-            "pixel size or series: the scan may be incomplete."
+            f"Left out: {counted(strays, 'slice')} beside the scan, whose matrix, pixel size or "
+            "series differ. The scan may be incomplete."
         )
         notes.append(Note("warning", "left_out", text))
     pieces = len({found.series for found in slices})
@@ -216,14 +217,18 @@ def _choice_notes(slices: Stack, rest: Sequence[Stack], strays: int) -> list[Not
 def _file_notes(others: int, unread: int, copies: int) -> list[Note]:
     notes = []
     if others:
-        text = f"{others} DICOM files that hold no CT slices (plans, pictures, documents, other "
-        notes.append(Note("info", "ignored_files", text + "modalities) were ignored."))
+        text = (
+            f"{counted(others, 'DICOM file')} without CT slices (plans, pictures, documents, other "
+            "modalities) left aside."
+        )
+        notes.append(Note("info", "ignored_files", text))
     if copies:
-        notes.append(Note("info", "copies", f"{copies} slices were there twice; one was taken."))
+        text = f"{counted(copies, 'slice')} found twice and taken once."
+        notes.append(Note("info", "copies", text))
     if unread:
         text = (
-            f"{unread} files cannot be read, since they are empty or damaged. If they are slices "
-            "of this scan, it is incomplete: copy or export the series again."
+            f"{counted(unread, 'file')} cannot be read (empty or damaged). If slices of this scan "
+            "are among them, it is incomplete: copy or export the series again."
         )
         notes.append(Note("warning", "unreadable_files", text))
     return notes

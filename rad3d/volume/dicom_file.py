@@ -196,9 +196,12 @@ def read_slices(file: BinaryIO, path: Path) -> list[Slice]:
     if count > 1 and sop_class not in ENHANCED:
         raise OtherObject("multi-frame picture")
     plain = replace(plain, size=(int(ds.Columns), int(ds.Rows)), enhanced=sop_class in ENHANCED)
+    pixels = _find_pixels(file, ds, count)
     if plain.enhanced and len(frames) != count:
+        if pixels:
+            raise OtherObject("multi-frame picture")
         return [plain]
-    plain = replace(plain, pixels=_find_pixels(file, ds, count))
+    plain = replace(plain, pixels=pixels)
     if not plain.enhanced:
         found = _with_geometry(plain, [ds])
         if not ct_class and (found.position is None or found.axes is None):

@@ -72,6 +72,11 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
     return sorted(stacks, key=lambda s: (s[0].modality == "CT", len(s)), reverse=True)
 
 
+def counted(count: int, noun: str) -> str:
+    """``(2, "slice") -> "2 slices"``."""
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def _by_series(slices: Sequence[Slice]) -> list[Stack]:
     series: dict[object, Stack] = defaultdict(list)
     for found in slices:
@@ -185,9 +190,12 @@ def _check_steps(
     whole = np.rint(steps / usual)
     missing = int((whole - 1).sum()) if np.abs(steps / usual - whole).max() < CLEAR else 0
     if unread:
-        text += f", and {unread} files cannot be read, since they are empty or damaged"
+        text += f", and {counted(unread, 'file')} cannot be read (empty or damaged)"
     elif strays:
-        text += f", and {strays} slices that would fit in differ in matrix, pixel size or series"
+        text += (
+            f"; {counted(strays, 'slice')} between them had to be left out, since matrix, pixel "
+        )
+        text += "size or series differ"
     elif missing:
         text += f", so about {missing} {'slice is' if missing == 1 else 'slices are'} missing"
     refuse(

@@ -3,7 +3,7 @@
 
 const MARKUP = `
 <label class="r3-drop">
-  <input type="file" accept=".nii,.gz,.zip" aria-describedby="r3-drop-hint">
+  <input type="file" accept=".nii,.gz,.zip,.dcm" aria-describedby="r3-drop-hint">
   <span class="r3-drop-icon" aria-hidden="true">↑</span>
   <span class="r3-drop-text"><strong>Upload a chest CT</strong>
     <span id="r3-drop-hint"></span></span>
