@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import unicodedata
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -53,6 +54,15 @@ def readable_like(pattern: Path, *paths: Path) -> None:
     """Let files be read by whom ``pattern`` may be: safetensors keeps its files from everybody."""
     for path in paths:
         shutil.copymode(pattern, path)
+
+
+def as_spelled(path: Path) -> Path:
+    """The file of this name, also where its letters are composed and those on the disk are not."""
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    name = unicodedata.normalize("NFC", path.name)
+    same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == name)
+    return next(same, path)
 
 
 class FullDiskTold(AbstractContextManager[None]):

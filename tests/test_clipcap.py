@@ -104,6 +104,7 @@ WRAPPED: dict[str, Any] = {
     "an average beside it": lambda m: {
         **m, **{f"ema_model.{k}": v * 0 for k, v in m.items()}, "step": torch.tensor(3),
     },
+    "a word of their own": lambda m: {f"captioner.clip_project.{k}": v for k, v in m.items()},
     "an average alone": lambda m: {f"ema.{k}": v for k, v in m.items()},
     "torch's average": lambda m: {"n_averaged": torch.tensor(3),
                                   **{f"module.{k}": v for k, v in m.items()}},

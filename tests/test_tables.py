@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import random
 import unicodedata
 from pathlib import Path
 
@@ -249,3 +251,38 @@ def test_every_reader_of_tables_refuses_alike(
     (tmp_path / "t.csv").write_bytes(header.encode() + b"\n" + (ending or b""))
     with pytest.raises(Rad3dError, match=said):
         read(tmp_path / "t.csv")  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_spreadsheet_writes_is_read_back_whatever_stands_in_its_cells(seed: int) -> None:
+    rng = random.Random(seed)
+    pieces = ["a", "Ü", "1,5", ";", "\t", "|", '"', "\n", "'", "sep=;", " ", "no effusion", "–"]
+    for _ in range(50):
+        columns = ["id", "report", *(f"c{i}, {'x; ' * rng.randrange(3)}" for i in range(3))]
+        table = [
+            [f"s{i}", *("".join(rng.choices(pieces, k=rng.randrange(6))) for _ in range(4))]
+            for i in range(rng.randrange(1, 9))
+        ]
+        target = io.StringIO(newline="")
+        delimiter = rng.choice(",;\t|")
+        quoting = rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+        writer = csv.writer(target, delimiter=delimiter, quoting=quoting)
+        writer.writerows([columns, *table])
+        begin = f"sep={delimiter}\r\n" if rng.random() < 0.3 else ""
+        data = (begin + target.getvalue()).encode(rng.choice(["utf-8", "utf-8-sig", "utf-16"]))
+        found = Table(io.BytesIO(data), "t.csv", ("id", "report")).complete()
+        assert [[row.cells["id"], row.cells["report"]] for row in found] == [
+            [row[0], row[1][1:] if row[1][:1] == "'" and row[1][1:2] in ("'", "\t") else row[1]]
+            for row in table
+        ]
+
+
+@pytest.mark.parametrize("listing", ["list.txt", "list.csv"])
+def test_a_listing_finds_files_whose_letters_are_in_two_parts(listing: str, tmp_path: Path) -> None:
+    parts, one = (unicodedata.normalize(form, "Señal_2.nii.gz") for form in ("NFD", "NFC"))
+    (tmp_path / parts).write_bytes(b"x")
+    head = "" if listing.endswith("txt") else "path\n"
+    (tmp_path / listing).write_text(f"{head}{one}\n", encoding="utf-8")
+    ((scan,), _) = find_scans(str(tmp_path / listing))
+    assert scan.path.is_file()
+    assert scan.id == one.removesuffix(".nii.gz")

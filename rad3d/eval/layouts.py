@@ -7,7 +7,6 @@ there is a failure of every system on that case only when the scan is needed.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from rad3d.errors import BadRequest, UnknownName
 from rad3d.eval.files import Columns, read_references, report_of
 from rad3d.eval.samples import Dropped, Sample, SampleSet
+from rad3d.files import as_spelled
 from rad3d.ids import REPEATED, SCAN_SUFFIXES, scan_id
 from rad3d.labels import LABELS
 from rad3d.tables import TableRow, open_table
@@ -133,7 +133,7 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     samples, dropped = [], list(cases.dropped)
     for sample in cases.samples:
         if sample.id in stated:
-            path = _as_spelled(root / stated[sample.id]).resolve()
+            path = as_spelled(root / stated[sample.id]).resolve()
             reason = "" if path.is_relative_to(root) else "with a scan outside the folder"
         else:
             matches = found.get(sample.id) or found.get(sample.id.rpartition("/")[2], [])
@@ -255,15 +255,6 @@ def _newest(folder: Path, patterns: Sequence[str]) -> Path:
         "Point to the folder as it was downloaded.",
         code="no_file",
     )
-
-
-def _as_spelled(path: Path) -> Path:
-    """The file of this name, also where the letters of one name are composed, the other's not."""
-    if path.exists():
-        return path
-    name = unicodedata.normalize("NFC", path.name)
-    there = path.parent.iterdir() if path.parent.is_dir() else ()
-    return next((p for p in there if unicodedata.normalize("NFC", p.name) == name), path)
 
 
 def _rows(path: Path, columns: Sequence[str], known: Sequence[str] = ()) -> list[TableRow]:

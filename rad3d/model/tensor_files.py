@@ -123,7 +123,8 @@ def without_wrappers(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tu
     """Keys as the network itself names them, and those of moving averages, which are left out.
 
     torch.compile, DataParallel, Lightning and others put words before every key, or before those
-    of a part. Where a file holds the moving average of the weights alone, it is taken.
+    of a part; any other word that all keys begin with is taken for one. Where a file holds the
+    moving average of the weights alone, it is taken.
 
     Raises:
         BadRequest: two keys become one.
@@ -152,6 +153,10 @@ def without_wrappers(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tu
     if averages or "n_averaged" in counters:
         plain = {key: value for key, value in plain.items() if key not in counters}
         left += sorted(counters)
+    while len(plain) > 2 and len({key.partition(".")[0] for key in plain}) == 1:
+        if not all("." in key for key in plain):
+            break
+        plain = {key.partition(".")[2]: value for key, value in plain.items()}
     return plain, tuple(left)
 
 

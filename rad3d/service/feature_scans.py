@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rad3d.errors import BadRequest
+from rad3d.files import as_spelled
 from rad3d.ids import SCAN_SUFFIXES, scan_id
 from rad3d.service.evaluation_sets import LAYOUTS, load_set
 from rad3d.service.evaluation_types import SetSpec
@@ -170,12 +171,12 @@ def _listed(listing: Path, root: Path) -> list[Scan]:
             code="bad_listing",
         )
     if suffix == ".txt":
-        return _named((root / line for line in read_lines(listing)), root)
+        return _named((as_spelled(root / line) for line in read_lines(listing)), root)
     with open_table(listing, known=(VOLUME_NAME, *PATH_COLUMNS)) as table:
         column = table.first_of(VOLUME_NAME, *PATH_COLUMNS)
         cells = [row.cells[column].strip() for row in table.complete()]
     place = _ct_rate_place if column == VOLUME_NAME else Path.joinpath
-    return _named((place(root, cell) for cell in cells if cell), root)
+    return _named((as_spelled(place(root, cell)) for cell in cells if cell), root)
 
 
 def _ct_rate_place(root: Path, name: str) -> Path:
