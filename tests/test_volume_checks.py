@@ -220,6 +220,19 @@ def test_much_more_than_the_chest_is_said() -> None:
     [
         ((slice(14, 48), slice(None), slice(None)), "on the left"),
         ((slice(0, 34), slice(None), slice(None)), "on the right"),
+        (
+            (slice(0, 24), slice(None), slice(None)),
+            "only half of the chest is there, not the r",
+        ),
+        (
+            (slice(24, 48), slice(None), slice(None)),
+            "only half of the chest is there, not the l",
+        ),
+        ((slice(None), slice(20, 40), slice(None)), "at the back"),
+        ((slice(None), slice(0, 20), slice(None)), "at the front"),
+        ((slice(12, 36), slice(8, 32), slice(6, 26)), "on the left, on the right"),
+        ((slice(None), slice(None), slice(6, 11)), "only a slab of the chest, 40 mm from feet"),
+        ((slice(None), slice(None), slice(14, 24)), "only a slab of the chest, 80 mm from feet"),
         ((slice(None), slice(None), slice(0, 17)), "at the head end"),
         ((slice(None), slice(None), slice(16, 32)), "at the feet end"),
     ],
@@ -228,6 +241,14 @@ def test_a_cropped_field_of_view_names_its_side(box: tuple, words: str) -> None:
     notes = anatomy_notes(HU[box], AFFINE)
     assert [note.code for note in notes] == ["cropped_fov"]
     assert words in notes[0].text
+
+
+def test_a_wide_body_that_the_image_cuts_at_both_sides_is_no_half() -> None:
+    assert codes(HU[6:42]) == []
+
+
+def test_whole_lungs_in_a_slab_are_a_wrong_header() -> None:
+    assert codes(HU, AFFINE @ np.diag([1, 1, 0.2, 1])) == ["implausible_body"]
 
 
 def test_an_impossible_body_width_is_said() -> None:

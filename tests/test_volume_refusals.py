@@ -224,6 +224,19 @@ def test_geometry_that_cannot_be_is_refused(tmp_path: Path, affine: np.ndarray, 
     assert refusal(path).code == code
 
 
+def test_too_few_slices_are_called_a_slab_with_its_thickness(tmp_path: Path) -> None:
+    error = refusal(save(tmp_path / "a.nii", HU[:, :, 12:20]))
+    assert error.code == "too_few_voxels"
+    assert "slab of 8 slices, 64 mm thick" in error.problem
+    thin = np.diag([7.0, 7.0, 1.2, 1.0])
+    assert (
+        "slab of the chest, 38 mm"
+        in read_volume(save(tmp_path / "b.nii", np.repeat(HU[:, :, 7:11], 8, axis=2), affine=thin))
+        .warnings[0]
+        .text
+    )
+
+
 def test_without_orientation_the_side_is_unknown_and_the_scan_refused(tmp_path: Path) -> None:
     path = patched(save(tmp_path / "a.nii", HU), 252, "<2h", 0, 0)
     assert refusal(path).code == "no_orientation"

@@ -23,6 +23,8 @@ LOW_DENSITY_HU = -450.0
 TISSUE_HU = -350.0
 LUNG_MEDIAN_HU = (-960.0, -450.0)
 AROUND_PATIENT_HU = -930.0
+CUT_ROW = 0.1
+"""Of a row of the image's front or back that shows the body: more than the couch leaves of it."""
 LEAST_LUNG_ML = 20.0
 LUNG_RADIUS_MM = 12.0
 NOT_CHEST_SHARE = 0.035
@@ -32,7 +34,11 @@ PART_SHARE, PART_END_AREA = 0.10, 0.7
 BEYOND_CHEST_SLICES = 0.40
 """Share of the slices with lung below which much more than the chest was scanned."""
 CROPPED_CM2 = 40.0
-END_AREA = 0.5
+END_AREA = 0.4
+MISSING_HALF = (0.7, 0.35)
+"""A side of the image that cuts so much of the body's largest sagittal area, where no such dip of
+the mediastinum lies between two lungs, halves the chest. Whole chests have a dip of 0.5 or more."""
+SLAB_MM, THINNEST_CHEST_MM = 120.0, 70.0
 BODY_WIDTH_MM = (190.0, 620.0)
 """Widest slice of an adult body, arms included; a small child may be narrower."""
 
@@ -48,6 +54,8 @@ class Anatomy:
         cut_cm2: side -> lung area on that face of the image.
         end_area: (feet end, head end) lung area in the end slice / in the largest slice.
         width_mm: left-right width of the body, None where it touches a side of the image.
+        height_mm: of the image from feet to head.
+        missing_half: the side of a chest that was cut through the middle, else None.
     """
 
     lung_ml: float
@@ -56,6 +64,8 @@ class Anatomy:
     cut_cm2: dict[str, float]
     end_area: tuple[float, float]
     width_mm: float | None
+    height_mm: float
+    missing_half: str | None
 
 
 def anatomy_notes(hu: npt.NDArray[Any], affine: FloatArray) -> tuple[Note, ...]:
@@ -94,6 +104,8 @@ def look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
         },
         end_area=(float(areas[:2].mean()) / largest, float(areas[-2:].mean()) / largest),
         width_mm=_width(body, float(pitch[0])),
+        height_mm=float(extent[2]),
+        missing_half=_missing_half(body | lung, lung),
     )
 
 
@@ -102,11 +114,9 @@ def notes_of(found: Anatomy) -> tuple[Note, ...]:
     notes: list[Note] = []
     touched = found.lung_share < PART_SHARE and max(found.end_area) > PART_END_AREA
     if found.lung_share < NOT_CHEST_SHARE or touched:
-        text = (
-            "This does not look like a chest: hardly any lung was found "
-            f"({found.lung_ml:.0f} ml, {found.lung_share:.0%} of the body). "
-            "A report about it means nothing."
-        )
+        amount = f"({found.lung_ml:.0f} ml, {found.lung_share:.0%} of the body)"
+        little = f"hardly any lung was found {amount}" if found.lung_ml else "no lung was found"
+        text = f"This does not look like a chest: {little}. A report about it means nothing."
         notes.append(Note("warning", "not_chest", text))
         return tuple(notes)
     if found.slices_with_lung < BEYOND_CHEST_SLICES:
@@ -121,30 +131,47 @@ def notes_of(found: Anatomy) -> tuple[Note, ...]:
         for name, share in zip(("feet", "head"), found.end_area, strict=True)
         if share > END_AREA
     ]
-    if cut or ends:
+    if found.height_mm < (SLAB_MM if len(ends) == 2 else THINNEST_CHEST_MM) and ends:
+        text = (
+            f"The scan is only a slab of the chest, {found.height_mm:.0f} mm from feet to head. "
+            "The report cannot know what lies above and below it."
+        )
+        notes.append(Note("warning", "cropped_fov", text))
+        ends = []
+    if cut or ends or found.missing_half:
         where = [f"on the {s}" if s in ("left", "right") else f"at the {s}" for s in cut]
         where += [f"at the {e} end" for e in ends]
+        lost = [f"lung is cut off {', '.join(where)}"] if where else []
+        if found.missing_half:
+            lost.append(f"only half of the chest is there, not the {found.missing_half} side")
         text = (
-            f"The field of view is cropped: lung is cut off {', '.join(where)}, and the report "
-            "cannot know what lies there."
+            f"The field of view is cropped: {', and '.join(lost)}. The report cannot know what "
+            "lies there."
         )
         notes.append(Note("warning", "cropped_fov", text))
     return (*notes, *_size_notes(found))
 
 
 def _size_notes(found: Anatomy) -> list[Note]:
-    if found.width_mm is None or BODY_WIDTH_MM[0] <= found.width_mm <= BODY_WIDTH_MM[1]:
-        return []
-    text = (
-        f"The body would be {found.width_mm / 10:.0f} cm wide: the voxel size in the header is "
-        "probably wrong (or the patient is a small child), and every size in the report with it."
+    cause = (
+        "the voxel size in the header is probably wrong (or the patient is a small child), and "
+        "every size in the report with it."
     )
-    return [Note("warning", "implausible_body", text)]
+    notes = []
+    if found.width_mm and not BODY_WIDTH_MM[0] <= found.width_mm <= BODY_WIDTH_MM[1]:
+        text = f"The body would be {found.width_mm / 10:.0f} cm wide: {cause}"
+        notes.append(Note("warning", "implausible_body", text))
+    if found.height_mm < THINNEST_CHEST_MM and max(found.end_area) <= END_AREA:
+        text = f"Whole lungs would be within {found.height_mm:.0f} mm from feet to head: {cause}"
+        notes.append(Note("warning", "implausible_body", text))
+    return notes
 
 
 def _body(smooth: npt.NDArray[np.float32]) -> BoolArray:
     """Largest connected piece of tissue without the couch, holes not filled."""
-    tissue = ndimage.binary_opening(smooth > TISSUE_HU, iterations=1)
+    # An opening that does not eat what the image cuts.
+    core = ndimage.binary_erosion(smooth > TISSUE_HU, border_value=1)
+    tissue = ndimage.binary_dilation(core)
     pieces, n = ndimage.label(tissue)
     if not n:
         return np.zeros(smooth.shape, bool)
@@ -158,6 +185,10 @@ def _lungs(smooth: npt.NDArray[np.float32], body: BoolArray, pitch: FloatArray) 
     low = smooth < LOW_DENSITY_HU
     low &= ~_outside(smooth, low)
     # Mostly between front and back of the body: neither foam of the couch nor air in a sleeve.
+    # Where the image cuts the body at its front or back, what is low beside it is lung.
+    cut = body[:, [0, -1]].mean(axis=0, keepdims=True) > CUT_ROW
+    body = body.copy()
+    body[:, [0, -1]] |= low[:, [0, -1]] & cut
     behind = np.logical_or.accumulate(body, axis=1)
     before = np.logical_or.accumulate(body[:, ::-1], axis=1)[:, ::-1]
     between = behind & before
@@ -185,10 +216,7 @@ def _lungs(smooth: npt.NDArray[np.float32], body: BoolArray, pitch: FloatArray) 
 
 def _outside(smooth: npt.NDArray[np.float32], low: BoolArray) -> BoolArray:
     """Air around the patient: low-density voxels grown from true air at the image's four sides."""
-    air = smooth < AROUND_PATIENT_HU
-    pieces, n = ndimage.label(air)
-    if not n:
-        return np.zeros(low.shape, bool)
+    pieces, n = ndimage.label(smooth < AROUND_PATIENT_HU)
     sides = np.concatenate(
         [pieces[0].ravel(), pieces[-1].ravel(), pieces[:, 0].ravel(), pieces[:, -1].ravel()]
     )
@@ -214,3 +242,17 @@ def _width(body: BoolArray, pitch_mm: float) -> float | None:
     if not len(columns) or columns[0] <= 1 or columns[-1] >= body.shape[0] - 2:
         return None
     return float(columns[-1] - columns[0] + 1) * pitch_mm
+
+
+def _missing_half(body: BoolArray, lung: BoolArray) -> str | None:
+    """The side on which a chest with one lung is cut off; None for a chest with two."""
+    shown = lung.any(axis=(0, 1))
+    if not shown.any():
+        return None
+    areas = body[:, :, shown].sum(axis=(1, 2)) / body[:, :, shown].sum(axis=(1, 2)).max()
+    profile = ndimage.uniform_filter1d(lung.sum(axis=(1, 2)).astype(np.float64), 3)
+    between = np.minimum(np.maximum.accumulate(profile), np.maximum.accumulate(profile[::-1])[::-1])
+    if (between - profile).max() >= MISSING_HALF[1] * profile.max():
+        return None
+    side, area = max((("left", areas[0]), ("right", areas[-1])), key=lambda pair: pair[1])
+    return side if area >= MISSING_HALF[0] else None

@@ -20,6 +20,8 @@ LEAST_AXIS = 8
 LEAST_PLANE = 32
 SPACING_MM = (0.1, 12.0)
 EXTENT_MM = (60.0, 2300.0)
+LEAST_HEIGHT_MM = 8.0
+"""From feet to head, where a scan may be a slab."""
 
 
 def check_voxels(decoded: Decoded) -> tuple[Note, ...]:
@@ -36,7 +38,7 @@ def check_voxels(decoded: Decoded) -> tuple[Note, ...]:
     """
     _check_size(decoded.values.shape)
     notes = check_hounsfield(decoded.values)
-    _check_slices(decoded.values.shape)
+    _check_slices(decoded.values.shape, decoded.affine)
     if not decoded.oriented:
         raise BadVolume(
             "The header does not say how the scan lies in the patient, so left and right, front "
@@ -58,11 +60,19 @@ def _check_size(shape: tuple[int, ...]) -> None:
         )
 
 
-def _check_slices(shape: tuple[int, ...]) -> None:
-    if min(shape) < LEAST_SLICES or sorted(shape)[1] < LEAST_PLANE:
+def _check_slices(shape: tuple[int, ...], affine: FloatArray) -> None:
+    thinnest = int(np.argmin(shape))
+    if shape[thinnest] < LEAST_SLICES:
+        thickness = shape[thinnest] * float(np.linalg.norm(affine[:3, thinnest]))
         raise BadVolume(
-            f"The volume has only {by(shape)} voxels; at least {LEAST_SLICES} slices of "
-            f"{LEAST_PLANE} x {LEAST_PLANE} are needed.",
+            f"The scan is only a slab of {shape[thinnest]} slices, {thickness:.0f} mm thick; at "
+            f"least {LEAST_SLICES} slices are needed.",
+            "Give the whole scan with all of its slices.",
+            code="too_few_voxels",
+        )
+    if sorted(shape)[1] < LEAST_PLANE:
+        raise BadVolume(
+            f"The volume has only {by(shape)} voxels; slices need {LEAST_PLANE} x {LEAST_PLANE}.",
             "Give the whole scan with all of its slices.",
             code="too_few_voxels",
         )
@@ -74,7 +84,8 @@ def _check_extent(shape: tuple[int, ...], affine: FloatArray) -> None:
     wrong = (
         spacing.min() < SPACING_MM[0]
         or spacing.max() > SPACING_MM[1]
-        or extent.min() < EXTENT_MM[0]
+        or extent[:2].min() < EXTENT_MM[0]
+        or extent[2] < LEAST_HEIGHT_MM
         or extent.max() > EXTENT_MM[1]
     )
     if wrong:
