@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -162,26 +163,41 @@ def make_lock(cpu: bool) -> int:
 
 
 def audit() -> int:
-    """Known vulnerabilities of the locked versions; 1 where there is one."""
+    """Known vulnerabilities of the locked versions.
+
+    Returns:
+        0 where every package was looked up and none has one, 1 where one has, 2 where some were
+        not looked up: pip-audit itself calls that "no known vulnerabilities found".
+    """
     tool = _tool("pip-audit")
     if tool is None:
-        print("skipped: pip-audit is not here (pip install pip-audit)")
-        return 0
+        return _unchecked("pip-audit is not here (pip install pip-audit)")
     line = [tool, "-r", str(LOCK), "--require-hashes", "--disable-pip", "--progress-spinner", "off"]
     done = subprocess.run([*line, "--format", "json"], capture_output=True, text=True)
     try:
-        report = json.loads(done.stdout)
-    except json.JSONDecodeError:
+        report = json.loads(done.stdout)["dependencies"]
+    except (ValueError, KeyError, TypeError):
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
-        print(f"skipped: the data base of vulnerabilities could not be asked ({reason[:120]})")
-        return 0
-    found = [d for d in report["dependencies"] if d.get("vulns")]
+        return _unchecked(f"the data base of vulnerabilities could not be asked ({reason[:120]})")
+    checked = [entry for entry in report if "vulns" in entry and "skip_reason" not in entry]
+    found = [entry for entry in checked if entry["vulns"]]
     for entry in found:
         for weakness in entry["vulns"]:
             mended = ", ".join(weakness["fix_versions"]) or "none yet"
             print(f"{entry['name']} {entry['version']}: {weakness['id']}, mended in {mended}")
-    print(f"{len(report['dependencies'])} packages asked about, {len(found)} with known weaknesses")
-    return int(bool(found))
+    total = len(locked(LOCK.read_text(encoding="utf-8")))
+    print(f"{len(checked)} of {total} packages checked, {len(found)} with known weaknesses")
+    if len(checked) < total:
+        reasons = Counter(entry.get("skip_reason", "").split(":")[0] for entry in report)
+        reasons.pop("", None)
+        why = next(iter(reasons), "it does not know them")
+        _unchecked(f"{total - len(checked)} packages: {why}")
+    return 1 if found else 2 * (len(checked) < total)
+
+
+def _unchecked(reason: str) -> int:
+    print(f"NOT CHECKED: {reason}")
+    return 2
 
 
 def _tool(name: str) -> str | None:

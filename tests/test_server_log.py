@@ -23,7 +23,7 @@ from tabs import Tab, eventually
 
 from rad3d.errors import BadVolume, UnknownName
 from rad3d.types import DoneEvent
-from rad3d.ui.server_log import Lines, configure_logging, visitors_present
+from rad3d.ui.server_log import Lines, Seldom, configure_logging, visitors_present
 
 
 @contextmanager
@@ -200,3 +200,20 @@ def break_off(url: str) -> None:
     )
     with socket.create_connection((host, int(port))) as line:
         line.sendall(head.encode() + b"x" * 5000)
+
+
+def test_a_flood_from_one_place_is_counted_and_not_written() -> None:
+    now = 0.0
+    seldom = Seldom(lambda: now)
+
+    def record(line: int, level: int = logging.ERROR) -> logging.LogRecord:
+        return logging.LogRecord("asyncio", level, "selector_events.py", line, "full", None, None)
+
+    written = [seldom.filter(record(1)) for _ in range(2000)]
+    assert written == [True] * Seldom.MOST + [False] * (2000 - Seldom.MOST)
+    assert seldom.filter(record(2)), "another place"
+    assert all(seldom.filter(record(1, logging.INFO)) for _ in range(2000)), "no complaint"
+    now = 61.0
+    later = record(1)
+    assert seldom.filter(later)
+    assert f"left_out={2000 - Seldom.MOST}" in Lines(as_json=False).format(later)

@@ -85,25 +85,35 @@ def test_the_bill_of_materials_names_every_locked_package_once(chain: ModuleType
     assert chain.bill(packages) == bill, "the same lock gives the same bill"
 
 
-def test_an_audit_without_tool_or_data_base_says_that_it_was_skipped(
+def test_an_audit_says_what_was_not_checked_and_is_green_for_nothing_else(
     chain: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("one==1 \\\n    --hash=sha256:00\ntwo==2 \\\n    --hash=sha256:00\n")
+    monkeypatch.setattr(chain, "LOCK", lock)
     monkeypatch.setattr(chain, "_tool", lambda _: None)
-    assert chain.audit() == 0
-    assert capsys.readouterr().out.startswith("skipped:")
+    assert chain.audit() == 2
+    assert capsys.readouterr().out.startswith("NOT CHECKED: pip-audit is not here")
     tool = tmp_path / "pip-audit"
-    tool.write_text("#!/bin/sh\necho 'no route' >&2\nexit 1\n")
-    tool.chmod(0o755)
+    tool.touch(0o755)
     monkeypatch.setattr(chain, "_tool", lambda _: str(tool))
-    assert chain.audit() == 0
-    assert "skipped: " in capsys.readouterr().out
-    weak = {"name": "pkg", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
-    tool.write_text(f"#!/bin/sh\necho '{json.dumps({'dependencies': [weak]})}'\nexit 1\n")
-    assert chain.audit() == 1
-    assert "pkg 1: CVE-1, mended in 2" in capsys.readouterr().out
+    fine = [{"name": name, "version": "1", "vulns": []} for name in ("one", "two")]
+    weak = fine[0] | {"vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
+    skipped = {"name": "two", "skip_reason": "Dependency not found on PyPI: two (2)"}
+    for answer, status, told in (
+        ("no route", 2, "NOT CHECKED: the data base"),
+        (json.dumps([]), 2, "NOT CHECKED: the data base"),
+        (json.dumps({"dependencies": fine}), 0, "2 of 2 packages checked, 0 with"),
+        (json.dumps({"dependencies": fine[:1]}), 2, "NOT CHECKED: 1 packages"),
+        (json.dumps({"dependencies": [fine[0], skipped]}), 2, "1 packages: Dependency not found"),
+        (json.dumps({"dependencies": [weak, fine[1]]}), 1, "one 1: CVE-1, mended in 2"),
+    ):
+        tool.write_text(f"#!/bin/sh\necho '{answer}'\n")
+        assert chain.audit() == status, answer
+        assert told in capsys.readouterr().out
 
 
 # --- statements ----------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ class Lines(logging.Formatter):
             "event": record.getMessage() if own else f"withheld, {_place(record)}",
         }
         entry |= getattr(record, "fields", {}) if own else {}
+        if left_out := getattr(record, "left_out", 0):
+            entry["left_out"] = left_out
         if record.exc_info and record.exc_info[1] is not None:
             entry["error"] = error_path(record.exc_info[1])
         if self._as_json:
@@ -58,6 +60,38 @@ class Lines(logging.Formatter):
         head = f"{entry.pop('time')} {entry.pop('level')} {entry.pop('logger')}: "
         words = [str(entry.pop("event")), *(f"{k}={v}" for k, v in entry.items())]
         return head + " ".join(words).replace("\n", " ")
+
+
+class Seldom(logging.Filter):
+    """Lets a warning from one place through a few times a minute: floods fill a disk.
+
+    Without file descriptors asyncio complains two thousand times a second. The next line that is
+    let through says how many were left out.
+    """
+
+    MOST = 20
+    SECONDS = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        if record.levelno < logging.WARNING:
+            return True
+        place, now = (record.pathname, record.lineno), self._clock()
+        with self._lock:
+            since, count = self._seen.get(place, (now, 0))
+            left_out = 0
+            if now - since >= self.SECONDS:
+                since, left_out, count = now, max(0, count - self.MOST), 0
+            self._seen[place] = since, count + 1
+        if left_out:
+            record.left_out = left_out
+        return count < self.MOST
 
 
 def _place(record: logging.LogRecord) -> str:
@@ -84,6 +118,7 @@ def configure_logging(kind: str) -> None:
     as_json = lookup("kind of log", {"text": False, "json": True}, kind)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Lines(as_json))
+    handler.addFilter(Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
