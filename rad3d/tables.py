@@ -17,9 +17,11 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +33,11 @@ DELIMITERS = (",", ";", "\t", "|")
 
 MOST_LINE = 2**20
 """Characters; the tables that are published have lines of about 1,000."""
+
+MOST_COLUMNS = 10_000
+
+MOST_LISTED = 200_000
+"""Characters of a cell that is read as a list of texts."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection)."""
@@ -90,7 +97,13 @@ class Table:
             delimiter = _delimiter(begun, wanted, known, name)
         self._reader = csv.reader(chain(begun, lines), delimiter=delimiter, strict=True)
         self._header = [cell.strip() for cell in self._next() or ()]
-        if repeated := sorted({c for c in self.columns if self.columns.count(c) > 1}):
+        if len(self._header) > MOST_COLUMNS:
+            raise BadRequest(
+                f"{name} has more than {MOST_COLUMNS:,} columns.",
+                "Give a table with one row for each scan.",
+                code="bad_csv",
+            )
+        if repeated := sorted(c for c, n in Counter(self.columns).items() if n > 1):
             raise BadRequest(
                 f"Two columns of {name} are called {repeated[0]!r}.", "Rename one.", code="bad_csv"
             )
@@ -189,14 +202,16 @@ def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
 
     ``"Volume Name"`` is ``"VolumeName"``, unless both or two such are there.
     """
-    found: dict[str, str] = {}
-    for name in names:
-        same = [] if name in there else [each for each in there if _bare(each) == _bare(name)]
-        if len(same) == 1:
-            found[same[0]] = name
-    return found
+    here = set(there)
+    missing = {_bare(name): name for name in names if name not in here}
+    found: dict[str, list[str]] = {}
+    for each in there:
+        if name := missing.get(_bare(each)):
+            found.setdefault(name, []).append(each)
+    return {same[0]: name for name, same in found.items() if len(same) == 1}
 
 
+@lru_cache(4096)
 def _bare(name: str) -> str:
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
 
@@ -209,7 +224,7 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
             header, *rows = csv.reader(begun, delimiter=delimiter)
         except (csv.Error, ValueError):
             return 0, 0, False, 0, False
-        names = {_bare(cell) for cell in header}
+        names = {_bare(cell) for cell in header[:MOST_COLUMNS]}
         found = [sum(_bare(each) in names for each in columns) for columns in (wanted, known)]
         whole = (row for row in rows[:-1] or rows if row)  # the last may go on
         even = len(header) > 1 and all(len(row) == len(header) for row in whole)
@@ -328,7 +343,7 @@ def cell_text(cell: object) -> str | None:
 
 def _unlisted(cell: str) -> Any:
     """``"['a', 'b']"``, as pandas writes a list, as the list."""
-    if len(cell) > MOST_LINE or not _LISTED.fullmatch(cell.strip()):
+    if len(cell) > MOST_LISTED or not _LISTED.fullmatch(cell.strip()):
         return cell
     for parse in (json.loads, ast.literal_eval):
         try:

@@ -187,6 +187,7 @@ def test_a_formula_is_guarded_a_number_is_not_and_reading_undoes_it(cell: str) -
         (b'id,a\n1,x\n2,"open\n3,x\n', "Near line 4 t.csv is not CSV", "bad_csv"),
         (b'id,a\n1,"x"y\n', "Near line 2 t.csv is not CSV", "bad_csv"),
         (b"id,a\n1,x\nno effusion.\n", "Line 3 of t.csv has too few or too many", "bad_csv"),
+        (b"a," * 20_000 + b"\n", "t.csv has more than 10,000 columns", "bad_csv"),
         (b"id,a,b\na,The lungs\nNo effusion seen,1\n", "Line 3 of t.csv has too few", "bad_csv"),
         (b"id,a,b\n1,The lungs\nare,1\n", "Line 3 of t.csv has too few", "bad_csv"),
         (b"id,a,b\n1,x\n2\nTotal\n", "Line 4 of t.csv has too few", "bad_csv"),
