@@ -413,9 +413,9 @@ def _set_element(data: bytearray, rng: Rng) -> None:
     at = data.find(tag)
     if at < 0 or at + 8 > len(data):
         return
-    (length,) = struct.unpack_from("<H", data, at + 6)
+    (length,) = struct.unpack_from("<I", data, at + 4)  # in the implicit encoding
     if rng.random() < 0.2:
-        struct.pack_into("<H", data, at + 6, int(rng.choice([0, 1, 2, 0xFFFF, length + 2])))
+        struct.pack_into("<I", data, at + 4, int(rng.choice([0, 1, 2, 0xFFFF, length + 2])))
         return
     text = DICOM_TEXTS[int(rng.integers(len(DICOM_TEXTS)))].encode("latin-1")
     data[at + 8 : at + 8 + length] = text[:length].ljust(length, b" ")
