@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rad3d.errors import UnknownName
+from rad3d.eval.cases import Cases
 from rad3d.eval.registry import (
     FAMILIES,
     METRICS,
@@ -67,7 +68,11 @@ def test_whatever_cannot_run_says_why() -> None:
         assert row.needs or status.ready, f"{name} needs nothing and is not ready"
 
 
-@pytest.mark.parametrize("name", default_metrics())
+OF_TEXTS = [name for name in default_metrics() if name != "not_mentioned"]
+"""The other one needs what the classifier saw."""
+
+
+@pytest.mark.parametrize("name", OF_TEXTS)
 def test_a_metric_is_best_for_equal_reports_and_worse_for_others(name: str) -> None:
     samples = SampleSet(
         "set", "set", tuple(Sample(str(i), text) for i, text in enumerate(REFERENCES))
@@ -141,11 +146,25 @@ def test_scoring_loads_neither_torch_nor_evaluate() -> None:
 
 
 def test_statistics_of_a_report_do_not_depend_on_the_others() -> None:
-    from rad3d.eval.cases import Cases
-
     samples = tuple(Sample(str(i), text) for i, text in enumerate(REFERENCES))
     said = tuple(Prediction(str(i), text) for i, text in enumerate(PREDICTIONS))
     for name in default_metrics():
         collect = measure(name).collect
         alone = [collect(Cases((s,), (p,))) for s, p in zip(samples, said, strict=True)]
         assert np.allclose(np.concatenate(alone), collect(Cases(samples, said)))
+
+
+def test_what_the_diagnosis_has_and_the_report_does_not_speak_of_is_counted_per_report() -> None:
+    samples = tuple(Sample(str(i), "Findings: none.") for i in range(4))
+    said = (
+        Prediction(
+            "0", "Small left effusion.", seen=("Pleural effusion", "Emphysema", "Hiatal hernia")
+        ),
+        Prediction("1", "No pleural effusion.", seen=("Pleural effusion",)),
+        Prediction("2", "", failure="no scan", seen=("Emphysema",)),
+        Prediction("3", "The skin is dry."),
+    )
+    found = measure("not_mentioned")
+    sums = found.collect(Cases(samples, said)).sum(axis=0)
+    assert found.combine(sums) == 1.0, "two are silent in one report, none in the other"
+    assert np.isnan(found.combine(np.zeros(2))), "nothing is known of foreign predictions"

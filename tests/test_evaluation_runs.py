@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import threading
 import zipfile
@@ -25,6 +26,7 @@ from study_parts import (
 )
 
 from rad3d.errors import BadRequest, MissingWeights, UnknownName
+from rad3d.eval.scorecard import score
 from rad3d.model.engine import BATCH_ROWS, Engine
 from rad3d.service.evaluation import (
     CONTROLS,
@@ -38,6 +40,7 @@ from rad3d.service.evaluation import (
 )
 from rad3d.service.evaluation_html import report_page
 from rad3d.service.evaluation_writing import ReportWriter
+from rad3d.text.labeller import find_mentions
 from rad3d.types import GenerationOptions
 
 
@@ -104,6 +107,21 @@ def test_the_lookup_scores_what_the_classifier_decides(run: EvaluationRun) -> No
     assert run.cards["lookup", "phantom-in"].estimates["f1_macro"].value == 1.0
     assert run.classifier["phantom-in"].macro["f1"].value == 1.0
     assert run.classifier["phantom-in"].macro["auroc"].value == 1.0
+
+
+def test_what_a_report_leaves_out_of_its_own_diagnosis_is_counted(run: EvaluationRun) -> None:
+    written = run.predictions[V3, "phantom-in"].predictions
+    silent = [len(set(p.seen or ()) - {m.label for m in find_mentions(p.text)}) for p in written]
+    assert sum(silent) > 0, "random models leave out something"
+    samples = run.sample_sets["phantom-in"]
+
+    def counted(system: str) -> float:
+        said = run.predictions[system, samples.id]
+        card = score(samples, said, metrics=["not_mentioned"], draws=20)
+        return card.estimates["not_mentioned"].value
+
+    assert counted(V3) == pytest.approx(np.mean(silent))
+    assert math.isnan(counted("majority")), "it was not written from a diagnosis"
 
 
 def test_random_models_are_shown_not_to_beat_the_lookup(run: EvaluationRun) -> None:

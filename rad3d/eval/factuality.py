@@ -267,3 +267,19 @@ OMITTED = _measure("omitted|per report", _column_ratio("omitted", "reports"))
 CONTRADICTORY = _measure("contradictory|per report", _column_ratio("contradictory", "reports"))
 WRONG_PLACE = _measure("wrong place|per report", _column_ratio("wrong_place", "reports"))
 WRONG_SIZE = _measure("wrong size|per report", _column_ratio("wrong_size", "reports"))
+
+
+def _collect_silence(cases: Cases) -> FloatArray:
+    """(N, 2): findings that the classifier saw and the report does not speak of; reports."""
+    rows = np.zeros((cases.n, 2))
+    for i, (prediction, mentions) in enumerate(
+        zip(cases.predictions, cases.text_mentions, strict=True)
+    ):
+        if prediction.seen is not None and not prediction.failure:
+            rows[i] = len(set(prediction.seen) - {m.label for m in mentions}), 1
+    return rows
+
+
+NOT_MENTIONED = Measure(
+    "silence", _collect_silence, ratio, lambda: f"not mentioned|per report|labeller:{REVISION}"
+)

@@ -133,6 +133,9 @@ METRICS: dict[str, MetricRow] = {
         MetricRow("wrong_size", "Wrong size", "clinical", False, "per report",
                   "Findings of the wrong size, or mild instead of severe or the reverse.",
                   f"{_FACTS}:WRONG_SIZE"),
+        MetricRow("not_mentioned", "Not mentioned", "clinical", False, "per report",
+                  "Findings above their threshold in the diagnosis that the report was written "
+                  "from, and of which it does not speak.", f"{_FACTS}:NOT_MENTIONED"),
         MetricRow("bertscore", "BERTScore", "weights", True, "",
                   "F-measure of words matched by their embeddings in a language model.",
                   f"{_MODELS}:BERTSCORE", "a transformers encoder"),

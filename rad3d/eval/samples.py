@@ -96,6 +96,8 @@ class Prediction:
         failure: why there is none; such a case is counted and scored as empty text.
         seconds: how long it took.
         finish: how the text ended, such as ``"end"`` or ``"length"``.
+        seen: labels that the classifier, whose view the report was written from, has above their
+            threshold; None where there is no such view.
     """
 
     id: str
@@ -103,6 +105,7 @@ class Prediction:
     failure: str = ""
     seconds: float | None = None
     finish: str = ""
+    seen: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ def _packed(predictions: PredictionSet) -> dict[str, Any]:
     facts = dict(predictions.facts)
     if facts.get("control") == "image-shuffled":
         return {"shuffled_from": predictions.name.rpartition("+")[0], "facts": facts}
-    rows = [[p.id, p.text, p.failure, p.seconds, p.finish] for p in predictions.predictions]
+    rows = [[p.id, p.text, p.failure, p.seconds, p.finish, p.seen] for p in predictions.predictions]
     return {"rows": rows, "facts": facts}
 
 
@@ -254,7 +254,7 @@ def _unpacked(
     packed: Mapping[str, Any], name: str, sample_set: str, ids: Iterable[str]
 ) -> PredictionSet:
     known = set(ids)
-    rows = tuple(Prediction(*row) for row in packed["rows"] if row[0] in known)
+    rows = tuple(_prediction(*row) for row in packed["rows"] if row[0] in known)
     return PredictionSet(name, sample_set, rows, packed["facts"])
 
 
@@ -286,6 +286,14 @@ def _sample_set(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) ->
     )
     notes = tuple(values.pop("notes", ()))
     return SampleSet(**{**values, "samples": samples, "dropped": dropped, "notes": notes})
+
+
+def _prediction(
+    id_: str, text: str, failure: str, seconds: float | None, finish: str, seen: Any = None
+) -> Prediction:
+    """A stored row; those of earlier versions end before what the classifier saw."""
+    known = None if seen is None else tuple(seen)
+    return Prediction(id_, text, failure, seconds, finish, known)
 
 
 def _verdict(values: Mapping[str, Any]) -> Verdict:

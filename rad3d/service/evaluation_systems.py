@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rad3d.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
 from rad3d.eval.classifier import ClassifierCard, classifier_card
 from rad3d.eval.samples import Prediction, PredictionSet, SampleSet
+from rad3d.labels import LABELS
 from rad3d.model.engine import Engine
 from rad3d.model.feature_table import FeatureTable
 from rad3d.registry import SHIPPED_ENCODER
@@ -215,10 +217,25 @@ class Systems:
             yield Step("write", f"{name} on {samples.name}: {done} of {n} reports", now - told)
             told = now
         texts = {p.id: p for p in writer.predictions(seen.ids, given)}
+        if not control:
+            texts = self._with_diagnoses(texts, encoder, seen)
         yield Step("write", f"{name} on {samples.name}: written", len(samples.samples) - told)
         return PredictionSet(
             name, samples.id, _in_order(samples, texts, seen), self._facts(writer, control, encoder)
         )
+
+    def _with_diagnoses(
+        self, texts: Mapping[str, Prediction], encoder: str, seen: FeatureTable
+    ) -> dict[str, Prediction]:
+        """The reports with what the classifier saw in the same scans, where there is one."""
+        try:
+            found = self._diagnoses(encoder, seen)
+        except MissingWeights:
+            return dict(texts)
+        return {
+            id_: replace(texts[id_], seen=tuple(compress(LABELS, diagnosis.present)))
+            for id_, diagnosis in zip(seen.ids, found, strict=True)
+        }
 
     def _shuffled(self, own: PredictionSet, name: str) -> PredictionSet:
         if len(own.predictions) < 2:
