@@ -27,7 +27,7 @@ MAX_REPORT_CHARACTERS = 20_000
 """A longer text is no report of one scan; it is cut, and the cut is told."""
 
 MAX_CELL_CHARACTERS = 10 * MAX_REPORT_CHARACTERS
-"""The same before thoughts and markup are taken out."""
+"""A text longer than this, thoughts and markup included, is refused."""
 
 MAX_NAME_CHARACTERS = 120
 
@@ -242,8 +242,10 @@ def _usable(
 def _reason(cells: Mapping[str, Any], id_: str, names: Columns, wanted: tuple[str, ...]) -> str:
     """Why a row cannot be used; empty where it can."""
     for name in wanted:
-        if cell_text(cells[name]) is None:
+        if (text := cell_text(cells[name])) is None:
             return f"with a {name} that is no text"
+        if len(text) > MAX_CELL_CHARACTERS:
+            return f"with a {name} longer than {MAX_CELL_CHARACTERS:,} characters"
     if not id_:
         return "without an id"
     if names.reference in wanted:

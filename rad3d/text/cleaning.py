@@ -11,9 +11,6 @@ import re
 
 from rad3d.text.edits import Edited
 
-MAX_REPORT_CHARACTERS = 200_000
-"""A longer text is no report of one scan."""
-
 _ENTITY = re.compile(r"&(?:amp;){0,3}(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _ESCAPE = re.compile(
     r"(?:\\{1,4}r)?\\{1,4}n|\\{1,4}r(?![a-z])|\\{1,4}t(?!imes|ext)|\\times|\\u[0-9a-fA-F]{4}"
