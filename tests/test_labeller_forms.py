@@ -149,6 +149,70 @@ def test_lines_that_are_wrapped_go_on() -> None:
     assert labels_in("No pleural\neffusion. The heart is\nenlarged.") == {"Cardiomegaly"}
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("No effusion on the right, but a small one on the left.", {"Pleural effusion"}),
+        ("No pleural effusion on the left; small on the right.", {"Pleural effusion"}),
+        ("No pleural effusion on the right. Moderate on the left.", {"Pleural effusion"}),
+        ("No right pleural effusion; left present.", {"Pleural effusion"}),
+        ("No nodule in the right lung, one in the left lower lobe.", {"Lung nodule"}),
+        ("Pleural effusion is absent on the right and small on the left.", {"Pleural effusion"}),
+        ("No pleural effusion on the right, none on the left.", set()),
+        ("No pleural effusion on the right; the left is clear.", set()),
+        ("Pericardial effusion has been ruled out.", set()),
+        ("Pleural effusion was never seen.", set()),
+        ("This is not consolidation but atelectasis.", {"Atelectasis"}),
+        ("Instead of a consolidation this is a rounded atelectasis.", {"Atelectasis"}),
+        ("Negative for nodules, positive for emphysema.", {"Emphysema"}),
+        ("Absence of pleural effusion, presence of emphysema.", {"Emphysema"}),
+        ("Pleural effusion: There is no pleural effusion.", set()),
+        ("A lymph node of pathological size was not distinguished.", set()),
+        ("On the earlier CT there was a large effusion. Today the pleura is normal.", set()),
+        ("On prior CT there was a 5 mm nodule; it now measures 8 mm.", {"Lung nodule"}),
+        ("On prior CT there was a small effusion, which has increased.", {"Pleural effusion"}),
+        ("The prior CT showed consolidation. Today the lungs are clear.", set()),
+        ("There was an effusion on the left. It has resolved.", set()),
+        ("Resolved: left consolidation. New: right pleural effusion.", {"Pleural effusion"}),
+        ("The nodule described earlier cannot be reproduced today.", set()),
+        ("History of emphysema. The lungs are clear.", set()),
+        ("Status post resection of a lung nodule.", set()),
+        ("The chest tube has since been withdrawn.", set()),
+        (
+            "Complete regression of the consolidation with remaining fibrotic bands.",
+            {"Pulmonary fibrotic sequela"},
+        ),
+        ("Mediastinal lymph nodes are present and normal in size.", set()),
+        ("Normal-sized mediastinal lymph nodes.", set()),
+        ("Scar of a surgical incision in the upper abdomen.", set()),
+        ("Consolidated fracture of the left clavicle.", set()),
+        ("Fibrous dysplasia of the seventh rib with ground-glass matrix.", set()),
+        ("Vertebral collapse of T8.", set()),
+        ("SPN of 8 mm in the left lower lobe.", {"Lung nodule"}),
+        ("Round lesion of 11 mm in segment 3.", {"Lung nodule"}),
+        ("Liver nodule in segment 3.", set()),
+        ("Mediastinal LAD, short axis 16 mm.", {"Lymphadenopathy"}),
+        ("Calcified LAD and RCA.", {"Coronary artery wall calcification"}),
+        ("RLL cons., sm R eff.", {"Consolidation", "Pleural effusion"}),
+        ("Peric. eff.", {"Pericardial effusion"}),
+        ("No pl. eff. No PTX. Small HH.", {"Hiatal hernia"}),
+        ("Small right effusion with overlying collapse.", {"Pleural effusion", "Atelectasis"}),
+        ("Subsegmental dystelectases.", {"Atelectasis"}),
+        ("Z.n. CABG, sternal cerclages in place.", {"Medical material"}),
+        ("Enlarged LNs in the mediastinum.", {"Lymphadenopathy"}),
+    ],
+)
+def test_sides_the_past_look_alikes_and_short_forms(text: str, expected: set[str]) -> None:
+    assert labels_in(text) == expected
+
+
+def test_the_other_side_is_the_one_that_is_affected() -> None:
+    text = "No pleural effusion on the right; moderate on the left."
+    assert [(m.side, m.severity) for m in find_mentions(text) if m.present] == [
+        ("left", "moderate")
+    ]
+
+
 DISGUISES: dict[str, Callable[[list[str]], str]] = {
     "new lines": "\n".join,
     "literal new lines": "\\n".join,

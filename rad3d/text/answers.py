@@ -15,7 +15,7 @@ _SEEN = (
     r"|demonstrated|appreciated)"
 )
 _NO = (
-    r"(?:no|none|nil|n|neg(?:ative)?|absent|absence|false|0|0[.,]0+|0[.,][0-4]\d*"
+    r"(?:no|none|nil|n|neg(?:ative)?|absent|absence|false|0|0[.,]0+|0(?:[.,]0+)? ?%|0[.,][0-4]\d*"
     rf"|not (?:be )?{_SEEN}|no(?:ne| longer)? {_SEEN}|excluded|ruled[ -]out|resolved|disappeared"
     r"|unremarkable|normal|not (?:enlarged|dilated|thickened)|no evidence|nothing|-|[–—−✗✘❌✕☐]"
     r"|\( ?\)|\[ ?\])"
@@ -47,6 +47,10 @@ _BRACKETED = re.compile(
     rf"[(\[✗✘❌✕✓✔✅☑](?:(?<=[(\[]) ?{_VALUE} ?[)\]]|(?<![(\[])) ?[.,;|]?", re.IGNORECASE
 )
 _ANSWERS = re.compile(rf"{_VALUE}(?= ?(?:[.,;|]|\n|$))", re.IGNORECASE)
+_STATUS = re.compile(
+    r"[,;\n] ?(?:presen(?:t|ce)|status|result|value|answer|detected) ?[:=] ?",
+    re.IGNORECASE,
+)
 _LEADERS = re.compile(r"(?<!\.)\.{3,} ?(?=\w)")
 _BARE = re.compile(
     rf" (?<=\w )(?:(?P<no>no)|yes)(?:[,;]|\.(?! ?\d)|(?={_LINE_END}))", re.IGNORECASE
@@ -93,6 +97,7 @@ def spell_answers(edited: Edited) -> None:
         edited.sub(_MARKED, lambda found: "\nAbsent: " if found["off"] else "\n• ")
     if "..." in edited.text:
         edited.sub(_LEADERS, lambda found: ": " if _ANSWERS.match(*_rest(found)) else None)
+    edited.sub(_STATUS, lambda found: ": " if _ANSWERS.match(*_rest(found)) else None)
     edited.apply(_answers(edited.text))
     edited.sub(_BRACKETED, _bracketed)
     edited.sub(_BARE, lambda found: _line(bool(found["no"])))

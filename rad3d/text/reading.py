@@ -23,7 +23,7 @@ _STOP = re.compile(r"\.(?= ?[a-z])")
 _SHORTENED = re.compile(
     r"\b(?:peric(?:ard)?|periph|pl|bilat|bil|bibas|peribronch|bronch|interlob|sept|centrilob"
     r"|mediast|subpl|subseg|sm|mod|lg|calc|cor|parasept|tract|incr|susp|resid|compr|pulm|parench"
-    r"|cardiomeg)$",
+    r"|cardiomeg|ao|fibr)$",
     re.IGNORECASE,
 )
 _LONGEST_SHORTENED = 12

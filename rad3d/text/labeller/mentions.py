@@ -144,6 +144,8 @@ def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> 
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
         present = not hit.normal and not scope.is_denied(hit.end)
+        if _is_heading(sentence.lower, hits, i):
+            continue
         if (hit.label, present) not in seen and not _is_not_stated(sentence.lower, hit):
             seen.add((hit.label, present))
             clause = _window(sentence.lower, hits, i)
@@ -184,6 +186,12 @@ def _mention(
         kind=read_kind(schema, clause),
         term=plain.span(sentence.start + hit.start, sentence.start + hit.end),
     )
+
+
+def _is_heading(lower: str, hits: list[_Hit], i: int) -> bool:
+    """Whether a term only leads to a sentence about the finding: "Nodule: there is no nodule"."""
+    after = lower[hits[i].end : hits[i].end + 2].lstrip()
+    return after.startswith(":") and any(hit.label == hits[i].label for hit in hits[i + 1 :])
 
 
 def _denied_last(sentence: Sentence) -> str:

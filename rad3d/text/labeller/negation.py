@@ -15,7 +15,7 @@ _SEEN = (
     r"|evident|appreciated|distinguished|encountered|determined|selected|followed|monitored|shown"
     r"|watched|recogni[sz]ed|depicted|apparent|visible|discern(?:ed|ible)|available|reported"
     r"|chosen|recorded|revealed|discovered|made out|in evidence|obtained|displayed|demonstrable"
-    r"|delineated|reproduced|reproducible|traceable|definable|a feature)"
+    r"|delineated|reproduced|reproducible|traceable|definable|a feature|confirmed)"
 )
 _BE = r"(?:is|are|was|were|be|has been|have been|had been|can be|could be|has|have)"
 _ADVERB = r"(?:\s+(?:also|now|currently|clearly|still|again|definitely|been|any|\w+ly))*"
@@ -62,8 +62,8 @@ _PSEUDO = re.compile(
 _FORWARD = re.compile(
     r"\b(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
     r"|lack of|devoid of|(?:resolution|resorption|clearance|clearing|disappearance|removal"
-    r"|extraction"
-    r"|withdrawal|(?:complete|total) regression) of|nothing to suggest|not any|cleared of"
+    r"|extraction|resection|excision|withdrawal|(?:complete|total) regression) of"
+    r"|nothing to suggest|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
@@ -95,15 +95,22 @@ _BACKWARD = re.compile(
     r"|\b(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
     r"|unremarkable"
     r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
-    r"|\b(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|explanted|extracted|withdrawn|resected"
+    r"|\b(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|taken out|explanted|extracted|withdrawn"
+    r"|resected"
     r"|excised)\b"
     r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
     r"|\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
     r"|\bregressed (?:completely|fully|totally)"
-    r"|\bno longer(?:\s+" + _BE + r")?\s+" + _SEEN + r"|\bdisappeared\b|\bnot " + _SEEN + r"\s*$"
+    r"|\bno longer(?:\s+"
+    + _BE
+    + r")?\s+"
+    + _SEEN
+    + r"|\bdisappeared\b|\bturned out to be\b|\bnot "
+    + _SEEN
+    + r"\s*$"
     r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
-    r"|(?::\s*|\(\s*)(?:none|no|absent|negative|nil|not (?:seen|present))\b|\babsent\s*$"
+    r"|(?::\s*|\(\s*)(?:none|no|absent|negative|nil|not (?:seen|present)|resolved)\b|\babsent\s*$"
     r"|\bremoval\s*\.?\s*$"
     r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$"
     r"|\bresolved\s*(?=[.,;]|$)|\b(?:" + _BE + r"|felt to be|thought to be) (?:\w+ly )?unlikely"
@@ -130,6 +137,7 @@ _STOP_FORWARD = re.compile(
     r"|residual"
     r"|remaining|persist))"
     r"|\bwhich (?:is|are|was|were) (?!not)"
+    r"|, (?=(?:(?!or\b|nor\b|and\b)[\w-]+ ){1,3}(?:is|are) (?:also )?present\b)"
 )
 _STOP_BACKWARD = re.compile(
     r"\b(?:but|however|although|though|while|whereas|yet|and there (?:is|are))\b|[;:]"

@@ -25,7 +25,7 @@ _HEADING = re.compile(
     re.IGNORECASE,
 )
 _UNSTATED = re.compile(
-    r"(?:^|(?<=\n)|(?<=[.:;?] ))[ \t*#]*(?:clinical(?: \w+)?|indications?|(?:\w+ )?history"
+    r"(?:^|(?<=\n)|(?<=[.:;?] ))[ \t*#]*(?:clinical(?: \w+)?|indications?|(?:\w+ ){0,2}history"
     r"|reason for (?:\w+ )?(?:exam\w*|study|scan)|technique|comparison)\**\s*:\**\s*",
     re.IGNORECASE,
 )

@@ -13,7 +13,7 @@ _CORONARY = (
     r"|\bcx\b"
 )
 _CALCIUM = (
-    r"\bcalcif\w*|\batheroscl\w*|\batherom\w*|\bplaques?\b|\bcalcium\b|\barterioscl\w*"
+    r"\bcalcif\w*|\bcalc\b|\batheroscl\w*|\batherom\w*|\bplaques?\b|\bcalcium\b|\barterioscl\w*"
     r"|\bcalcinosis\b"
 )
 _NOT_VASCULAR_CALCIUM = (
@@ -27,7 +27,7 @@ _NOT_VASCULAR_CALCIUM = (
 )
 _ARTERIAL = (
     r"\b(?:thoracic |ascending |descending )?aort\w*|\bsupra-?aortic\w*|\barter(?:y|ies|ial)\b"
-    r"|\bvascular|\bvessels?|\bcarotid|\bsubclavian|\bbrachiocephalic|\barch\b|\barcus"
+    r"|\bvascular|\bvessels?|\bcarotid|\bsubclavian|\bbrachiocephalic|\barch\b|\barcus|\bao\b"
 )
 _NOT_ARTERIAL = (
     r"\b(?:abdominal|infrarenal|suprarenal) aort\w*(?: wall)?|\biliac\b(?: arter\w+)?",
@@ -37,9 +37,11 @@ _NOT_ARTERIAL = (
     r"\b(?:aort\w*|arter\w*)",
 )
 _NORMAL_NODES = (
-    r"\b(?:lymph nodes?|lns?)(?: \w+){0,3}?(?: (?:is|are|was|were|appears?"
+    r"\b(?:lymph nodes?|(?:mediastinal|hilar|axillary) nodes?|lns?)(?: \w+){0,3}?(?: (?:is|are"
+    r"|was|were|appears?"
     r"|remain)(?: (?:present|seen"
-    r"|visible|all|to be|and|but))*|,? (?:all )?of|,|:)? (?:not (?:\w+ly )?enlarged|unremarkable"
+    r"|visible|all|to be|and|but))*|,? (?:all )?of|,|:)? (?:not (?:\w+ly )?enlarged"
+    r"|unremarkable|wnl"
     r"|within normal|(?:of )?normal(?:[- ]sized?| limits| in size| dimension\w*| and|(?=\W*$)))\b"
     r"|\b(?:lymph nodes?|lns?)(?: \w+)? (?:is|are|appears?)(?: to be)? normal\b"
     r"|\b(?:normal[- ]sized?|non-?enlarged)(?: \w+){0,3} (?:lymph nodes?|lns?)\b"
@@ -98,7 +100,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|enteric|tracheal|gastro\w+|nasoenteric|intubation|pleural|dobhoff|peg)[ -]?"
             r"(?:drainage )?(?:tubes?|cannula\w*)",
             r"\bcvc\b|\bcannulas?\b|\bintubat\w+|\btracheostom\w+",
-            r"\bpace-?makers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*|\bdefibrillators?\b"
+            r"\bpace-?makers?\b|\bpacers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*"
+            r"|\bdefibrillators?\b"
             r"|\baicd\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
             r"|\bcardiac device\w*|\bloop recorder",
             r"\belectrodes?\b|\bleads?\b(?= (?:in|terminat|end|tip|are|is|of|extend|proje|wire"
@@ -143,13 +146,13 @@ CHEST_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Coronary artery wall calcification",
-        ("cardio", "coron", "cac"),
-        any_of(r"\bcacs?\b|\bcoronar\w+ (?:athero\w+ )?(?:heart )?disease\b"),
+        ("cardio", "coron", "cac", "cor "),
+        any_of(r"\bcacs?\b|\bcor calc\w*|\bcoronar\w+ (?:athero\w+ )?(?:heart )?disease\b"),
         unless=any_of(r"\bhistory\b"),
     ),
     Rule(
         "Arterial wall calcification",
-        ("calci", "athero", "plaque", "arterioscl"),
+        ("calc", "athero", "plaque", "arterioscl"),
         any_of(_CALCIUM),
         mask=any_of(_CORONARY, *_NOT_VASCULAR_CALCIUM, *_NOT_ARTERIAL),
         needs=any_of(_ARTERIAL),

@@ -44,9 +44,9 @@ LUNG_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "Atelectasis",
-        ("atel", "atal", "collaps", "dystel", "dyselec"),
+        ("atel", "atal", "collaps", "dystel", "dyselec", "atx"),
         any_of(
-            r"\bat[ae]l[ae]\w*|\batels?\b|\bdyst?elect\w*"
+            r"\bat[ae]l[ae]\w*|\batels?\b|\batx\b|\bdyst?elect\w*"
             r"|\b(?:overlying|adjacent|underlying|associated|compressi\w+|passive|dependent"
             r"|relaxation) collapse\b"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
@@ -63,7 +63,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|densit\w+(?! increas)"
             r"|appearances?|structures?|areas?|focus|foci|images?|metasta\w+)|\bpseudonodul\w*"
             r"|\bnodular\b(?= (?:\w+ )?(?:lesion|metast))|\b(?:spn|ggn|nod)s?\b"
-            r"|\b(?:coin|round(?:ed)?|spiculated) lesions?\b"
+            r"|\b(?:coin|round(?:ed|ish)?|spiculated) lesions?\b"
         ),
         mask=any_of(
             r"\b(?:tree|bud)\w*[^,;]{0,20}nodul\w*",
@@ -166,7 +166,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|\bscar(?:s|ring|red)?\b|\bcicatri\w*|\bfibro[- ]?atel\w*"
             r"|\bpleuro-?parenchymal (?:band\w*|density|densities|linear|retraction\w*"
             r"|recession\w*)"
-            r"|\b(?:parenchymal|fibrotic|subpleural) bands?\b"
+            r"|\b(?:parenchymal|fibr(?:otic)?|subpleural) bands?\b"
         ),
         mask=any_of(
             r"\bfibrous tumou?r|\bfibrous dysplas\w*"
@@ -176,7 +176,7 @@ LUNG_RULES: tuple[Rule, ...] = (
         unless=any_of(
             r"\b(?:fractures?|kidneys?|renal|perirenal|ribs?|liver|spleen|splenic|vertebra\w*"
             r"|breast|mastectom\w*|hepatic|pancrea\w*|skin|abdom\w*|bone|muscle|clavicle"
-            r"|incision\w*"
+            r"|incision\w*|thoracotom\w*|laparotom\w*"
             r"|ca?esarean|endometri\w*|uter\w+|myocard\w*|infarct\w*|subcutaneous"
             r"|adrenal|mesenter\w*|thyroid\w*|scapula|pericholecyst\w*|sacroiliac|nephr\w*)\b"
         ),
@@ -212,7 +212,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\b(?:thick|promin)\w*[^,;]{0,45}?\bperi-?bronch\w*|\bthick[- ]walled bronch\w*",
             r"\b(?:airways?|broncho-?vascular)(?: walls?| bundles?| interstit\w+)?"
             r" thick(?!ness)\w*",
-            r"\bbronch(?:ial|us|i|iolar)(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar"
+            r"\bbronch(?:ial|us|i|iolar)?(?:[ -]+(?:wall|walls|and|peribronchial|bronchiolar"
             r"|mucosal"
             r"|structures?|tree))*[ -]+(?:(?:is|are|was|were|show|shows|have|has|been|diffusely"
             r"|mildly"
@@ -233,9 +233,10 @@ LUNG_RULES: tuple[Rule, ...] = (
         any_of(r"\bconsol(?:id|ut|d)\w*|\bcons(?:ol)?\b|\bairspace disease\b"),
         mask=any_of(
             r"\bground[- ]?glass(?:[- ]like)? consolid\w*",
-            r"\bconsolid\w*(?:,? \w+){0,3} fractures?|\bfractures?(?: \w+){0,4}? (?:is|are|has"
+            r"\bconsolidated (?:\w+ ){0,3}fractures?|\bconsolid\w* of (?:\w+ ){0,4}fractures?"
+            r"|\bfractures?(?: \w+){0,4}? (?:is|are|has"
             r"|have|was"
-            r"|were|appears?) (?:\w+ )?consolid\w*",
+            r"|were|appears?|shows?) (?:\w+ )?consolid\w*",
         ),
     ),
     Rule(
