@@ -6,14 +6,16 @@
 Starts app.py with the shipped models on a free port of this machine and ends it afterwards. Reports
 are asked for by gradio_client, browsing is done by the requests that the page makes. Prints p50 and
 p95 by stage; whether turns were given in order; how many were refused and what they were told; how
-long the models stayed taken after a cancel and after a closed tab; and the server's memory as
-reports go by, with its slope over the second half.
+long the models stayed taken after a cancel and after a closed tab; and what the server's allocators
+have handed out as reports go by, with the slope over the second half and its 95% interval. The
+memory of the process, printed beside it, goes up and down by what the C library keeps.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -30,6 +32,7 @@ from pathlib import Path
 import httpx
 from gradio_client import Client
 from gradio_client.exceptions import AppError
+from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
@@ -39,6 +42,8 @@ from rad3d.ui import guard
 from rad3d.ui.page import MODEL_PLACES as PLACES
 
 ROOT = Path(__file__).resolve().parent.parent
+TOKEN = "load"
+POINTS = 16
 WAITING = "Waiting for a free model"
 SECONDS_TO_REST = guard.SWEEP_SECONDS + 3
 SLOW = {"strategy": "beam", "beams": 8}
@@ -76,7 +81,8 @@ def server(queue_size: int) -> Iterator[tuple[str, int]]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         place = {"RAD3D_PORT": str(port), "RAD3D_WORK_DIR": folder}
-        environment = {**os.environ, **place, "RAD3D_QUEUE_SIZE": str(queue_size)}
+        place |= {"RAD3D_QUEUE_SIZE": str(queue_size), "RAD3D_METRICS_TOKEN": TOKEN}
+        environment = {**os.environ, **place}
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "app.py")], env=environment, stdout=subprocess.DEVNULL
         )
@@ -259,25 +265,48 @@ def memory(address: str, pid: int, args: argparse.Namespace, samples: list[str])
     """
     print(f"memory of the server over {args.many} reports, each by a new visitor", flush=True)
 
-    def visit(number: int) -> float:
+    def visit(number: int) -> None:
         with Tab(address) as tab:
             tab.call("open_sample", samples[number % len(samples)])
             tab.call("write_report", args.variant, {"max_new_tokens": 64})
-        return resident_mb(pid)
 
-    step = args.many // 8
-    rest: list[float] = []
+    step = max(1, args.many // POINTS)
+    reports: list[int] = []
+    held: dict[str, list[float]] = defaultdict(list)
     with ThreadPoolExecutor(PLACES) as pool:
         for first in range(0, args.many, step):
-            busy = list(pool.map(visit, range(first, first + step)))
+            list(pool.map(visit, range(first, first + step)))
             time.sleep(SECONDS_TO_REST)
-            rest.append(resident_mb(pid))
-            print(f"  after {first + step:4d}: {rest[-1]:6.0f} MB at rest, {min(busy):.0f} to "
-                  f"{max(busy):.0f} MB while writing", flush=True)  # fmt: skip
-    half = rest[len(rest) // 2 - 1 :]
-    slope, _ = statistics.linear_regression(range(len(half)), half)
-    print(f"  over the last {args.many // 2} reports: {slope / step * 100:+.1f} MB per 100 reports "
-          f"at rest ({min(half):.0f} to {max(half):.0f} MB)")  # fmt: skip
+            reports.append(first + step)
+            for name, value in handed_out(address).items():
+                held[name].append(value)
+            told = ", ".join(f"{values[-1]:.2f} {name}" for name, values in held.items())
+            print(
+                f"  after {reports[-1]:4d}: {told}; process {resident_mb(pid):.0f} MB", flush=True
+            )
+    half = len(reports) // 2
+    for name, values in held.items():
+        slope, error = slope_of(reports[half:], values[half:])
+        print(f"  over the last {len(reports) - half} points: {100 * slope:+.3f} {name} per 100 "
+              f"reports (95% interval +- {100 * error:.3f})")  # fmt: skip
+
+
+def handed_out(address: str) -> dict[str, float]:
+    """What the allocators of the server say that is in use, by unit."""
+    answer = httpx.get(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    found = dict(
+        re.findall(r"^rad3d_(malloc_bytes|python_blocks) (\S+)$", answer.text, re.MULTILINE)
+    )
+    return {
+        "MB of malloc": float(found["malloc_bytes"]) / 2**20,
+        "thousand Python blocks": float(found["python_blocks"]) / 1000,
+    }
+
+
+def slope_of(x: list[int], y: list[float]) -> tuple[float, float]:
+    """Slope of a line through the points, and half the width of its 95% interval."""
+    line = stats.linregress(x, y)
+    return float(line.slope), float(stats.t.ppf(0.975, len(x) - 2) * line.stderr)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import hmac
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from starlette.routing import Route
 
 from rad3d import __version__
 from rad3d.errors import BadRequest
+from rad3d.service.memory import in_use
 from rad3d.settings import Settings
 from rad3d.ui.guard import path_below_root
 from rad3d.ui.server_log import tell
@@ -186,6 +188,8 @@ class Live(Collector):
             "computed_bytes": ("Memory of what was computed from scans", usage.computed_bytes),
             "models_loaded": ("Encoders, language models and variants held", usage.models),
             "model_bytes": ("Memory of loaded models", usage.model_bytes),
+            "malloc_bytes": ("Memory that the C library has handed out", in_use() or 0),
+            "python_blocks": ("Blocks of Python's allocator in use", sys.getallocatedblocks()),
             "stopping": ("1 while the server takes no new reports", self._service.running.stopping),
         }
         for name, (text, value) in values.items():
