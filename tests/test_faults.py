@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import shutil
 import signal
@@ -279,3 +280,22 @@ def test_the_page_is_served_while_a_client_sends_nonsense(tmp_path: Path) -> Non
                 assert answer.status_code == 400 or answer.json() == []
         assert httpx.get(url).status_code == 200
         assert list(uploads.folder().iterdir()) == []
+
+
+def test_what_a_full_disk_cut_short_gives_its_room_back_at_once(
+    chest: Path, tmp_path: Path
+) -> None:
+    """A deleted file takes its room until it is closed, which a collector may do much later."""
+    with running_app(FakeService(), tmp_path, max_upload_mb=4) as url, Tab(url) as tab:
+        gc.disable()
+        try:
+            with full_disk(50_000), chest.open("rb") as stream:
+                answer = tab.client.post(f"{tab.api}/upload", files={"files": stream})
+            assert answer.status_code == 507
+            opened = []
+            for link in Path("/proc/self/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    opened.append(str(link.readlink()))
+            assert not [name for name in opened if str(uploads.folder()) in name]
+        finally:
+            gc.enable()
