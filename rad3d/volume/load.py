@@ -19,7 +19,7 @@ Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
 
 A volume that is read may carry warning notes: ``not_chest beyond_chest cropped_fov
 implausible_body invalid_voxels spacing_unit odd_hu clipped padding orientation_conflict
-size_conflict unusable_sform``.
+size_conflict unusable_sform``; of DICOM ``unreadable_files left_out joined imager_spacing``.
 """
 
 from __future__ import annotations
