@@ -249,7 +249,7 @@ def plain_lines(text: str) -> list[str]:
 @pytest.mark.parametrize("disguise", DISGUISES)
 @pytest.mark.parametrize("style", ["in", "out"])
 def test_a_disguise_changes_no_label_of_a_phantom_report(disguise: str, style: str) -> None:
-    for seed in range(25):
+    for seed in range(10):
         lines = plain_lines(write_report(draw_truth(seed, style), style=style).text)
         text = DISGUISES[disguise](lines)
         assert label_report(text) == label_report(". ".join(lines) + "."), text
@@ -257,15 +257,15 @@ def test_a_disguise_changes_no_label_of_a_phantom_report(disguise: str, style: s
 
 @pytest.mark.skipif(not REAL_REPORTS.exists(), reason="the labelled real reports are not here")
 @pytest.mark.parametrize("disguise", DISGUISES)
-def test_a_disguise_changes_hardly_a_label_of_a_real_report(disguise: str) -> None:
+def test_a_disguise_changes_no_label_of_a_real_report(disguise: str) -> None:
     with REAL_REPORTS.open(newline="", encoding="utf-8") as handle:
-        texts = [row["report_text"] for row in csv.DictReader(handle)][::20]
+        texts = [row["report_text"] for row in csv.DictReader(handle)][::50]
     different = 0
     for text in texts:
         lines = plain_lines(text)
         pairs = zip(label_report(text), label_report(DISGUISES[disguise](lines)), strict=True)
         different += sum(a != b for a, b in pairs)
-    assert different <= 0.002 * len(texts) * len(LABELS)
+    assert different == 0, different / len(texts) / len(LABELS)
 
 
 PIECES = (
