@@ -103,9 +103,21 @@ def test_the_normal_sample_is_reported_normal() -> None:
     assert sum(label_report(report.text)) <= 1
 
 
+def test_no_sample_is_called_unlike_phantoms() -> None:
+    service = Service(Settings())
+    for card in service.samples():
+        novelty = service.engine.features(service.sample(card.id)).novelty
+        assert novelty is not None
+        assert not novelty.is_novel, card.id
+
+
 @pytest.mark.parametrize(
     "name",
-    ["lungdx_A0002_chest_8mm_dcm2niix.nii.gz", "totalsegmentator_cardiac_cta_crop.nii.gz"],
+    [
+        "lungdx_A0002_chest_8mm_dcm2niix.nii.gz",
+        "totalsegmentator_cardiac_cta_crop.nii.gz",
+        "innereye_thorax_scan_small.nii.gz",
+    ],
 )
 def test_a_real_scan_is_told_from_phantoms(shared_dir: Path, name: str) -> None:
     service = Service(Settings())

@@ -77,16 +77,18 @@ def _best_threshold(probability: Float, label: npt.NDArray[Any]) -> float:
 
 
 def novelty_reference(
-    training: Float, held_out: Float, kinds: npt.NDArray[Any] | None = None
+    training: Float,
+    held_out: Float,
+    kinds: npt.NDArray[Any] | None = None,
+    margin: float = 1.5,
 ) -> NoveltyReference:
     """Mahalanobis statistics from (N, F) training vectors, calibrated on held-out ones.
-
-    The limit is 1.5 times the 99th percentile of the held-out distances.
 
     Args:
         training: (N, F).
         held_out: (M, F), of scans that are not among them.
         kinds: (N,) names; scans of a kind lie around a mean of their own, all with one covariance.
+        margin: the limit is so many times the 99th percentile of the held-out distances.
     """
     names, kind = np.unique(
         np.zeros(len(training)) if kinds is None else kinds, return_inverse=True
@@ -101,7 +103,7 @@ def novelty_reference(
         mean=mean,
         whitening=whitening,
         quantiles=np.percentile(distances, np.arange(101)),
-        limit=float(1.5 * np.percentile(distances, 99)),
+        limit=float(margin * np.percentile(distances, 99)),
     )
 
 
