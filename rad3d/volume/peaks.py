@@ -31,7 +31,7 @@ LOWEST_TISSUE_HU, HIGHEST_LUNG_HU = -300.0, -600.0
 AIR_PEAK_HU, SOFT_PEAK_HU = (-1070.0, -930.0), (-140.0, 110.0)
 ODD_AIR_PEAK_HU, ODD_SOFT_PEAK_HU = (-1150.0, -870.0), (-200.0, 170.0)
 """So far off a scanner may be; the scan is read with a warning."""
-DARKEST_HU, DARKER_THAN_LUNG_HU = -880.0, 80.0
+DARKEST_HU, DARKER_THAN_LUNG_HU = -900.0, 100.0
 """Where the tallest low peak is lung, airways and noise reach so far below it."""
 
 SPIKE_SHARE, SPIKE_RATIO, SPIKE_ROOM_HU = 0.005, 5.0, 50.0
@@ -92,7 +92,7 @@ def check_hounsfield(values: npt.NDArray[Any]) -> list[Note]:
 
 def _check_peaks(sample: npt.NDArray[Any]) -> list[Note]:
     peaks = peaks_of(sample)
-    darkest = float(np.percentile(sample, 0.5))
+    darkest = float(np.percentile(sample, 0.1))
 
     def fit(air: tuple[float, float], soft: tuple[float, float]) -> bool:
         return _has_air(peaks, darkest, air) and _has_soft_tissue(peaks, soft)
