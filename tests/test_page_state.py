@@ -84,7 +84,12 @@ class HastyService(FakeService):
         return Volume(volume.hu, volume.affine, volume.sha256, volume.name, (note,))
 
     def generate(
-        self, session: str, variant_id: str, options: GenerationOptions, cancel: threading.Event
+        self,
+        session: str,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+        insist: bool = False,
     ) -> Iterator[Event]:
         volume = self._volumes.get(session)
         if volume is None:
@@ -150,7 +155,7 @@ class Visitor:
     async def generate(self) -> None:
         """Press Generate."""
         await self._answered(self.handlers.begin)
-        await self._streamed(self.handlers.generate("phantom-l", "v3", *OPTIONS, TAB))
+        await self._streamed(self.handlers.generate("phantom-l", "v3", *OPTIONS, False, TAB))
 
     async def act(self) -> None:
         """Do anything."""

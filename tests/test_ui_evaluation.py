@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +21,7 @@ from rad3d.service.evaluation_types import RunSummary
 from rad3d.types import GenerationOptions
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_run import Meter, minutes, owner_of
-from rad3d.ui.evaluation_views import beside, first_choice
+from rad3d.ui.evaluation_views import Content, beside, first_choice
 from rad3d.ui.owner import cookie_name
 from rad3d.ui.sessions import Sessions
 
@@ -63,7 +65,7 @@ def test_the_tab_opens_on_the_last_run_with_its_worst_case(handlers: EvaluationH
     assert shown[0] is True
     assert shown[1]["value"] == "study"
     assert "highest macro F1" in shown[5]
-    assert "r3-pair" in shown[-2]
+    assert "r3-pair" in shown[-1]["values"]["shown"]
 
 
 def test_without_a_run_the_tab_says_so_and_how_to_make_one(service: FakeService) -> None:
@@ -123,6 +125,7 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
 def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
     handlers.running.begin(_request())
     _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
+    handlers.pick_run("study", _request())
     shown = handlers.look("study", "run-1", IN, "f1_macro", "core", "parameters", "", _request())
     assert "Phantom S · V-1 @ Own run" in shown[6]
 
@@ -154,34 +157,78 @@ def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
 
 def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHandlers) -> None:
     choice = ("study", "", "phantom-l/v3", IN, "worst", "")
-    first = handlers.cases.list_cases(_request(), *choice, "")[-1]
-    second = handlers.cases.step(1)(_request(), *choice, first)[-1]
+
+    def chosen(answer: Any) -> str:
+        return str(answer["values"]["chosen"])
+
+    step, cases = handlers.cases.step, handlers.cases
+    first = chosen(cases.list_cases(_request(), *choice))
+    second = chosen(step(1)(_request(), *choice))
     assert second != first
-    assert handlers.cases.step(-1)(_request(), *choice, second)[-1] == first
-    last = handlers.cases.step(-1)(_request(), *choice, first)[-1]
-    assert handlers.cases.step(1)(_request(), *choice, last)[-1] == first
+    assert chosen(step(-1)(_request(), *choice)) == first
+    assert chosen(step(-1)(_request(), *choice)) not in (first, second)
+    assert chosen(step(1)(_request(), *choice)) == first
+    assert chosen(cases.list_cases(_request(), *choice)) == first, "it stays where it is listed"
 
 
 def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -> None:
     cell = SimpleNamespace(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
-    _notice, system, sample_set, label, listed_html, shown, chosen = handlers.cases.press_point(
-        cell, _request(), "study", "", "worst"
-    )
-    assert (system["value"], sample_set["value"], label) == (
+    shown = handlers.cases.press_point(cell, _request(), "study", "", "worst")["values"]
+    assert (shown["system"]["value"], shown["sample_set"]["value"], shown["label"]) == (
         "phantom-s/v1", "phantom-out", "Cardiomegaly",
     )  # fmt: skip
-    assert chosen in listed_html
-    assert "Phantom S · V-1" in shown
+    assert shown["chosen"] in shown["listed"]
+    assert "Phantom S · V-1" in shown["shown"]
     name = SimpleNamespace(system="lookup")
-    assert (
-        handlers.cases.press_name(name, _request(), "study", "", IN, "worst")[1]["value"]
-        == "lookup"
-    )
+    shown = handlers.cases.press_name(name, _request(), "study", "", IN, "worst")["values"]
+    assert shown["system"]["value"] == "lookup"
     unknown = SimpleNamespace(system="nobody", set=IN, label="")
-    assert (
-        "was not evaluated"
-        in handlers.cases.press_point(unknown, _request(), "study", "", "worst")[0]
-    )
+    refused = handlers.cases.press_point(unknown, _request(), "study", "", "worst")["values"]
+    assert "was not evaluated" in refused["notice"]
+    assert refused["shown"] == shown["shown"]
+
+
+def test_the_case_that_was_pressed_last_stays_whichever_is_ready_first(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations = FakeEvaluations(service, n=8)
+    handlers = _handlers(evaluations, service)
+    choice = ("study", "", "phantom-l/v3", IN, "set", "")
+    ids = [s.id for s in evaluations.kept.known["study"].sample_sets[IN].samples]
+    slow, go = threading.Event(), threading.Event()
+    real = evaluations.case
+
+    def case(*asked: Any) -> Any:
+        if asked[-1] == ids[2]:
+            slow.set()
+            go.wait(60)
+        return real(*asked)
+
+    monkeypatch.setattr(evaluations, "case", case)
+
+    def press(at: int) -> Any:
+        return handlers.cases.press_case(SimpleNamespace(case=ids[at]), _request(), *choice)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(press, 2)
+        slow.wait(60)
+        second = press(3)
+        go.set()
+    for answer in (second, first.result()):
+        assert answer["values"]["chosen"] == ids[3]
+        assert ids[3] in answer["values"]["shown"]
+
+
+def test_what_was_asked_of_another_run_is_never_shown(handlers: EvaluationHandlers) -> None:
+    handlers.running.begin(_request())
+    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
+    before = handlers.cases.again(_request())
+    assert before["values"]["run"] == "run-1"
+    case = SimpleNamespace(case="x")
+    late = handlers.cases.press_case(case, _request(), "study", "", "phantom-l/v3", IN, "worst", "")
+    assert late["values"] == before["values"]
+    looked = handlers.look("study", "", IN, "f1_macro", "core", "parameters", "", _request())
+    assert looked[1:] == Content().outputs(), "nothing changes"
 
 
 def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
@@ -292,7 +339,7 @@ def test_the_tab_opens_on_the_newest_run_with_results_and_names_the_others(statu
     runs = [_summary("3", status, 0), _summary("2", "finished", 4), _summary("1", status, 0)]
     assert first_choice(runs) == "2"
     text = beside(runs, "2", 0)
-    assert "Run 3 of 2026-11-23 09:30" in text
+    assert "“Run 3” of 2026-11-23 09:30" in text
     assert "Run 1" not in text, "older ones are no news"
     assert ("is running" in text) == (status == "running")
 
@@ -318,7 +365,7 @@ def test_a_run_without_results_hides_nothing_and_says_what_it_is(
     handlers = _handlers(evaluations, service)
     shown = handlers.open_tab(False, _request())
     assert shown[1]["value"] == "study"
-    assert "Mine of 2026-11-24 18:00" in shown[3]
+    assert "“Mine” of 2026-11-24 18:00" in shown[3]
     picked = handlers.pick_run("run-1", _request())
     text = " ".join(each for each in picked if isinstance(each, str))
     assert "Nothing of this run has been scored" in text

@@ -16,15 +16,16 @@ from rad3d.ui import render
 from rad3d.ui.evaluation_shelf import Shelf
 from rad3d.ui.evaluation_views import system_choices
 from rad3d.ui.handlers import Handlers, sentence
+from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
 
-Shown = tuple[Any, ...]
-Handler = Callable[..., Shown]
+Handler = Callable[..., Snapshot]
 
-N_CASES = 7
-"""Outputs of a case: notice, system, set, label, list, the case, its id."""
+NO_CASE: Values = {"notice": "", "label": "", "listed": "", "shown": "", "chosen": ""}
+"""Where there is no run."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class CaseHandlers:
         shelf: the runs that are looked at.
         report: opens a scan in the report tab.
         owner: whose runs a request may see.
+        sessions: know what the page shows: besides the components, the ``run`` that it shows and
+            the case that is ``chosen``.
     """
 
     def __init__(
@@ -56,19 +59,33 @@ class CaseHandlers:
         shelf: Shelf,
         report: Handlers,
         owner: Callable[[gr.Request], str],
+        sessions: Sessions,
     ) -> None:
         self._evaluations = evaluations
         self._shelf = shelf
         self._report = report
         self._owner = owner
+        self._sessions = sessions
+
+    def page(self, request: gr.Request) -> PageState:
+        """What the tab shows of the cases."""
+        return self._sessions.page(request, "cases")[1]
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What the tab shows of the cases now."""
+        return self.page(request).snapshot()
+
+    def put(self, page: PageState, run_id: str, asked: float, values: Values) -> None:
+        """Show what was asked for of a run, unless another run is shown meanwhile."""
+        page.write(lambda now: values if now.get("run", run_id) == run_id else {}, asked=asked)
 
     def press_point(
         self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str
-    ) -> Shown:
+    ) -> Snapshot:
         """A point, a cell or a name leads to its cases."""
         return self._answered(
             request,
-            lambda: Choice(run_id, other_id, event.system, event.set, order, event.label or ""),
+            lambda _: Choice(run_id, other_id, event.system, event.set, order, event.label or ""),
         )
 
     def press_name(
@@ -79,30 +96,35 @@ class CaseHandlers:
         other_id: str,
         sample_set: str,
         order: str,
-    ) -> Shown:
+    ) -> Snapshot:
         """A system's name in the leaderboard leads to its cases on the set that is shown."""
         return self._answered(
-            request, lambda: Choice(run_id, other_id, event.system, sample_set, order)
+            request, lambda _: Choice(run_id, other_id, event.system, sample_set, order)
         )
 
-    def list_cases(self, request: gr.Request, *sent: str) -> Shown:
+    def list_cases(self, request: gr.Request, *sent: str) -> Snapshot:
         """The list under its controls; the chosen case stays where it is listed.
 
         Args:
             request: of the tab.
-            sent: the fields of a :class:`Choice`.
+            sent: the fields of a :class:`Choice` but the last.
         """
-        return self._answered(request, lambda: Choice(*sent))
+        return self._answered(request, lambda chosen: replace(Choice(*sent), chosen=chosen))
 
-    def press_case(self, event: gr.EventData, request: gr.Request, *sent: str) -> Shown:
+    def press_case(self, event: gr.EventData, request: gr.Request, *sent: str) -> Snapshot:
         """A case of the list; ``sent`` are the fields of a :class:`Choice` but the last."""
-        return self._answered(request, lambda: replace(Choice(*sent), chosen=str(event.case)))
+        return self._answered(request, lambda _: replace(Choice(*sent), chosen=str(event.case)))
 
     def step(self, forward: int) -> Handler:
         """The handler of the next (1) or previous (-1) button."""
 
-        def handle(request: gr.Request, *sent: str) -> Shown:
-            return self._answered(request, lambda: self._stepped(Choice(*sent), forward, request))
+        def handle(request: gr.Request, *sent: str) -> Snapshot:
+            return self._answered(
+                request,
+                lambda chosen: self._stepped(
+                    replace(Choice(*sent), chosen=chosen), forward, request
+                ),
+            )
 
         return handle
 
@@ -114,8 +136,10 @@ class CaseHandlers:
         at = ids.index(choice.chosen) + forward if choice.chosen in ids else 0
         return replace(choice, chosen=ids[at % len(ids)] if ids else "")
 
-    def open_case(self, run_id: str, sample_set: str, chosen: str, request: gr.Request) -> Shown:
-        """Open a case's scan in the report tab, its reference folded away."""
+    def open_case(self, run_id: str, sample_set: str, request: gr.Request) -> tuple[Any, ...]:
+        """Open the scan of the chosen case in the report tab, its reference folded away."""
+        page = self.page(request)
+        chosen = page.snapshot()["values"].get("chosen", "")
         try:
             run = self._shelf.run(run_id, self._owner(request))
             sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
@@ -126,21 +150,26 @@ class CaseHandlers:
                     code="no_scan",
                 )
         except Exception as error:
-            return (gr.skip(), render.notice(sentence(error)), gr.skip())
+            page.write({"notice": render.notice(sentence(error))})
+            return (gr.skip(), page.snapshot(), gr.skip())
         opened = self._report.open(
             request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
         )
-        return (gr.Tabs(selected="report"), "", opened)
+        page.write({"notice": ""})
+        return (gr.Tabs(selected="report"), page.snapshot(), opened)
 
-    def _answered(self, request: gr.Request, choose: Callable[[], Choice]) -> Shown:
-        """What is chosen, or a notice why it cannot be shown."""
+    def _answered(self, request: gr.Request, choose: Callable[[str], Choice]) -> Snapshot:
+        """What is chosen, given what was before, or a notice why it cannot be shown."""
+        page = self.page(request)
+        asked = page.now()
         try:
-            return self.shown(choose(), self._owner(request))
+            choice = choose(page.snapshot()["values"].get("chosen", ""))
+            self.put(page, choice.run, asked, self.shown(choice, self._owner(request)))
         except Exception as error:
-            skipped = (gr.skip() for _ in range(N_CASES - 1))
-            return (render.notice(sentence(error)), *skipped)
+            page.write({"notice": render.notice(sentence(error))}, asked=asked)
+        return page.snapshot()
 
-    def shown(self, choice: Choice, owner: str) -> Shown:
+    def shown(self, choice: Choice, owner: str) -> Values:
         """Notice, three controls, the list, the case and its id."""
         run, view = self._shelf.view(choice.run, choice.other, owner)
         system, sample_set, label = choice.system, choice.sample_set, choice.label
@@ -162,16 +191,14 @@ class CaseHandlers:
             shown = cases.case_view(
                 case.sample, case.prediction, case.score, place, view.names[system]
             )
-        return (
-            "",
-            gr.update(choices=system_choices(view, sample_set), value=system),
-            gr.update(choices=[(where(s), s.id) for s in view.sets], value=sample_set),
-            label,
-            cases.case_list(card, ids, chosen, label),
-            shown,
-            chosen,
-        )
-
-    def none(self) -> Shown:
-        """Outputs where there is no run."""
-        return ("", gr.skip(), gr.skip(), "", "", "", "")
+        return {
+            "notice": "",
+            "system": gr.update(choices=system_choices(view, sample_set), value=system),
+            "sample_set": gr.update(
+                choices=[(where(s), s.id) for s in view.sets], value=sample_set
+            ),
+            "label": label,
+            "listed": cases.case_list(card, ids, chosen, label),
+            "shown": shown,
+            "chosen": chosen,
+        }

@@ -13,7 +13,7 @@ from rad3d.errors import BadRequest
 from rad3d.service.figure_study import Against
 from rad3d.ui import evaluation_figures as figures
 from rad3d.ui import evaluation_render, render
-from rad3d.ui.evaluation_case_handlers import N_CASES, CaseHandlers, Choice
+from rad3d.ui.evaluation_case_handlers import NO_CASE, CaseHandlers, Choice
 from rad3d.ui.evaluation_run import owner_asking
 from rad3d.ui.evaluation_run_handlers import RunHandlers
 from rad3d.ui.evaluation_shelf import Shelf
@@ -46,7 +46,7 @@ class EvaluationHandlers:
         self._sessions = sessions
         self._serial = itertools.count(1)
         self._shelf = Shelf(evaluations)
-        self.cases = CaseHandlers(evaluations, self._shelf, report, self._owner)
+        self.cases = CaseHandlers(evaluations, self._shelf, report, self._owner, sessions)
         self.running = RunHandlers(evaluations, sessions, self._shelf, self._picked, _N_PICKED)
 
     def open_tab(self, opened: bool, request: gr.Request) -> tuple[Any, ...]:
@@ -55,19 +55,20 @@ class EvaluationHandlers:
             return tuple(gr.skip() for _ in range(1 + _N_PICKED))
         owner = self._owner(request)
         try:
-            return (True, *self._first(owner))
+            return (True, *self._first(owner, request))
         except Exception as error:
             empty = (gr.skip(), gr.skip(), render.notice(sentence(error)), gr.skip())
-            return (True, *empty, *EMPTY.outputs(), *self.cases.none())
+            return (True, *empty, *EMPTY.outputs(), self.cases.again(request))
 
-    def _first(self, owner: str) -> tuple[Any, ...]:
+    def _first(self, owner: str, request: gr.Request) -> tuple[Any, ...]:
         """The run that the tab opens on, and a sentence on those that it does not."""
         runs = self._evaluations.kept.runs(owner)
         chosen = first_choice(runs)
         try:
-            shown = list(self._picked(chosen, owner))
+            shown = list(self._picked(chosen, owner, request))
         except BadRequest as error:  # its files are damaged: the others are still there
-            shown = list(self._picked(first_choice([r for r in runs if r.id != chosen]), owner))
+            rest = first_choice([run for run in runs if run.id != chosen])
+            shown = list(self._picked(rest, owner, request))
             shown[2] += render.notice(str(error))
         text = beside(runs, chosen, self._evaluations.kept.unreadable(owner))
         shown[2] += render.notice(text, "info")
@@ -76,7 +77,7 @@ class EvaluationHandlers:
     def pick_run(self, run_id: str, request: gr.Request) -> tuple[Any, ...]:
         """Another run was chosen."""
         try:
-            return self._picked(run_id, self._owner(request))
+            return self._picked(run_id, self._owner(request), request)
         except Exception as error:
             return self._refused(sentence(error))
 
@@ -96,23 +97,26 @@ class EvaluationHandlers:
         try:
             run, view = self._shelf.view(run_id, other_id, owner)
             look = Look(sample_set, metric, table, against, baseline).fitted(view)
-            return ("", *content_of(run, view, look).outputs())
+            content = content_of(run, view, look)
+            return ("", *(content if self._shows(run_id, request) else Content()).outputs())
         except Exception as error:
             return (render.notice(sentence(error)), *Content().outputs())
 
     def choose_table(
         self, run_id: str, other_id: str, sample_set: str, table: str, request: gr.Request
-    ) -> str:
+    ) -> str | dict[str, Any]:
         """Another family of metrics."""
         _, view = self._shelf.view(run_id, other_id, self._owner(request))
-        return evaluation_render.leaderboard(view, sample_set, table)
+        made = evaluation_render.leaderboard(view, sample_set, table)
+        return made if self._shows(run_id, request) else gr.skip()
 
     def choose_against(
         self, run_id: str, other_id: str, metric: str, against: Against, request: gr.Request
     ) -> dict[str, Any]:
         """Another cost on the x axis."""
         _, view = self._shelf.view(run_id, other_id, self._owner(request))
-        return figures.study(view, metric, against) or NO_FIGURE
+        made = figures.study(view, metric, against) or NO_FIGURE
+        return made if self._shows(run_id, request) else gr.skip()
 
     def choose_baseline(
         self,
@@ -125,36 +129,51 @@ class EvaluationHandlers:
     ) -> dict[str, Any]:
         """Another system to compare with."""
         _, view = self._shelf.view(run_id, other_id, self._owner(request))
-        return figures.forest(view, sample_set, metric, baseline) or NO_FIGURE
+        made = figures.forest(view, sample_set, metric, baseline) or NO_FIGURE
+        return made if self._shows(run_id, request) else gr.skip()
 
-    def _picked(self, run_id: str, owner: str) -> tuple[Any, ...]:
+    def _shows(self, run_id: str, request: gr.Request) -> bool:
+        """Whether a run is still the one that the tab shows."""
+        now = self.cases.page(request).snapshot()["values"].get("run", run_id)
+        return bool(now == run_id)
+
+    def _picked(self, run_id: str, owner: str, request: gr.Request) -> tuple[Any, ...]:
         """Both pickers, the notice, the content and the first case of a run."""
+        page = self.cases.page(request)
+        asked = page.now()
+        page.write({"run": run_id}, asked=asked)
+        *shown, values = self._content(run_id, owner)
+        self.cases.put(page, run_id, asked, values)
+        if not self._shows(run_id, request):  # another one was chosen meanwhile
+            shown = [gr.skip() for _ in shown]
+        return (*shown, page.snapshot())
+
+    def _content(self, run_id: str, owner: str) -> tuple[Any, ...]:
+        """Both pickers, the notice, the content, and the values of the first case."""
         runs = self._evaluations.kept.runs(owner)
-        shown = run_choices(runs)
-        others = [("No other run", ""), *(each for each in shown if each[1] != run_id)]
+        choices = run_choices(runs)
+        others = [("No other run", ""), *(each for each in choices if each[1] != run_id)]
         pickers = (
-            gr.update(choices=shown, value=run_id or None),
+            gr.update(choices=choices, value=run_id or None),
             gr.update(choices=others, value=""),
         )
         resumable = any(r.id == run_id and r.status in _UNFINISHED for r in runs)
         if not run_id:
-            return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), *self.cases.none())
+            return (*pickers, "", gr.update(visible=False), *EMPTY.outputs(), NO_CASE)
         run, view = self._shelf.view(run_id, "", owner)
         said = standing(run.status)
         if not view.sets:
-            empty = replace(
-                EMPTY, headline=evaluation_render.unscored(run.title, unscored(run.status))
-            )
-            return (
-                *pickers, "", gr.update(visible=resumable), *empty.outputs(), *self.cases.none()
-            )  # fmt: skip
+            text = evaluation_render.unscored(run.title, unscored(run.status))
+            empty = replace(EMPTY, headline=text)
+            return (*pickers, "", gr.update(visible=resumable), *empty.outputs(), NO_CASE)
         look = Look().fitted(view)
+        first = Choice(run_id, "", look.baseline, look.sample_set, "worst")
         return (
             *pickers,
             render.notice(said, "info") if said else "",
             gr.update(visible=resumable),
             *content_of(run, view, look).outputs(),
-            *self.cases.shown(Choice(run_id, "", look.baseline, look.sample_set, "worst"), owner),
+            self.cases.shown(first, owner),
         )
 
     def _refused(self, text: str) -> tuple[Any, ...]:
@@ -176,5 +195,5 @@ class EvaluationHandlers:
         return owner_asking(self._sessions, request)
 
 
-_N_PICKED = 2 + 1 + 1 + len(Content().outputs()) + N_CASES
+_N_PICKED = 2 + 1 + 1 + len(Content().outputs()) + 1
 """Components that show a run: both pickers, the notice, the resume button, content and cases."""

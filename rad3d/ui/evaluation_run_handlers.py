@@ -48,7 +48,7 @@ class RunHandlers:
         evaluations: run.
         sessions: whose an evaluation is.
         shelf: the runs that are looked at.
-        picked: what shows a run to its owner, given its id.
+        picked: what shows a run to its owner in a tab, given its id.
         n_picked: how many components that is.
     """
 
@@ -57,7 +57,7 @@ class RunHandlers:
         evaluations: Evaluations,
         sessions: Sessions,
         shelf: Shelf,
-        picked: Callable[[str, str], Shown],
+        picked: Callable[[str, str, gr.Request], Shown],
         n_picked: int,
     ) -> None:
         self._evaluations, self._sessions, self._shelf = evaluations, sessions, shelf
@@ -148,7 +148,7 @@ class RunHandlers:
         token, job = self._sessions.token(request), self._job(request)
         yield (gr.skip(), gr.skip(), *_running(None), *self._skipped)
         if job is not None and token not in job.watched_by:
-            async with aclosing(self._watched(job, token)) as steps:
+            async with aclosing(self._watched(job, request)) as steps:
                 async for step in steps:
                     yield step
 
@@ -174,13 +174,13 @@ class RunHandlers:
             lambda: self._finished(job, token),
             client_of(request),
         )
-        async with aclosing(self._watched(job, token)) as steps:
+        async with aclosing(self._watched(job, request)) as steps:
             async for step in steps:
                 yield step
 
-    async def _watched(self, job: Job, token: str) -> AsyncGenerator[Shown, None]:
+    async def _watched(self, job: Job, request: gr.Request) -> AsyncGenerator[Shown, None]:
         """The page while a job works; at its end the page shows the run."""
-        shown = ""
+        shown, token = "", self._sessions.token(request)
         job.watched_by.add(token)
         try:
             while not job.has_ended:
@@ -197,7 +197,7 @@ class RunHandlers:
             yield self._resting(job.notice)
             return
         try:
-            picked = await anyio.to_thread.run_sync(self._picked, job.run_id, job.owner)
+            picked = await anyio.to_thread.run_sync(self._picked, job.run_id, job.owner, request)
             yield ("", job.notice, *_running(False), *picked)
         except Rad3dError as error:  # its folder was deleted meanwhile
             yield self._resting(job.notice + render.notice(str(error)))

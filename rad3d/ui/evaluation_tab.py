@@ -22,12 +22,19 @@ from rad3d.ui.evaluation_components import (
 from rad3d.ui.evaluation_handlers import EvaluationHandlers
 from rad3d.ui.evaluation_panel import RunPanel, connect_panel, run_panel
 from rad3d.ui.evaluation_render import TABLES, published
+from rad3d.ui.page_state import page_state
 
 if TYPE_CHECKING:
     from rad3d.service.evaluation import Evaluations
     from rad3d.ui.report_tab import ReportTab
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_LAST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+"""What is chosen while an answer is on its way is asked for after it."""
+
+_EVERY: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple", "preprocess": False}
+"""Each press is answered; the choices of the lists are those of the page's state."""
+
 _TO_CASES = "() => document.getElementById('cases').scrollIntoView({behavior: 'smooth'})"
 _TO_TOP = "() => window.scrollTo({top: 0})"
 
@@ -80,18 +87,10 @@ class Cases:
     label: gr.Dropdown
     listed: gr.HTML
     shown: gr.HTML
-    chosen: gr.State
     previous: gr.Button
     next: gr.Button
     open: gr.Button
-
-    @property
-    def outputs(self) -> list[Any]:
-        """In the order of ``EvaluationHandlers``'s cases."""
-        return [
-            self.notice, self.system, self.sample_set, self.label, self.listed, self.shown,
-            self.chosen,
-        ]  # fmt: skip
+    state: gr.HTML
 
     @property
     def choice(self) -> list[Any]:
@@ -112,7 +111,7 @@ def evaluation_tab(
     panel = run_panel(evaluations)
     with gr.Column(visible=False, elem_classes="r3-evaluation") as body:
         sections = _sections(headline, body)
-        cases = _cases()
+        cases = _cases(handlers)
         markup(published())
     _connect_pickers(handlers, tab, pickers, sections, cases, panel)
     _connect_sections(handlers, pickers, sections, cases)
@@ -176,7 +175,7 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
     )  # fmt: skip
 
 
-def _cases() -> Cases:
+def _cases(handlers: EvaluationHandlers) -> Cases:
     with gr.Column(elem_classes="r3-card r3-case-card", elem_id="cases"):
         markup("<h2>Cases</h2>")
         notice = markup("", "case-notice")
@@ -208,9 +207,13 @@ def _cases() -> Cases:
                         "Open this scan", size="sm", variant="primary", elem_id="case-open"
                     )
                 shown = markup("", "case")
-        chosen = gr.State("")
+        components = {
+            "notice": notice, "system": system, "sample_set": sample_set, "label": label,
+            "listed": listed, "shown": shown,
+        }  # fmt: skip
+        state = page_state("cases-state", components, handlers.cases.again)
     return Cases(
-        notice, system, sample_set, order, label, listed, shown, chosen, previous, following, opened
+        notice, system, sample_set, order, label, listed, shown, previous, following, opened, state
     )
 
 
@@ -225,10 +228,10 @@ def _connect_pickers(
     opened = gr.State(False)
     picked = [
         pickers.run, pickers.other, pickers.notice, panel.resume_area, *sections.outputs,
-        *cases.outputs,
+        cases.state,
     ]  # fmt: skip
     chosen = tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
-    pickers.run.input(handlers.pick_run, pickers.run, picked, **_QUIET)
+    pickers.run.input(handlers.pick_run, pickers.run, picked, **_LAST)
     followed = connect_panel(handlers.running, panel, pickers.run, picked)
     chosen.then(handlers.running.follow, None, followed, concurrency_limit=None, **_QUIET)
 
@@ -242,34 +245,34 @@ def _connect_sections(
     ]  # fmt: skip
     changed = [pickers.notice, *sections.outputs]
     for control in (pickers.other, sections.sample_set, sections.metric):
-        control.input(handlers.look, [*runs, *lens], changed, **_QUIET)
+        control.input(handlers.look, [*runs, *lens], changed, **_LAST)
     sections.table.input(
         handlers.choose_table,
         [*runs, sections.sample_set, sections.table],
         sections.leaderboard,
-        **_QUIET,
+        **_LAST,
     )
     sections.against.input(
         handlers.choose_against,
         [*runs, sections.metric, sections.against],
         sections.study,
-        **_QUIET,
+        **_LAST,
     )
     sections.baseline.input(
         handlers.choose_baseline,
         [*runs, sections.sample_set, sections.metric, sections.baseline],
         sections.forest,
-        **_QUIET,
+        **_LAST,
     )
     for figure in (sections.study, sections.heatmap, sections.forest):
-        figure.select(
-            handlers.cases.press_point, [*runs, cases.order], cases.outputs, **_QUIET
-        ).then(None, js=_TO_CASES)
+        figure.select(handlers.cases.press_point, [*runs, cases.order], cases.state, **_EVERY).then(
+            None, js=_TO_CASES
+        )
     sections.leaderboard.select(
         handlers.cases.press_name,
         [*runs, sections.sample_set, cases.order],
-        cases.outputs,
-        **_QUIET,
+        cases.state,
+        **_EVERY,
     ).then(None, js=_TO_CASES)
     sections.downloads.select(
         handlers.download, pickers.run, [sections.downloads, pickers.notice], **_QUIET
@@ -285,14 +288,15 @@ def _connect_cases(
 ) -> None:
     asked = [pickers.run, pickers.other, *cases.choice]
     for control in cases.choice:
-        control.input(handlers.cases.list_cases, [*asked, cases.chosen], cases.outputs, **_QUIET)
-    cases.listed.select(handlers.cases.press_case, asked, cases.outputs, **_QUIET)
+        control.input(handlers.cases.list_cases, asked, cases.state, **_EVERY)
+    cases.listed.select(handlers.cases.press_case, asked, cases.state, **_EVERY)
     for button, forward in ((cases.previous, -1), (cases.next, 1)):
-        button.click(handlers.cases.step(forward), [*asked, cases.chosen], cases.outputs, **_QUIET)
+        button.click(handlers.cases.step(forward), asked, cases.state, **_EVERY)
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
     cases.open.click(
         handlers.cases.open_case,
-        [pickers.run, cases.sample_set, cases.chosen],
-        [tabs, cases.notice, report.state],
+        [pickers.run, cases.sample_set],
+        [tabs, cases.state, report.state],
+        preprocess=False,
         **reading,
     ).then(report.describe, report.chosen, report.state, **reading).then(None, js=_TO_TOP)

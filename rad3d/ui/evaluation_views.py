@@ -169,7 +169,7 @@ def beside(runs: Sequence[RunSummary], chosen: str, unreadable: int) -> str:
         unreadable: folders of runs that cannot be read.
     """
     newer = itertools.takewhile(lambda run: run.id != chosen, runs)
-    rows = [f"{run.title} of {run.created[:16].replace('T', ' ')} {_left(run)}" for run in newer]
+    rows = [f"“{run.title}” of {run.created[:16].replace('T', ' ')} {_left(run)}" for run in newer]
     said = f"{'; '.join(rows[:3])}. Choose it under “Evaluation” above." if rows else ""
     if unreadable:
         said += f" {counted(unreadable, 'run')} cannot be read: damaged, or of another version."
