@@ -2,7 +2,7 @@
 #   docker build -t rad3d-app .
 #   docker run --read-only --tmpfs /tmp:size=4g --cap-drop ALL --security-opt no-new-privileges \
 #     -p 7860:7860 rad3d-app
-# Settings are environment variables, see rad3d/settings.py.
+# Settings are environment variables, see rad3d/core/settings.py.
 FROM python:3.12-slim-trixie AS build
 WORKDIR /app
 COPY requirements.lock ./

@@ -3,9 +3,9 @@
 import sys
 
 if __name__ == "__main__":  # not for the processes of its own that it starts
+    from rad3d.core.errors import Rad3dError
+    from rad3d.core.settings import Settings
     from rad3d.deploy import space_environment
-    from rad3d.errors import Rad3dError
-    from rad3d.settings import Settings
     from rad3d.ui import leave, serve
 
     try:

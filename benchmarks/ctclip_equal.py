@@ -29,8 +29,8 @@ import torch
 from ctclip_speed import published_network
 from torch import Tensor
 
-from rad3d.model.ctclip.checkpoint import build, sort_checkpoint
-from rad3d.model.ctclip.config import CtClipConfig
+from rad3d.model.encoders.ctclip.checkpoint import build, sort_checkpoint
+from rad3d.model.encoders.ctclip.config import CtClipConfig
 
 PROMISED = 1e-4
 """Relative difference that is promised."""

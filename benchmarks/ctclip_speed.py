@@ -106,7 +106,7 @@ def published_preprocess(args: argparse.Namespace) -> Result:
 def ours_encoder(args: argparse.Namespace) -> Result:
     import torch
 
-    from rad3d.model.ctclip.encoder import CtClipEncoder
+    from rad3d.model.encoders.ctclip.encoder import CtClipEncoder
 
     torch.set_num_threads(args.threads)
     encoder = CtClipEncoder.from_pretrained(Path(args.weights))
@@ -229,9 +229,9 @@ def write_weights(folder: Path, name: str) -> Result:
     """Random weights in the published layout and, converted, in ours; returns the sizes."""
     import torch
 
-    from rad3d.model.ctclip.checkpoint import save_network, sort_checkpoint
-    from rad3d.model.ctclip.config import CtClipConfig
-    from rad3d.model.ctclip.layout import read_shapes, unread_shapes
+    from rad3d.model.encoders.ctclip.checkpoint import save_network, sort_checkpoint
+    from rad3d.model.encoders.ctclip.config import CtClipConfig
+    from rad3d.model.encoders.ctclip.layout import read_shapes, unread_shapes
 
     config = CtClipConfig(**SIZES[name])
     torch.manual_seed(0)

@@ -14,12 +14,12 @@ import os
 import time
 from pathlib import Path
 
-from rad3d.eval.compare import compare
-from rad3d.eval.registry import default_metrics
-from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
-from rad3d.eval.scorecard import score
-from rad3d.text.grammar import write_report
-from rad3d.truth import draw_truth
+from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.metrics.compare import compare
+from rad3d.metrics.registry import default_metrics
+from rad3d.metrics.scorecard import score
+from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.truth import draw_truth
 
 
 def reports(n: int) -> tuple[str, list[str]]:

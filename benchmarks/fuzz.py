@@ -36,8 +36,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from mutations import Case, make_case
 
-from rad3d.errors import Rad3dError
-from rad3d.types import Volume
+from rad3d.core.errors import Rad3dError
+from rad3d.core.types import Volume
 from rad3d.volume.grid import GridSpec, to_grid
 from rad3d.volume.load import Limits, read_volume
 from rad3d.volume.padding import AIR_HU

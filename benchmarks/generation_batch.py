@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/generation_batch.py [--variant phantom-l/v3] [--cases 64]
 
 Both write greedily from the same features, with the machine's own number of threads. The batches
-are those of an evaluation (rad3d.service.evaluation_writing): reports that will be about equally
+are those of an evaluation (rad3d.evaluation.generate): reports that will be about equally
 long together, finished ones leaving the batch. Exit status 1 where a text differs.
 """
 
@@ -15,12 +15,12 @@ import threading
 import time
 
 from rad3d.commands.eval_study import open_evaluations
+from rad3d.core.registry import SHIPPED_ENCODER
+from rad3d.core.types import GenerationOptions
+from rad3d.evaluation.ablations import conditions
+from rad3d.evaluation.generate import ReportWriter
+from rad3d.evaluation.service import SAMPLE_SETS
 from rad3d.model.engine import BATCH_ROWS, Engine
-from rad3d.registry import SHIPPED_ENCODER
-from rad3d.service.evaluation import SAMPLE_SETS
-from rad3d.service.evaluation_controls import conditions
-from rad3d.service.evaluation_writing import ReportWriter
-from rad3d.types import GenerationOptions
 
 BEST = 3.0
 """What an evaluation aims at."""

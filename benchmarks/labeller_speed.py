@@ -12,9 +12,9 @@ import statistics
 import time
 from pathlib import Path
 
-from rad3d.text.grammar import write_report
-from rad3d.text.labeller import label_report
-from rad3d.truth import draw_truth
+from rad3d.reports.labeller import label_report
+from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.truth import draw_truth
 
 
 def milliseconds(texts: list[str]) -> list[float]:

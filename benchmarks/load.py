@@ -38,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from tabs import KEY, Tab
 
-from rad3d.ui import guard
+from rad3d.server import access_control as guard
 from rad3d.ui.page import MODEL_PLACES as PLACES
 
 ROOT = Path(__file__).resolve().parent.parent

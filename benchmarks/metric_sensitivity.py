@@ -11,9 +11,9 @@ import csv
 import os
 from pathlib import Path
 
-from rad3d.eval.sensitivity import CHANGES, METRICS, score_change
-from rad3d.text.grammar import write_report
-from rad3d.truth import draw_truth
+from rad3d.metrics.sensitivity import CHANGES, METRICS, score_change
+from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.truth import draw_truth
 
 
 def reports(n: int) -> tuple[str, list[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import time
 
-from rad3d.phantom.acquisition import draw_acquisition
-from rad3d.phantom.render import render
-from rad3d.truth import draw_truth
+from rad3d.synthetic.phantom.acquisition import draw_acquisition
+from rad3d.synthetic.phantom.render import render
+from rad3d.synthetic.truth import draw_truth
 
 
 def main() -> None:

@@ -26,11 +26,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rad3d.phantom.render import render, write_nifti
+from rad3d.core.settings import Settings
+from rad3d.core.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
 from rad3d.service.service import Service
-from rad3d.settings import Settings
-from rad3d.truth import draw_truth
-from rad3d.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
+from rad3d.synthetic.phantom.render import render, write_nifti
+from rad3d.synthetic.truth import draw_truth
 
 ROOT = Path(__file__).resolve().parent.parent
 FIRST_SEED = 60_000

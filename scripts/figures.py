@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rad3d.eval.resampling import Estimate
-from rad3d.service.evaluation import STUDY_DIR, EvaluationRun, read_run
-from rad3d.service.systems import PLUS, SHUFFLED
-from rad3d.settings import ROOT
+from rad3d.core.settings import ROOT
+from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
+from rad3d.evaluation.system_names import PLUS, SHUFFLED
+from rad3d.metrics.bootstrap import Estimate
 
 MODELS = ROOT / "assets" / "models"
 BEGIN, END = "<!-- figures: made by scripts/figures.py -->", "<!-- end of figures -->"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from rad3d.phantom.cohort import make_case, write_case
-from rad3d.service.samples import SAMPLES_DIR
+from rad3d.service.gallery import SAMPLES_DIR
+from rad3d.synthetic.phantom.cohort import make_case, write_case
 
 
 @dataclass(frozen=True)

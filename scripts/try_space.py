@@ -25,8 +25,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rad3d.deploy.files_plan import Plan, plan_space  # noqa: E402
 from rad3d.deploy.manifest import read_manifest  # noqa: E402
-from rad3d.deploy.plan import Plan, plan_space  # noqa: E402
 from rad3d.deploy.platforms import PLATFORMS  # noqa: E402
 
 START_SECONDS = 600

@@ -6,7 +6,7 @@ import os
 import re
 from typing import Any
 
-from rad3d.errors import UnknownName
+from rad3d.core.errors import UnknownName
 
 
 def stuck() -> None:

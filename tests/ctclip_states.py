@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from rad3d import cli
-from rad3d.model.ctclip.config import CtClipConfig
-from rad3d.model.ctclip.layout import read_shapes, unread_shapes
+from rad3d.model.encoders.ctclip.config import CtClipConfig
+from rad3d.model.encoders.ctclip.layout import read_shapes, unread_shapes
 
 SMALL = CtClipConfig(
     dim=16, codebook_size=24, image_size=32, patch_size=8, temporal_patch_size=4, spatial_depth=1,

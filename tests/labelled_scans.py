@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tiny_models import GRID, LATENT_DIM
 
-from rad3d.labels import LABELS, N_LABELS
+from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.model.identity import EncoderIdentity
 from rad3d.train.heads import HeadOptions, Labelled
 

@@ -17,12 +17,12 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from tiny_models import CountingEncoder, FakeEncoderStore
 
-from rad3d.service.lending import Lender
+from rad3d.core.settings import Settings
+from rad3d.core.types import GenerationOptions
+from rad3d.server.metrics_routes import Operations
+from rad3d.server.queue import Turns
 from rad3d.service.service import Service
-from rad3d.service.turns import Turns
-from rad3d.settings import Settings
-from rad3d.types import GenerationOptions
-from rad3d.ui.operations import Operations
+from rad3d.service.zerogpu import Lender
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = GenerationOptions(max_new_tokens=8)
@@ -57,11 +57,11 @@ from functools import partial
 from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeCard, FakeService
-from rad3d.service.running import Running
-import rad3d.service.evaluation as evaluation_module
+from rad3d.service.shutdown import Running
+import rad3d.evaluation.service as evaluation_module
 import rad3d.service.service as service_module
-from rad3d.settings import Settings
-from rad3d.ui import serving
+from rad3d.core.settings import Settings
+from rad3d.ui import launch as serving
 
 class Watched(FakeService):
     def __init__(self, settings, watch, lender):

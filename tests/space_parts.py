@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from rad3d.deploy.checks import Problem, check_space
+from rad3d.deploy.files_plan import Plan, plan_space
 from rad3d.deploy.manifest import Manifest, read_manifest
-from rad3d.deploy.plan import Plan, plan_space
+from rad3d.deploy.space_checks import Problem, check_space
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "hf_" + "Abcdefghij" * 4

@@ -10,20 +10,20 @@ from pathlib import Path
 import numpy as np
 from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, save_shipped
 
-from rad3d.model.feature_table import write_features
-from rad3d.model.features import encoder_identity
-from rad3d.service.evaluation import (
+from rad3d.core.settings import Settings
+from rad3d.core.types import GenerationOptions
+from rad3d.data.sample_sets import PHANTOM_SPLITS
+from rad3d.data.spec import SetSpec
+from rad3d.evaluation.service import (
     CONTROLS,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
     Evaluations,
-    SetSpec,
 )
-from rad3d.service.evaluation_sets import PHANTOM_SPLITS
+from rad3d.features.encoder_features import encoder_identity
+from rad3d.features.table import write_features
 from rad3d.service.service import Service
-from rad3d.settings import Settings
-from rad3d.types import GenerationOptions
 
 TRAINING_N = 40
 TEST_N = 6

@@ -13,11 +13,11 @@ import pytest
 from scripts_as_modules import ROOT, script
 
 from rad3d.cli import COMMANDS, build_parser
-from rad3d.eval.resampling import Estimate
-from rad3d.registry import LANGUAGE_MODELS, MODES
-from rad3d.service.evaluation import STUDY_DIR, EvaluationRun, read_run
-from rad3d.service.study_view import view_of
-from rad3d.settings import Settings
+from rad3d.core.registry import LANGUAGE_MODELS, MODES
+from rad3d.core.settings import Settings
+from rad3d.evaluation.leaderboard import view_of
+from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
+from rad3d.metrics.bootstrap import Estimate
 
 PAGES = [
     path.relative_to(ROOT).as_posix()

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 from scripts_as_modules import ROOT, script
 
-from rad3d.deploy.plan import pins
+from rad3d.deploy.files_plan import pins
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_every_page_says_plainly_that_this_is_not_a_medical_device(page: str) ->
 
 
 def test_security_names_only_settings_that_exist() -> None:
-    from rad3d.settings import Settings
+    from rad3d.core.settings import Settings
 
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     for name in re.findall(r"RAD3D_([A-Z_]+)", text):

@@ -10,17 +10,17 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from rad3d.labels import N_LABELS
-from rad3d.model.calibration import Calibration
-from rad3d.model.encoder import Encoding, LoadedEncoder
+from rad3d.core.labels import N_LABELS
+from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES
+from rad3d.core.settings import Settings
+from rad3d.core.types import Diagnosis, FloatArray, Novelty, Volume
+from rad3d.model.encoders.base import Encoding, LoadedEncoder
+from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.identity import weights_hash
-from rad3d.model.language import LanguageBundle
-from rad3d.model.reporter import PrefixReporter
+from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.store import ModelStore
-from rad3d.model.variant import VariantConfig, variant_directory
-from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES
-from rad3d.settings import Settings
-from rad3d.types import Diagnosis, FloatArray, Novelty, Volume
+from rad3d.model.variants.reporter import PrefixReporter
+from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.volume.grid import GridSpec
 
 LINES = (

@@ -17,7 +17,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
-from rad3d.errors import BadVolume
+from rad3d.core.errors import BadVolume
 from rad3d.volume.load import Limits, read_volume
 
 AFFINE = np.diag([7.0, 7.0, 8.0, 1.0])

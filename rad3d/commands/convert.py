@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
 from rad3d.commands.demo import tell
-from rad3d.errors import BadRequest
-from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, language_model
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES, language_model
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
     from rad3d.model.identity import EncoderIdentity
@@ -97,14 +97,14 @@ def _convert_variant(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     row = language_model(args.llm)
 
-    from rad3d.model import clipcap
-    from rad3d.model.cost import config_of
-    from rad3d.model.folders import check_folder
     from rad3d.model.identity import weights_hash
-    from rad3d.model.loading import load_language_model
-    from rad3d.model.sources import Hub, find_local
+    from rad3d.model.llm.cost import config_of
+    from rad3d.model.llm.folders import check_folder
+    from rad3d.model.llm.hub import Hub, find_local
+    from rad3d.model.llm.loading import load_language_model
     from rad3d.model.tensor_files import file_sha256, open_tensors, without_wrappers
-    from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
+    from rad3d.model.variants import clipcap
+    from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
 
     hub = Hub.from_settings(settings)
     state, averages = without_wrappers(open_tensors(args.clipcap, say))
@@ -158,11 +158,11 @@ def _convert_variant(args: argparse.Namespace) -> int:
 
 def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity, int]:
     """Whose latents the projector takes, and their size; CT-CLIP need not be here for it."""
-    from rad3d.model.ctclip.config import CtClipConfig
-    from rad3d.model.ctclip.encoder import ENCODER_ID
-    from rad3d.model.features import encoder_identity
+    from rad3d.features.encoder_features import encoder_identity
+    from rad3d.model.catalogue import encoder_is_here
+    from rad3d.model.encoders.ctclip.config import CtClipConfig
+    from rad3d.model.encoders.ctclip.encoder import ENCODER_ID
     from rad3d.model.identity import EncoderIdentity
-    from rad3d.model.shelf import encoder_is_here
     from rad3d.model.store import ModelStore
 
     if name == ENCODER_ID and not encoder_is_here(ENCODERS[name], settings.models_dir):
@@ -174,10 +174,10 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
 
 def _convert_encoder(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
-    from rad3d.model.ctclip.checkpoint import save_network, sort_checkpoint
-    from rad3d.model.ctclip.deviation import deviation
-    from rad3d.model.ctclip.encoder import ENCODER_ID
-    from rad3d.model.head import CALIBRATE, FIT
+    from rad3d.model.encoders.ctclip.checkpoint import save_network, sort_checkpoint
+    from rad3d.model.encoders.ctclip.deviation import deviation
+    from rad3d.model.encoders.ctclip.encoder import ENCODER_ID
+    from rad3d.model.encoders.head import CALIBRATE, FIT
     from rad3d.model.tensor_files import file_sha256, open_tensors
 
     known = _json(args.config) if args.config else {}
@@ -204,7 +204,7 @@ def _convert_encoder(args: argparse.Namespace) -> int:
     precision = _faster() if args.precision == "auto" else args.precision
     facts: dict[str, Any] = {
         "encoder": ENCODER_ID,
-        "class": "rad3d.model.ctclip.network:CtClip",
+        "class": "rad3d.model.encoders.ctclip.network:CtClip",
         "grid": grid.to_dict(),
         "precision": precision,
         "source": {"file": args.checkpoint.name, "sha256": file_sha256(args.checkpoint)},
@@ -225,7 +225,7 @@ def _convert_encoder(args: argparse.Namespace) -> int:
 
 def _faster() -> str:
     """The precision that is faster on this processor; says what was measured."""
-    from rad3d.model.bf16 import FASTER, bf16_gain
+    from rad3d.model.llm.bf16 import FASTER, bf16_gain
 
     gain = bf16_gain()
     if not gain:

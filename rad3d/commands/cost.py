@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.demo import tell
-from rad3d.errors import BadRequest
-from rad3d.registry import LANGUAGE_MODELS, MODES, PRECISIONS, LanguageModel, language_model
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, PRECISIONS, LanguageModel, language_model
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.cost import Cost, Workload
-    from rad3d.model.timing import Measured
+    from rad3d.model.llm.cost import Cost, Workload
+    from rad3d.model.llm.timing import Measured
 
 EXAMPLE = """
 rad3d cost --llm llama-3.2-1b --mode v3 --precision bf16
@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         else [language_model(args.llm)]
     )
 
-    from rad3d.model.cost import Workload
+    from rad3d.model.llm.cost import Workload
 
     load = Workload(args.batch_size, args.report_tokens, args.layers, args.gradient_checkpointing)
     results = []
@@ -91,10 +91,10 @@ def run(args: argparse.Namespace) -> int:
 def _one(
     row: LanguageModel, args: argparse.Namespace, load: Workload
 ) -> tuple[Cost, Measured | None]:
-    from rad3d.model.cost import config_of, estimate
-    from rad3d.model.precision import inspect_machine
-    from rad3d.model.sources import Hub
-    from rad3d.model.timing import measure
+    from rad3d.model.llm.cost import config_of, estimate
+    from rad3d.model.llm.hub import Hub
+    from rad3d.model.llm.precision import inspect_machine
+    from rad3d.model.llm.timing import measure
 
     settings = Settings.from_env()
     config = config_of(row, Hub.from_settings(settings), settings.models_dir, tell)
@@ -134,7 +134,7 @@ def _print(
     cost: Cost,
     measured: Measured | None,
 ) -> None:
-    from rad3d.model.precision import gigabytes
+    from rad3d.model.llm.precision import gigabytes
 
     pairs = "1 pair" if load.batch_size == 1 else f"{load.batch_size} pairs"
     say(
@@ -170,7 +170,7 @@ _HEAD = (
 
 
 def _line(row: LanguageModel, cost: Cost, measured: Measured | None) -> tuple[str, ...]:
-    from rad3d.model.precision import gigabytes
+    from rad3d.model.llm.precision import gigabytes
 
     return (
         row.id,

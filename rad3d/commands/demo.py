@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 
 from rad3d.commands import add_command, print_table, say
-from rad3d.errors import UnknownName
-from rad3d.settings import Settings
+from rad3d.core.errors import UnknownName
+from rad3d.core.settings import Settings
 
 BUILD_EXAMPLE = """
 rad3d demo build --list
@@ -52,8 +52,8 @@ def run_build(args: argparse.Namespace) -> int:
     """Build, or list the stages."""
     settings = Settings.from_env()
 
-    from rad3d.train.build import DemoBuild, build_demo
-    from rad3d.train.plan import FULL, QUICK
+    from rad3d.train.demo_build import DemoBuild, build_demo
+    from rad3d.train.demo_plan import FULL, QUICK
 
     plan = QUICK if args.quick else FULL
     quick_models = settings.runs_dir / plan.name / "models"

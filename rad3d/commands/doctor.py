@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rad3d.commands import print_json, print_table
-from rad3d.errors import Rad3dError
-from rad3d.settings import ROOT, Settings
+from rad3d.core.errors import Rad3dError
+from rad3d.core.settings import ROOT, Settings
 
 EXAMPLE = """
 rad3d doctor
@@ -109,7 +109,12 @@ def packages(requirements: Path) -> Iterator[Check]:
 def devices(settings: Settings) -> Iterator[Check]:
     """Processor, GPU, and where and how exactly language models will run."""
     try:
-        from rad3d.model.precision import gigabytes, inspect_machine, processor_name, total_memory
+        from rad3d.model.llm.precision import (
+            gigabytes,
+            inspect_machine,
+            processor_name,
+            total_memory,
+        )
     except ImportError as error:
         yield Check("processor", "missing", str(error), "pip install -r requirements.txt")
         return
@@ -177,8 +182,8 @@ def _port(settings: Settings) -> Check:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
+    from rad3d.core.registry import LANGUAGE_MODELS, split_variant_id
     from rad3d.model.store import ModelStore
-    from rad3d.registry import LANGUAGE_MODELS, split_variant_id
 
     statuses = ModelStore(settings).statuses()
     shipped = [s for s in statuses if split_variant_id(s.id)[0].shipped]
@@ -197,9 +202,9 @@ def _models(settings: Settings) -> Iterator[Check]:
 
 def encoders(settings: Settings) -> Iterator[Check]:
     """One check for each encoder that does not ship, and for its head where it is here."""
-    from rad3d.model.head import CALIBRATE, head_state, no_head
-    from rad3d.model.shelf import encoder_is_here
-    from rad3d.registry import ENCODERS
+    from rad3d.core.registry import ENCODERS
+    from rad3d.model.catalogue import encoder_is_here
+    from rad3d.model.encoders.head import CALIBRATE, head_state, no_head
 
     for row in ENCODERS.values():
         if row.shipped:
@@ -222,8 +227,8 @@ def encoders(settings: Settings) -> Iterator[Check]:
 
 def language_models(settings: Settings) -> Iterator[Check]:
     """One check for each published language model: here, or the step that brings it."""
-    from rad3d.model.sources import Hub, find_cached, find_local, get_command
-    from rad3d.registry import LANGUAGE_MODELS
+    from rad3d.core.registry import LANGUAGE_MODELS
+    from rad3d.model.llm.hub import Hub, find_cached, find_local, get_command
 
     hub = Hub.from_settings(settings)
     state = "downloads are off" if hub.closed else f"models come from {hub.address}"

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from rad3d.commands import add_command, eval_run, print_json, print_table
-from rad3d.settings import Settings
+from rad3d.core.settings import Settings
 
 SCORE_EXAMPLE = """
 rad3d eval score predictions.csv
@@ -89,9 +89,9 @@ def run_metrics(args: argparse.Namespace) -> int:
     """Print the table of metrics."""
     from dataclasses import asdict
 
-    from rad3d.eval.cases import Places
-    from rad3d.eval.registry import METRICS as ROWS
-    from rad3d.eval.registry import metric_status
+    from rad3d.metrics.cases import Places
+    from rad3d.metrics.registry import METRICS as ROWS
+    from rad3d.metrics.registry import metric_status
 
     places = Places.of(Settings.from_env())
     statuses = {name: metric_status(name, places) for name in ROWS}

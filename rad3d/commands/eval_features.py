@@ -10,13 +10,13 @@ import numpy as np
 
 from rad3d.commands import say
 from rad3d.commands.eval_study import open_evaluations
-from rad3d.registry import SHIPPED_ENCODER
-from rad3d.settings import Settings
+from rad3d.core.registry import SHIPPED_ENCODER
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.feature_table import FeatureTable
-    from rad3d.service.evaluation import Evaluations
-    from rad3d.service.evaluation_sets import PhantomSplit
+    from rad3d.data.sample_sets import PhantomSplit
+    from rad3d.evaluation.service import Evaluations
+    from rad3d.features.table import FeatureTable
 
 PROOFS = 2
 """Cases that are encoded again before the features of a build are believed."""
@@ -27,9 +27,9 @@ TOLERANCE = 0.02
 
 def run(args: argparse.Namespace) -> int:
     """Write one file for each set and print its path."""
-    from rad3d.model.feature_table import write_features
-    from rad3d.service.evaluation import STUDY_DIR
-    from rad3d.service.evaluation_sets import PHANTOM_SPLITS
+    from rad3d.data.sample_sets import PHANTOM_SPLITS
+    from rad3d.evaluation.service import STUDY_DIR
+    from rad3d.features.table import write_features
 
     settings = Settings.from_env()
     evaluations = open_evaluations()
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _built(settings: Settings) -> Iterator[tuple[str, FeatureTable]]:
     """The features of the demo build, where it was run here: set id -> features."""
-    from rad3d.model.feature_table import FeatureTable
-    from rad3d.service.evaluation_sets import PHANTOM_SPLITS
-    from rad3d.train.plan import FULL
+    from rad3d.data.sample_sets import PHANTOM_SPLITS
+    from rad3d.features.table import FeatureTable
+    from rad3d.train.demo_plan import FULL
 
     rows = {(row.domain, row.first): row for row in PHANTOM_SPLITS.values()}
     for split in FULL.splits:

@@ -9,15 +9,15 @@ from dataclasses import asdict
 from typing import Any
 
 from rad3d.commands import print_json, print_table, say
-from rad3d.errors import BadRequest
-from rad3d.eval.cases import Places
-from rad3d.eval.compare import Difference, compare_all
-from rad3d.eval.files import Columns, read_predictions, read_references
-from rad3d.eval.registry import METRICS, metric_row, metrics_of
-from rad3d.eval.resampling import Estimate
-from rad3d.eval.samples import dropped_sentence
-from rad3d.eval.scorecard import Scorecard, score
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.settings import Settings
+from rad3d.data.predictions import Columns, read_predictions, read_references
+from rad3d.data.samples import dropped_sentence
+from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.cases import Places
+from rad3d.metrics.compare import Difference, compare_all
+from rad3d.metrics.registry import METRICS, metric_row, metrics_of
+from rad3d.metrics.scorecard import Scorecard, score
 
 BELOW_REQUIRED = 3
 INCOMPLETE = 4

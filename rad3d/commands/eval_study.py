@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.eval_score import BELOW_REQUIRED, INCOMPLETE
 from rad3d.commands.options import generation_options
-from rad3d.errors import BadRequest
-from rad3d.eval.compare import Difference
-from rad3d.eval.registry import PRIMARY, metric_row
-from rad3d.eval.resampling import Estimate
-from rad3d.registry import LANGUAGE_MODELS
-from rad3d.service.evaluation_types import (
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.settings import Settings
+from rad3d.data.spec import SetSpec
+from rad3d.evaluation.run_types import (
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
     Events,
-    SetSpec,
     written_with,
 )
-from rad3d.settings import Settings
+from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.compare import Difference
+from rad3d.metrics.registry import PRIMARY, metric_row
 
 if TYPE_CHECKING:
-    from rad3d.service.evaluation import Evaluations
+    from rad3d.evaluation.service import Evaluations
 
 LATEST = "latest"
 _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
@@ -36,7 +36,7 @@ _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
 
 def open_evaluations() -> Evaluations:
     """For one person at a terminal, who may read any path."""
-    from rad3d.service.evaluation import Evaluations
+    from rad3d.evaluation.service import Evaluations
     from rad3d.service.service import Service
 
     settings = Settings.from_env()
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         events = evaluations.start(_request(args, evaluations), cancel)
     finished = _follow(events, cancel)
     if args.out:
-        from rad3d.service.evaluation import copy_run
+        from rad3d.evaluation.service import copy_run
 
         copy_run(finished, args.out)
         say(f"also written to {args.out}")
@@ -194,7 +194,7 @@ def list_runs(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Print the differences; say where something is worse."""
-    from rad3d.service.evaluation import compare_runs, compare_systems
+    from rad3d.evaluation.service import compare_runs, compare_systems
 
     if (args.second is None) == (args.baseline is None):
         raise BadRequest(
@@ -278,7 +278,7 @@ def report(args: argparse.Namespace) -> int:
 def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
     """A run by id, ``latest``, ``study`` or folder."""
     if (Path(text) / "run.json").is_file():
-        from rad3d.service.evaluation import read_run
+        from rad3d.evaluation.service import read_run
 
         return read_run(Path(text))
     return evaluations.kept.load(_run_id(evaluations, text))

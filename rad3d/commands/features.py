@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from rad3d.commands import Commands, add_command
-from rad3d.registry import ENCODERS
+from rad3d.core.registry import ENCODERS
 
 COMPUTE = """Encode every scan of a source into a store of features.
 

@@ -11,12 +11,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import duration, print_json, say, size
-from rad3d.errors import BadRequest
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.feature_store import FeatureStore
-    from rad3d.service.feature_work import FeatureWork, Plan, Progress, Summary
+    from rad3d.features.extract import FeatureWork, Plan, Progress, Summary
+    from rad3d.features.shards import FeatureStore
 
 SAY_EVERY = 5.0
 """Seconds between two lines of progress."""
@@ -97,9 +97,9 @@ def run(args: argparse.Namespace) -> int:
 
 def run_import(args: argparse.Namespace) -> int:
     """Import, and print what came of it."""
-    from rad3d.model.feature_store import FeatureStore
-    from rad3d.model.foreign_features import read_logits
-    from rad3d.service.feature_import import import_features, imported_identity
+    from rad3d.features.foreign import read_logits
+    from rad3d.features.imports import import_features, imported_identity
+    from rad3d.features.shards import FeatureStore
 
     logits = read_logits(args.logits) if args.logits else None
     store = FeatureStore.create(args.out, imported_identity(args.encoder))
@@ -110,11 +110,11 @@ def run_import(args: argparse.Namespace) -> int:
 
 def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, FeatureStore]:
     """Everything that can be refused is refused here."""
-    from rad3d.model.feature_store import STORE_FILE, FeatureStore
-    from rad3d.model.features import encoder_identity
+    from rad3d.features.encoder_features import encoder_identity
+    from rad3d.features.extract import FeatureWork
+    from rad3d.features.scans import Part, find_scans
+    from rad3d.features.shards import STORE_FILE, FeatureStore
     from rad3d.model.store import ModelStore
-    from rad3d.service.feature_scans import Part, find_scans
-    from rad3d.service.feature_work import FeatureWork
     from rad3d.service.reading import read_scan
     from rad3d.volume.ctrate import MetadataTable
 
@@ -170,8 +170,8 @@ def _line(step: Progress) -> str:
 
 def _finish(summary: Summary, store: FeatureStore, as_json: bool, done: str = "encoded") -> int:
     """Print what was done and list what was not."""
-    from rad3d.model.feature_store import FeatureStore
-    from rad3d.service.feature_work import write_failures
+    from rad3d.features.extract import write_failures
+    from rad3d.features.shards import FeatureStore
 
     listed = write_failures(FeatureStore.open(store.path))  # with what others have added
     failed = summary.failed.total()

@@ -11,7 +11,7 @@ from rad3d.commands import print_json, size
 
 def run(args: argparse.Namespace) -> int:
     """Open the store, read one table, print."""
-    from rad3d.model.feature_store import FeatureStore
+    from rad3d.features.shards import FeatureStore
 
     store = FeatureStore.open(args.store)
     table = store.table()

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import add_command, print_json, print_table, say
-from rad3d.errors import BadRequest
-from rad3d.labels import LABELS
-from rad3d.registry import ENCODERS, lookup
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LABELS
+from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
-    from rad3d.model.calibration import Calibration, HeadState
-    from rad3d.model.head import Head
+    from rad3d.model.encoders.calibration import Calibration, HeadState
+    from rad3d.model.encoders.head import Head
     from rad3d.model.identity import EncoderIdentity
     from rad3d.train.heads import Labelled
 
@@ -123,7 +123,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
 
 def _check_place(args: argparse.Namespace, free: tuple[HeadState, ...]) -> None:
     """Refuse to replace a head that nobody wanted to replace, before anything is computed."""
-    from rad3d.model.head import head_state
+    from rad3d.model.encoders.head import head_state
 
     row = lookup("encoder", ENCODERS, args.encoder)
     state = head_state(row, Settings.from_env().models_dir)
@@ -139,8 +139,8 @@ def _check_place(args: argparse.Namespace, free: tuple[HeadState, ...]) -> None:
 
 def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Labelled | None]:
     """Features and labels to fit on, and to be measured on, all of the encoder that is meant."""
-    from rad3d.eval.layouts import read_label_table
-    from rad3d.model.features import load_features
+    from rad3d.data.layouts import read_label_table
+    from rad3d.features.encoder_features import load_features
     from rad3d.train.heads import IMPORTED_NOTE, join, require_own_features
 
     if args.test_features and not args.test_labels:
@@ -177,7 +177,7 @@ def _install(args: argparse.Namespace, head: Head) -> int:
         print_json({"encoder": args.encoder, **head.facts})
     else:
         _print_head(head)
-    from rad3d.model.head import HEAD_DIR
+    from rad3d.model.encoders.head import HEAD_DIR
 
     say(f"Written to {folder / HEAD_DIR}.")
     return 0
@@ -185,9 +185,9 @@ def _install(args: argparse.Namespace, head: Head) -> int:
 
 def run_show(args: argparse.Namespace) -> int:
     """Print what is there."""
-    from rad3d.model.encoder import load_encoder
-    from rad3d.model.head import CALIBRATE as CALIBRATE_COMMAND
-    from rad3d.model.head import Head, head_state, no_head
+    from rad3d.model.encoders.base import load_encoder
+    from rad3d.model.encoders.head import CALIBRATE as CALIBRATE_COMMAND
+    from rad3d.model.encoders.head import Head, head_state, no_head
 
     row = lookup("encoder", ENCODERS, args.encoder)
     models_dir = Settings.from_env().models_dir

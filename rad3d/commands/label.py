@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TextIO
 
 from rad3d.commands import say
-from rad3d.errors import some
-from rad3d.labels import LABELS
-from rad3d.tables import Table, guarded, open_table, recognised
+from rad3d.core.errors import some
+from rad3d.core.labels import LABELS
+from rad3d.core.tables import Table, guarded, open_table, recognised
 
 DEFAULT_COLUMN = "report"
 
@@ -66,8 +66,8 @@ def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> None:
     Raises:
         BadRequest: a row is not whole.
     """
-    from rad3d.eval.files import report_of
-    from rad3d.text.labeller import label_report
+    from rad3d.data.predictions import report_of
+    from rad3d.reports.labeller import label_report
 
     kept = [name for name in table.columns if name not in columns]
     given = {**recognised(kept, LABELS), **{name: name for name in kept if name in LABELS}}

@@ -6,9 +6,9 @@ import argparse
 from dataclasses import fields, replace
 from typing import Any, get_args
 
-from rad3d.registry import PRECISIONS
-from rad3d.settings import Settings
-from rad3d.types import GenerationOptions, Strategy
+from rad3d.core.registry import PRECISIONS
+from rad3d.core.settings import Settings
+from rad3d.core.types import GenerationOptions, Strategy
 
 HELP: dict[str, str] = {
     "strategy": "how the next word is chosen",

@@ -1,9 +1,10 @@
 """Write synthetic chest CTs with known truth and a matching report.
 
 Each case is CASE.nii.gz and CASE.json (truth, 18 labels, report, acquisition; see
-rad3d.phantom.cohort). Seeds run from --seed upwards; the same seed gives the same voxels, labels
-and text. Domain "in" is what the shipped models learn from; "out" is contrast-enhanced, thicker,
-noisier, reported in another style, and contains pulmonary embolism. Written paths go to stdout.
+rad3d.synthetic.phantom.cohort). Seeds run from --seed upwards; the same seed gives the same voxels,
+labels and text. Domain "in" is what the shipped models learn from; "out" is contrast-enhanced,
+thicker, noisier, reported in another style, and contains pulmonary embolism. Written paths go to
+stdout.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import time
 from pathlib import Path
 
 from rad3d.commands import say
-from rad3d.errors import BadRequest
-from rad3d.findings import DOMAINS
+from rad3d.core.errors import BadRequest
+from rad3d.core.findings import DOMAINS
 
 EXAMPLE = """
 rad3d phantom --n 10 --out phantoms
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     if args.n < 1 or args.jobs < 1 or args.seed < 0:
         raise BadRequest("--n and --jobs must be at least 1, and --seed at least 0.")
 
-    from rad3d.phantom.cohort import write_cohort
+    from rad3d.synthetic.phantom.cohort import write_cohort
 
     args.out.mkdir(parents=True, exist_ok=True)
     seeds = range(args.seed, args.seed + args.n)

@@ -19,14 +19,14 @@ from rad3d.commands.options import (
     generation_options,
     with_device_options,
 )
-from rad3d.errors import BadRequest, BadVolume
-from rad3d.registry import MODES, language_model, variant_id
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest, BadVolume
+from rad3d.core.registry import MODES, language_model, variant_id
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rad3d.types import Event, Report
+    from rad3d.core.types import Event, Report
 
 EXAMPLE = """
 rad3d report scan.nii.gz
@@ -75,9 +75,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.scan.is_file():
         raise BadRequest(f"There is no file {args.scan}.", "Check the path.", code="no_file")
 
-    from rad3d.service.export import report_json, report_text
+    from rad3d.core.types import NOT_REPORTED
+    from rad3d.reports.export import report_json, report_text
     from rad3d.service.service import Service
-    from rad3d.types import NOT_REPORTED
     from rad3d.volume.ctrate import MetadataTable
 
     metadata = MetadataTable(args.metadata).row(args.scan.name) if args.metadata else None
@@ -115,7 +115,7 @@ def _variant(args: argparse.Namespace, settings: Settings) -> str:
 
 def _follow(events: Iterator[Event]) -> Report:
     """Tell the stages on stderr until the report is done."""
-    from rad3d.types import DoneEvent, StageEvent
+    from rad3d.core.types import DoneEvent, StageEvent
 
     report: Report | None = None
     for event in events:

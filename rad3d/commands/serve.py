@@ -1,7 +1,7 @@
 """Start the app (what app.py does) and print its address.
 
 Everything else is set by the environment: RAD3D_HOST, RAD3D_PORT, RAD3D_MAX_UPLOAD_MB and the
-other fields of rad3d.settings.Settings.
+other fields of rad3d.core.settings.Settings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 from dataclasses import replace
 
 from rad3d.commands.options import add_device_options, with_device_options
-from rad3d.settings import Settings
+from rad3d.core.settings import Settings
 
 EXAMPLE = """
 rad3d serve

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from rad3d.commands import add_command, print_json, print_table, say
-from rad3d.errors import BadRequest
-from rad3d.settings import ROOT
+from rad3d.core.errors import BadRequest
+from rad3d.core.settings import ROOT
 
 CHECK_EXAMPLE = """
 rad3d space check
@@ -72,9 +72,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run_check(args: argparse.Namespace) -> int:
     """Every problem on stdout; 1 where there is one."""
-    from rad3d.deploy.checks import check_space
+    from rad3d.deploy.files_plan import plan_space
     from rad3d.deploy.manifest import read_manifest
-    from rad3d.deploy.plan import plan_space
+    from rad3d.deploy.space_checks import check_space
 
     manifest = read_manifest()
     names = [manifest.target(args.target).name] if args.target else list(manifest.targets)
@@ -98,8 +98,8 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_render(args: argparse.Namespace) -> int:
     """The front matter on stdout, in README.md, or everything in a folder."""
+    from rad3d.deploy.files_plan import front_matter, plan_space, split_readme, with_front_matter
     from rad3d.deploy.manifest import read_manifest
-    from rad3d.deploy.plan import front_matter, plan_space, split_readme, with_front_matter
 
     manifest = read_manifest()
     target = manifest.target(args.target)
@@ -120,10 +120,10 @@ def run_render(args: argparse.Namespace) -> int:
 
 def run_deploy(args: argparse.Namespace) -> int:
     """The plan on stdout; with --yes also the upload."""
-    from rad3d.deploy.checks import check_space
-    from rad3d.deploy.hub import check_repo, upload
+    from rad3d.deploy.files_plan import plan_space
     from rad3d.deploy.manifest import read_manifest
-    from rad3d.deploy.plan import plan_space
+    from rad3d.deploy.space_checks import check_space
+    from rad3d.deploy.upload import check_repo, upload
 
     check_repo(args.repo)
     manifest = read_manifest()

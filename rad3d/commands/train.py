@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from rad3d.commands import say
 from rad3d.commands.demo import tell
-from rad3d.errors import BadRequest
-from rad3d.registry import LANGUAGE_MODELS, MODES, LanguageModel, language_model
-from rad3d.settings import Settings
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, LanguageModel, language_model
+from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:
     from rad3d.train.pairs import TrainingData
@@ -120,8 +120,8 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     row = language_model(args.llm)
 
-    from rad3d.model.sources import Hub
-    from rad3d.train.plan import FULL, QUICK
+    from rad3d.model.llm.hub import Hub
+    from rad3d.train.demo_plan import FULL, QUICK
     from rad3d.train.single import PUBLISHED, Overrides, Place, train_single
 
     plan = QUICK if args.quick else FULL
@@ -172,10 +172,10 @@ def _read(
     args: argparse.Namespace, row: LanguageModel, models: Path, settings: Settings
 ) -> TrainingData:
     """The pairs: from files, or else the demo's."""
-    from rad3d.model.sources import Hub, obtain
-    from rad3d.train.build import DemoBuild
-    from rad3d.train.plan import FULL, QUICK
-    from rad3d.train.sources import FileSource, ReportColumns
+    from rad3d.model.llm.hub import Hub, obtain
+    from rad3d.train.demo_build import DemoBuild
+    from rad3d.train.demo_plan import FULL, QUICK
+    from rad3d.train.file_source import FileSource, ReportColumns
 
     if args.features is None:
         plan = QUICK if args.quick else FULL

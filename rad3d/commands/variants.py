@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 
 from rad3d.commands import print_json, print_table
-from rad3d.registry import LANGUAGE_MODELS
-from rad3d.settings import Settings
+from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.settings import Settings
 
 EXAMPLE = """
 rad3d variants
@@ -57,7 +57,7 @@ SHOWN = ("float32", "bf16", "8bit", "4bit")
 
 
 def _language_models(as_json: bool) -> int:
-    """The table of rad3d.registry, with what follows from it."""
+    """The table of rad3d.core.registry, with what follows from it."""
     rows = [row for row in LANGUAGE_MODELS.values() if row.architecture]
     memory = {row.id: {p: row.memory_bytes(p) for p in SHOWN} for row in rows}
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from rad3d.settings import ROOT
+from rad3d.core.settings import ROOT
 
 ZERO_GPU = "SPACES_ZERO_GPU"
 SPACE = "SPACE_ID"

@@ -1,7 +1,7 @@
 """``spaces.yaml``: the card, the targets, their environment, and what is uploaded.
 
 Everything is checked for its shape here; what is checked against the platform and the checkout is
-in :mod:`rad3d.deploy.checks`.
+in :mod:`rad3d.deploy.space_checks`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from rad3d.errors import BadRequest, UnknownName
-from rad3d.settings import ROOT
+from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.settings import ROOT
 
 MANIFEST = "spaces.yaml"
 PARTS = ("card", "targets", "environment", "secrets", "models", "files")

@@ -18,18 +18,9 @@ import transformers
 from torch import Tensor
 
 from rad3d import __version__
-from rad3d.errors import BadRequest, Cancelled
-from rad3d.model.cache import ByteCache
-from rad3d.model.decoding import Written, decode, decode_batch
-from rad3d.model.encoder import LoadedEncoder
-from rad3d.model.failures import OUR_FAULT, plain_errors
-from rad3d.model.noise import noise_novelty
-from rad3d.model.reporter import PrefixReporter
-from rad3d.model.sources import with_progress
-from rad3d.model.store import ModelStore
-from rad3d.model.threads import computing
-from rad3d.registry import ENCODERS, SHIPPED_ENCODER
-from rad3d.types import (
+from rad3d.core.errors import BadRequest, Cancelled
+from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,
     DoneEvent,
@@ -45,6 +36,15 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
+from rad3d.model.cache import ByteCache
+from rad3d.model.encoders.base import LoadedEncoder
+from rad3d.model.encoders.noise import noise_novelty
+from rad3d.model.llm.decoding import Written, decode, decode_batch
+from rad3d.model.llm.failures import OUR_FAULT, plain_errors
+from rad3d.model.llm.hub import with_progress
+from rad3d.model.store import ModelStore
+from rad3d.model.threads import computing
+from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
 BATCH_ROWS = 16

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from rad3d.model.folders import weight_files
+from rad3d.model.llm.folders import weight_files
 
 IMPORTED = "imported"
 """Stands for the hash of the weights where features were made elsewhere and nobody knows it."""
@@ -17,7 +17,7 @@ class EncoderIdentity:
     """Which weights saw the scans: features of other weights are of no use.
 
     Attributes:
-        id: a key of :data:`rad3d.registry.ENCODERS`.
+        id: a key of :data:`rad3d.core.registry.ENCODERS`.
         sha256: of the weights, or :data:`IMPORTED`.
         preprocessing: id of the model grid.
     """

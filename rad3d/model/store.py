@@ -5,34 +5,34 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from rad3d.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
-from rad3d.model.architectures import Size
-from rad3d.model.cache import ByteCache
-from rad3d.model.calibration import NoveltyReference
-from rad3d.model.encoder import LoadedEncoder, load_encoder
-from rad3d.model.failures import plain_errors
-from rad3d.model.head import with_head
-from rad3d.model.identity import IMPORTED, weights_sha256
-from rad3d.model.language import LanguageBundle
-from rad3d.model.loading import directory_size, load_language_model
-from rad3d.model.noise import read_reference
-from rad3d.model.precision import Choice, choose, inspect_machine, total_memory
-from rad3d.model.reporter import PrefixReporter
-from rad3d.model.shelf import Shelf, VariantStatus, readable
-from rad3d.model.sources import Hub, Progress, obtain
-from rad3d.model.threads import Threads, computing
-from rad3d.model.variant import (
-    LLM_DIR,
-    VariantConfig,
-    variant_directory,
-)
-from rad3d.registry import (
+from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
+from rad3d.core.registry import (
     ENCODERS,
     LANGUAGE_MODELS,
     EncoderRow,
     lookup,
 )
-from rad3d.settings import Settings
+from rad3d.core.settings import Settings
+from rad3d.model.cache import ByteCache
+from rad3d.model.catalogue import Shelf, VariantStatus, readable
+from rad3d.model.encoders.base import LoadedEncoder, load_encoder
+from rad3d.model.encoders.calibration import NoveltyReference
+from rad3d.model.encoders.head import with_head
+from rad3d.model.encoders.noise import read_reference
+from rad3d.model.identity import IMPORTED, weights_sha256
+from rad3d.model.llm.architectures import Size
+from rad3d.model.llm.failures import plain_errors
+from rad3d.model.llm.hub import Hub, Progress, obtain
+from rad3d.model.llm.language import LanguageBundle
+from rad3d.model.llm.loading import directory_size, load_language_model
+from rad3d.model.llm.precision import Choice, choose, inspect_machine, total_memory
+from rad3d.model.threads import Threads, computing
+from rad3d.model.variants.reporter import PrefixReporter
+from rad3d.model.variants.variant import (
+    LLM_DIR,
+    VariantConfig,
+    variant_directory,
+)
 
 
 class ModelStore:

@@ -18,8 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rad3d.errors import BadRequest, some
-from rad3d.foreign import PICKLE, SAFETENSORS, TORCH, UNKNOWN, what_is
+from rad3d.core.errors import BadRequest, some
+from rad3d.core.file_kind import PICKLE, SAFETENSORS, TORCH, UNKNOWN, what_is
 
 DAMAGE = (
     pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error, struct.error,

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import torch
 
-from rad3d.cores import free_cores
+from rad3d.core.cores import free_cores
 
 SMALL_BYTES = 2**28
 """Language models whose weights take less compute with one thread."""

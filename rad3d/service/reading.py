@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rad3d.errors import BadVolume
-from rad3d.settings import Settings
-from rad3d.types import Volume
+from rad3d.core.errors import BadVolume
+from rad3d.core.settings import Settings
+from rad3d.core.types import Volume
 from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.load import Limits, read_volume
 

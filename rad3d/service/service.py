@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from rad3d.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.core.settings import Settings
+from rad3d.core.types import DoneEvent, Event, GenerationOptions, Report, Volume
 from rad3d.model.cache import ByteCache
+from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
-from rad3d.model.shelf import VariantStatus, encoder_is_here
 from rad3d.model.store import ModelStore
-from rad3d.registry import ENCODERS, SHIPPED_ENCODER
-from rad3d.service.lending import Lender, LentBatches, LentStream
+from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
-from rad3d.service.running import Running, Unwatched, Watch
-from rad3d.service.samples import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.sessions import SessionStore
-from rad3d.settings import Settings
-from rad3d.types import DoneEvent, Event, GenerationOptions, Report, Volume
+from rad3d.service.shutdown import Running, Unwatched, Watch
+from rad3d.service.zerogpu import Lender, LentBatches, LentStream
 from rad3d.volume.ctrate import ScanMetadata
 
 _LOG = logging.getLogger(__name__)

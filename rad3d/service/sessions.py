@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from rad3d.errors import BadRequest
-from rad3d.types import Report, Volume
+from rad3d.core.errors import BadRequest
+from rad3d.core.types import Report, Volume
 
 
 def since_boot() -> float:

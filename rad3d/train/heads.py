@@ -16,20 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d import __version__
-from rad3d.errors import BadRequest
-from rad3d.eval.classifier import calibration_error, classifier_card, rows_by_patient
-from rad3d.eval.clinical import macro_auroc
-from rad3d.eval.layouts import LabelTable
-from rad3d.eval.resampling import Estimate, bootstrap
-from rad3d.ids import matched, scan_id
-from rad3d.labels import LABELS, N_LABELS
-from rad3d.model.calibration import Calibration, NoveltyReference
-from rad3d.model.encoder import load_encoder
-from rad3d.model.feature_table import FeatureTable
-from rad3d.model.head import Head, differs
+from rad3d.core.errors import BadRequest
+from rad3d.core.ids import matched, scan_id
+from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.registry import ENCODERS, lookup
+from rad3d.data.layouts import LabelTable
+from rad3d.features.table import FeatureTable
+from rad3d.metrics.bootstrap import Estimate, bootstrap
+from rad3d.metrics.classifier import calibration_error, classifier_card, rows_by_patient
+from rad3d.metrics.clinical import macro_auroc
+from rad3d.model.encoders.base import load_encoder
+from rad3d.model.encoders.calibration import Calibration, NoveltyReference
+from rad3d.model.encoders.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
-from rad3d.registry import ENCODERS, lookup
-from rad3d.train.calibration import MIN_CASES, calibrate, novelty_reference
+from rad3d.train.fit_calibration import MIN_CASES, calibrate, novelty_reference
 from rad3d.train.logistic import Float, Rows, fit_regressions
 
 MIN_TRAINING = 10

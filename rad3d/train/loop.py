@@ -22,7 +22,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
-from rad3d.model.precision import inspect_machine
+from rad3d.model.llm.precision import inspect_machine
 from rad3d.train.rundir import RunDirectory, RunState
 
 Progress = Callable[[str, float], None]

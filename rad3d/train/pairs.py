@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.errors import BadRequest
+from rad3d.core.errors import BadRequest
 from rad3d.model.identity import EncoderIdentity
 
 Float = npt.NDArray[np.floating[Any]]

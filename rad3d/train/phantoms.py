@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.errors import BadRequest
-from rad3d.findings import Truth
-from rad3d.labels import LABEL_INDEX, N_LABELS
-from rad3d.model.phantom_cnn import TOKEN_STRIDE
-from rad3d.phantom.render import RenderedPhantom, render
+from rad3d.core.errors import BadRequest
+from rad3d.core.findings import Truth
+from rad3d.core.labels import LABEL_INDEX, N_LABELS
+from rad3d.core.types import Volume
+from rad3d.model.encoders.phantom_cnn import TOKEN_STRIDE
+from rad3d.synthetic.phantom.render import RenderedPhantom, render
+from rad3d.synthetic.truth import draw_truth
 from rad3d.train.loop import Progress
-from rad3d.truth import draw_truth
-from rad3d.types import Volume
 from rad3d.volume.grid import GridSpec, to_grid
 
 

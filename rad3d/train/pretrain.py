@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rad3d.text.corpus import Example, pretraining_examples
-from rad3d.text.grammar import write_summary
-from rad3d.text.labeller import label_report
+from rad3d.reports.labeller import label_report
+from rad3d.synthetic.corpus import Example, pretraining_examples
+from rad3d.synthetic.grammar import write_summary
+from rad3d.synthetic.truth import draw_truth
 from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
-from rad3d.truth import draw_truth
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 READING_SEEDS = 20_000_000
@@ -197,7 +197,7 @@ def pretrain(
 @torch.inference_mode()
 def reading_score(model: Any, tokenizer: Any, n: int = 100) -> dict[str, Any]:
     """Micro and macro F1 of reports written from textual summaries of ``n`` unseen truths."""
-    from rad3d.eval.clinical import label_f1
+    from rad3d.metrics.clinical import label_f1
 
     model.eval()
     truths = [draw_truth(READING_SEEDS + i, "in") for i in range(n)]

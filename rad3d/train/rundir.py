@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rad3d.errors import BadRequest
-from rad3d.files import whole_file, write_whole
+from rad3d.core.errors import BadRequest
+from rad3d.core.files import whole_file, write_whole
 
 CONFIG_FILE = "config.json"
 CHECKPOINT_FILE = "checkpoint.pt"

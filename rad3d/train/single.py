@@ -1,7 +1,7 @@
 """``rad3d train``: one variant of any language model of the registry, shipped or published.
 
-Pairs come from files (:mod:`rad3d.train.sources`) or from the demo's phantoms
-(:meth:`rad3d.train.build.DemoBuild.pairs`); from there on the way is the same.
+Pairs come from files (:mod:`rad3d.train.file_source`) or from the demo's phantoms
+(:meth:`rad3d.train.demo_build.DemoBuild.pairs`); from there on the way is the same.
 """
 
 from __future__ import annotations
@@ -14,23 +14,30 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from rad3d.errors import BadRequest, Rad3dError
-from rad3d.files import FullDiskTold
-from rad3d.model.architectures import count
-from rad3d.model.cost import Workload, check
-from rad3d.model.head import FIT
+from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.files import FullDiskTold
+from rad3d.core.registry import (
+    ENCODERS,
+    LANGUAGE_MODELS,
+    MODES,
+    LanguageModel,
+    lookup,
+    weight_bytes,
+)
+from rad3d.model.encoders.head import FIT
 from rad3d.model.identity import EncoderIdentity, file_hash, weights_sha256
-from rad3d.model.language import LanguageBundle
-from rad3d.model.loading import load_language_model, outline
-from rad3d.model.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
-from rad3d.model.room import check_training
-from rad3d.model.sources import Hub, obtain
-from rad3d.model.variant import CONFIG_FILE, VariantConfig, variant_directory
-from rad3d.registry import ENCODERS, LANGUAGE_MODELS, MODES, LanguageModel, lookup, weight_bytes
+from rad3d.model.llm.architectures import count
+from rad3d.model.llm.cost import Workload, check
+from rad3d.model.llm.hub import Hub, obtain
+from rad3d.model.llm.language import LanguageBundle
+from rad3d.model.llm.loading import load_language_model, outline
+from rad3d.model.llm.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
+from rad3d.model.llm.training_memory import check_training
+from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
 from rad3d.train.loop import LoopConfig, Progress
 from rad3d.train.pairs import PairedFeatures, TrainingData, told
 from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
-from rad3d.train.variants import VariantTraining, token_ids, train_variant
+from rad3d.train.variant_training import VariantTraining, token_ids, train_variant
 
 RECIPE = LoopConfig(
     0, 2e-5, warmup=100, final=1.0, weight_decay=0.0, beta2=0.999, validate_every=500

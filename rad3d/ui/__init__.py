@@ -4,7 +4,7 @@
 ``launch_options`` are its two halves.
 """
 
+from rad3d.ui.launch import launch_options, leave, serve
 from rad3d.ui.page import build_ui
-from rad3d.ui.serving import launch_options, leave, serve
 
 __all__ = ["build_ui", "launch_options", "leave", "serve"]

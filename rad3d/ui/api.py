@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from gradio.data_classes import FileData, GradioRootModel
 
-from rad3d.errors import BadRequest, Rad3dError
-from rad3d.service.export import report_dict
-from rad3d.types import (
+from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.types import (
     DiagnosisEvent,
     Event,
     GenerationOptions,
@@ -26,13 +25,14 @@ from rad3d.types import (
     TextEvent,
     Volume,
 )
-from rad3d.ui.handlers import sent_scan, sentence
+from rad3d.reports.export import report_dict
+from rad3d.ui.queued import client_of, in_turn, told
+from rad3d.ui.report.handlers import sent_scan, sentence
 from rad3d.ui.sessions import Sessions
-from rad3d.ui.waiting import client_of, in_turn, told
 
 if TYPE_CHECKING:
+    from rad3d.server.queue import Turns
     from rad3d.service.service import Service
-    from rad3d.service.turns import Turns
 
 
 class Sent(GradioRootModel):
@@ -82,7 +82,7 @@ class Api:
 
         Args:
             variant: such as ``phantom-l/v3``.
-            options: fields of ``rad3d.types.GenerationOptions``, and ``insist``: true writes a
+            options: fields of ``rad3d.core.types.GenerationOptions``, and ``insist``: true writes a
                 report even where the scan is none of a chest.
             request: of the client.
         """

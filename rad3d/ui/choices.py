@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from rad3d.registry import (
+from rad3d.core.registry import (
     ENCODERS,
     FREEZE_FROM_PARAMETERS,
     LANGUAGE_MODELS,
@@ -16,17 +16,17 @@ from rad3d.registry import (
     split_variant_id,
     variant_id,
 )
-from rad3d.service.figure_parts import count
+from rad3d.evaluation.figures.style import count
 
 if TYPE_CHECKING:
-    from rad3d.model.shelf import VariantStatus
-    from rad3d.service.evaluation import Measured
+    from rad3d.evaluation.service import Measured
+    from rad3d.model.catalogue import VariantStatus
 
 Choices = list[tuple[str, str]]
 _DOMAINS = {"in": "in domain", "out": "out of domain"}
 
 Look = Callable[[str], "Sequence[Measured]"]
-"""Variant -> what was measured of it, as :meth:`rad3d.service.evaluation.Evaluations.measured`."""
+"""Variant -> what was measured of it, as :meth:`rad3d.evaluation.service.Evaluations.measured`."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:

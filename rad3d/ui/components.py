@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 import gradio as gr
 from gradio.data_classes import ListFiles
 
-from rad3d.settings import Settings
-from rad3d.ui import uploads
-from rad3d.ui.windows import WINDOWS
+from rad3d.core.settings import Settings
+from rad3d.server import uploads
+from rad3d.ui.report.windows import WINDOWS
 
 if TYPE_CHECKING:
-    from rad3d.service.samples import SampleCard
+    from rad3d.service.gallery import SampleCard
 
 _START = """
 (async () => {
@@ -53,7 +53,7 @@ def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
 def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
     """Three synced planes of the session's volume, or of what an encoder sees of it.
 
-    Value (output only): the dict of ``rad3d.ui.handlers.Handlers.start``.
+    Value (output only): the dict of ``rad3d.ui.report.handlers.Handlers.start``.
 
     Args:
         encoder: ``id`` and ``name`` of the one whose view is offered; changed by an update of the
@@ -88,7 +88,7 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
         elem_id="source",
     )
     # Without a data model the value is whatever a browser sends, /etc/passwd included; with this
-    # one Gradio refuses every path that is not an upload of its own (tests/test_app_client.py).
+    # one Gradio refuses every path that is not an upload of its own (tests/ui/test_app_client.py).
     source.data_model = ListFiles
     return source
 

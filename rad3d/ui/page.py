@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 
-from rad3d.registry import disclaimer
-from rad3d.service.evaluation import Evaluations
-from rad3d.service.turns import Turns
-from rad3d.ui.about_tab import about_tab
+from rad3d.core.registry import disclaimer
+from rad3d.evaluation.service import Evaluations
+from rad3d.server.queue import Turns
+from rad3d.ui.about import about_tab
 from rad3d.ui.api import add_endpoints
 from rad3d.ui.components import markup
-from rad3d.ui.evaluation_handlers import EvaluationHandlers
-from rad3d.ui.evaluation_tab import evaluation_tab
-from rad3d.ui.handlers import Handlers
-from rad3d.ui.report_tab import report_tab
+from rad3d.ui.evaluation.handlers import EvaluationHandlers
+from rad3d.ui.evaluation.tab import evaluation_tab
+from rad3d.ui.report.handlers import Handlers
+from rad3d.ui.report.tab import report_tab
 from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
+    from rad3d.core.settings import Settings
     from rad3d.service.service import Service
-    from rad3d.settings import Settings
 
 MODEL_PLACES = 2
 """Reports written at the same time."""
@@ -47,7 +47,7 @@ def build_ui(
     evaluations: Evaluations | None = None,
     turns: Turns | None = None,
 ) -> gr.Blocks:
-    """The whole app, to be launched with :func:`rad3d.ui.serving.launch_options`.
+    """The whole app, to be launched with :func:`rad3d.ui.launch.launch_options`.
 
     Args:
         service: scans and reports.

@@ -22,16 +22,16 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
-from rad3d.errors import BadRequest, Rad3dError
-from rad3d.types import Volume
+from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.types import Volume
+from rad3d.server.uploads import upload_route
 from rad3d.ui.theme import STATIC
-from rad3d.ui.uploads import upload_route
 from rad3d.volume.packed import packed
 from rad3d.volume.slices import encode_jpeg, render_slice
 
 if TYPE_CHECKING:
+    from rad3d.core.settings import Settings
     from rad3d.service.service import Service
-    from rad3d.settings import Settings
 
 Ask = Callable[[], Volume]
 """Gives the volume of a request; raises :class:`Rad3dError` where there is none."""

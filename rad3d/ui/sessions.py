@@ -13,9 +13,9 @@ from weakref import WeakValueDictionary
 
 import gradio as gr
 
-from rad3d.errors import BadRequest, Rad3dError
-from rad3d.types import Volume
-from rad3d.ui.owner import is_owner
+from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.types import Volume
+from rad3d.server.owner import is_owner
 from rad3d.ui.page_state import PageState
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from rad3d.types import FloatArray, Note
+from rad3d.core.types import FloatArray, Note
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from rad3d.errors import BadVolume
-from rad3d.types import Note
-from rad3d.volume.apart import decode_dicom_apart
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import Note
 from rad3d.volume.decoded import Decoded, Limits
+from rad3d.volume.sandbox import decode_dicom_apart
 from rad3d.volume.stream import is_dicom, sniff
 
 MOST_MEMBERS = 20_000

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rad3d.errors import BadVolume
-from rad3d.types import FloatArray, Note
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.anatomy import anatomy_notes
 from rad3d.volume.decoded import Decoded, by
 from rad3d.volume.padding import fill_unmeasured

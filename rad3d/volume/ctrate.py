@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rad3d.errors import BadRequest, BadVolume
-from rad3d.ids import scan_id
-from rad3d.tables import open_table
-from rad3d.types import FloatArray, Note
+from rad3d.core.errors import BadRequest, BadVolume
+from rad3d.core.ids import scan_id
+from rad3d.core.tables import open_table
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.decoded import Decoded
 from rad3d.volume.hounsfield import to_hounsfield
 from rad3d.volume.peaks import check_hounsfield

@@ -8,8 +8,8 @@ from typing import Any, NoReturn
 
 import numpy.typing as npt
 
-from rad3d.errors import BadVolume
-from rad3d.types import FloatArray, Note
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import FloatArray, Note
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rad3d.errors import BadVolume
-from rad3d.types import FloatArray, Note
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.blocks import slabs
 from rad3d.volume.decoded import Decoded, Limits, refuse
 from rad3d.volume.dicom_file import Opener, OtherObject, Slice, read_pixels, read_slices

@@ -22,7 +22,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 
-from rad3d.types import FloatArray
+from rad3d.core.types import FloatArray
 from rad3d.volume.decoded import Limits
 
 TAGS: list[Any] = [

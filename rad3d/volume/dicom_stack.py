@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rad3d.errors import BadVolume
-from rad3d.types import FloatArray
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import FloatArray
 from rad3d.volume.decoded import refuse
 from rad3d.volume.dicom_file import Slice
 

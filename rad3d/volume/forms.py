@@ -16,7 +16,7 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from nibabel.quaternions import quat2mat
 
-from rad3d.types import FloatArray, Note
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.geometry import is_usable
 
 KNOWN_CODES = range(1, 6)

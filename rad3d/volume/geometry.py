@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
 
-from rad3d.types import FloatArray, Note
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.decoded import by, refuse
 
 SMALLEST_SPACING_MM, LARGEST_SPACING_MM = 1e-6, 1e6

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.errors import BadRequest
-from rad3d.registry import resolve
-from rad3d.types import FloatArray, Note, Volume
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import resolve
+from rad3d.core.types import FloatArray, Note, Volume
 
 PREPROCESSING_VERSION = 1
 """Part of every grid id; raise it when the arithmetic below changes."""

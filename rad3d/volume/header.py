@@ -13,7 +13,7 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spatialimages import HeaderDataError
 from nibabel.spm99analyze import Spm99AnalyzeHeader
 
-from rad3d.errors import BadVolume
+from rad3d.core.errors import BadVolume
 from rad3d.volume.decoded import by, refuse
 from rad3d.volume.forms import Geometry, geometry_of
 

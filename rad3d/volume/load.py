@@ -1,11 +1,11 @@
-"""From a file to a checked :class:`~rad3d.types.Volume`, or to one sentence why not.
+"""From a file to a checked :class:`~rad3d.core.types.Volume`, or to one sentence why not.
 
 :func:`read_volume` reads ``.nii`` and ``.nii.gz`` (NIfTI-1 and -2, either byte order), ``.hdr`` and
 ``.img`` pairs, zipped pairs, zipped NIfTI, zipped DICOM series and multi-frame DICOM files. What a
 file is, its first bytes say, never its name. Nothing that identifies a person is kept from a
 header.
 
-Every refusal is a :class:`~rad3d.errors.BadVolume` with one of these codes:
+Every refusal is a :class:`~rad3d.core.errors.BadVolume` with one of these codes:
 
 * unreadable: ``not_found no_file empty_file lfs_pointer html_page single_dicom wrong_format
   not_gzip corrupt_gzip corrupt_header truncated size_mismatch half_pair not_nifti bad_zip empty_zip
@@ -31,14 +31,14 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rad3d.errors import NO_ROOM, BadRequest, BadVolume, DiskFull
-from rad3d.types import Volume
-from rad3d.volume.apart import decode_dicom_apart
+from rad3d.core.errors import NO_ROOM, BadRequest, BadVolume, DiskFull
+from rad3d.core.types import Volume
 from rad3d.volume.archive import read_zip
 from rad3d.volume.checks import check_voxels
 from rad3d.volume.ctrate import ScanMetadata, rescaled
 from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.nifti import decode_nifti
+from rad3d.volume.sandbox import decode_dicom_apart
 from rad3d.volume.stream import sniff
 
 __all__ = ["Decoded", "Limits", "decode", "read_volume"]

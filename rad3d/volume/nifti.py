@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.types import FloatArray, Note
+from rad3d.core.types import FloatArray, Note
 from rad3d.volume.blocks import slabs
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse

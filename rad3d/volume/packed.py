@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
-from rad3d.errors import BadRequest, Rad3dError
-from rad3d.types import Volume
+from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.types import Volume
 from rad3d.volume.blocks import copy_tiles, slabs
 
 FAST = 1

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from rad3d.errors import BadVolume
-from rad3d.types import Note
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import Note
 from rad3d.volume.blocks import slabs
 
 AIR_HU = -1024

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, signal
 
-from rad3d.errors import BadVolume
-from rad3d.types import Note
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import Note
 
 SAMPLE_VOXELS = 400_000
 LABEL_VALUES = 16

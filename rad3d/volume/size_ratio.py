@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.cores import usable_cores
-from rad3d.errors import BadVolume
-from rad3d.types import FloatArray, Note, Volume
+from rad3d.core.cores import usable_cores
+from rad3d.core.errors import BadVolume
+from rad3d.core.types import FloatArray, Note, Volume
 from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, tissue_places
 
 Plane = npt.NDArray[np.float32]

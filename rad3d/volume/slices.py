@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rad3d.errors import BadRequest, UnknownName
-from rad3d.types import Volume
+from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.types import Volume
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Picture = npt.NDArray[np.uint8]

@@ -7,8 +7,8 @@ import struct
 from pathlib import Path
 from typing import Literal
 
-from rad3d.errors import BadVolume
-from rad3d.foreign import PAGE, POINTER, kind_of
+from rad3d.core.errors import BadVolume
+from rad3d.core.file_kind import PAGE, POINTER, kind_of
 from rad3d.volume.decoded import refuse
 from rad3d.volume.gunzip import MAGIC, Gunzip
 

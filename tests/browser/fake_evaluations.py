@@ -1,4 +1,4 @@
-"""A stand-in for :class:`rad3d.service.evaluation.Evaluations` over :mod:`browser.small_study`.
+"""A stand-in for :class:`rad3d.evaluation.service.Evaluations` over :mod:`browser.small_study`.
 
 It scores for real and writes nothing by a model: a run takes its predictions from the small study.
 """
@@ -15,13 +15,14 @@ import numpy as np
 from browser.fakes import FakeService, FakeStatus
 from browser.small_study import SKILL, small_cards, small_set, written
 
-from rad3d.errors import BadRequest
-from rad3d.eval.cases import Places
-from rad3d.eval.classifier import ClassifierCard, classifier_card
-from rad3d.eval.samples import Sample
-from rad3d.eval.scorecard import score_case
-from rad3d.labels import LABELS
-from rad3d.service.evaluation import (
+from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LABELS
+from rad3d.core.types import Volume
+from rad3d.data.samples import Sample
+from rad3d.data.spec import SetSpec
+from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
+from rad3d.evaluation.run_types import Bounds
+from rad3d.evaluation.service import (
     CONTROLS,
     LAYOUTS,
     SAMPLE_SETS,
@@ -35,11 +36,10 @@ from rad3d.service.evaluation import (
     Measured,
     RunSummary,
     SetCard,
-    SetSpec,
 )
-from rad3d.service.evaluation_metrics import MetricGroup, metric_groups
-from rad3d.service.evaluation_types import Bounds
-from rad3d.types import Volume
+from rad3d.metrics.cases import Places
+from rad3d.metrics.classifier import ClassifierCard, classifier_card
+from rad3d.metrics.scorecard import score_case
 
 SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
 TRAINED = {"v1": 9_000_000, "v3": 4_900_000, "linear": 190_000}

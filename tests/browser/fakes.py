@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rad3d.errors import BadRequest
-from rad3d.labels import LABEL_INDEX, N_LABELS
-from rad3d.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, lookup, variant_id
-from rad3d.types import (
+from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LABEL_INDEX, N_LABELS
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, lookup, variant_id
+from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,
     DoneEvent,
@@ -45,7 +45,7 @@ FAKE_TEXT = (
 
 @dataclass(frozen=True)
 class FakeCard:
-    """As ``rad3d.service.samples.SampleCard``."""
+    """As ``rad3d.service.gallery.SampleCard``."""
 
     id: str
     title: str
@@ -57,7 +57,7 @@ class FakeCard:
 
 @dataclass(frozen=True)
 class FakeStatus:
-    """As ``rad3d.model.shelf.VariantStatus``."""
+    """As ``rad3d.model.catalogue.VariantStatus``."""
 
     id: str
     ready: bool

@@ -18,7 +18,7 @@ import numpy as np
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
 
-from rad3d.settings import Settings
+from rad3d.core.settings import Settings
 from rad3d.ui import build_ui, launch_options
 
 CHROMIUM_ARGUMENTS = [

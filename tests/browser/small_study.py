@@ -1,7 +1,7 @@
 """A small study without models: phantom reports, and systems that get a known share of them right.
 
-Scored by the real :func:`rad3d.eval.scorecard.score`, so that what the page shows is what it would
-show of real systems.
+Scored by the real :func:`rad3d.metrics.scorecard.score`, so that what the page shows is what it
+would show of real systems.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from rad3d.eval.samples import Prediction, PredictionSet, Sample, SampleSet
-from rad3d.eval.scorecard import Scorecard, score
-from rad3d.findings import Finding, Truth
-from rad3d.text.grammar import write_report
-from rad3d.truth import draw_truth
+from rad3d.core.findings import Finding, Truth
+from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.metrics.scorecard import Scorecard, score
+from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.truth import draw_truth
 
 SETS = {"phantom-in": ("in", 30_000), "phantom-out": ("out", 40_000)}
 

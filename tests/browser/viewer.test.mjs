@@ -1,4 +1,4 @@
-// Unit tests of the viewer's pure modules; run by tests/test_viewer_js.py with `node --test`.
+// Unit tests of the viewer's pure modules; run by tests/ui/test_viewer_js.py with `node --test`.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";

@@ -1,0 +1,89 @@
+"""Files that are there as a whole or not at all, whatever kills their writer; and full disks."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import unicodedata
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from rad3d.core.errors import NO_ROOM, DiskFull, Rad3dError
+
+PART = ".part"
+"""Ends the name of a file that is being written; it begins with a dot."""
+
+
+@contextmanager
+def whole_file(path: Path, contested: bool = False) -> Iterator[BinaryIO]:
+    """Write a file beside its place, flush it to the disk, and move it there in one step.
+
+    Args:
+        path: its folder is made if need be.
+        contested: other processes may be writing the same file now; the last one wins.
+
+    Raises:
+        DiskFull: there is no room for it; what was there before still is.
+        OSError: it cannot be written, likewise.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mine = f".{secrets.token_hex(4)}" if contested else ""
+    part = path.with_name(f".{path.name}{mine}{PART}")
+    with FullDiskTold():
+        try:
+            with part.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, data: bytes, contested: bool = False) -> None:
+    """:func:`whole_file` of these bytes."""
+    with whole_file(path, contested) as stream:
+        stream.write(data)
+
+
+def readable_like(pattern: Path, *paths: Path) -> None:
+    """Let files be read by whom ``pattern`` may be: safetensors keeps its files from everybody."""
+    for path in paths:
+        shutil.copymode(pattern, path)
+
+
+def as_spelled(path: Path) -> Path:
+    """The file of this name, also where its letters are composed and those on the disk are not."""
+    if path.exists() or path.name.isascii() or not path.parent.is_dir():
+        return path
+    name = unicodedata.normalize("NFC", path.name)
+    same = (p for p in path.parent.iterdir() if unicodedata.normalize("NFC", p.name) == name)
+    return next(same, path)
+
+
+class FullDiskTold(AbstractContextManager[None]):
+    """Whatever is raised inside because a disk is full becomes :class:`DiskFull`."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, Rad3dError) and _is_full(error):
+            raise DiskFull from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Also where a library has put an error of its own before the operating system's."""
+    while error is not None:
+        number = error.errno if isinstance(error, OSError) else _stated(error)
+        if number in NO_ROOM:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _stated(error: BaseException) -> int | None:
+    """The number that libraries written in Rust, such as safetensors, put into their messages."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None

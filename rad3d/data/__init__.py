@@ -1,0 +1,1 @@
+"""Cases from anywhere: predictions files and the layouts of data sets."""

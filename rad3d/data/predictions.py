@@ -1,0 +1,297 @@
+"""Predictions files, read with care: CSV, JSON lines, and the JSON that others write.
+
+A row holds an id, a reference and a prediction, and may hold the 18 labels under their names and
+``failure``, ``seconds``, ``finish``. The forms of JSON are those of :mod:`rad3d.data.json_rows`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.file_kind import wide_encoding
+from rad3d.core.ids import repeated, scan_id
+from rad3d.core.labels import LABELS
+from rad3d.core.tables import cell_text, open_table, recognised, text_lines
+from rad3d.data.english import looks_english
+from rad3d.data.json_rows import json_rows
+from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.reports.cleaning import clean_report, is_no_report
+
+MAX_FILE_MB = 200
+MAX_REPORT_CHARACTERS = 20_000
+"""A longer text is no report of one scan; it is cut, and the cut is told."""
+
+MAX_CELL_CHARACTERS = 10 * MAX_REPORT_CHARACTERS
+"""A text longer than this, thoughts and markup included, is refused."""
+
+MAX_NAME_CHARACTERS = 120
+
+OPTIONAL = ("failure", "seconds", "finish", "scan", *LABELS)
+
+_RUN = ("=", "@", "+")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a file hold what."""
+
+    id: str = "id"
+    reference: str = "reference"
+    prediction: str = "prediction"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of any of the formats: where it stands, its cells, and what is wrong with it."""
+
+    where: str
+    cells: Mapping[str, Any]
+    problem: str = ""
+
+
+@dataclass
+class Rows:
+    """The rows of a file, which can be read once.
+
+    Attributes:
+        rows: them.
+        notes: on how they were read, complete when the last one was.
+    """
+
+    rows: Iterator[Row]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_predictions(
+    path: Path,
+    *,
+    columns: Columns | None = None,
+    samples: SampleSet | None = None,
+    name: str = "",
+) -> tuple[SampleSet, PredictionSet]:
+    """Read a predictions file.
+
+    Args:
+        path: CSV with a header row, JSON lines, or JSON in one of the known forms.
+        columns: their names where they are not ``id``, ``reference``, ``prediction``.
+        samples: the cases with their references; where given, the file's own are not read. Files
+            without references, such as those of VLM3D, need them.
+        name: of the system, and of the cases where the file has its own; the file's name by
+            default.
+
+    Returns:
+        the cases and the predictions. Rows that cannot be used are listed in
+        :attr:`SampleSet.dropped`, notes on the rest in ``facts["notes"]``. Raises BadRequest for a
+        file that is none of these, and UnknownName for a missing column.
+    """
+    names = columns or Columns()
+    wanted = (names.id, names.prediction, *(() if samples else (names.reference,)))
+    rows = read_rows(path, names, wanted)
+    found, dropped = _usable(rows.rows, names, wanted)
+    texts = {id_: report_of(row[names.prediction]) for id_, row in found.items()}
+    predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in found.items())
+    if samples is None:
+        samples = _cases(path, names, found, dropped, [], name)
+    else:
+        samples = replace(samples, dropped=(*samples.dropped, *dropped))
+    cells = [cell_text(row[names.prediction]) or "" for row in found.values()]
+    notes = [*rows.notes, *_notes(cells, list(texts.values()))]
+    facts = {"file": one_line(path.name), "notes": notes}
+    system = one_line(name or path.stem) or "file"
+    return samples, PredictionSet(system, samples.id, predictions, facts)
+
+
+def _notes(cells: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """What a person should know of predictions that are scored all the same."""
+    counts = (
+        (
+            sum(len(text) > MAX_REPORT_CHARACTERS for text in texts),
+            f"longer than {MAX_REPORT_CHARACTERS:,} characters; the rest is left out.",
+        ),
+        (
+            sum(bool(t) and t.split() != c.split() for t, c in zip(texts, cells, strict=True)),
+            "read without the reasoning (<think>), markup or escapes in the cell.",
+        ),
+        (
+            sum(not looks_english(text) for text in texts),
+            "not in English, it seems, which is all that the labeller reads.",
+        ),
+        (
+            sum(text.startswith(_RUN) for text in texts),
+            "like a spreadsheet formula; it is read as text, and nothing is run.",
+        ),
+    )
+    return [f"{_counted(count, 'prediction')} {text}" for count, text in counts if count]
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun} is" if count == 1 else f"{count:,} {noun}s are"
+
+
+def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
+    """The cases of a file that holds references, as :func:`read_predictions` reads them."""
+    names = columns or Columns()
+    wanted = (names.id, names.reference)
+    rows = read_rows(path, names, wanted)
+    found, dropped = _usable(rows.rows, names, wanted)
+    return _cases(path, names, found, dropped, rows.notes)
+
+
+def _cases(
+    path: Path,
+    names: Columns,
+    found: Mapping[str, Mapping[str, Any]],
+    dropped: tuple[Dropped, ...],
+    notes: Sequence[str],
+    name: str = "",
+) -> SampleSet:
+    """The references of a file as a sample set of its name, or of another one."""
+    samples = tuple(
+        Sample(id_, report_of(row[names.reference])[:MAX_REPORT_CHARACTERS], labels=_labels(row))
+        for id_, row in found.items()
+    )
+    doubted = sum(s.labels is None and not looks_english(s.reference) for s in samples)
+    if doubted:
+        notes = [
+            *notes,
+            f"{_counted(doubted, 'reference')} not in English, it seems, which is all that the "
+            "labeller reads: check what it found, or give the labels.",
+        ]
+    id_, shown = one_line(name or path.stem) or "file", one_line(name or path.name)
+    return SampleSet(id_, shown or id_, samples, split="", dropped=dropped, notes=tuple(notes))
+
+
+def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Rows:
+    """The rows of a file in any of the formats; a CSV must have the wanted columns.
+
+    Args:
+        path: of the file.
+        columns: the id's, and of a table of texts by their ids (``{"id": ["text"]}``) the others.
+        wanted: columns that are read. They and the optional ones are found in any case.
+    """
+    if path.stat().st_size > MAX_FILE_MB * 1_000_000:
+        raise BadRequest(
+            f"{path.name} is larger than {MAX_FILE_MB} MB.", "Split it.", code="file_too_large"
+        )
+    found = Rows(iter(()))
+    if path.suffix.lower() in (".csv", ".tsv") or not _is_json(path):
+        found.rows = _table_rows(path, wanted, found.notes)
+        return found
+    with path.open("rb") as stream:
+        text = "".join(text_lines(stream, path.name, found.notes, most=MAX_FILE_MB * 2**20))
+    text_column = next((name for name in wanted if name != columns.id), "")
+    found.rows = (
+        Row(where, _renamed(cells, wanted), "" if cells else "that are no JSON object")
+        for where, cells in json_rows(text, columns.id, text_column)
+    )
+    return found
+
+
+def _is_json(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    return head.decode(wide_encoding(head) or "utf-8-sig", "replace").lstrip()[:1] in ("{", "[")
+
+
+def _renamed(value: Mapping[str, Any], wanted: tuple[str, ...]) -> Mapping[str, Any]:
+    """A row of JSON with the names of its columns as they are called here."""
+    names = recognised(list(value), (*wanted, *OPTIONAL))
+    return {names.get(key, key): cell for key, cell in value.items()} if names else value
+
+
+def _table_rows(path: Path, wanted: tuple[str, ...], notes: list[str]) -> Iterator[Row]:
+    with open_table(path, wanted, known=OPTIONAL) as table:
+        for row in table:
+            yield Row(f"line {row.line}", row.cells, row.problem)
+        notes += table.notes
+
+
+def _usable(
+    rows: Iterator[Row], names: Columns, wanted: tuple[str, ...]
+) -> tuple[dict[str, Mapping[str, Any]], tuple[Dropped, ...]]:
+    """Rows by id, and those that cannot be used."""
+    found: dict[str, Mapping[str, Any]] = {}
+    called: dict[str, str] = {}
+    dropped: list[Dropped] = []
+    seen: dict[str, None] = {}
+    for row in rows:
+        if not row.problem:
+            seen |= dict.fromkeys(row.cells)
+            if missing := [c for c in wanted if c not in row.cells]:
+                if set(missing) - set(seen):
+                    raise UnknownName("column", missing[0], list(seen))
+                dropped.append(Dropped(row.where, f"without {missing[0]}"))
+                continue
+        name = (cell_text(row.cells.get(names.id)) or "")[:MAX_REPORT_CHARACTERS]
+        id_ = scan_id(name)
+        reason = row.problem or _reason(row.cells, id_, names, wanted)
+        if not reason and id_ in found:
+            reason = repeated(name, called[id_])
+        if reason:
+            dropped.append(Dropped(id_ or row.where, reason))
+        else:
+            found[id_], called[id_] = row.cells, name
+    return found, tuple(dropped)
+
+
+def _reason(cells: Mapping[str, Any], id_: str, names: Columns, wanted: tuple[str, ...]) -> str:
+    """Why a row cannot be used; empty where it can."""
+    for name in wanted:
+        if (text := cell_text(cells[name])) is None:
+            return f"with a {name} that is no text"
+        if len(text) > MAX_CELL_CHARACTERS:
+            return f"with a {name} longer than {MAX_CELL_CHARACTERS:,} characters"
+    if not id_:
+        return "without an id"
+    if names.reference in wanted:
+        if not report_of(cells[names.reference]):
+            return "without a reference"
+        try:
+            _labels(cells)
+        except (TypeError, ValueError):
+            return "with a label that is neither 0 nor 1"
+    return ""
+
+
+def _labels(cells: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The 18 labels of a row; None where it has none. Raises ValueError for other values."""
+    there = [label for label in LABELS if label in cells]
+    if not there:
+        return None
+    if len(there) < len(LABELS):
+        missing = next(label for label in LABELS if label not in cells)
+        raise UnknownName("column", missing, list(cells))
+    values = tuple(float(cells[label]) for label in LABELS)
+    if not set(values) <= {0.0, 1.0}:
+        raise ValueError
+    return tuple(int(value) for value in values)
+
+
+def _prediction(id_: str, text: str, row: Mapping[str, Any]) -> Prediction:
+    failure = one_line(row.get("failure")) or ("" if text else "empty report")
+    try:
+        seconds = float(row.get("seconds") or "nan")
+    except (TypeError, ValueError):
+        seconds = math.nan
+    stated = seconds if math.isfinite(seconds) else None
+    finish = one_line(row.get("finish"))
+    return Prediction(id_, text[:MAX_REPORT_CHARACTERS], failure, stated, finish)
+
+
+def report_of(cell: object) -> str:
+    """The report in a cell, in plain text; empty where it holds none, or says that there is none.
+
+    Texts such as ``nan``, ``None`` and ``Not given.`` are no report.
+    """
+    text = clean_report((cell_text(cell) or "")[:MAX_CELL_CHARACTERS])
+    return "" if is_no_report(text) else text
+
+
+def one_line(cell: object) -> str:
+    """A short text, such as a name, which as a file's may hold line breaks, in one line."""
+    return " ".join((cell_text(cell) or "").split())[:MAX_NAME_CHARACTERS]

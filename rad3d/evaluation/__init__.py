@@ -1,0 +1,1 @@
+"""Runs of variants and baselines on sample sets: generated, scored, compared, stored, exported."""

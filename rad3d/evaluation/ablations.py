@@ -1,0 +1,252 @@
+"""The controls that say what a figure means: the same reports with less to go on, or none at all.
+
+* logits only: the image embedding is the mean of the training scans; the logits are the scan's own.
+* image zeroed: the scan is replaced by air and encoded like any other, so embedding and logits are
+  those of an empty scan. (An embedding of zeros in standardised space is the training mean, which
+  "logits only" shows already.)
+* images shuffled: every case gets the report that was written about another one. A report is a
+  function of the image (sampling has its own generator for each report), so the reports change
+  places and nothing is written anew.
+* look-up: the classifier's labels, at thresholds chosen on the calibration split, as stored text.
+* majority, nearest: a stored report, whatever the scan; or that of the most similar training scan.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LABEL_INDEX, LABELS
+from rad3d.data.sample_sets import TRAINING
+from rad3d.data.samples import PredictionSet, Sample
+from rad3d.evaluation.system_names import CONTROL_NAMES
+from rad3d.features.table import FeatureTable, Row
+from rad3d.model.engine import Condition
+from rad3d.reports.labeller import Mention, find_mentions, label_report
+from rad3d.reports.sections import split_report
+from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.truth import Truth, draw_truth
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+SENTENCES_FROM = 300
+"""Training reports from which the look-up's sentences are taken."""
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One control.
+
+    Attributes:
+        id: on the command line and in the names of systems.
+        summary: one sentence.
+        per_variant: True where it changes what a variant is given, False for one on its own.
+        needs_training: True where it needs the features of the training scans.
+    """
+
+    id: str
+    summary: str
+    per_variant: bool
+    needs_training: bool
+
+    @property
+    def name(self) -> str:
+        """Shown to people."""
+        return CONTROL_NAMES[self.id]
+
+
+CONTROLS: dict[str, ControlRow] = {
+    row.id: row
+    for row in (
+        ControlRow("logits-only", "The image embedding is the training mean; the logits stay.",
+                   True, True),
+        ControlRow("image-zero", "The scan is replaced by air; embedding and logits are its.",
+                   True, False),
+        ControlRow("image-shuffled", "Every case gets the report of another case.", True, False),
+        ControlRow("lookup", "The classifier's labels, written as stored text of training reports.",
+                   False, True),
+        ControlRow("majority", "The report of the most frequent combination of labels.",
+                   False, True),
+        ControlRow("nearest", "The report of the training scan with the nearest embedding.",
+                   False, True),
+    )
+}  # fmt: skip
+
+
+def _report(id_: str) -> str:
+    return write_report(_truth(id_), style=TRAINING.domain).text
+
+
+def _truth(id_: str) -> Truth:
+    """Of a training phantom: ``"in-010000"``."""
+    return draw_truth(int(id_.rpartition("-")[2]), TRAINING.domain)
+
+
+def _labels(id_: str) -> Sequence[int]:
+    return _truth(id_).labels()
+
+
+class TrainingBank:
+    """The training scans with their labels and reports: what the controls know.
+
+    Args:
+        features: of the training scans; its ids say which cases there are.
+        labels: id -> the 18 labels; by default those of the phantoms that the shipped models
+            learned from.
+        report: id -> the report; likewise.
+    """
+
+    def __init__(
+        self,
+        features: FeatureTable,
+        labels: Callable[[str], Sequence[int]] = _labels,
+        report: Callable[[str], str] = _report,
+    ) -> None:
+        self.ids, self.embedding = features.ids, features.embedding
+        self._labels_of, self._report_of = labels, report
+        self._reports: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> TrainingBank:
+        """A bank of cases with references, and with labels where they are known."""
+        by_id = {case.id: case for case in cases}
+
+        def labels(id_: str) -> Sequence[int]:
+            known = by_id[id_].labels
+            return label_report(by_id[id_].reference) if known is None else known
+
+        return cls(features, labels, lambda id_: by_id[id_].reference)
+
+    @cached_property
+    def mean(self) -> FloatArray:
+        """(D,) mean embedding."""
+        return self.embedding.mean(axis=0)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """(N, 18) 0 or 1."""
+        return np.array([self._labels_of(id_) for id_ in self.ids], dtype=np.int64)
+
+    def report(self, row: int) -> str:
+        """The report of a training case."""
+        if row not in self._reports:
+            self._reports[row] = self._report_of(self.ids[row])
+        return self._reports[row]
+
+    def lookup(self, present: Sequence[bool]) -> str:
+        """Stored text that states these labels and no others.
+
+        The report of the training case with the nearest labels, without its sentences on labels
+        that are not present, and with one stored sentence for each that it lacks.
+        """
+        apart = np.abs(self.labels - np.array(present, dtype=np.int64)).sum(axis=1)
+        row = int(apart.argmin())
+        if not apart[row]:
+            return self.report(row)
+        names = frozenset(label for label, there in zip(LABELS, present, strict=True) if there)
+        return self._stating(self.report(row), names)
+
+    def _stating(self, text: str, names: frozenset[str]) -> str:
+        kept = _without(text, names)
+        lacking = [n for n in LABELS if n in names - _asserted(find_mentions(kept))]
+        if not lacking:
+            return kept
+        parts = split_report(kept)
+        added = " ".join(self._sentences[name] for name in lacking if name in self._sentences)
+        return replace(parts, findings=f"{parts.findings} {added}".strip()).text
+
+    @cached_property
+    def _sentences(self) -> dict[str, str]:
+        """Label -> the sentence that most often states it and no other label."""
+        counts: dict[str, Counter[str]] = {}
+        for row in range(min(len(self.ids), SENTENCES_FROM)):
+            by_sentence: dict[str, set[str]] = {}
+            for mention in find_mentions(self.report(row)):
+                if mention.present:
+                    by_sentence.setdefault(mention.sentence, set()).add(mention.label)
+            for sentence, labels in by_sentence.items():
+                if len(labels) == 1:
+                    counts.setdefault(labels.pop(), Counter())[sentence] += 1
+        return {label: found.most_common(1)[0][0] for label, found in counts.items()}
+
+    def majority(self) -> str:
+        """The first report of the most frequent combination of labels."""
+        combinations = [tuple(row) for row in self.labels.tolist()]
+        most = Counter(combinations).most_common(1)[0][0]
+        return self.report(combinations.index(most))
+
+    def nearest(self, embedding: FloatArray) -> list[str]:
+        """(N, D) -> the report of the training scan with the largest cosine, means removed."""
+        ours, theirs = (_unit(each - self.mean) for each in (self.embedding, embedding))
+        return [self.report(int(row)) for row in (theirs @ ours.T).argmax(axis=1)]
+
+
+def conditions(
+    control: str, features: FeatureTable, bank: TrainingBank | None, blank: Row | None
+) -> list[Condition]:
+    """What a variant is given for each case.
+
+    Args:
+        control: ``""`` for the scan itself, ``"logits-only"`` or ``"image-zero"``.
+        features: of the cases.
+        bank: for ``"logits-only"``.
+        blank: for ``"image-zero"``.
+    """
+    if control == "image-zero" and blank is not None:
+        return [Condition(*blank)] * len(features.ids)
+    if control == "logits-only" and bank is not None:
+        if features.logits is None:
+            raise BadRequest(
+                "These features have no logits: the encoder has no head for the 18 labels.",
+                "Leave out logits-only.",
+                code="no_head",
+            )
+        return [Condition(bank.mean, logits) for logits in features.logits]
+    return [Condition(*row) for row in features.rows.values()]
+
+
+def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:
+    """Every case with the prediction of another one; nothing is left in its place."""
+    found = predictions.predictions
+    order = derangement(len(found), seed)
+    moved = tuple(
+        replace(found[source], id=case.id, seconds=None)
+        for case, source in zip(found, order, strict=True)
+    )
+    facts = {**predictions.facts, "control": "image-shuffled", "shuffle_seed": seed}
+    return PredictionSet(name, predictions.sample_set, moved, facts)
+
+
+def derangement(n: int, seed: int) -> list[int]:
+    """A permutation of ``n`` places without fixed points, for ``n`` of 2 or more."""
+    order = np.random.default_rng(seed).permutation(n)
+    moved = np.empty(n, dtype=np.int64)
+    moved[order] = np.roll(order, 1)
+    return [int(place) for place in moved]
+
+
+def _asserted(mentions: Sequence[Mention]) -> set[str]:
+    return {m.label for m in mentions if m.present and m.label in LABEL_INDEX}
+
+
+def _without(text: str, names: frozenset[str]) -> str:
+    """A text without the sentences that state a label other than these."""
+    unwanted = {
+        (m.start, m.end)
+        for m in find_mentions(text)
+        if m.present and m.label in LABEL_INDEX and m.label not in names
+    }
+    for start, end in sorted(unwanted, reverse=True):
+        text = text[:start] + text[end:].lstrip(" ")
+    return text
+
+
+def _unit(rows: FloatArray) -> FloatArray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

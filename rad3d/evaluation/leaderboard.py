@@ -1,0 +1,211 @@
+"""One evaluation as it is looked at: ranked, compared and put into words; every figure computed.
+
+Comparisons are made when they are asked for and kept with the view.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from rad3d.core.labels import LABELS
+from rad3d.evaluation.figures.scaling import Point, Reference
+from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
+from rad3d.evaluation.system_names import LOOKUP, OF_RUN, PLUS, System, system_of
+from rad3d.metrics.compare import Difference, compare_all
+from rad3d.metrics.registry import METRICS, MetricRow, metric_row
+from rad3d.metrics.scorecard import Scorecard
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What a sample set is called, and how many cases of it were evaluated."""
+
+    id: str
+    name: str
+    domain: str
+    n: int
+
+
+class StudyView:
+    """See the module's docstring. Thread-safe.
+
+    Args:
+        cards: scorecards by system and sample set; two systems are compared where their cases are
+            the same.
+        sets: of the cards, in order.
+        costs: see :func:`rad3d.evaluation.system_names.system_of`.
+        verdicts: of the run, against the look-up.
+    """
+
+    def __init__(
+        self,
+        cards: Mapping[Key, Scorecard],
+        sets: Sequence[SetFacts],
+        costs: Mapping[str, Mapping[str, Any]],
+        verdicts: Sequence[Verdict] = (),
+    ) -> None:
+        self.cards = dict(cards)
+        self.sets = tuple(s for s in sets if any(key[1] == s.id for key in self.cards))
+        names = dict.fromkeys(system for system, _ in self.cards)
+        self.systems = {name: system_of(name, costs) for name in names}
+        self.names = {name: system.shown for name, system in self.systems.items()}
+        self._verdicts = tuple(v for v in verdicts if v.control == LOOKUP)
+        self._kept: dict[tuple[str, ...], Any] = {}
+        self._lock = threading.Lock()
+
+    def set_facts(self, sample_set: str) -> SetFacts:
+        """The facts of a set of the view."""
+        return next(s for s in self.sets if s.id == sample_set)
+
+    def on(self, sample_set: str, controls: bool = True) -> list[Scorecard]:
+        """The scorecards on a set; without ``controls`` only what is being compared."""
+        return [
+            card
+            for (system, name), card in self.cards.items()
+            if name == sample_set and (controls or not self.systems[system].control)
+        ]
+
+    def beside(self, sample_set: str, system: str) -> list[Scorecard]:
+        """What a system is compared with: all but the controls of other variants."""
+        own = system.split(PLUS)[0]
+        return [
+            card
+            for card in self.on(sample_set)
+            if not (self.systems[card.name].of_variant and card.name.split(PLUS)[0] != own)
+        ]
+
+    def metrics(self, sample_set: str = "") -> tuple[MetricRow, ...]:
+        """The metrics that were scored, in the table's order."""
+        scored = {
+            metric
+            for (_, name), card in self.cards.items()
+            if not sample_set or name == sample_set
+            for metric in card.estimates
+        }
+        return tuple(row for row in METRICS.values() if row.id in scored)
+
+    def ranked(self, sample_set: str, metric: str, controls: bool = False) -> list[Scorecard]:
+        """The scorecards on a set, best first; those without the metric are left out."""
+        sign = -1 if metric_row(metric).higher_is_better else 1
+        found = [
+            card
+            for card in self.on(sample_set, controls)
+            if metric in card.estimates and not math.isnan(card.estimates[metric].value)
+        ]
+        return sorted(found, key=lambda card: sign * card.estimates[metric].value)
+
+    def differences(self, sample_set: str, metric: str, baseline: str) -> tuple[Difference, ...]:
+        """Every other system of the set minus ``baseline``, p-values corrected over these.
+
+        Systems that were scored on other cases, or otherwise, are left out.
+        """
+
+        def compute() -> tuple[Difference, ...]:
+            cards = [c for c in self.beside(sample_set, baseline) if metric in c.estimates]
+            first = next((card for card in cards if card.name == baseline), None)
+            if first is None:
+                return ()
+            ids = [case.id for case in first.cases]
+            same = [
+                card
+                for card in cards
+                if [case.id for case in card.cases] == ids
+                and card.signature[metric] == first.signature[metric]
+            ]
+            return compare_all(same, baseline=baseline, metrics=[metric])
+
+        return self._once(("differences", sample_set, metric, baseline), compute)
+
+    def leader(self, sample_set: str, metric: str) -> str:
+        """The system that is better than every other one of its kind, controls aside; else empty.
+
+        The difference to the runner-up has to be significant after correction.
+        """
+        order = self.ranked(sample_set, metric)
+        if len(order) < 2:
+            return ""
+        best, second = order[0].name, order[1].name
+        found = self.difference(sample_set, metric, best, second)
+        return best if found is not None and found.better == best else ""
+
+    def difference(self, sample_set: str, metric: str, a: str, b: str) -> Difference | None:
+        """``b`` minus ``a``, corrected over all comparisons with ``a``; None where impossible."""
+        found = self.differences(sample_set, metric, a)
+        return next((d for d in found if d.b == b), None)
+
+    def against_lookup(self, sample_set: str, metric: str) -> dict[str, Difference]:
+        """System -> how it differs from the look-up: the run's own verdict where it has one."""
+        found = {
+            v.variant: v.difference
+            for v in self._verdicts
+            if v.sample_set == sample_set and v.difference.metric == metric
+        }
+        return found or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
+
+    def points(self, metric: str) -> tuple[Point, ...]:
+        """What :func:`rad3d.evaluation.figures.scaling.study_figure` draws: the variants."""
+        return tuple(
+            _point(self.systems[system], sample_set, card, metric)
+            for (system, sample_set), card in self.cards.items()
+            if metric in card.estimates and self.systems[system].is_variant
+        )
+
+    def references(self, metric: str) -> tuple[Reference, ...]:
+        """The look-up control on every set where it was scored."""
+        return tuple(
+            Reference(self.names[LOOKUP], s.id, card.estimates[metric])
+            for s in self.sets
+            if (card := self.cards.get((LOOKUP, s.id))) and metric in card.estimates
+        )
+
+    def label_f1(self, sample_set: str) -> dict[str, dict[str, float]]:
+        """System -> label -> F1 on a set; controls of single variants are left out."""
+        return {
+            card.name: {label: card.per_label[label]["f1"] for label in LABELS}
+            for card in self.beside(sample_set, "")
+        }
+
+    def positives(self, sample_set: str) -> dict[str, int]:
+        """Label -> number of cases of the set that have it."""
+        cards = self.on(sample_set)
+        return {label: int(cards[0].per_label[label]["support"]) for label in LABELS}
+
+    def _once(self, key: tuple[str, ...], compute: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = compute()
+            kept: T = self._kept[key]
+            return kept
+
+
+def _point(system: System, sample_set: str, card: Scorecard, metric: str) -> Point:
+    return Point(
+        system=system.id,
+        shown=system.shown,
+        size_name=system.llm,
+        mode=system.mode,
+        sample_set=sample_set,
+        estimate=card.estimates[metric],
+        parameters=system.parameters,
+        trainable=system.trainable,
+        seconds=system.seconds,
+    )
+
+
+def view_of(run: EvaluationRun, other: EvaluationRun | None = None) -> StudyView:
+    """The view of a run, with the systems of another one beside its own where both share a set."""
+    sets = [SetFacts(s.id, s.name, s.domain, len(s.samples)) for s in run.sample_sets.values()]
+    cards, costs = dict(run.cards), dict(run.costs)
+    for (system, sample_set), card in other.cards.items() if other else ():
+        if other is None or sample_set not in run.sample_sets:
+            continue
+        name = f"{system}{OF_RUN}{other.title}"
+        cards[name, sample_set] = replace(card, name=name)
+        costs[name] = other.costs.get(system, {})
+    return StudyView(cards, sets, costs, run.verdicts)

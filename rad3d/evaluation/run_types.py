@@ -1,0 +1,278 @@
+"""The nouns of an evaluation: what is asked for, what comes of it, and what is told meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.types import GenerationOptions
+from rad3d.data.predictions import Columns
+from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.data.spec import SetSpec
+from rad3d.metrics.classifier import ClassifierCard
+from rad3d.metrics.compare import Difference
+from rad3d.metrics.scorecard import CaseScore, Scorecard
+
+Status = Literal["running", "finished", "failures", "cancelled", "interrupted"]
+"""``"failures"``: finished, but reports or whole systems are missing. ``"interrupted"``: its
+process ended before it did, which is known when the run is read."""
+
+Stage = Literal["encode", "write", "score", "compare", "done"]
+"""What a running evaluation is at."""
+
+Key = tuple[str, str]
+"""(system, sample set): whose scorecard or predictions."""
+
+
+MOST_DRAWS = 100_000
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one run may take.
+
+    Attributes:
+        cases: of each set; 0 is any number.
+        draws: behind an interval.
+    """
+
+    cases: int = 0
+    draws: int = MOST_DRAWS
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate.
+
+    Attributes:
+        sets: on which cases.
+        variants: ids such as ``phantom-l/v3``; none for predictions files alone.
+        controls: keys of ``CONTROLS`` in rad3d.evaluation.ablations.
+        metrics: keys of :data:`rad3d.metrics.registry.METRICS`; None is all that need no weights.
+        options: how the reports are written.
+        limit: at most so many cases of each set; 0 is all.
+        draws: bootstrap draws behind every interval.
+        seed: of draws, swaps and the shuffling of images.
+        title: shown in the list of runs.
+        owner: whose run it is, see :class:`rad3d.evaluation.service.Evaluations`.
+        features: stores or files of features, in place of scans; needed again to resume.
+        bank: the training cases that controls draw on, in place of the shipped phantoms; their
+            features are among ``features``.
+    """
+
+    sets: tuple[SetSpec, ...]
+    variants: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
+    options: GenerationOptions = field(default_factory=GenerationOptions)
+    limit: int = 0
+    draws: int = 1000
+    seed: int = 0
+    title: str = ""
+    owner: str = ""
+    features: tuple[str, ...] = ()
+    bank: SetSpec | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
+        for option, value, least, most in (
+            ("limit", self.limit, 0, 2**31),
+            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("seed", self.seed, 0, 2**32 - 1),
+        ):
+            if not least <= value <= most:
+                raise BadRequest(
+                    f"The {option} must lie between {least} and {most}, not at {value}.",
+                    code="bad_option",
+                )
+        for name, chosen in (("set", self.sets), ("variant", self.variants)):
+            if len(set(chosen)) < len(chosen):
+                raise BadRequest(f"A {name} was chosen twice.", "Keep one.", code="bad_option")
+
+    def bounded(self, bounds: Bounds) -> EvaluationRequest:
+        """The same within what a visitor may ask for; raises BadRequest for more."""
+        if self.draws > bounds.draws:
+            raise BadRequest(
+                f"{self.draws} draws are more than the {bounds.draws} allowed here.",
+                "Choose fewer.",
+                code="too_many",
+            )
+        if bounds.cases and self.limit > bounds.cases:
+            raise BadRequest(
+                f"{self.limit} cases are more than the {bounds.cases} of each set allowed here.",
+                "Choose fewer.",
+                code="too_many",
+            )
+        return replace(self, limit=self.limit or bounds.cases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRequest:
+        """The inverse of :meth:`to_dict`."""
+        bank = values.get("bank")
+        metrics = values["metrics"]
+        return cls(
+            **{
+                **values,
+                "sets": tuple(map(_spec, values["sets"])),
+                "features": tuple(values.get("features", ())),
+                "bank": bank and _spec(bank),
+                "variants": tuple(values["variants"]),
+                "controls": tuple(values["controls"]),
+                "metrics": None if metrics is None else tuple(metrics),
+                "options": GenerationOptions(**values["options"]),
+            }
+        )
+
+
+def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
+    """How the reports of a run are written: sampling takes the run's seed, nothing else needs one.
+
+    So a greedy run with another seed finds its reports written already.
+    """
+    return replace(options, seed=seed if options.strategy == "sample" else 0)
+
+
+def _spec(values: Mapping[str, Any]) -> SetSpec:
+    return SetSpec(**{**values, "columns": Columns(**values["columns"])})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a variant is better than a control in one metric on one sample set.
+
+    Attributes:
+        variant, control: names of the systems.
+        sample_set: id of the set.
+        difference: variant minus control, p-values corrected for all variants and metrics of the
+            set.
+        beats: better, and more than chance after the correction.
+        text: the verdict in one sentence.
+    """
+
+    variant: str
+    control: str
+    sample_set: str
+    difference: Difference
+    beats: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One row of the list of runs.
+
+    Attributes:
+        id: of the run; ``"study"`` is the one that ships.
+        title: shown to people.
+        created: date and time, UTC, ISO 8601.
+        revision: of the code.
+        status: see :data:`Status`.
+        sets: their ids.
+        systems: number of systems scored.
+        shipped: True for the committed study.
+    """
+
+    id: str
+    title: str
+    created: str
+    revision: str
+    status: Status
+    sets: tuple[str, ...]
+    systems: int
+    shipped: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationRun:
+    """One run with everything that came of it.
+
+    Attributes:
+        id, title, created, revision, status: as in :class:`RunSummary`.
+        request: what was asked for.
+        sample_sets: set id -> its cases.
+        cards: (system, set) -> scorecard; the systems in the order they are shown.
+        predictions: (system, set) -> what was written.
+        costs: system -> ``parameters``, ``trainable`` and ``seconds``, as
+            :func:`rad3d.evaluation.system_names.system_of` takes them; seconds are the median of
+            one report, written in batches on the machine of the run.
+        failed: system -> why it has no scorecard.
+        verdicts: every variant against the look-up, and against its own controls.
+        classifier: set id -> figures of the classifier, where the set has labels and scans.
+        facts: dates, versions, hashes, machine, seconds.
+        directory: where its files lie.
+    """
+
+    id: str
+    title: str
+    created: str
+    revision: str
+    status: Status
+    request: EvaluationRequest
+    sample_sets: Mapping[str, SampleSet]
+    cards: Mapping[Key, Scorecard]
+    predictions: Mapping[Key, PredictionSet]
+    costs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    failed: Mapping[str, str] = field(default_factory=dict)
+    verdicts: tuple[Verdict, ...] = ()
+    classifier: Mapping[str, ClassifierCard] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    directory: Path | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the variants that were asked for."""
+        return self.request.variants
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Controls that were asked for."""
+        return self.request.controls
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the texts that were scored, see :func:`read_predictions`."""
+        noted = (note for card in self.cards.values() for note in card.settings.get("notes", ()))
+        return tuple(dict.fromkeys(noted))
+
+
+@dataclass(frozen=True)
+class EvaluationEvent:
+    """What a running evaluation tells.
+
+    Attributes:
+        stage: see :data:`Stage`.
+        done, total: steps of the whole run, for a progress bar.
+        text: what is being done, one line.
+        run_id: of the run, from the first event on.
+        card: a scorecard that has just become ready.
+        run: with the last event, the whole run (also one that was cancelled).
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    text: str
+    run_id: str
+    card: Scorecard | None = None
+    run: EvaluationRun | None = None
+
+
+Events = Generator[EvaluationEvent, None, None]
+"""A running evaluation; to close it stops the run, which is saved with what it has."""
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case to read: the sample, what was written, and the findings of both compared."""
+
+    sample: Sample
+    prediction: Prediction
+    score: CaseScore

@@ -1,0 +1,115 @@
+"""The runs there are: the study that ships, those of the operator, and those of visitors.
+
+What visitors run goes with their session and with the server: it is kept apart from what the
+operator has run.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.evaluation.access import Rights
+from rad3d.evaluation.run_types import EvaluationRun, RunSummary
+from rad3d.evaluation.storage import RUN_FILE, is_run_id, read_run, read_summary
+
+_LOG = logging.getLogger(__name__)
+
+STUDY = "study"
+"""Id of the run that ships."""
+
+
+class KeptRuns:
+    """Runs on disk, and whose they are.
+
+    Args:
+        rights: who may see what.
+        study: folder of the run that ships.
+        home: folder of the operator's runs.
+        visitors: folder of the visitors' runs; ``home`` by default.
+    """
+
+    def __init__(
+        self, rights: Rights, study: Path, home: Path, visitors: Path | None = None
+    ) -> None:
+        self._rights, self._study = rights, study
+        self._home, self._visitors = home, visitors or home
+
+    def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
+        """Newest first; the study that ships comes last. Runs that cannot be read are left out."""
+        found = [
+            summary
+            for summary, whose in self._rows()
+            if summary is not None and self._rights.may_see(whose, owner)
+        ]
+        found.sort(key=lambda run: run.created, reverse=True)
+        if self._study_ships:
+            found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
+        return tuple(found)
+
+    def unreadable(self, owner: str = "") -> int:
+        """How many folders hold runs that cannot be read; for who may see every run, else 0."""
+        if not self._rights.trusts(owner):
+            return 0
+        return sum(summary is None for summary, _ in self._rows())
+
+    def load(self, run_id: str, owner: str = "") -> EvaluationRun:
+        """A run with everything that came of it; raises BadRequest or UnknownName."""
+        return replace(read_run(self.directory(run_id, owner)), id=run_id)
+
+    def directory(self, run_id: str, owner: str = "") -> Path:
+        """The folder of a run that the owner may see; raises UnknownName for any other."""
+        if run_id == STUDY and self._study_ships:
+            return self._study
+        if is_run_id(run_id):
+            for directory in (d for root in self._roots if (d := root / run_id).is_dir()):
+                if self._rights.may_see(read_summary(directory)[1], owner):
+                    return directory
+        raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
+
+    def place_of(self, run_id: str, owner: str) -> Path:
+        """Where a run of an owner is kept, and goes on being kept."""
+        kept = self._home / run_id
+        return kept if self._rights.trusts(owner) or kept.is_dir() else self._visitors / run_id
+
+    def study_first(self) -> Iterator[tuple[str, Path]]:
+        """Id and folder of every run that all may see: the study, then the newest first."""
+        if self._study_ships:
+            yield STUDY, self._study
+        for row in self.runs():
+            if not row.shipped:
+                yield row.id, self.directory(row.id)
+
+    def forget(self, owner: str) -> None:
+        """Delete the runs of a visitor's session that has ended."""
+        if self._rights.trusts(owner) or not owner:
+            return
+        for row in self.runs(owner):
+            if not row.shipped:
+                directory = self.directory(row.id, owner)
+                if secrets.compare_digest(read_summary(directory)[1], owner):
+                    shutil.rmtree(directory, ignore_errors=True)  # it may still be written
+
+    def _rows(self) -> Iterator[tuple[RunSummary | None, str]]:
+        """Every run of this machine and whose it is; None for one that cannot be read."""
+        for directory in (d for root in self._roots for d in root.glob("*")):
+            if is_run_id(directory.name):
+                try:
+                    yield read_summary(directory)
+                except BadRequest:
+                    _LOG.warning("An evaluation run cannot be read")
+                    yield None, ""
+
+    @property
+    def _study_ships(self) -> bool:
+        return (self._study / RUN_FILE).is_file()
+
+    @property
+    def _roots(self) -> tuple[Path, ...]:
+        """The folders of runs that are there."""
+        return tuple(root for root in {self._home, self._visitors} if root.is_dir())

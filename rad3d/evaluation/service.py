@@ -1,0 +1,395 @@
+"""Evaluations for the faces: what can be evaluated, runs that are kept, and every case to read.
+
+A run takes sample sets, variants and controls, writes what has not been written before, scores,
+compares, and keeps everything below the runs folder. The study that ships is a run like any other
+and is always in the list.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from rad3d.core.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
+from rad3d.core.registry import SHIPPED_ENCODER, lookup
+from rad3d.core.settings import ROOT, Settings
+from rad3d.core.types import Volume
+from rad3d.data.predictions import one_line
+from rad3d.data.sample_sets import (
+    LAYOUTS,
+    PHANTOM,
+    SAMPLE_SETS,
+    Layout,
+    PhantomSplit,
+    load_set,
+    load_sets,
+)
+from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
+from rad3d.data.spec import SetSpec
+from rad3d.evaluation.ablations import CONTROLS, ControlRow
+from rad3d.evaluation.access import Rights
+from rad3d.evaluation.exports import EXPORTS, Export, export
+from rad3d.evaluation.feature_source import FeatureSource
+from rad3d.evaluation.measured import Measured, measured_in
+from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
+from rad3d.evaluation.revision import code_revision, machine
+from rad3d.evaluation.run_types import (
+    CaseView,
+    EvaluationEvent,
+    EvaluationRequest,
+    EvaluationRun,
+    Events,
+    Key,
+    RunSummary,
+    Status,
+    Verdict,
+)
+from rad3d.evaluation.runner import EvaluationWork
+from rad3d.evaluation.runs import STUDY, KeptRuns
+from rad3d.evaluation.sandbox import apart
+from rad3d.evaluation.storage import copy_run, read_run
+from rad3d.evaluation.systems import Systems
+from rad3d.evaluation.titles import title_of
+from rad3d.evaluation.verdicts import compare_runs, compare_systems
+from rad3d.metrics.cases import Places
+from rad3d.metrics.registry import metric_status
+from rad3d.metrics.scorecard import score_case
+from rad3d.model.catalogue import VariantStatus
+from rad3d.model.engine import Engine
+from rad3d.service.service import Service
+from rad3d.synthetic.phantom.cohort import make_case
+
+__all__ = [
+    "CONTROLS",
+    "EXPORTS",
+    "LAYOUTS",
+    "SAMPLE_SETS",
+    "STUDY",
+    "CaseView",
+    "ControlRow",
+    "EvaluationEvent",
+    "EvaluationRequest",
+    "EvaluationRun",
+    "Evaluations",
+    "Export",
+    "Key",
+    "Layout",
+    "Measured",
+    "RunSummary",
+    "SetCard",
+    "Status",
+    "Verdict",
+    "compare_runs",
+    "compare_systems",
+    "copy_run",
+    "read_run",
+]
+
+LoadedSets = tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]
+"""Sets by id, and predictions that were read from files."""
+
+STUDY_DIR = ROOT / "assets" / "study"
+
+
+@dataclass(frozen=True)
+class SetCard:
+    """A shipped sample set in a picker.
+
+    Attributes:
+        id, name, description, domain, n, licence: of the set.
+        to_encode: scans that would have to be encoded first; about a second each.
+    """
+
+    id: str
+    name: str
+    description: str
+    domain: str
+    n: int
+    licence: str
+    to_encode: int
+
+
+class Evaluations:
+    """One per process, beside the :class:`Service`; one evaluation runs at a time.
+
+    Args:
+        service: gives models and sessions.
+        settings: places and limits.
+        study_dir: the run that ships, and the shipped features.
+        trusted: the person may read any path, as on the command line.
+        visitors_dir: where the runs of visitors are kept, which must not outlive this process.
+
+    Attributes:
+        rights: what the person may read and take.
+        kept: the runs there are.
+        store: the models.
+        feature_source: what encoders see in the cases.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        *,
+        study_dir: Path = STUDY_DIR,
+        trusted: bool = False,
+        visitors_dir: Path | None = None,
+    ) -> None:
+        self._service, self._places = service, Places.of(settings)
+        self._home = settings.runs_dir / "evaluations"
+        self.rights = Rights(settings, trusted)
+        self.kept = KeptRuns(self.rights, study_dir, self._home, visitors_dir)
+        self.store = service.engine.store
+        self.feature_source = FeatureSource(
+            self.store, study_dir / "features", self._home / "features", self._volume
+        )
+        self._busy = threading.Lock()
+
+    # What there is to choose
+
+    def sets(self) -> tuple[SetCard, ...]:
+        """The shipped sample sets."""
+        return tuple(
+            SetCard(
+                row.id, row.name, row.description, row.domain, row.n, "Apache-2.0",
+                self._to_encode(row),
+            )
+            for row in SAMPLE_SETS.values()
+        )  # fmt: skip
+
+    def _to_encode(self, row: PhantomSplit) -> int:
+        try:
+            return self.feature_source.missing(row.id, row.scans(), SHIPPED_ENCODER)
+        except Rad3dError:  # no encoder, or a damaged file: said when a run is started
+            return row.n
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """What can be read by path; none where nobody may name one."""
+        return tuple(LAYOUTS.values()) if self.rights.files_are_named else ()
+
+    def controls(self) -> tuple[ControlRow, ...]:
+        """The controls."""
+        return tuple(CONTROLS.values())
+
+    def metric_groups(self) -> tuple[MetricGroup, ...]:
+        """The groups of metrics, and what those that are missing need."""
+        return metric_groups(self._places)
+
+    def variants(self) -> tuple[VariantStatus, ...]:
+        """Every language model in every mode: ready, or with the reason and the command."""
+        return self.store.statuses()
+
+    # Runs
+
+    def measured(self, variant: str) -> tuple[Measured, ...]:
+        """What a variant reached with the weights it has here, on each sample set; else nothing.
+
+        Of the study that ships where that wrote with these weights, else of the newest run that
+        did. Runs that belong to one visitor count for nobody.
+        """
+        if not self.store.status(variant).ready:
+            return ()
+        try:
+            config = self.store.config(variant)
+            runs = self.kept.study_first()
+            return measured_in(runs, config, lambda e: self.feature_source.identity(e).sha256)
+        except Rad3dError:  # the encoder is damaged, which is said where it is needed
+            return ()
+
+    def start(
+        self,
+        request: EvaluationRequest,
+        cancel: threading.Event,
+        uploads: Collection[str] = (),
+    ) -> Events:
+        """Begin a run; everything that can be refused is refused before the first event.
+
+        Files are read before this returns, and are not needed again, also to resume.
+
+        Args:
+            request: what to evaluate.
+            cancel: stops it, see :meth:`rad3d.evaluation.runner.EvaluationWork.events`.
+            uploads: paths of the request that this visitor may read wherever they are.
+
+        Raises:
+            UnknownName, MissingWeights, BadRequest: the request cannot be met.
+        """
+        bank = (request.bank,) if request.bank else ()
+        features = (SetSpec("features", path) for path in request.features)
+        for spec in (*request.sets, *bank, *features):
+            self.rights.check_place(spec, request.owner, uploads)
+        request = request.bounded(self.rights.bounds(request.owner))
+        created = datetime.now(UTC)
+        run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        self._check(request)
+        loaded = self._load(request, cancel)
+        return self._events(
+            request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel
+        )
+
+    def resume(self, run_id: str, cancel: threading.Event, owner: str = "") -> Events:
+        """Go on with a run that was stopped; what has been written is not written again."""
+        if run_id == STUDY:
+            raise BadRequest("The study that ships is finished.", code="shipped")
+        run = read_run(self.kept.directory(run_id, owner))
+        self._check(run.request)
+        files = tuple(p for p in run.predictions.values() if "file" in p.facts)
+        wanted = sum(spec.source == "predictions" for spec in run.request.sets)
+        loaded = (
+            (dict(run.sample_sets), files)
+            if len(files) == wanted
+            else self._load(run.request, cancel)
+        )
+        return self._events(run.request, loaded, run.id, run.created, cancel)
+
+    def _load(self, request: EvaluationRequest, cancel: threading.Event) -> LoadedSets:
+        """What is to be evaluated; the files of others in a process that can be ended."""
+        if not self._is_foreign(request):
+            return load_sets(request.sets, request.limit)
+        reading = apart(load_sets, request.sets, request.limit, cancel=cancel)
+        while True:
+            try:
+                next(reading)
+            except StopIteration as done:
+                return cast(LoadedSets, done.value)
+
+    def _is_foreign(self, request: EvaluationRequest) -> bool:
+        """Whether texts that neither ship nor are written here are read in a server."""
+        return not self.rights.is_shell and any(s.source not in SAMPLE_SETS for s in request.sets)
+
+    def _events(
+        self,
+        request: EvaluationRequest,
+        loaded: LoadedSets,
+        run_id: str,
+        created: str,
+        cancel: threading.Event,
+    ) -> Events:
+        sets, files = loaded
+        if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
+            raise BadRequest(
+                "The chosen cases have no scans, so no variant can write about them.",
+                "Choose a set with scans, or no variant.",
+                code="no_scans",
+            )
+        if not (request.variants or files or _standing_alone(request)):
+            raise BadRequest("Nothing was chosen to evaluate.", "Choose a variant.", code="nothing")
+        for name in {*CONTROLS, *request.variants} & {file.name for file in files}:
+            raise BadRequest(
+                f"A predictions file cannot be called {name}, as what it is compared with is.",
+                "Rename it.",
+                code="duplicate_names",
+            )
+        run = EvaluationRun(
+            id=run_id,
+            title=one_line(request.title) or title_of(request),
+            created=created,
+            revision=code_revision(),
+            status="running",
+            request=request,
+            sample_sets=sets,
+            cards={},
+            predictions={},
+            facts=machine(),
+            directory=self.kept.place_of(run_id, request.owner),
+        )
+        given = [Path(path).expanduser() for path in request.features]
+        systems = Systems(
+            Engine(self.store),
+            self.feature_source.with_given(given) if given else self.feature_source,
+            self._home / "reports",
+            request,
+            tuple(sets.values()),
+            self._service.write_batches,
+            load_set(request.bank)[0] if request.bank else None,
+        )
+        work = EvaluationWork(
+            systems, self.store, run, files, self._places, foreign=self._is_foreign(request)
+        )
+        return self._alone(work, cancel)
+
+    def _check(self, request: EvaluationRequest) -> None:
+        """Names, weights and metrics, before anything is read or computed."""
+        for control in request.controls:
+            lookup("control", CONTROLS, control)
+        if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
+            raise BadRequest(
+                "A control of a variant was chosen without a variant.",
+                "Choose one.",
+                code="nothing",
+            )
+        for variant in request.variants:
+            status = self.store.status(variant)
+            if not status.ready:
+                raise MissingWeights(
+                    status.reason, f"Run: {status.command}", code="missing_weights"
+                )
+        for metric in request.metrics or ():
+            state = metric_status(metric, self._places)
+            if not state.ready:
+                raise BadRequest(
+                    f"{metric} cannot run here: {state.reason}",
+                    f"Run: {state.command}" if state.command else "Leave it out.",
+                    code="metric_not_ready",
+                )
+
+    def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Events:
+        """One run at a time: a second one would only slow down both, and the reports of people."""
+        if not self._busy.acquire(blocking=False):
+            raise BadRequest(
+                "Another evaluation is running.", "Wait for it or cancel it.", code="busy"
+            )
+        try:
+            with self._service.running.evaluation(cancel):
+                yield from work.events(cancel)
+        finally:
+            self._busy.release()
+
+    # Cases
+
+    def case(self, run: EvaluationRun, system: str, sample_set: str, case_id: str) -> CaseView:
+        """One case to read, its findings compared anew; raises UnknownName."""
+        key = (system, sample_set)
+        if key not in run.cards:
+            raise UnknownName("system on a set", f"{system} on {sample_set}", _names(run))
+        samples = {s.id: s for s in run.sample_sets[sample_set].samples}
+        sample = lookup("case", samples, case_id)
+        found = {p.id: p for p in run.predictions[key].predictions}
+        prediction = found.get(case_id) or Prediction(case_id, "", "no prediction")
+        fresh = score_case(sample, prediction)
+        known = next((c for c in run.cards[key].cases if c.id == case_id), fresh)
+        return CaseView(sample, prediction, replace(known, findings=fresh.findings))
+
+    def open_scan(self, session: str, sample: Sample) -> Volume:
+        """Make the scan of a case the session's open one.
+
+        Raises:
+            BadVolume: there is none, or it cannot be used.
+            BadRequest: the session has ended.
+        """
+        return self._service.open_volume(session, self._volume(sample))
+
+    def export(self, run: EvaluationRun, kind: str) -> Export:
+        """A run as a file of one of :data:`EXPORTS`."""
+        return export(run, kind)
+
+    def _volume(self, sample: Sample) -> Volume:
+        if sample.scan.startswith(PHANTOM):
+            domain, seed = sample.scan.removeprefix(PHANTOM).split(":")
+            return make_case(int(seed), domain).volume
+        if not sample.scan:
+            raise BadVolume("There is no scan for this case.", code="not_found")
+        return self._service.read(Path(sample.scan), sample.id)
+
+
+def _standing_alone(request: EvaluationRequest) -> bool:
+    return any(not CONTROLS[control].per_variant for control in request.controls)
+
+
+def _names(run: EvaluationRun) -> list[str]:
+    return [f"{system} on {name}" for system, name in run.cards]

@@ -1,0 +1,336 @@
+"""Runs on disk: ``run.json``, and one compressed file for each variant with all that came of it.
+
+::
+
+    <run>/run.json                  request, dates, revision, status, costs, verdicts, classifier
+    <run>/sets.json.gz              cases of sets that do not ship
+    <run>/systems/<group>.json.gz   scorecards and predictions of a variant and its controls, of the
+                                    controls on their own, or of a predictions file
+
+Everything is written in one step, so that a half-written file is never seen.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.findings import Finding
+from rad3d.core.locks import LOCK, is_locked
+from rad3d.data.sample_sets import SAMPLE_SETS
+from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.evaluation.ablations import shuffled
+from rad3d.evaluation.run_types import (
+    EvaluationRequest,
+    EvaluationRun,
+    Key,
+    RunSummary,
+    Status,
+    Verdict,
+)
+from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.classifier import ClassifierCard
+from rad3d.metrics.compare import Difference
+from rad3d.metrics.scorecard import Scorecard, estimates_of
+
+SCHEMA_ID = "rad3d-evaluation/1"
+RUN_FILE = "run.json"
+SETS_FILE = "sets.json.gz"
+MOST_NAME = 80
+"""Characters of a system's name in that of a file, which may have 255 with all that is added."""
+
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one system on one sample set."""
+
+    predictions: PredictionSet
+    card: Scorecard
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text may be the name of a run's folder; keeps others out of paths."""
+    return bool(_RUN_ID.fullmatch(text))
+
+
+def save_group(directory: Path, group: str, outcomes: Iterable[Outcome]) -> None:
+    """Write the systems that belong together."""
+    rows = [
+        {"card": each.card.to_dict(findings=False), "predictions": _packed(each.predictions)}
+        for each in outcomes
+    ]
+    _write_gz(_group_file(directory, group), rows)
+
+
+def _group_file(directory: Path, group: str) -> Path:
+    return directory / "systems" / f"{slug(group)}.json.gz"
+
+
+def save_sets(directory: Path, sets: Iterable[SampleSet]) -> None:
+    """Write the cases of the sets that do not ship; the others are seeds."""
+    own = [_set_dict(each) for each in sets if each.id not in SAMPLE_SETS]
+    if own:
+        _write_gz(directory / SETS_FILE, own)
+
+
+def save_run(run: EvaluationRun) -> None:
+    """Write ``run.json``; groups and sets are written on their own."""
+    if run.directory is None:
+        return
+    values = {
+        "schema": SCHEMA_ID,
+        "id": run.id,
+        "title": run.title,
+        "created": run.created,
+        "revision": run.revision,
+        "status": run.status,
+        "request": run.request.to_dict(),
+        "sets": [
+            {"id": s.id, "n": len(s.samples), "dropped": [asdict(d) for d in s.dropped]}
+            for s in run.sample_sets.values()
+        ],
+        "systems": list(dict.fromkeys(system for system, _ in run.cards)),
+        "costs": {name: dict(cost) for name, cost in run.costs.items()},
+        "failed": dict(run.failed),
+        "verdicts": [_rounded(asdict(v)) for v in run.verdicts],
+        "classifier": {name: card.to_dict() for name, card in run.classifier.items()},
+        "facts": dict(run.facts),
+    }
+    _write(run.directory / RUN_FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def copy_run(run: EvaluationRun, directory: Path) -> None:
+    """Write a run's files into another folder, which keeps whatever else it holds."""
+    if run.directory is None or run.directory.resolve() == directory.resolve():
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(directory / "systems", ignore_errors=True)
+    (directory / SETS_FILE).unlink(missing_ok=True)
+    shutil.copytree(
+        run.directory, directory, dirs_exist_ok=True, ignore=shutil.ignore_patterns(LOCK)
+    )
+
+
+def read_summary(directory: Path) -> tuple[RunSummary, str]:
+    """The row of a run in the list, and whose it is; raises BadRequest where it is none."""
+    values = _read_run(directory)
+    try:
+        summary = RunSummary(
+            id=values["id"],
+            title=values["title"],
+            created=values["created"],
+            revision=values["revision"],
+            status=_settled(values["status"], directory),
+            sets=tuple(each["id"] for each in values["sets"]),
+            systems=len(values["systems"]),
+        )
+        return summary, str(values["request"]["owner"])
+    except (KeyError, TypeError) as error:
+        raise _damaged(directory) from error
+
+
+def read_run(directory: Path) -> EvaluationRun:
+    """A run with everything that came of it; raises BadRequest where files are damaged."""
+    values = _read_run(directory)
+    try:
+        own = {s["id"]: s for s in _read_gz(directory / SETS_FILE, [])}
+        sets = {row["id"]: _sample_set(row, own) for row in values["sets"]}
+        outcomes = _read_outcomes(directory, sets)
+        order = {name: i for i, name in enumerate(values["systems"])}
+        keys = sorted(outcomes, key=lambda key: order.get(key[0], len(order)))
+        return EvaluationRun(
+            id=values["id"],
+            title=values["title"],
+            created=values["created"],
+            revision=values["revision"],
+            status=_settled(values["status"], directory),
+            request=EvaluationRequest.from_dict(values["request"]),
+            sample_sets=sets,
+            cards={key: outcomes[key].card for key in keys},
+            predictions={key: outcomes[key].predictions for key in keys},
+            costs=values["costs"],
+            failed=values["failed"],
+            verdicts=tuple(_verdict(v) for v in values["verdicts"]),
+            classifier={k: ClassifierCard.from_dict(v) for k, v in values["classifier"].items()},
+            facts=values["facts"],
+            directory=directory,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(directory) from error
+
+
+def read_figures(
+    directory: Path, variant: str
+) -> tuple[str, list[tuple[str, dict[str, Estimate], dict[str, Any]]]]:
+    """When a run was made, and what a variant reached: set, figures by metric, facts of its texts.
+
+    Only the variant's own file is read, and of that no case. Raises BadRequest where it is damaged.
+    """
+    created: str = _read_run(directory)["created"]
+    try:
+        rows = [
+            (row["card"]["sample_set"], estimates_of(row["card"]), row["predictions"]["facts"])
+            for row in _read_gz(_group_file(directory, variant), [])
+            if row["card"]["name"] == variant
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(directory) from error
+    return created, rows
+
+
+def slug(name: str) -> str:
+    """A system's name as a file's: ``phantom-l/v3 -> phantom-l-v3``.
+
+    What would lose more than that gets a hash, so that ``a b`` and ``a-b`` are two files.
+    """
+    plain = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.")
+    if plain == name.replace("/", "-") and len(plain) <= MOST_NAME:
+        return plain
+    return f"{plain[:MOST_NAME] or 'system'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _damaged(directory: Path) -> BadRequest:
+    return BadRequest(
+        f"The files of the run {directory.name} are damaged.",
+        "Delete its folder and run it again.",
+        code="bad_run",
+    )
+
+
+def _settled(status: Status, directory: Path) -> Status:
+    """A run that was never finished and that no living process writes was interrupted."""
+    return "interrupted" if status == "running" and not is_locked(directory) else status
+
+
+def _read_run(directory: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(
+            (directory / RUN_FILE).read_text(encoding="utf-8", errors="surrogatepass")
+        )
+    except (OSError, ValueError) as error:
+        raise BadRequest(f"There is no run {directory.name}.", code="no_run") from error
+    if not isinstance(values, dict) or values.get("schema") != SCHEMA_ID:
+        raise BadRequest(f"{directory.name} is no run ({SCHEMA_ID}).", code="no_run")
+    return values
+
+
+def _read_outcomes(directory: Path, sets: Mapping[str, SampleSet]) -> dict[Key, Outcome]:
+    found: dict[Key, Outcome] = {}
+    for path in sorted((directory / "systems").glob("*.json.gz")):
+        for row in _read_gz(path, []):
+            card = Scorecard.from_dict(row["card"])
+            packed = row["predictions"]
+            if "shuffled_from" in packed:  # written after the variant's own, in the same file
+                source = found[packed["shuffled_from"], card.sample_set].predictions
+                predictions = shuffled(source, card.name, packed["facts"]["shuffle_seed"])
+            else:
+                ids = [sample.id for sample in sets[card.sample_set].samples]
+                predictions = _unpacked(packed, card.name, card.sample_set, ids)
+            found[card.name, card.sample_set] = Outcome(predictions, card)
+    return found
+
+
+def _packed(predictions: PredictionSet) -> dict[str, Any]:
+    """Plain values; of shuffled predictions only what they were shuffled from."""
+    facts = dict(predictions.facts)
+    if facts.get("control") == "image-shuffled":
+        return {"shuffled_from": predictions.name.rpartition("+")[0], "facts": facts}
+    rows = [[p.id, p.text, p.failure, p.seconds, p.finish, p.seen] for p in predictions.predictions]
+    return {"rows": rows, "facts": facts}
+
+
+def _unpacked(
+    packed: Mapping[str, Any], name: str, sample_set: str, ids: Iterable[str]
+) -> PredictionSet:
+    known = set(ids)
+    rows = tuple(_prediction(*row) for row in packed["rows"] if row[0] in known)
+    return PredictionSet(name, sample_set, rows, packed["facts"])
+
+
+def _set_dict(samples: SampleSet) -> dict[str, Any]:
+    values = asdict(samples)
+    for row, sample in zip(values["samples"], samples.samples, strict=True):
+        found = sample.findings
+        row["findings"] = None if found is None else [f.to_dict() for f in found]
+    return values
+
+
+def _sample_set(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> SampleSet:
+    dropped = tuple(Dropped(**each) for each in row["dropped"])
+    if row["id"] in SAMPLE_SETS:
+        made = SAMPLE_SETS[row["id"]].sample_set(row["n"])
+        return SampleSet(**{**vars(made), "dropped": dropped})
+    values = dict(own[row["id"]])
+    samples = tuple(
+        Sample(
+            s["id"],
+            s["reference"],
+            None if s["labels"] is None else tuple(s["labels"]),
+            None
+            if s["findings"] is None
+            else tuple(Finding.from_dict(each) for each in s["findings"]),
+            s["scan"],
+        )
+        for s in values.pop("samples")
+    )
+    notes = tuple(values.pop("notes", ()))
+    return SampleSet(**{**values, "samples": samples, "dropped": dropped, "notes": notes})
+
+
+def _prediction(
+    id_: str, text: str, failure: str, seconds: float | None, finish: str, seen: Any = None
+) -> Prediction:
+    """A stored row; those of earlier versions end before what the classifier saw."""
+    known = None if seen is None else tuple(seen)
+    return Prediction(id_, text, failure, seconds, finish, known)
+
+
+def _verdict(values: Mapping[str, Any]) -> Verdict:
+    known: dict[str, Any] = {
+        k: float("nan") if v is None else v for k, v in values["difference"].items()
+    }
+    return Verdict(**{**values, "difference": Difference(**known)})
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, float):
+        return None if value != value else round(value, 6)
+    return value
+
+
+def _write_gz(path: Path, value: Any) -> None:
+    """Compressed JSON; the same value gives the same bytes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+    os.replace(part, path)
+
+
+def _read_gz(path: Path, default: Any) -> Any:
+    if not path.is_file():
+        return default
+    try:
+        return json.loads(gzip.decompress(path.read_bytes()))
+    except (OSError, EOFError) as error:
+        raise ValueError(f"{path.name} is damaged") from error
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    part.write_text(text, encoding="utf-8", errors="surrogatepass")  # a path may hold halves
+    os.replace(part, path)

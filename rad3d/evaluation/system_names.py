@@ -1,0 +1,134 @@
+"""How the systems of an evaluation are called, and what they cost.
+
+A system's id is ``"phantom-l/v3"`` for a variant, ``"phantom-l/v3+image-zero"`` for a variant under
+a control, and a plain word for a control on its own (``"lookup"``) or somebody's predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rad3d.core.registry import LANGUAGE_MODELS, MODES
+
+CONTROL_NAMES: dict[str, str] = {
+    "logits-only": "logits only",
+    "image-zero": "image zeroed",
+    "image-shuffled": "images shuffled",
+    "lookup": "Look-up",
+    "majority": "Majority report",
+    "nearest": "Nearest report",
+}
+"""Control -> a few words for a narrow column."""
+
+LOOKUP = "lookup"
+"""The control that a variant has to beat: the classifier's labels as stored text."""
+
+SHUFFLED = "image-shuffled"
+"""The control that shows how much of a figure needs no image."""
+
+PLUS = "+"
+"""Between a variant and its control."""
+
+OF_RUN = " @ "
+"""Between a system and the title of the run it comes from, where two runs are compared."""
+
+
+@dataclass(frozen=True)
+class System:
+    """One row of a leaderboard.
+
+    Attributes:
+        id: its name in the run.
+        shown: for people, such as ``"Phantom L · V-3"``.
+        llm: name of the language model, empty where there is none.
+        mode: key of :data:`rad3d.core.registry.MODES`, empty where there is none.
+        control: key of :data:`CONTROL_NAMES`, empty for what is being compared.
+        parameters, trainable: of the language model, and of what training changed; 0 if unknown.
+        seconds: for one report; None where it was not measured.
+    """
+
+    id: str
+    shown: str
+    llm: str = ""
+    mode: str = ""
+    control: str = ""
+    parameters: int = 0
+    trainable: int = 0
+    seconds: float | None = None
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether it is a language model in a mode, without a control."""
+        return bool(self.mode) and not self.control
+
+    @property
+    def of_variant(self) -> bool:
+        """Whether it is a variant under a control."""
+        return bool(self.mode and self.control)
+
+    @property
+    def short(self) -> str:
+        """For narrow columns: ``"Phantom L · V-3" -> "L V-3"``."""
+        return self.shown.replace("Phantom ", "").replace(" · ", " ")
+
+
+def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
+    """The system of an id.
+
+    Args:
+        name: the id; a part after :data:`OF_RUN` is shown and not read.
+        costs: id -> ``parameters``, ``trainable`` and ``seconds``, each where it is known.
+    """
+    cost = costs.get(name, {})
+    known: dict[str, Any] = {
+        "parameters": int(cost.get("parameters") or 0),
+        "trainable": int(cost.get("trainable") or 0),
+        "seconds": cost.get("seconds"),
+    }
+    own, at, run = name.partition(OF_RUN)
+    variant, _, control = own.partition(PLUS)
+    llm, _, mode = variant.rpartition("/")
+    if mode not in MODES or not llm:
+        alone = variant if variant in CONTROL_NAMES else ""
+        return System(name, CONTROL_NAMES.get(own, own) + at + run, control=alone, **known)
+    shown = f"{model_name(llm)} · {mode_name(mode)}"
+    if control:
+        shown += f", {CONTROL_NAMES.get(control, control)}"
+    return System(name, shown + at + run, model_name(llm), mode, control, **known)
+
+
+WRITTEN_CONTROLS = ("logits-only", "image-zero")
+"""Controls for which a variant writes its reports anew."""
+
+
+def expected_seconds(
+    costs: Mapping[str, Mapping[str, Any]],
+    variants: Sequence[str],
+    controls: Sequence[str],
+    cases: int,
+) -> float:
+    """How long a run will take where reports take as long as they did; 0 where nothing is known.
+
+    Args:
+        costs: of an earlier run; a variant without ``seconds`` is taken to be like the slowest.
+        variants, controls: ids.
+        cases: of all sample sets together.
+    """
+    known = {name: float(cost["seconds"]) for name, cost in costs.items() if cost.get("seconds")}
+    if not known:
+        return 0.0
+    slowest = max(known.values())
+    rounds = 1 + sum(control in WRITTEN_CONTROLS for control in controls)
+    return cases * rounds * sum(known.get(variant, slowest) for variant in variants)
+
+
+def model_name(llm: str) -> str:
+    """Name of a language model; one that is not in the table keeps its id."""
+    return LANGUAGE_MODELS[llm].name if llm in LANGUAGE_MODELS else llm
+
+
+def mode_name(mode: str) -> str:
+    """``"v3" -> "V-3"``: the first word of the mode's name."""
+    return MODES[mode].name.split()[0].rstrip(",")

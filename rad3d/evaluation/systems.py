@@ -1,0 +1,330 @@
+"""The systems of an evaluation: what each variant and each control writes about each case."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rad3d.core.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
+from rad3d.core.labels import LABELS
+from rad3d.core.registry import SHIPPED_ENCODER
+from rad3d.core.types import Diagnosis
+from rad3d.data.sample_sets import TRAINING
+from rad3d.data.samples import Prediction, PredictionSet, SampleSet
+from rad3d.evaluation.ablations import (
+    CONTROLS,
+    TrainingBank,
+    conditions,
+    shuffled,
+)
+from rad3d.evaluation.feature_source import FeatureSource
+from rad3d.evaluation.generate import ReportWriter, WriteBatches
+from rad3d.evaluation.run_types import EvaluationRequest, Stage
+from rad3d.features.table import FeatureTable
+from rad3d.metrics.classifier import ClassifierCard, classifier_card
+from rad3d.model.engine import Engine
+from rad3d.reports.labeller import label_report
+
+WRITTEN = ("logits-only", "image-zero")
+"""Controls for which a variant writes anew."""
+
+NO_SCAN = "There is no scan."
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress: what is being done, and how many units of work have just been finished."""
+
+    stage: Stage
+    text: str
+    advance: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A system that cannot be evaluated, and why."""
+
+    system: str
+    reason: str
+
+
+Item = Step | PredictionSet | Failure
+
+
+def scoring_units(n: int) -> int:
+    """What scoring ``n`` reports is worth on the progress bar, in reports written."""
+    return max(1, n // 4)
+
+
+class Systems:
+    """Makes the predictions that a request asks for.
+
+    Args:
+        engine: writes the reports.
+        features: encodes the scans.
+        kept_dir: reports of earlier runs, see :class:`ReportWriter`.
+        request: what is wanted.
+        sets: the cases.
+        write: writes the reports; the engine by default.
+        bank: cases that the controls draw on; by default the training phantoms, with the shipped
+            encoder.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        features: FeatureSource,
+        kept_dir: Path | None,
+        request: EvaluationRequest,
+        sets: Sequence[SampleSet],
+        write: WriteBatches | None = None,
+        bank: SampleSet | None = None,
+    ) -> None:
+        self._engine, self._features, self._kept_dir = engine, features, kept_dir
+        self._request, self._writes = request, write
+        self.sets = tuple(s for s in sets if any(sample.scan for sample in s.samples))
+        self._cases = bank
+        self._banks: dict[str, TrainingBank] = {}
+        features.check_given(self.encoders())
+
+    # How much there is to do
+
+    def encoders(self) -> tuple[str, ...]:
+        """The encoders whose features are needed."""
+        found = dict.fromkeys(self.encoder_of(v) for v in self._request.variants)
+        if not found and any(not CONTROLS[c].per_variant for c in self._request.controls):
+            given = dict.fromkeys(identity.id for identity in self._features.given)
+            return tuple(given) or (SHIPPED_ENCODER,)
+        return tuple(found)
+
+    def encoder_of(self, variant: str) -> str:
+        """The encoder that a variant listens to."""
+        return self._engine.store.config(variant).encoder or SHIPPED_ENCODER
+
+    def size(self) -> int:
+        """Units of work: one for each scan to encode and report to write, less for scoring."""
+        scans = sum(
+            self._features.missing(each.id, each.samples, encoder)
+            for encoder in self.encoders()
+            for each in self.sets
+        )
+        variants, controls = len(self._request.variants), self._request.controls
+        of_variants = sum(CONTROLS[control].per_variant for control in controls)
+        times = variants * (1 + sum(control in WRITTEN for control in controls))
+        cards = variants * (1 + of_variants) + len(controls) - of_variants
+        sizes = [len(each.samples) for each in self.sets]
+        return scans + sum(n * times + scoring_units(n) * cards for n in sizes)
+
+    # Scans
+
+    def encode(self) -> Iterator[Step]:
+        """Encode the scans that have not been encoded, and find what the controls know."""
+        for encoder in self.encoders():
+            for each in self.sets:
+                if told := self._features.told(each.samples, encoder):
+                    yield Step("encode", f"{each.name}: {told}")
+                missing = self._features.missing(each.id, each.samples, encoder)
+                for done in self._features.encode(each.id, each.samples, encoder):
+                    yield Step("encode", f"{each.name}: scan {done} of {missing} encoded", 1)
+            if self._needs_bank() and self._cases is not None:
+                found = self._features.features(self._cases.id, self._cases.samples, encoder)
+                if found.ids:
+                    self._banks[encoder] = TrainingBank.of(found, self._cases.samples)
+            elif self._needs_bank() and encoder == SHIPPED_ENCODER:
+                yield from self._load_bank()
+
+    def _needs_bank(self) -> bool:
+        return any(CONTROLS[c].needs_training for c in self._request.controls)
+
+    def _load_bank(self) -> Iterator[Step]:
+        """From the shipped features of the training scans; without them, all are encoded."""
+        cases = TRAINING.scans()
+        found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
+        if not found.ids:
+            for done in self._features.encode(TRAINING.id, cases, SHIPPED_ENCODER):
+                yield Step("encode", f"{TRAINING.name}: scan {done} of {len(cases)} encoded")
+            found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
+        self._banks[SHIPPED_ENCODER] = TrainingBank(found)
+
+    def _bank(self, encoder: str) -> TrainingBank:
+        if encoder not in self._banks:
+            raise BadRequest(
+                f"The training scans of {encoder} are not known here.",
+                "Name them with --bank, and a store of their features with --features.",
+                code="no_bank",
+            )
+        return self._banks[encoder]
+
+    def _seen(self, samples: SampleSet, encoder: str) -> FeatureTable:
+        found = self._features.features(samples.id, samples.samples, encoder)
+        if not found.ids:
+            reason = next(iter(found.failures.values()), NO_SCAN)
+            raise BadRequest(f"Not one scan of {samples.name} can be read. {reason}")
+        return found
+
+    # Variants
+
+    def variant(self, variant: str, cancel: threading.Event) -> Iterator[Item]:
+        """What a variant writes on every set, and under every control that concerns it."""
+        yield Step("write", f"Loading {variant}")
+        try:
+            writer = ReportWriter(
+                self._engine, variant, self._request.options, self._kept_dir, self._writes
+            )
+        except Rad3dError as error:
+            yield Failure(variant, str(error))
+            return
+        for samples in self.sets:
+            own: PredictionSet | None = None
+            for control in ("", *self._request.controls):
+                name = f"{variant}+{control}" if control else variant
+                try:
+                    if control == "image-shuffled" and own is not None:
+                        yield self._shuffled(own, name)
+                    elif not control or control in WRITTEN:
+                        written = yield from self._write(writer, name, control, samples, cancel)
+                        own = written if not control else own
+                        yield written
+                except Cancelled:
+                    raise
+                except Rad3dError as error:
+                    yield Failure(name, f"{samples.name}: {error}")
+
+    def _write(
+        self,
+        writer: ReportWriter,
+        name: str,
+        control: str,
+        samples: SampleSet,
+        cancel: threading.Event,
+    ) -> Generator[Step, None, PredictionSet]:
+        """Yields progress and returns the predictions."""
+        encoder = writer.config.encoder or SHIPPED_ENCODER
+        seen = self._seen(samples, encoder)
+        bank = self._bank(encoder) if control == "logits-only" else None
+        blank = self._features.blank(encoder) if control == "image-zero" else None
+        given = conditions(control, seen, bank, blank)
+        n, told = writer.missing(given), 0
+        for done in writer.write(given, cancel):
+            now = done * len(samples.samples) // n
+            yield Step("write", f"{name} on {samples.name}: {done} of {n} reports", now - told)
+            told = now
+        texts = {p.id: p for p in writer.predictions(seen.ids, given)}
+        if not control:
+            texts = self._with_diagnoses(texts, encoder, seen)
+        yield Step("write", f"{name} on {samples.name}: written", len(samples.samples) - told)
+        return PredictionSet(
+            name, samples.id, _in_order(samples, texts, seen), self._facts(writer, control, encoder)
+        )
+
+    def _with_diagnoses(
+        self, texts: Mapping[str, Prediction], encoder: str, seen: FeatureTable
+    ) -> dict[str, Prediction]:
+        """The reports with what the classifier saw in the same scans, where there is one."""
+        try:
+            found = self._diagnoses(encoder, seen)
+        except MissingWeights:
+            return dict(texts)
+        return {
+            id_: replace(texts[id_], seen=tuple(compress(LABELS, diagnosis.present)))
+            for id_, diagnosis in zip(seen.ids, found, strict=True)
+        }
+
+    def _shuffled(self, own: PredictionSet, name: str) -> PredictionSet:
+        if len(own.predictions) < 2:
+            raise BadRequest("One case alone cannot be shuffled.")
+        return shuffled(own, name, self._request.seed)
+
+    def _facts(self, writer: ReportWriter, control: str, encoder: str) -> dict[str, Any]:
+        return {
+            "control": control,
+            "weights": dict(writer.config.files),
+            "llm": writer.config.llm_source,
+            "llm_revision": writer.config.llm_revision,
+            "llm_sha256": writer.config.llm_sha256,
+            "encoder": asdict(self._features.identity(encoder)),
+            "features_given": [asdict(identity) for identity in self._features.given],
+            "options": asdict(self._request.options),
+            "written": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    # Controls on their own
+
+    def alone(self, control: str) -> Iterator[Item]:
+        """What a control that needs no variant writes on every set."""
+        for encoder in self.encoders():
+            name = control if encoder == SHIPPED_ENCODER else f"{control} ({encoder})"
+            for samples in self.sets:
+                yield Step("write", f"{name} on {samples.name}")
+                try:
+                    seen = self._seen(samples, encoder)
+                    texts = self._stored(control, encoder, seen)
+                except Rad3dError as error:
+                    yield Failure(name, f"{samples.name}: {error}")
+                    continue
+                by_id = {
+                    id_: Prediction(id_, text, finish="end")
+                    for id_, text in zip(seen.ids, texts, strict=True)
+                }
+                facts = {"control": control, "encoder": asdict(self._features.identity(encoder))}
+                yield PredictionSet(name, samples.id, _in_order(samples, by_id, seen), facts)
+
+    def _stored(self, control: str, encoder: str, seen: FeatureTable) -> list[str]:
+        bank = self._bank(encoder)
+        if control == "majority":
+            return [bank.majority()] * len(seen.ids)
+        if control == "nearest":
+            return bank.nearest(seen.embedding)
+        return [bank.lookup(d.present) for d in self._diagnoses(encoder, seen)]
+
+    # The classifier
+
+    def classifier(self, samples: SampleSet) -> ClassifierCard | None:
+        """The figures of the classifier on a set; None where its scans have not been encoded."""
+        encoders = self.encoders()
+        if not encoders or samples not in self.sets:
+            return None
+        encoder = encoders[0]
+        try:
+            seen = self._seen(samples, encoder)
+        except BadRequest:
+            return None
+        cases = {sample.id: sample for sample in samples.samples}
+        truth = [
+            labels if (labels := cases[id_].labels) is not None
+            else label_report(cases[id_].reference)
+            for id_ in seen.ids
+        ]  # fmt: skip
+        found = self._diagnoses(encoder, seen)
+        calibration = self._engine.store.encoder(encoder).calibration
+        return classifier_card(
+            encoder,
+            samples.id,
+            np.array(truth, dtype=np.int64),
+            np.stack([d.probabilities for d in found]),
+            found[0].thresholds,
+            calibration.split if calibration else "",
+            self._request.draws,
+            self._request.seed,
+        )
+
+    def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
+        loaded = self._engine.store.encoder(encoder)
+        return [loaded.diagnose(embedding) for embedding in seen.embedding]
+
+
+def _in_order(
+    samples: SampleSet, texts: dict[str, Prediction], seen: FeatureTable
+) -> tuple[Prediction, ...]:
+    """One prediction for each sample; a scan that could not be encoded is a failure."""
+    return tuple(
+        texts.get(sample.id) or Prediction(sample.id, "", seen.failures.get(sample.id, NO_SCAN))
+        for sample in samples.samples
+    )

@@ -1,0 +1,103 @@
+"""Whether the variants beat what needs no language model, and what needs no image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from rad3d.evaluation.ablations import CONTROLS
+from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
+from rad3d.metrics.bootstrap import holm
+from rad3d.metrics.compare import SWAPS_PER_COMPARISON, Difference, compare, compare_all
+from rad3d.metrics.registry import PRIMARY, metric_row
+from rad3d.metrics.scorecard import Scorecard
+
+
+def verdicts(
+    cards: Mapping[Key, Scorecard], variants: Sequence[str], draws: int, seed: int
+) -> tuple[Verdict, ...]:
+    """Every system that is compared against every control, set by set.
+
+    Args:
+        cards: of a run.
+        variants: names of the variants and of files of predictions.
+        draws, seed: of the paired tests.
+
+    Compared are the metrics of :data:`rad3d.metrics.registry.PRIMARY`. The correction is over all
+    systems and metrics that are held against the same control on the same set.
+    """
+    found: list[Verdict] = []
+    for sample_set in dict.fromkeys(name for _, name in cards):
+        ours = [cards[v, sample_set] for v in variants if (v, sample_set) in cards]
+        for control in CONTROLS.values():
+            found += _against(control.id, sample_set, ours, cards, draws, seed)
+    return tuple(found)
+
+
+def _against(
+    control: str,
+    sample_set: str,
+    ours: Sequence[Scorecard],
+    cards: Mapping[Key, Scorecard],
+    draws: int,
+    seed: int,
+) -> Iterator[Verdict]:
+    pairs = [
+        (cards[name, sample_set], card)
+        for card in ours
+        for name in (control if not CONTROLS[control].per_variant else f"{card.name}+{control}",)
+        if (name, sample_set) in cards
+    ]
+    for difference in _corrected(pairs, draws, seed):
+        beats = difference.better == difference.b
+        yield Verdict(
+            difference.b, difference.a, sample_set, difference, beats, _sentence(difference)
+        )
+
+
+def _corrected(
+    pairs: Sequence[tuple[Scorecard, Scorecard]], draws: int, seed: int
+) -> list[Difference]:
+    """The differences of all pairs, corrected for their number."""
+    shared = [m for m in PRIMARY if all(m in c.estimates for pair in pairs for c in pair)]
+    enough = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(shared))
+    found = [d for a, b in pairs for d in compare(a, b, metrics=shared, draws=enough, seed=seed)]
+    adjusted = holm([difference.p_randomisation for difference in found])
+    return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+
+
+def _sentence(d: Difference) -> str:
+    says = "beats" if d.better == d.b else "does worse than" if d.better == d.a else "does not beat"
+    return (
+        f"{d.b} {says} {d.a} in {metric_row(d.metric).name}: {d.value:+.3f} "
+        f"[{d.low:+.3f}, {d.high:+.3f}], corrected p {d.p_adjusted:.3g}, n {d.n}."
+    )
+
+
+def compare_runs(
+    a: EvaluationRun, b: EvaluationRun, *, draws: int = 1000, seed: int = 0
+) -> tuple[tuple[str, Difference], ...]:
+    """How the systems that two runs share differ between them: (set, run b minus run a).
+
+    Only sets of which both runs evaluated the same cases; the correction is over everything.
+    """
+    pairs: list[tuple[str, tuple[Scorecard, Scorecard]]] = []
+    for (system, sample_set), card in b.cards.items():
+        other = a.cards.get((system, sample_set))
+        if other and [c.id for c in other.cases] == [c.id for c in card.cases]:
+            named = (
+                replace(other, name=f"{system} in {a.id}"),
+                replace(card, name=f"{system} in {b.id}"),
+            )
+            pairs.append((sample_set, named))
+    found = _corrected([pair for _, pair in pairs], draws, seed)
+    per_pair = len(found) // len(pairs) if pairs else 0
+    return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(found))
+
+
+def compare_systems(
+    run: EvaluationRun, sample_set: str, baseline: str | None = None, *, draws: int, seed: int
+) -> tuple[Difference, ...]:
+    """The systems of one run on one set, every pair or all against a baseline."""
+    cards = [card for (_, name), card in run.cards.items() if name == sample_set]
+    return compare_all(cards, baseline=baseline, draws=draws, seed=seed)

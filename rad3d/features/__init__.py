@@ -1,0 +1,1 @@
+"""Image embeddings on disk: computed, imported, stored and read."""

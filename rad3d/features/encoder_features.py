@@ -1,0 +1,51 @@
+"""What an encoder sees in a scan, whose that is, and where it is kept: in a file or in a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rad3d.core.errors import Rad3dError
+from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.types import Volume
+from rad3d.features.shards import FeatureStore
+from rad3d.features.table import FeatureTable, FloatArray, Row, read_file
+from rad3d.model.encoders.base import LoadedEncoder
+from rad3d.model.engine import Engine
+from rad3d.model.identity import EncoderIdentity, weights_sha256
+from rad3d.model.llm.failures import OUR_FAULT, plain_errors
+from rad3d.model.store import ModelStore
+
+
+def encoder_identity(store: ModelStore, encoder_id: str) -> EncoderIdentity:
+    """Id, weights and grid of an encoder; raises MissingWeights where it is not here."""
+    folder = store.models_dir / lookup("encoder", ENCODERS, encoder_id).source
+    return EncoderIdentity(encoder_id, weights_sha256(folder), store.encoder(encoder_id).grid.id)
+
+
+def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
+    """What an encoder sees in a scan; no logits where it has no head."""
+    pooled = engine.features(volume, encoder_id).pooled
+    return pooled, logits_of(engine.store.encoder(encoder_id), pooled)
+
+
+def logits_of(encoder: LoadedEncoder, pooled: FloatArray) -> FloatArray | None:
+    """(D,) embedding -> (18,) logits; None where the encoder has no head."""
+    try:
+        with plain_errors("run the classifier", remedy=OUR_FAULT):
+            return encoder.diagnose(pooled).logits
+    except Rad3dError as error:
+        if error.code != "no_head":
+            raise
+        return None
+
+
+def load_features(path: Path) -> tuple[EncoderIdentity, FeatureTable]:
+    """A file of features, or a store of them, and whose they are.
+
+    Raises:
+        BadRequest: there is no such file or folder, or it is damaged.
+    """
+    if path.is_dir():
+        store = FeatureStore.open(path)
+        return store.identity, store.table()
+    return read_file(path)

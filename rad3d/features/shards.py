@@ -1,0 +1,383 @@
+"""A store of features: a folder of files that never change, written by any number of processes.
+
+``store.json`` says whose features these are; every file in ``shards`` holds some rows. A row is
+kept under the hash of the scan's content, so a scan under two names is encoded once, and weights
+and model grid are those of the whole store. Ids of cases point to contents, together with what is
+known of the file (name, size, time), so that a finished file need not be read again. What could not
+be encoded stands there as well, with the reason. Of two entries for one id, the later counts.
+
+A shard appears in one step under a name that nobody else takes. So processes and machines need not
+know of each other, and one that is killed leaves nothing that could be mistaken for features. Names
+are times, but never earlier than that of a shard which the writer has seen: a clock that is set
+back does not make its entries older than those that they replace.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rad3d.core.errors import BadRequest, DiskFull
+from rad3d.core.files import PART, write_whole
+from rad3d.features.table import (
+    FeatureTable,
+    FeatureTensors,
+    Row,
+    gathered,
+    read_tensors,
+    tensors_of,
+    write_tensors,
+)
+from rad3d.model.identity import EncoderIdentity
+
+STORE_SCHEMA, SHARD_SCHEMA = "rad3d-feature-store/1", "rad3d-feature-shard/1"
+STORE_FILE, SHARDS = "store.json", "shards"
+SUFFIX = ".safetensors"
+
+ABANDONED_SECONDS = 24 * 3600
+"""Age from which a file that was never finished belongs to a process that has died."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A scan's file as it was when it was read; another size or time means another scan.
+
+    Attributes:
+        name: without its folder, which may move.
+        size: in bytes.
+        mtime_ns: when it was last changed.
+        metadata: what a metadata table said of it; it changes what is read.
+    """
+
+    name: str
+    size: int
+    mtime_ns: int
+    metadata: str = ""
+
+    @classmethod
+    def of(cls, path: Path, metadata: str = "") -> SourceFile:
+        """The file now; raises OSError where there is none."""
+        stat = path.stat()
+        return cls(path.name, stat.st_size, stat.st_mtime_ns, metadata)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Where an id's features are: the hash of its content, and the file it was read from."""
+
+    content: str
+    file: SourceFile | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why an id has no features: a sentence, its stable code, and the file if there was one."""
+
+    problem: str
+    code: str
+    file: SourceFile | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """What one process adds in one step.
+
+    Attributes:
+        rows: hash of a scan's content -> what the encoder saw.
+        cases: id -> its content, in these rows or in an earlier shard.
+        failures: id -> why it has no features.
+        facts: what computed it, as text.
+    """
+
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    failures: Mapping[str, Failed] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class FeatureStore:
+    """What lies in a folder of features, as it was when it was opened, and what was added since.
+
+    Attributes:
+        path: the folder.
+        identity: whose features these are.
+        cases: id -> content, of all that have features.
+        failures: id -> why not.
+        facts: facts of the shards -> how many rows they hold.
+    """
+
+    def __init__(self, path: Path, identity: EncoderIdentity) -> None:
+        self.path, self.identity = path, identity
+        self.cases: dict[str, Case] = {}
+        self.failures: dict[str, Failed] = {}
+        self.facts: dict[tuple[tuple[str, str], ...], int] = {}
+        self._places: dict[str, tuple[FeatureTensors, int]] = {}
+        self._newest = 0
+
+    @classmethod
+    def open(cls, path: Path) -> FeatureStore:
+        """Read what is known of every scan; the features themselves are read by :meth:`table`.
+
+        Raises:
+            BadRequest: there is no store, or a file of it is damaged; the sentence names it.
+        """
+        store = cls(path, _read_identity(path))
+        for shard in sorted((path / SHARDS).glob(f"[!.]*{SUFFIX}")):
+            store._newest = max(store._newest, _nanoseconds(shard))
+            store._add(*store._read(shard))
+        # Where a shard was removed, what pointed into it is unknown again.
+        store.cases = {id_: case for id_, case in store.cases.items() if store.holds(case.content)}
+        return store
+
+    @classmethod
+    def create(cls, path: Path, identity: EncoderIdentity) -> FeatureStore:
+        """A new store, or the one that is there.
+
+        Raises:
+            BadRequest: the folder holds features of another encoder, or a file is damaged.
+        """
+        (path / SHARDS).mkdir(parents=True, exist_ok=True)
+        if not (path / STORE_FILE).is_file():
+            about = json.dumps({"schema": STORE_SCHEMA, **asdict(identity)}, indent=2)
+            write_whole(path / STORE_FILE, f"{about}\n".encode(), contested=True)
+        store = cls.open(path)
+        _require_same(path, store.identity, identity)
+        store._sweep()
+        return store
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def holds(self, content: str) -> bool:
+        """True where the features of a scan's content are here, under whatever id."""
+        return content in self._places
+
+    def table(self, ids: Iterable[str] | None = None) -> FeatureTable:
+        """The features of these cases, in their order; of all by default, in the order of ids.
+
+        Cases that could not be encoded are among the table's failures; unknown ones are left out.
+        """
+        wanted = sorted({*self.cases, *self.failures}) if ids is None else list(ids)
+        known = {id_: self.cases[id_].content for id_ in wanted if id_ in self.cases}
+        rows = self._rows(set(known.values()))
+        failures = {i: self.failures[i].problem for i in wanted if i in self.failures}
+        return gathered({id_: rows[content] for id_, content in known.items()}, failures)
+
+    def append(self, shard: Shard) -> Path:
+        """Write a shard in one step.
+
+        Raises:
+            DiskFull, OSError: it cannot be written; nothing is left behind.
+            BadRequest: another process has made this the store of another encoder.
+        """
+        _require_same(self.path, _read_identity(self.path), self.identity)
+        table = gathered(shard.rows, {})
+        about = {
+            "schema": SHARD_SCHEMA,
+            "contents": json.dumps(table.ids),
+            "cases": json.dumps({id_: asdict(case) for id_, case in shard.cases.items()}),
+            "failures": json.dumps({id_: asdict(why) for id_, why in shard.failures.items()}),
+            "facts": json.dumps(dict(shard.facts)),
+        }
+        # In the order of time, so that the later entry of an id wins.
+        self._newest = max(time.time_ns(), self._newest + 1)
+        path = self.path / SHARDS / f"{self._newest:020d}-{secrets.token_hex(4)}{SUFFIX}"
+        try:
+            write_tensors(path, tensors_of(table), about, self.identity)
+        except DiskFull as error:
+            raise DiskFull(
+                f"The disk that holds {self.path} is full.",
+                "Make room; the same command goes on where it was.",
+            ) from error
+        self._add(*self._read(path))
+        return path
+
+    def nbytes(self) -> int:
+        """Bytes on the disk."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    def _rows(self, contents: set[str]) -> dict[str, Row]:
+        """Content -> embedding and logits; every shard is read once."""
+        by_shard: dict[FeatureTensors, list[tuple[str, int]]] = {}
+        for content in contents:
+            tensors, row = self._places[content]
+            by_shard.setdefault(tensors, []).append((content, row))
+        found: dict[str, Row] = {}
+        for tensors, places in by_shard.items():
+            embedding, logits = tensors.read()
+            for content, row in places:
+                found[content] = embedding[row], None if logits is None else logits[row]
+        if len({row[0].shape for row in found.values()}) > 1:
+            raise BadRequest(
+                f"{self.path.name} holds embeddings of different sizes.",
+                "Compute or import them again into another folder.",
+                code="bad_features",
+            )
+        return found
+
+    def _add(self, shard: Shard, tensors: FeatureTensors, contents: list[str]) -> None:
+        for row, content in enumerate(contents):
+            self._places.setdefault(content, (tensors, row))
+        for id_, case in shard.cases.items():
+            self.failures.pop(id_, None)
+            self.cases[id_] = case
+        for id_, why in shard.failures.items():
+            self.cases.pop(id_, None)
+            self.failures[id_] = why
+        key = tuple(sorted(shard.facts.items()))
+        self.facts[key] = self.facts.get(key, 0) + len(contents)
+
+    def _read(self, path: Path) -> tuple[Shard, FeatureTensors, list[str]]:
+        try:
+            identity, about, tensors = read_tensors(path, SHARD_SCHEMA)
+        except BadRequest as error:
+            raise self._damaged(path) from error
+        if identity != self.identity:
+            raise BadRequest(
+                f"{path.name} in {self.path.name} is of {_named(identity)}, the store of "
+                f"{_named(self.identity)}.",
+                "Remove the file.",
+                code="other_encoder",
+            )
+        try:
+            contents = list(map(str, json.loads(about["contents"])))
+            shard = Shard(
+                cases={k: Case(v["content"], _file(v)) for k, v in _entries(about, "cases")},
+                failures={
+                    k: Failed(v["problem"], v["code"], _file(v))
+                    for k, v in _entries(about, "failures")
+                },
+                facts=json.loads(about["facts"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._damaged(path) from error
+        return shard, tensors, contents
+
+    def _damaged(self, shard: Path) -> BadRequest:
+        return BadRequest(
+            f"{shard.name} in {self.path.name} is damaged.",
+            "Remove the file; its scans are encoded again by the next run.",
+            code="bad_features",
+        )
+
+    def _sweep(self) -> None:
+        """Remove what processes that died have left half written."""
+        oldest = time.time() - ABANDONED_SECONDS
+        for part in (*self.path.glob(f".*{PART}"), *(self.path / SHARDS).glob(f".*{PART}")):
+            with suppress(FileNotFoundError):  # its writer may be finishing it
+                if part.stat().st_mtime < oldest:
+                    part.unlink()
+
+
+class ShardWriter:
+    """Collects features of one process and appends them to a store, many at a time.
+
+    Args:
+        store: receives them.
+        size: entries of a shard.
+        seconds: a smaller shard is written once its first entry is so old.
+        facts: what computes them.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        size: int,
+        seconds: float = float("inf"),
+        facts: Mapping[str, str] | None = None,
+    ) -> None:
+        self._store, self._size, self._seconds = store, size, seconds
+        self._facts = facts or {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._cases: dict[str, Case] = {}
+        self._failures: dict[str, Failed] = {}
+        self._began = time.monotonic()
+
+    def holds(self, content: str) -> bool:
+        """True where the content is in the store or about to be."""
+        return content in self._rows or self._store.holds(content)
+
+    def add(self, id_: str, case: Case, row: Row | None = None) -> None:
+        """Features of a case; without a row its content must be there."""
+        if row is not None:
+            self._rows[case.content] = row
+        self._failures.pop(id_, None)
+        self._cases[id_] = case
+        self._flush_when_due()
+
+    def fail(self, id_: str, why: Failed) -> None:
+        """A case that has no features, and why."""
+        self._cases.pop(id_, None)
+        self._failures[id_] = why
+        self._flush_when_due()
+
+    def _flush_when_due(self) -> None:
+        held = len(self._cases) + len(self._failures)
+        if held == 1:
+            self._began = time.monotonic()
+        if held >= self._size or time.monotonic() - self._began > self._seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held; does nothing where that is nothing."""
+        if self._cases or self._failures:
+            self._store.append(Shard(self._rows, self._cases, self._failures, self._facts))
+            self._clear()
+
+
+def _read_identity(path: Path) -> EncoderIdentity:
+    if not (path / STORE_FILE).is_file():
+        raise BadRequest(
+            f"{path} holds no store of features.",
+            "Make one with: rad3d features compute",
+            code="no_file",
+        )
+    try:
+        about = json.loads((path / STORE_FILE).read_text(encoding="utf-8"))
+        if about.pop("schema") != STORE_SCHEMA:
+            raise ValueError("another schema")
+        return EncoderIdentity(**{key: str(value) for key, value in about.items()})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadRequest(
+            f"{STORE_FILE} in {path.name} is damaged.",
+            "Restore it from a copy, or compute the features again.",
+            code="bad_features",
+        ) from error
+
+
+def _require_same(path: Path, found: EncoderIdentity, wanted: EncoderIdentity) -> None:
+    if found != wanted:
+        raise BadRequest(
+            f"{path.name} holds features of {_named(found)}, not of {_named(wanted)}.",
+            "Give another folder: features of two encoders cannot be mixed.",
+            code="other_encoder",
+        )
+
+
+def _nanoseconds(shard: Path) -> int:
+    """The time in a shard's name; 0 where a person has given it another."""
+    number = shard.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _entries(about: Mapping[str, str], key: str) -> Iterable[tuple[str, Any]]:
+    entries: Iterable[tuple[str, Any]] = json.loads(about[key]).items()
+    return entries
+
+
+def _file(entry: Mapping[str, Any]) -> SourceFile | None:
+    return SourceFile(**entry["file"]) if entry["file"] else None
+
+
+def _named(identity: EncoderIdentity) -> str:
+    """For people: the id and as much of the hash as tells two encoders apart."""
+    return f"{identity.id} ({identity.sha256[:12]}, grid {identity.preprocessing or 'unknown'})"

@@ -1,0 +1,285 @@
+"""Scores one system on one sample set, and keeps what intervals and comparisons are made from."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rad3d.core.errors import BadRequest, MissingWeights
+from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.metrics.bootstrap import LEVEL, Estimate, FloatArray, estimate
+from rad3d.metrics.cases import Cases, Places, align
+from rad3d.metrics.clinical import label_counts, label_table
+from rad3d.metrics.factuality import Match, matches_of
+from rad3d.metrics.registry import default_metrics, measure, metric_status
+
+__all__ = [
+    "CaseScore",
+    "Estimate",
+    "Match",
+    "Scorecard",
+    "score",
+    "score_case",
+]
+
+SCHEMA_ID = "rad3d-scorecard/1"
+MOST_DRAWS = 100_000
+
+Progress = Callable[[str, float], None]
+"""Told what is being computed, and how much is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """One case: its own figure for each metric that one report defines, and its findings."""
+
+    id: str
+    values: dict[str, float]
+    findings: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Scorecard:
+    """What one system reaches on one sample set.
+
+    Attributes:
+        name: the system.
+        sample_set: id of the set.
+        n: cases, failures included.
+        failures: cases without a report, scored as empty text.
+        dropped: rows of the files that are not among the cases.
+        estimates: metric -> figure with its interval.
+        per_label: label -> precision, recall, f1, support, predicted (NaN where undefined).
+        cases: one for each case, in the set's order.
+        signature: metric -> what fixes its figure.
+        settings: draws, seed, level, and where truth came from.
+        statistics: name -> (N, K) statistics of each report, see :mod:`rad3d.metrics.bootstrap`.
+    """
+
+    name: str
+    sample_set: str
+    n: int
+    failures: int
+    dropped: tuple[Dropped, ...]
+    estimates: dict[str, Estimate]
+    per_label: dict[str, dict[str, float]]
+    cases: tuple[CaseScore, ...]
+    signature: dict[str, str]
+    settings: dict[str, Any]
+    statistics: dict[str, FloatArray] = field(default_factory=dict)
+
+    def rows(self, metric: str) -> FloatArray:
+        """(N, K) statistics of a metric; raises BadRequest where it was not scored."""
+        if metric not in self.estimates:
+            raise BadRequest(
+                f"{self.name} was not scored with {metric}.",
+                f"Scored: {', '.join(self.estimates)}.",
+                code="not_scored",
+            )
+        return self.statistics[measure(metric).statistic]
+
+    def to_dict(self, findings: bool = True) -> dict[str, Any]:
+        """Plain JSON values, arrays packed.
+
+        Args:
+            findings: also keep the findings of every case with their sentences; they are most of
+                the size, and :func:`score_case` makes them again from the texts.
+        """
+        return {
+            "schema": SCHEMA_ID,
+            "name": self.name,
+            "sample_set": self.sample_set,
+            "n": self.n,
+            "failures": self.failures,
+            "dropped": [asdict(row) for row in self.dropped],
+            "estimates": {
+                name: [_json(e.value), _json(e.low), _json(e.high), e.n]
+                for name, e in self.estimates.items()
+            },
+            "per_label": {
+                label: {name: _json(value) for name, value in values.items()}
+                for label, values in self.per_label.items()
+            },
+            "ids": [case.id for case in self.cases],
+            "findings": [[asdict(m) for m in case.findings] for case in self.cases]
+            if findings
+            else None,
+            "signature": self.signature,
+            "settings": self.settings,
+            "statistics": {name: _packed(rows) for name, rows in self.statistics.items()},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Scorecard:
+        """The inverse of :meth:`to_dict`; raises BadRequest for anything else."""
+        if values.get("schema") != SCHEMA_ID:
+            raise BadRequest(f"This is not a scorecard ({SCHEMA_ID}).", code="bad_scorecard")
+        statistics = {name: _unpacked(each) for name, each in values["statistics"].items()}
+        estimates = estimates_of(values)
+        ids = values["ids"]
+        findings = values["findings"] or [[] for _ in ids]
+        return cls(
+            name=values["name"],
+            sample_set=values["sample_set"],
+            n=values["n"],
+            failures=values["failures"],
+            dropped=tuple(Dropped(**row) for row in values["dropped"]),
+            estimates=estimates,
+            per_label={
+                label: {name: _number(value) for name, value in row.items()}
+                for label, row in values["per_label"].items()
+            },
+            cases=_case_scores(
+                ids, estimates, statistics, [tuple(Match(**m) for m in found) for found in findings]
+            ),
+            signature=values["signature"],
+            settings=values["settings"],
+            statistics=statistics,
+        )
+
+
+def score(
+    samples: SampleSet,
+    predictions: PredictionSet,
+    *,
+    metrics: Sequence[str] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    places: Places | None = None,
+    progress: Progress | None = None,
+) -> Scorecard:
+    """Score the reports of one system.
+
+    Args:
+        samples: the cases.
+        predictions: what the system wrote; a sample without a prediction is a failure.
+        metrics: keys of :data:`rad3d.metrics.registry.METRICS`; by default all that need neither
+            weights nor Java.
+        draws: bootstrap draws behind every interval.
+        seed: of the draws.
+        places: where metrics that need weights find them.
+        progress: told of each metric.
+    """
+    if not 1 <= draws <= MOST_DRAWS:
+        raise BadRequest(f"Draws must be from 1 to {MOST_DRAWS:,}, not {draws}.", code="bad_option")
+    if seed < 0:
+        raise BadRequest(f"A seed is 0 or more, not {seed}.", code="bad_option")
+    names = tuple(dict.fromkeys(default_metrics() if metrics is None else metrics))
+    for name in names:
+        _require_ready(name, places)
+    cases, unmatched = align(samples, predictions, places)
+    tell = progress or (lambda text, fraction: None)
+    statistics: dict[str, FloatArray] = {}
+    estimates: dict[str, Estimate] = {}
+    for i, name in enumerate(names):
+        tell(name, i / len(names))
+        each = measure(name)
+        if each.statistic not in statistics:
+            statistics[each.statistic] = each.collect(cases)
+        estimates[name] = estimate(statistics[each.statistic], each.combine, draws, seed)
+    tell("findings", 1.0)
+    ids = [sample.id for sample in samples.samples]
+    return Scorecard(
+        name=predictions.name,
+        sample_set=samples.id,
+        n=cases.n,
+        failures=cases.failures,
+        dropped=(*samples.dropped, *unmatched),
+        estimates=estimates,
+        per_label=label_table(label_counts(cases.truth, cases.said).sum(axis=0)),
+        cases=_case_scores(ids, estimates, statistics, matches_of(cases)),
+        signature={name: measure(name).signed(cases.places) for name in names},
+        settings={
+            "draws": draws,
+            "seed": seed,
+            "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
+            "truth": _truth_source(samples),
+            "notes": [*samples.notes, *predictions.facts.get("notes", ())],
+        },
+        statistics=statistics,
+    )
+
+
+def score_case(sample: Sample, prediction: Prediction) -> CaseScore:
+    """The findings of one case, made from its texts; quick enough to do when a person asks."""
+    cases = Cases((sample,), (prediction,))
+    return CaseScore(sample.id, {}, matches_of(cases)[0])
+
+
+def _require_ready(metric: str, places: Places | None) -> None:
+    status = metric_status(metric, places)
+    if not status.ready:
+        remedy = f"Run: {status.command}" if status.command else ""
+        raise MissingWeights(
+            f"{metric} cannot run here ({status.state}): {status.reason}",
+            remedy,
+            code="metric_not_ready",
+        )
+
+
+def _truth_source(samples: SampleSet) -> str:
+    known = sum(sample.labels is not None for sample in samples.samples)
+    if known == len(samples.samples):
+        return "given"
+    return "read from the references" if known == 0 else f"given for {known}, else read"
+
+
+def _case_scores(
+    ids: Sequence[str],
+    estimates: dict[str, Estimate],
+    statistics: dict[str, FloatArray],
+    findings: Sequence[tuple[Match, ...]],
+) -> tuple[CaseScore, ...]:
+    """Per-case figures: what each metric would be for that report alone, where it is defined."""
+    columns = {}
+    for name in estimates:
+        each = measure(name)
+        columns[name] = each.combine(statistics[each.statistic])
+    return tuple(
+        CaseScore(
+            id_,
+            {name: float(v[i]) for name, v in columns.items() if not np.isnan(v[i])},
+            findings[i],
+        )
+        for i, id_ in enumerate(ids)
+    )
+
+
+def estimates_of(values: Mapping[str, Any]) -> dict[str, Estimate]:
+    """The figures of a scorecard that is still plain values, by metric."""
+    return {
+        name: Estimate(_number(value), _number(low), _number(high), n)
+        for name, (value, low, high, n) in values["estimates"].items()
+    }
+
+
+def _json(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _packed(rows: FloatArray) -> dict[str, Any]:
+    """An array as its shape and compressed bytes; whole numbers as 16 bits where they fit."""
+    whole = bool((rows == np.rint(rows)).all() and (np.abs(rows) < 2**15).all())
+    dtype = "<i2" if whole else "<f8"
+    data = zlib.compress(np.ascontiguousarray(rows, dtype=dtype).tobytes(), 9)
+    return {
+        "shape": list(rows.shape),
+        "dtype": dtype,
+        "data": base64.b64encode(data).decode("ascii"),
+    }
+
+
+def _unpacked(packed: dict[str, Any]) -> npt.NDArray[np.float64]:
+    data = zlib.decompress(base64.b64decode(packed["data"]))
+    return np.frombuffer(data, packed["dtype"]).reshape(packed["shape"]).astype(np.float64)

@@ -1,0 +1,1 @@
+"""CT encoders, their classifier heads and calibration."""

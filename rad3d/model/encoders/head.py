@@ -1,0 +1,287 @@
+"""A head for the 18 labels, or the calibration of one, that was fitted here for an encoder.
+
+It lies in the folder ``head`` below the encoder's own: ``head.json`` says what it is and what it
+reached, and names the file of its arrays by their hash, so a head is replaced in one step. The
+weights of the encoder stay what they are, and so do the features they are known by.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.core.files import write_whole
+from rad3d.core.labels import N_LABELS
+from rad3d.core.registry import ENCODERS, EncoderRow, resolve
+from rad3d.core.types import Diagnosis, FloatArray
+from rad3d.model.encoders.base import Encoding, LoadedEncoder
+from rad3d.model.encoders.calibration import Calibration, HeadState, NoveltyReference
+from rad3d.model.identity import EncoderIdentity, weights_sha256
+
+HEAD_DIR, HEAD_FILE = "head", "head.json"
+SCHEMA_ID = "rad3d-head/1"
+
+FIT = "rad3d head fit --encoder {} --features FEATURES --labels LABELS.csv"
+CALIBRATE = "rad3d head calibrate --encoder {} --features FEATURES --labels LABELS.csv"
+
+TO_FIT_AGAIN = ("corrupt_head", "stale_head")
+"""Codes of a head that cannot be used while the weights of its encoder are sound."""
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """What was fitted for an encoder, from its features and known labels.
+
+    Attributes:
+        encoder: whose features; :attr:`EncoderIdentity.is_imported` where nobody can prove it.
+        calibration: of the logits.
+        weight, bias: (18, D) and (18,): the logits of an embedding are ``weight @ z + bias``;
+            None where it is the encoder's own head that was calibrated.
+        reference: embeddings that a scan is compared with; None where there were too few.
+        facts: plain JSON values: how it was fitted, and what it reached on held-out patients.
+    """
+
+    encoder: EncoderIdentity
+    calibration: Calibration
+    weight: FloatArray | None = None
+    bias: FloatArray | None = None
+    reference: NoveltyReference | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        arrays = self.arrays()
+        wrong = [name for name, a in arrays.items() if not np.isfinite(a).all()]
+        calibrated = [a for name, a in arrays.items() if name.startswith("calibration.")]
+        if any(a.shape != (N_LABELS,) for a in calibrated):
+            wrong.append("calibration")
+        if (self.weight is None) != (self.bias is None):
+            wrong.append("weight without bias")
+        if self.weight is not None and self.bias is not None:
+            shaped = self.weight.ndim == 2 and len(self.weight) == N_LABELS
+            if not shaped or self.bias.shape != (N_LABELS,):
+                wrong.append("weight and bias")
+        if wrong:
+            raise BadRequest(f"This is no head: {', '.join(wrong)} cannot be.", code="bad_head")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of weight and bias, and so of the logits; empty where they are the encoder's own."""
+        if self.weight is None or self.bias is None:
+            return ""
+        arrays = (np.ascontiguousarray(a, np.float64) for a in (self.weight, self.bias))
+        return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
+
+    def logits(self, embedding: FloatArray) -> FloatArray | None:
+        """(..., D) -> (..., 18) float64; None where the logits are the encoder's own."""
+        if self.weight is None or self.bias is None:
+            return None
+        found: FloatArray = np.asarray(embedding, np.float64) @ self.weight.T + self.bias
+        return found
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """Everything that is numbers, by name."""
+        found = {
+            "calibration.slope": self.calibration.slope,
+            "calibration.offset": self.calibration.offset,
+            "calibration.threshold": self.calibration.threshold,
+        }
+        if self.weight is not None and self.bias is not None:
+            found |= {"weight": self.weight, "bias": self.bias}
+        if self.reference is not None:
+            found |= {
+                "novelty.mean": self.reference.mean,
+                "novelty.whitening": self.reference.whitening,
+                "novelty.quantiles": self.reference.quantiles,
+            }
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write into the folder of the encoder; what was there before goes."""
+        directory = folder / HEAD_DIR
+        data = save({k: np.ascontiguousarray(v, np.float64) for k, v in self.arrays().items()})
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{digest[:16]}.safetensors"
+        config = {
+            "schema": SCHEMA_ID,
+            "encoder": asdict(self.encoder),
+            "file": name,
+            "file_sha256": digest,
+            "head_sha256": self.sha256,
+            "calibration_split": self.calibration.split,
+            "novelty_limit": self.reference.limit if self.reference else None,
+            "facts": dict(self.facts),
+        }
+        write_whole(directory / name, data)
+        write_whole(directory / HEAD_FILE, (json.dumps(config, indent=2) + "\n").encode())
+        for old in directory.glob("*.safetensors"):
+            if old.name != name:
+                old.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, folder: Path) -> Head | None:
+        """What :meth:`save` wrote into the folder of an encoder; None where nothing was.
+
+        Raises:
+            CorruptWeights: a file is absent, damaged, or not the one that was written.
+        """
+        directory = folder / HEAD_DIR
+        if not (directory / HEAD_FILE).is_file():
+            return None
+        try:
+            config = json.loads((directory / HEAD_FILE).read_text(encoding="utf-8"))
+            data = (directory / Path(config["file"]).name).read_bytes()
+            if (
+                config["schema"] != SCHEMA_ID
+                or hashlib.sha256(data).hexdigest() != config["file_sha256"]
+            ):
+                raise ValueError("another file")
+            return cls._of(config, load(data))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, BadRequest) as error:
+            raise CorruptWeights(
+                f"The head in {folder.name}/{HEAD_DIR} cannot be read.",
+                f"Remove {directory}, or fit it again.",
+                code=TO_FIT_AGAIN[0],
+            ) from error
+
+    @classmethod
+    def _of(cls, config: Mapping[str, Any], arrays: dict[str, FloatArray]) -> Head:
+        slope, offset, threshold = (
+            arrays.pop(f"calibration.{name}") for name in ("slope", "offset", "threshold")
+        )
+        novelty = {
+            name.partition(".")[2]: arrays.pop(name)
+            for name in list(arrays)
+            if name.startswith("novelty.")
+        }
+        return cls(
+            EncoderIdentity(**config["encoder"]),
+            Calibration(slope, offset, threshold, str(config["calibration_split"])),
+            reference=NoveltyReference(**novelty, limit=config["novelty_limit"])
+            if novelty
+            else None,
+            facts=config["facts"],
+            **arrays,
+        )
+
+
+class HeadedEncoder:
+    """An encoder with the head, the calibration and the reference that were fitted for it.
+
+    Args:
+        encoder: without them.
+        head: fitted on what it gives.
+    """
+
+    def __init__(self, encoder: LoadedEncoder, head: Head) -> None:
+        self.encoder, self.head = encoder, head
+        self.id, self.grid = encoder.id, encoder.grid
+        self.embedding_dim = encoder.embedding_dim
+        self.calibration: Calibration | None = head.calibration
+
+    def encode(self, values: FloatArray) -> Encoding:
+        """As the encoder does; where it cannot tell how unlike a scan is, the reference does."""
+        seen = self.encoder.encode(values)
+        if seen.novelty is not None or self.head.reference is None:
+            return seen
+        return replace(seen, novelty=self.head.reference.measure(seen.pooled.astype(np.float64)))
+
+    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+        """(D,) embedding -> diagnosis with calibrated probabilities."""
+        logits = self.head.logits(pooled)
+        if logits is None:
+            logits = self.encoder.diagnose(pooled).logits
+        return Diagnosis(
+            logits=logits,
+            probabilities=self.head.calibration.probabilities(logits),
+            thresholds=self.head.calibration.threshold,
+            source=self.id,
+        )
+
+
+def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:
+    """The encoder with what was fitted for it; as it is where that is nothing.
+
+    Args:
+        encoder: as its files are.
+        folder: of its files.
+
+    Raises:
+        CorruptWeights: the head was fitted on other weights, or another grid.
+    """
+    head = Head.read(folder)
+    if head is None:
+        return encoder
+    fits = head.weight is None or head.weight.shape[1] == encoder.embedding_dim
+    here = EncoderIdentity(encoder.id, weights_sha256(folder), encoder.grid.id)
+    if not fits or differs(head.encoder, here):
+        raise CorruptWeights(
+            f"The head in {folder.name}/{HEAD_DIR} was fitted for other weights of {encoder.id} or "
+            "another model grid.",
+            f"Fit it again with: {head_command(encoder.id, folder)}, or remove {folder / HEAD_DIR}",
+            code=TO_FIT_AGAIN[1],
+        )
+    return HeadedEncoder(encoder, head)
+
+
+def differs(one: EncoderIdentity, other: EncoderIdentity) -> bool:
+    """Whether two are of other weights; where one was imported, the id decides."""
+    imported = one.is_imported or other.is_imported
+    return one.id != other.id if imported else one != other
+
+
+def no_head(encoder_id: str) -> MissingWeights:
+    """The error of an encoder that gives no diagnosis as yet, with the way to one."""
+    row = ENCODERS[encoder_id]
+    fit = (
+        f"Encode labelled scans with: rad3d features compute SCANS --encoder {encoder_id} --out "
+        f"FEATURES, then run: {FIT.format(encoder_id)}"
+    )
+    return MissingWeights(
+        f"{row.name} has no head for the 18 labels here, so it gives no diagnosis.",
+        f"{row.head} Or: {fit}" if row.head else fit,
+        code="no_head",
+    )
+
+
+class _HasOwnHead(Protocol):
+    """What every encoder's class tells of its files, without reading weights."""
+
+    @classmethod
+    def own_head(cls, directory: Path) -> HeadState: ...
+
+
+def _own_head(encoder_id: str, folder: Path) -> HeadState:
+    encoder: type[_HasOwnHead] = resolve(ENCODERS[encoder_id].target)
+    return encoder.own_head(folder)
+
+
+def head_state(row: EncoderRow, models_dir: Path) -> HeadState:
+    """Whether an encoder gives logits here, and whether they are calibrated; reads no weights."""
+    folder = models_dir / row.source
+    fitted = (folder / HEAD_DIR / HEAD_FILE).is_file()
+    return "calibrated" if fitted else _own_head(row.id, folder)
+
+
+def head_command(encoder_id: str, folder: Path) -> str:
+    """What fits a head for the encoder in a folder, or calibrates its own; also in place of one."""
+    command = FIT if _own_head(encoder_id, folder) == "none" else CALIBRATE
+    replacing = " --replace" if (folder / HEAD_DIR / HEAD_FILE).is_file() else ""
+    return command.format(encoder_id) + replacing
+
+
+def head_sha256(encoder_id: str, models_dir: Path) -> str:
+    """:attr:`Head.sha256` of the head that gives an encoder's logits here; reads no weights."""
+    path = models_dir / ENCODERS[encoder_id].source / HEAD_DIR / HEAD_FILE
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["head_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # there is none, or it is named when it is loaded

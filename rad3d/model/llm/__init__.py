@@ -1,0 +1,1 @@
+"""Language models: found, loaded, checked, counted, decoded."""

@@ -1,0 +1,302 @@
+"""Decoding from embeddings: greedy, sampling and beams, one token at a time, stopped at once.
+
+The loops are written out rather than left to ``generate`` because each token is handed over as it
+is made, a cancelled run stops before its next token, and every run samples from its own generator:
+the same seed gives the same text, whatever else runs at the same time. The rules for temperature,
+top-p, repetition and n-grams are those of transformers.
+
+All rows of a batch have conditionings of equal length, so nothing is padded and neither attention
+masks nor positions need to be given: every family counts from 0 on its own.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import (
+    DynamicCache,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.types import FinishReason, GenerationOptions
+from rad3d.model.llm.language import LanguageBundle
+
+
+@dataclass(frozen=True)
+class Written:
+    """What has been written for one row so far.
+
+    Attributes:
+        ids: generated tokens, without the end token. With beams, those of the best hypothesis.
+        finish: why the row ended, or None while it goes on.
+    """
+
+    ids: tuple[int, ...]
+    finish: FinishReason | None = None
+
+
+class Runner:
+    """A language model that reads on, with its cache of what it has read.
+
+    Where the family keeps no cache that serves here, everything is read again for each token.
+    """
+
+    def __init__(self, language: LanguageBundle) -> None:
+        self._language = language
+        self._cache = DynamicCache(config=language.model.config) if language.caches else None
+        taken = inspect.signature(language.model.forward).parameters
+        # State-space models (Mamba) drop a cache under the other name, and write nonsense.
+        self._name = "cache_params" if "cache_params" in taken else "past_key_values"
+        self._read: Tensor | None = None
+
+    @torch.inference_mode()
+    def read(self, embeds: Tensor) -> Tensor:
+        """(B, N, H) embeddings that follow -> (B, V) float32 scores of the next token."""
+        inputs: dict[str, Any] = {"use_cache": self._cache is not None, self._name: self._cache}
+        if self._cache is None:
+            embeds = embeds if self._read is None else torch.cat((self._read, embeds), dim=1)
+            self._read = embeds
+        output = self._language.model(inputs_embeds=embeds, logits_to_keep=1, **inputs)
+        return output.logits[:, -1].float()
+
+    @torch.inference_mode()
+    def step(self, tokens: Tensor) -> Tensor:
+        """(B,) tokens -> (B, V) float32 scores of the next one."""
+        return self.read(self._language.embed(tokens[:, None]))
+
+    @torch.inference_mode()
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows, in this order; a row may be there several times."""
+        if self._cache is not None:
+            self._cache.reorder_cache(cast(torch.LongTensor, rows))
+        elif self._read is not None:
+            self._read = self._read[rows]
+
+    def cached(self) -> Iterator[Tensor]:
+        """Every tensor of the cache."""
+        layers = [] if self._cache is None else self._cache.layers
+        for value in (value for layer in layers for value in vars(layer).values()):
+            parts = value.values() if isinstance(value, dict) else [value]
+            yield from (part for part in parts if isinstance(part, Tensor))
+
+
+def token_room(language: LanguageBundle, conditioning: int, options: GenerationOptions) -> int:
+    """Tokens that may be written; raises :class:`BadRequest` where the context is full already."""
+    room = min(options.max_new_tokens, language.context - conditioning)
+    if room < 1:
+        raise BadRequest(
+            f"{language.source} reads at most {language.context} tokens; prefix and prompt "
+            f"already take {conditioning}.",
+            "Use a shorter prompt or another language model.",
+            code="context_full",
+        )
+    return room
+
+
+def decode(
+    language: LanguageBundle,
+    embeds: Tensor,
+    options: GenerationOptions,
+    cancel: threading.Event | None = None,
+) -> Iterator[Written]:
+    """Write one text; yields after every token, the last item has a finish reason.
+
+    Args:
+        language: the model.
+        embeds: (1, N, H) conditioning.
+        options: how to write.
+        cancel: once set, no further token is computed.
+    """
+    cancel = cancel or threading.Event()
+    if options.strategy == "beam":
+        yield from _beams(language, embeds, options, cancel)
+    else:
+        for rows in _rows(language, embeds, options, cancel):
+            yield rows[0]
+
+
+def decode_batch(
+    language: LanguageBundle,
+    embeds: Tensor,
+    options: GenerationOptions,
+    cancel: threading.Event | None = None,
+) -> list[Written]:
+    """Write one text per row of (B, N, H); the same texts as one at a time.
+
+    Rows that are finished leave the batch. Each row samples from a generator of its own with the
+    seed of the options, and beams are searched row by row.
+    """
+    cancel = cancel or threading.Event()
+    if options.strategy == "beam":
+        return [_last(decode(language, row[None], options, cancel)) for row in embeds]
+    return _last(_rows(language, embeds, options, cancel))
+
+
+def _last(items: Iterator[Any]) -> Any:
+    item = None
+    for item in items:  # noqa: B007 - only the last one is wanted
+        pass
+    return item
+
+
+def _processors(options: GenerationOptions) -> LogitsProcessorList:
+    """Repetition control, in the order of transformers."""
+    found = LogitsProcessorList()
+    if options.repetition_penalty != 1.0:
+        found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+    if options.no_repeat_ngram:
+        found.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram))
+    return found
+
+
+def _warpers(options: GenerationOptions) -> LogitsProcessorList:
+    """What shapes the distribution that is sampled from."""
+    found = LogitsProcessorList()
+    if options.strategy == "sample":
+        if options.temperature != 1.0:
+            found.append(TemperatureLogitsWarper(options.temperature))
+        if options.top_p < 1.0:
+            found.append(TopPLogitsWarper(options.top_p))
+    return found
+
+
+class _Chooser:
+    """Picks the next token of each row."""
+
+    def __init__(self, options: GenerationOptions, rows: int) -> None:
+        self._rules = LogitsProcessorList([*_processors(options), *_warpers(options)])
+        self._generators: list[torch.Generator] | None = None
+        if options.strategy == "sample":
+            self._generators = [torch.Generator().manual_seed(options.seed) for _ in range(rows)]
+
+    @torch.inference_mode()
+    def __call__(self, scores: Tensor, written: Tensor, rows: list[int]) -> list[int]:
+        """(B, V) scores and (B, t) tokens written -> the next token of each row."""
+        if self._rules:
+            scores = self._rules(cast(torch.LongTensor, written), scores)
+        if self._generators is None:
+            return scores.argmax(dim=-1).tolist()
+        odds = torch.softmax(scores, dim=-1).cpu()
+        return [
+            int(torch.multinomial(odds[at], 1, generator=self._generators[row]))
+            for at, row in enumerate(rows)
+        ]
+
+
+def _rows(
+    language: LanguageBundle, embeds: Tensor, options: GenerationOptions, cancel: threading.Event
+) -> Iterator[list[Written]]:
+    """Greedy and sampling for every row; yields the state of all rows after every token."""
+    room = token_room(language, embeds.shape[1], options)
+    ends = frozenset(language.eos_ids)
+    state = [Written(()) for _ in range(embeds.shape[0])]
+    active = list(range(len(state)))
+    written = torch.empty((len(state), 0), dtype=torch.long, device=embeds.device)
+    choose, runner = _Chooser(options, len(state)), Runner(language)
+    scores: Tensor | None = None
+    for count in range(1, room + 1):
+        if cancel.is_set():
+            for row in active:
+                state[row] = Written(state[row].ids, "cancelled")
+            break
+        scores = runner.read(embeds) if scores is None else runner.step(written[:, -1])
+        tokens = choose(scores, written, active)
+        for row, token in zip(active, tokens, strict=True):
+            if token in ends:
+                state[row] = Written(state[row].ids, "end")
+            else:
+                finish: FinishReason | None = "length" if count == room else None
+                state[row] = Written((*state[row].ids, token), finish)
+        written = torch.cat((written, torch.tensor(tokens, device=written.device)[:, None]), 1)
+        kept = [at for at, row in enumerate(active) if state[row].finish is None]
+        if not kept:
+            break
+        yield list(state)
+        if len(kept) < len(active):
+            rows = torch.tensor(kept, device=written.device)
+            runner.select(rows)
+            written, active = written[rows], [active[at] for at in kept]
+    yield list(state)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    score: float
+    ids: tuple[int, ...]
+
+
+def _beams(
+    language: LanguageBundle, embeds: Tensor, options: GenerationOptions, cancel: threading.Event
+) -> Iterator[Written]:
+    """Beam search as in transformers (length penalty 1, its stopping rule for early_stopping off).
+
+    Yields the best open hypothesis after every token, and the best finished one at the end.
+    """
+    room = token_room(language, embeds.shape[1], options)
+    width, rules, runner = options.beams, _processors(options), Runner(language)
+    ends = frozenset(language.eos_ids)
+    device = embeds.device
+    written = torch.empty((width, 0), dtype=torch.long, device=device)
+    totals = torch.full((width,), -1e9, device=device)
+    totals[0] = 0.0  # all beams are the same at first: only one of them may be continued
+    done: list[_Finished] = []
+    for count in range(1, room + 1):
+        if cancel.is_set():
+            yield Written(tuple(written[0].tolist()), "cancelled")
+            return
+        if count == 1:
+            scores = runner.read(embeds).expand(width, -1)
+            runner.select(torch.zeros(width, dtype=torch.long, device=device))
+        else:
+            scores = runner.step(written[:, -1])
+        candidates = _candidates(scores, written, totals, rules)
+        open_beams: list[tuple[float, int, int]] = []
+        for rank, (total, beam, token) in enumerate(candidates):
+            ended = token in ends
+            if (ended or count == room) and rank < width:
+                ids = tuple(written[beam].tolist()) + (() if ended else (token,))
+                done.append(_Finished(total / count, ids))
+            if not ended:
+                open_beams.append((total, beam, token))
+        done = sorted(done, key=lambda item: -item.score)[:width]
+        open_beams = open_beams[:width]
+        if count == room or len(open_beams) < width:
+            break
+        if len(done) == width and open_beams[0][0] / count <= done[-1].score:
+            break
+        parents = torch.tensor([beam for _, beam, _ in open_beams], device=device)
+        runner.select(parents)
+        tokens = torch.tensor([token for _, _, token in open_beams], device=device)
+        totals = torch.tensor([total for total, _, _ in open_beams], device=device)
+        written = torch.cat((written[parents], tokens[:, None]), dim=1)
+        yield Written(tuple(written[0].tolist()))
+    best = done[0]
+    yield Written(best.ids, "length" if len(best.ids) == room else "end")
+
+
+@torch.inference_mode()
+def _candidates(
+    scores: Tensor, written: Tensor, totals: Tensor, rules: LogitsProcessorList
+) -> list[tuple[float, int, int]]:
+    """The 2 x beams best continuations: (sum of log-probabilities, beam, token), best first."""
+    odds = torch.log_softmax(scores, dim=-1)
+    if rules:
+        odds = rules(cast(torch.LongTensor, written), odds)
+    whole = totals[:, None] + odds
+    best, places = whole.flatten().topk(min(2 * len(totals), whole.numel()))
+    vocabulary = whole.shape[1]
+    return [
+        (total, place // vocabulary, place % vocabulary)
+        for total, place in zip(best.tolist(), places.tolist(), strict=True)
+    ]

@@ -1,0 +1,136 @@
+"""Whether a training step fits into a machine's memory, and what would if it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import MODES, PRECISIONS, weight_bytes
+from rad3d.model.llm.architectures import Size, count, meta_model
+from rad3d.model.llm.cost import Cost, Workload, estimate
+from rad3d.model.llm.precision import Machine, gigabytes
+
+SHARE = 0.95
+"""Of the free memory that a training step may take."""
+
+
+def _fits(nbytes: int, machine: Machine) -> bool:
+    return not machine.free_bytes or nbytes <= SHARE * machine.free_bytes
+
+
+def check_measuring(
+    needed: Cost, size: Size, precision: str, machine: Machine, load: Workload
+) -> None:
+    """Refuse before the system runs out; quantised weights are made from bf16 ones."""
+    making = 2 * size.total if PRECISIONS[precision].quantised else 0
+    nbytes = max(needed.training, making)
+    if not _fits(nbytes, machine):
+        smaller = f"--batch-size below {load.batch_size}, " if load.batch_size > 1 else ""
+        raise BadRequest(
+            f"A step takes {gigabytes(nbytes)}, and {gigabytes(machine.free_bytes)} are free on "
+            f"{machine.name}.",
+            f"Choose {smaller}a lower precision, a frozen mode or a smaller model; without "
+            "--measure the cost is only counted.",
+            code="model_too_large",
+        )
+
+
+def check_training(
+    config: PreTrainedConfig,
+    mode: str,
+    precision: str,
+    load: Workload,
+    machine: Machine,
+    accumulate: int = 1,
+) -> Cost:
+    """What a training step takes, where this machine has it.
+
+    Args:
+        config, mode, precision, load: as for :func:`estimate`.
+        machine: where.
+        accumulate: batches of a step, for the remedy.
+
+    Raises:
+        BadRequest: it does not fit; the remedy names what would.
+    """
+    needed = estimate(config, mode, precision, load)
+    if _fits(needed.training, machine):
+        return needed
+    options = _Remedies(config, mode, machine, accumulate).of(precision, load)
+    remedy = f"{', or '.join(options)} would fit" if options else "Choose a smaller model"
+    raise BadRequest(
+        f"A training step with {load.batch_size} reports of up to {load.report_tokens} tokens at "
+        f"once takes {gigabytes(needed.training)}, and {gigabytes(machine.free_bytes)} are free "
+        f"on {machine.name}.",
+        f"{remedy}; --force tries it all the same.",
+        code="model_too_large",
+    )
+
+
+class _Remedies:
+    """What would fit where a training step does not, in the words of ``rad3d train``.
+
+    Counting takes seconds for a large model, so what differs in the weights' precision only is
+    counted once, and batches between one pair and the whole batch follow from these two.
+    """
+
+    def __init__(
+        self, config: PreTrainedConfig, mode: str, machine: Machine, accumulate: int
+    ) -> None:
+        self.config, self.mode = config, mode
+        self.machine, self.accumulate = machine, accumulate
+        self.size = count(meta_model(config))
+        self._counted: dict[Any, Cost] = {}
+
+    def of(self, precision: str, load: Workload) -> list[str]:
+        """Each change that is enough by itself; or else the first combination that is."""
+        again = replace(load, checkpointing=True)
+        found = [self._smaller(precision, load)]
+        if not load.checkpointing and self._room(precision, again):
+            found.append("--gradient-checkpointing")
+        lower = [] if MODES[self.mode].trains_llm else _below(precision, self.machine)
+        found += [f"--llm-precision {p}" for p in lower[:1] if self._room(p, load)]
+        if any(found):
+            return [option for option in found if option]
+        for candidate in (precision, *lower):
+            if batch := self._smaller(candidate, again):
+                changed = f"--llm-precision {candidate} " if candidate != precision else ""
+                return [f"{changed}--gradient-checkpointing {batch}"]
+        one = replace(again, batch_size=1)
+        frozen = MODES[self.mode].trains_llm and self._room(precision, one, "v2")
+        return ["--mode v2 --gradient-checkpointing --batch-size 1"] if frozen else []
+
+    def _smaller(self, precision: str, load: Workload) -> str:
+        """The options of the largest smaller batch; empty where even one pair is too much."""
+        whole = self._bytes(precision, load)
+        one = self._bytes(precision, replace(load, batch_size=1))
+        each = (whole - one) / max(load.batch_size - 1, 1)
+        sizes = [load.batch_size // 2**i for i in range(1, load.batch_size.bit_length())]
+        fitting = (n for n in sizes if _fits(int(one + each * (n - 1)), self.machine))
+        size = next(fitting, 0)
+        together = load.batch_size * self.accumulate
+        return f"--batch-size {size} --accumulate {-(-together // size)}" if size else ""
+
+    def _room(self, precision: str, load: Workload, mode: str = "") -> bool:
+        return _fits(self._bytes(precision, load, mode), self.machine)
+
+    def _bytes(self, precision: str, load: Workload, mode: str = "") -> int:
+        """Of a training step."""
+        mode = mode or self.mode
+        base = "float32" if precision == "float32" else "bf16"
+        if (base, load, mode) not in self._counted:
+            self._counted[base, load, mode] = estimate(self.config, mode, base, load)
+        total, linear = self.size.total, self.size.linear
+        trained = MODES[mode].trains_llm  # then the weights are in float32 in any case
+        less = weight_bytes(total, linear, base) - weight_bytes(total, linear, precision)
+        return self._counted[base, load, mode].training - (0 if trained else less)
+
+
+def _below(precision: str, machine: Machine) -> list[str]:
+    """Precisions with smaller weights, the more exact first."""
+    names = [p for p in PRECISIONS if p != "float16"]
+    lower = names[names.index(precision) + 1 :] if precision in names else []
+    return [p for p in lower if machine.quantises or not PRECISIONS[p].quantised]

@@ -1,0 +1,1 @@
+"""A variant: language model, projector and mode, saved and loaded."""

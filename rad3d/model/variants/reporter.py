@@ -1,0 +1,290 @@
+"""Projector and language model joined by a prefix, in memory: what is trained and what writes.
+
+The sequence is ``<bos>`` + prefix + prompt + report + ``<eos>``; only the report is predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rad3d.core.errors import BadRequest, CorruptWeights
+from rad3d.model.llm.hub import Hub
+from rad3d.model.llm.language import LanguageBundle
+from rad3d.model.llm.loading import load_language_model
+from rad3d.model.variants.projector import ConditionScaling, build_projector
+from rad3d.model.variants.publish import locate, upload
+from rad3d.model.variants.variant import (
+    CONFIG_FILE,
+    LLM_DIR,
+    PROJECTOR_FILE,
+    VariantConfig,
+    restore_advice,
+    verify_files,
+    write_variant,
+)
+
+IGNORED = -100
+"""Label of positions that are not predicted."""
+
+
+class PrefixReporter(nn.Module):
+    """Projector and language model; the projector's dtype is float32, whatever the LLM's.
+
+    Args:
+        config: the variant.
+        language: its language model, used in place: frozen here, unless the mode trains it.
+    """
+
+    def __init__(self, config: VariantConfig, language: LanguageBundle) -> None:
+        super().__init__()
+        self.config = config
+        self.scaling = ConditionScaling(
+            config.latent_dim, config.logits_dim, config.latent_weight, config.logits_weight
+        )
+        self.projector = build_projector(
+            config.projector,
+            self.scaling.dim,
+            language.width,
+            config.prefix_length,
+            config.clip_length,
+            config.layers,
+            config.heads,
+        )
+        self.llm: nn.Module = language.model
+        self.language = language
+        if config.mode_row.trains_llm:
+            self.llm.requires_grad_(True)
+        else:
+            language.freeze()
+        bos = [language.bos_id] if config.bos_first and language.bos_id is not None else []
+        self.register_buffer("_bos", torch.tensor([bos], dtype=torch.long), persistent=False)
+        prompt = language.tokens(config.prompt) if config.prompt else []
+        self.register_buffer("_prompt", torch.tensor([prompt], dtype=torch.long), persistent=False)
+        if self._bos.device != language.device:  # the language model stays as it was loaded
+            for own in (self.scaling, self.projector):
+                own.to(language.device)
+            self._bos = self._bos.to(language.device)
+            self._prompt = self._prompt.to(language.device)
+
+    _bos: Tensor
+    _prompt: Tensor
+
+    def train(self, mode: bool = True) -> PrefixReporter:
+        """As in torch, but a frozen language model stays in eval mode (no dropout)."""
+        super().train(mode)
+        if not self.config.mode_row.trains_llm:
+            self.llm.eval()
+        return self
+
+    @property
+    def conditioning_length(self) -> int:
+        """Positions before the report: start token, prefix and prompt."""
+        return self._bos.shape[1] + self.config.prefix_length + self._prompt.shape[1]
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The projector's, and the language model's where the mode trains it."""
+        yield from self.projector.parameters()
+        if self.config.mode_row.trains_llm:
+            yield from self.llm.parameters()
+
+    def prefix(self, latent: Tensor, logits: Tensor | None = None) -> Tensor:
+        """(B, 512) latent, (B, 18) logits where used -> (B, P, H) in the projector's dtype."""
+        latent = latent.to(self._bos.device)
+        condition = self.scaling(latent, None if logits is None else logits.to(latent.device))
+        return self.projector(condition.to(self.projector.linear.weight.dtype))
+
+    def conditioning(self, prefix: Tensor) -> Tensor:
+        """(B, P, H) prefix -> (B, bos + P + prompt, H), in the language model's dtype."""
+        b = prefix.shape[0]
+        parts = [prefix.to(self.language.dtype)]
+        if self._bos.shape[1]:
+            parts.insert(0, self.language.embed(self._bos).expand(b, -1, -1))
+        if self._prompt.shape[1]:
+            parts.append(self.language.embed(self._prompt).expand(b, -1, -1))
+        return torch.cat(parts, dim=1)
+
+    def report_ids(self, text: str) -> list[int]:
+        """Token ids of a report as it follows the prompt, with the end token."""
+        return self.language.report_tokens(self.config.prompt, text)
+
+    def collate(self, reports: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Ragged report ids -> ``input_ids`` and ``labels``, (B, T), padded on the right."""
+        longest = max(len(ids) for ids in reports)
+        room = self.language.context - self.conditioning_length
+        if longest > room:
+            raise BadRequest(
+                f"A report of {longest} tokens does not fit: {self.config.llm} has room for {room}."
+            )
+        pad = self.language.pad_id
+        rows = [[*ids, *[pad] * (longest - len(ids))] for ids in reports]
+        targets = [[*ids, *[IGNORED] * (longest - len(ids))] for ids in reports]
+        return torch.tensor(rows), torch.tensor(targets)
+
+    def forward(
+        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
+    ) -> Tensor:
+        """The loss; as ``forward`` so that wrappers for distributed training see it."""
+        return self.loss(latent, logits, input_ids, labels)
+
+    def loss(
+        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Mean next-token cross-entropy over the report tokens.
+
+        Args:
+            latent: (B, 512).
+            logits: (B, 18), or None where the mode does not use them.
+            input_ids: (B, T) report tokens with the end token, padded on the right.
+            labels: (B, T) the same with -100 where nothing is to be predicted.
+
+        No attention mask is needed: with padding on the right, causal attention keeps every real
+        token from seeing a padded one, and without a mask the fused causal kernels are used.
+        """
+        head = self.conditioning(self.prefix(latent, logits))
+        embeds = torch.cat((head, self.language.embed(input_ids[:, :-1]).to(head.dtype)), dim=1)
+        # The last conditioning position predicts the first report token, and so on.
+        kept = input_ids.shape[1]
+        output = self.llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=kept).logits
+        output = output[:, -kept:]  # some families keep all the same
+        return F.cross_entropy(
+            output.flatten(0, 1).float(),
+            labels.to(output.device).flatten(),
+            ignore_index=IGNORED,
+        )
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        *,
+        dtype: torch.dtype = torch.float16,
+        training: Mapping[str, Any] | None = None,
+    ) -> VariantConfig:
+        """Write ``variant.json``, ``projector.safetensors`` and, for V-1, ``llm/``.
+
+        Args:
+            save_directory: created if need be.
+            dtype: of the stored projector and of a V-1's language model.
+            training: replaces that of the configuration.
+
+        Returns:
+            The configuration as written, with the files' hashes.
+        """
+        directory = Path(save_directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        config = self.config
+        if training is not None:
+            config = replace(config, training=dict(training))
+        (directory / CONFIG_FILE).unlink(missing_ok=True)  # no variant while it is half written
+        trains = config.mode_row.trains_llm
+        others = self._save_llm(directory / LLM_DIR, dtype) if trains else []
+        return write_variant(directory, config, self.projector, self.scaling, dtype, others)
+
+    def _save_llm(self, directory: Path, dtype: torch.dtype) -> list[Path]:
+        converted: dict[int, Tensor] = {}  # tied weights must stay one tensor to be stored once
+        state = {
+            k: converted.setdefault(v.data_ptr(), v.to(dtype))
+            for k, v in self.language.model.state_dict().items()
+        }
+        kept = self.language.model.config.dtype
+        self.language.model.config.dtype = dtype
+        try:
+            self.language.model.save_pretrained(directory, state_dict=state, max_shard_size="9MB")
+        finally:
+            self.language.model.config.dtype = kept
+        self.language.tokenizer.save_pretrained(directory)
+        return sorted(directory.glob("*.safetensors"))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        models_dir: Path | None = None,
+        language: LanguageBundle | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        precision: str = "float32",
+        device: str = "cpu",
+        hub: Hub | None = None,
+        reason: str = "",
+    ) -> PrefixReporter:
+        """Load a variant from its directory or from the hub, strictly, ready for inference.
+
+        Args:
+            pretrained_model_name_or_path: directory or hub id.
+            models_dir: where a frozen shipped language model is looked for.
+            language: the frozen language model if it is loaded already; ignored by V-1.
+            revision, token: for the hub.
+            precision, device: of the language model.
+            hub: where it and its frozen language model are fetched from.
+            reason: why this precision and device; kept with the language model.
+
+        Raises:
+            MissingWeights: a file is absent.
+            CorruptWeights: a file does not match its recorded hash; the message names it.
+        """
+        directory = locate(pretrained_model_name_or_path, hub or Hub(), revision, token)
+        config = VariantConfig.read(directory)
+        verify_files(directory, config)
+        if config.mode_row.trains_llm:
+            bundle = load_language_model(
+                str(directory / LLM_DIR), precision=precision, device=device, reason=reason
+            )
+        else:
+            bundle = language or load_language_model(
+                config.llm_source,
+                models_dir=models_dir,
+                revision=config.llm_revision,
+                precision=precision,
+                device=device,
+                sha256=config.llm_sha256,
+                hub=hub,
+                reason=reason,
+            )
+            _same_weights(config, bundle)
+        reporter = cls(config, bundle)
+        reporter._load_projector(directory / PROJECTOR_FILE)
+        return reporter.requires_grad_(False).eval()
+
+    def _load_projector(self, path: Path) -> None:
+        try:
+            tensors = load_file(path)
+            scaling = {k.removeprefix("scaling."): v for k, v in tensors.items() if "scaling." in k}
+            weights = {k: v.float() for k, v in tensors.items() if "scaling." not in k}
+            self.scaling.load_state_dict(scaling, strict=True)
+            self.projector.load_state_dict(weights, strict=True)
+        except (SafetensorError, RuntimeError) as error:
+            raise CorruptWeights(
+                f"{self.config.id}/{path.name} does not fit its configuration.",
+                restore_advice(self.config),
+                code="corrupt_weights",
+            ) from error
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Upload variant",
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload what :meth:`save_pretrained` writes and a model card; returns the URL."""
+        return upload(self.save_pretrained, repo_id, commit_message, private, token)
+
+
+def _same_weights(config: VariantConfig, bundle: LanguageBundle) -> None:
+    if config.llm_sha256 and bundle.sha256 and config.llm_sha256 != bundle.sha256:
+        raise CorruptWeights(
+            f"{config.id} was trained on other weights of {config.llm_source} than these.",
+            restore_advice(config),
+            code="corrupt_weights",
+        )

@@ -1,0 +1,134 @@
+"""Holds a report against the diagnosis of the same scan: what do they say differently?
+
+Silence counts: a finding that reaches its threshold and that the report does not mention.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rad3d.core.labels import LABEL_INDEX, LABELS
+from rad3d.core.types import Diagnosis
+from rad3d.reports.labeller import Mention, find_mentions
+
+Kind = Literal["asserted", "considered", "denied", "asserted_but_unlikely", "denied_but_likely"]
+"""What the report does with a label; the last two contradict the diagnosis."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One place where the report speaks of a label of the diagnosis.
+
+    Attributes:
+        label: one of the 18.
+        kind: what the report does with it.
+        start, end: span of the words in the report's text.
+        probability: what the classifier gives the label, in [0, 1].
+        likely: whether that reaches the label's threshold.
+    """
+
+    label: str
+    kind: Kind
+    start: int
+    end: int
+    probability: float
+    likely: bool
+
+    @property
+    def contradicts(self) -> bool:
+        """Whether the report and the diagnosis cannot both be right."""
+        return self.kind in ("asserted_but_unlikely", "denied_but_likely")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A label that reaches its threshold.
+
+    Attributes:
+        label: one of the 18.
+        probability, threshold: of the classifier, in [0, 1].
+    """
+
+    label: str
+    probability: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class CrossCheck:
+    """A report beside the diagnosis of the same scan.
+
+    Attributes:
+        statements: where the report speaks of a label, in the order of the text.
+        seen: the labels that reach their threshold, likeliest first.
+    """
+
+    statements: tuple[Statement, ...]
+    seen: tuple[Seen, ...]
+
+    @property
+    def contradictions(self) -> tuple[Statement, ...]:
+        """The statements that contradict the diagnosis."""
+        return tuple(item for item in self.statements if item.contradicts)
+
+    @property
+    def not_mentioned(self) -> tuple[Seen, ...]:
+        """What reaches its threshold and is neither stated, nor considered, nor denied."""
+        spoken = {item.label for item in self.statements}
+        return tuple(item for item in self.seen if item.label not in spoken)
+
+    @property
+    def added(self) -> tuple[Statement, ...]:
+        """What the report states or considers below its threshold, once for each label."""
+        found: dict[str, Statement] = {}
+        for item in self.statements:
+            if not item.likely and item.kind in ("asserted_but_unlikely", "considered"):
+                found.setdefault(item.label, item)
+        return tuple(found.values())
+
+
+def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
+    """Every place where the text speaks of one of the 18 labels, and what it leaves out.
+
+    It contradicts where it asserts a label below its threshold, or denies one that reaches it. A
+    finding that is only considered ("possible") contradicts nothing, and a denial that belongs
+    to an assertion elsewhere ("right effusion; none on the left") does not either.
+
+    Args:
+        text: of the report, which may be unfinished or empty.
+        diagnosis: of the same scan.
+    """
+    mentions = [m for m in find_mentions(text) if m.label in LABEL_INDEX]
+    asserted = {m.label for m in mentions if m.present}
+    found = []
+    for mention in mentions:
+        index = LABEL_INDEX[mention.label]
+        likely = diagnosis.present[index]
+        kind = _kind(mention, likely, mention.label in asserted)
+        start, end = _span(mention)
+        probability = float(diagnosis.probabilities[index])
+        found.append(Statement(mention.label, kind, start, end, probability, likely))
+    seen = [
+        Seen(label, float(diagnosis.probabilities[i]), float(diagnosis.thresholds[i]))
+        for i, label in enumerate(LABELS)
+        if diagnosis.present[i]
+    ]
+    return CrossCheck(
+        tuple(sorted(found, key=lambda item: (item.start, item.end))),
+        tuple(sorted(seen, key=lambda item: -item.probability)),
+    )
+
+
+def _kind(mention: Mention, likely: bool, asserted_elsewhere: bool) -> Kind:
+    if mention.present:
+        if mention.hedged:
+            return "considered"
+        return "asserted" if likely else "asserted_but_unlikely"
+    return "denied_but_likely" if likely and not asserted_elsewhere else "denied"
+
+
+def _span(mention: Mention) -> tuple[int, int]:
+    """The words that name the finding, or the whole sentence where they are not known."""
+    start, end = mention.term
+    return (start, end) if end > start else (mention.start, mention.end)

@@ -1,0 +1,267 @@
+"""What the operator sees: ``/healthz`` and Prometheus metrics. Figures, never content.
+
+Nothing here can hold a file name, a header or a report: it is told numbers, codes and the ids of
+models.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from rad3d import __version__
+from rad3d.core.errors import BadRequest
+from rad3d.core.settings import Settings
+from rad3d.server.access_control import path_below_root
+from rad3d.server.log import tell
+from rad3d.service.memory import in_use
+
+if TYPE_CHECKING:
+    from rad3d.core.types import Report
+    from rad3d.server.queue import Turns
+    from rad3d.service.service import Service
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+"""Upper bounds of the histograms' buckets."""
+
+LEAST_FREE_BYTES = 200 * 2**20
+"""With less room for uploads than this, the server is not fit to take visitors."""
+
+_OWN = "rad3d"
+_UNSTORED = {"Cache-Control": "no-store"}
+
+
+class Operations:
+    """Counts what a service tells it (:class:`rad3d.service.shutdown.Watch`), and answers for it.
+
+    Args:
+        settings: the token of the metrics.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._service: Service | None = None
+        self._uploads = settings.work_dir
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._scans = self._counter("scans_opened", "Scans read")
+        self._refusals = self._counter("scan_refusals", "Files refused", "code")
+        self._reading = self._histogram("scan_read_seconds", "Reading one scan")
+        self._reports = self._counter("reports", "Reports that ended", "variant", "finish")
+        self._failures = self._counter("report_failures", "Reports not written", "code")
+        self._waits = self._histogram("wait_seconds", "Waiting for a turn at the models")
+        self._stages = self._histogram("report_stage_seconds", "Stages of a report", "stage")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_OWN}_{name}", f"{text}.", labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"{_OWN}_{name}", f"{text}, in seconds.", labels, buckets=SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+
+    def attach(self, service: Service, turns: Turns, uploads: Path) -> None:
+        """Answer for a service, its queue and its folder of uploads from now on."""
+        self._service, self._uploads = service, uploads
+        self.registry.register(Live(service, turns))
+
+    # -- what the service tells ------------------------------------------------------------
+
+    def scan_opened(self, seconds: float, voxels: int) -> None:
+        """A scan was read."""
+        self._scans.inc()
+        self._reading.observe(seconds)
+        tell("scan opened", seconds=seconds, voxels=voxels)
+
+    def scan_refused(self, code: str) -> None:
+        """A file was refused."""
+        self._refusals.labels(code or "other").inc()
+        tell("scan refused", code=code)
+
+    def turn_came(self, seconds: float) -> None:
+        """A report begins."""
+        self._waits.observe(seconds)
+
+    def report_written(self, report: Report) -> None:
+        """A report ended."""
+        self._reports.labels(report.variant_id, report.finish_reason).inc()
+        for stage, seconds in report.timings_s.items():
+            self._stages.labels(stage).observe(seconds)
+        tell(
+            "report written",
+            variant=report.variant_id,
+            finish=report.finish_reason,
+            tokens=report.n_tokens,
+            **{f"{stage}_s": seconds for stage, seconds in report.timings_s.items()},
+        )
+
+    def report_failed(self, code: str) -> None:
+        """A report could not be written."""
+        self._failures.labels(code or "other").inc()
+        tell("report failed", code=code)
+
+    # -- routes ----------------------------------------------------------------------------
+
+    def routes(self) -> list[Route]:
+        """``/healthz`` for the platform, ``/metrics`` for who has the token."""
+        return [Route("/healthz", self._health), Route("/metrics", self._metrics)]
+
+    def problems(self) -> list[str]:
+        """Codes of what keeps the server from taking visitors."""
+        found = []
+        if self._service is None or self._service.running.stopping:
+            found.append("stopping")
+        else:
+            found += sorted({error.code for error in self._service.troubles})
+            if not any(status.ready for status in self._service.variants()):
+                found.append("no_model")
+        if not os.access(self._uploads, os.W_OK):
+            found.append("uploads_unwritable")
+        elif shutil.disk_usage(self._uploads).free < LEAST_FREE_BYTES:
+            found.append("disk_full")
+        return found
+
+    def _health(self, _request: Request) -> Response:
+        problems = self.problems()
+        body = {"status": "unfit" if problems else "ok", "problems": problems}
+        return JSONResponse(body, 503 if problems else 200, _UNSTORED)
+
+    def _metrics(self, request: Request) -> Response:
+        token = self._settings.metrics_token
+        given = request.headers.get("Authorization", "")
+        if not token:
+            return PlainTextResponse("Set RAD3D_METRICS_TOKEN to have metrics.", 404)
+        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+            return PlainTextResponse(
+                "This needs the token.", 401, {"WWW-Authenticate": "Bearer", **_UNSTORED}
+            )
+        body = generate_latest(self.registry)
+        return Response(body, media_type=CONTENT_TYPE_LATEST, headers=_UNSTORED)
+
+
+class Live(Collector):
+    """Gauges that are read when they are asked for.
+
+    Args:
+        service: what is held and running.
+        turns: who waits.
+    """
+
+    def __init__(self, service: Service, turns: Turns) -> None:
+        self._service, self._turns = service, turns
+
+    def describe(self) -> Iterator[Metric]:
+        """The names, without asking the service."""
+        yield from (GaugeMetricFamily(f"{_OWN}_{name}", "") for name in ("queue_waiting",))
+
+    def collect(self) -> Iterator[Metric]:
+        """The values."""
+        usage = self._service.usage
+        values = {
+            "queue_waiting": ("Reports that wait for their turn", self._turns.waiting),
+            "queue_limit": ("Reports that may wait", self._turns.most_waiting),
+            "reports_running": ("Reports being written", usage.running),
+            "sessions": ("Open sessions", usage.sessions),
+            "scan_bytes": ("Memory of open scans", usage.scan_bytes),
+            "sample_bytes": ("Memory of the samples that were opened", usage.sample_bytes),
+            "computed_bytes": ("Memory of what was computed from scans", usage.computed_bytes),
+            "models_loaded": ("Encoders, language models and variants held", usage.models),
+            "model_bytes": ("Memory of loaded models", usage.model_bytes),
+            "malloc_bytes": ("Memory that the C library has handed out", in_use() or 0),
+            "python_blocks": ("Blocks of Python's allocator in use", sys.getallocatedblocks()),
+            "stopping": ("1 while the server takes no new reports", self._service.running.stopping),
+        }
+        for name, (text, value) in values.items():
+            yield GaugeMetricFamily(f"{_OWN}_{name}", f"{text}.", float(value))
+        info = GaugeMetricFamily(f"{_OWN}_build_info", "Version of the code.", labels=["version"])
+        info.add_metric([__version__], 1)
+        yield info
+
+
+# -- who may come in -------------------------------------------------------------------------
+
+
+def accounts(login: str) -> list[tuple[str, str]] | None:
+    """(name, password) pairs for Gradio's login; None where everybody may come in.
+
+    Args:
+        login: of :class:`rad3d.core.settings.Settings`.
+
+    Raises:
+        BadRequest: not of the form ``name:password,name:password``; the message quotes nothing.
+    """
+    if not login:
+        return None
+    pairs = [entry.partition(":") for entry in login.split(",")]
+    if not all(name.strip() and password for name, _, password in pairs):
+        raise BadRequest(
+            "RAD3D_LOGIN is not of the form name:password, several separated by commas.",
+            "A password cannot hold a comma.",
+            code="bad_login",
+        )
+    return [(name.strip(), password) for name, _, password in pairs]
+
+
+def public_path(root_path: str) -> str:
+    """The path below which a reverse proxy has the app; raises :class:`BadRequest`."""
+    path = root_path.rstrip("/")
+    if path and not path.startswith(("/", "http://", "https://")):
+        raise BadRequest(
+            f"RAD3D_ROOT_PATH must begin with / and not be {root_path!r}.",
+            "Such as /rad3d, or the whole address as visitors see it.",
+        )
+    return path
+
+
+class Door:
+    """ASGI middleware: with a login, a stranger gets to the page that asks for it and no further.
+
+    Args:
+        app: the rest.
+    """
+
+    OPEN = re.compile(
+        r"/|/(login|logout|config|favicon\.ico|robots\.txt|theme\.css|manifest\.json)/?"
+        r"|/(static|assets|svelte|rad3d/static)/.+"
+        r"|/(healthz|metrics)"  # the metrics have a token of their own
+        r"|/gradio_api/(user|login_check|app_id|startup-events|theme\.css)/?"
+    )
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Refuse a stranger, or pass on."""
+        closed = scope["type"] == "http" and not self.OPEN.fullmatch(path_below_root(scope))
+        if closed and not _is_known(Request(scope)):
+            refused = JSONResponse({"detail": "Log in first."}, 401)
+            await refused(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_known(request: Request) -> bool:
+    app = request.scope["app"]  # Gradio's: it keeps who has which cookie
+    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
+    return any(request.cookies.get(name) in app.tokens for name in names)

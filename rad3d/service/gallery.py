@@ -1,0 +1,121 @@
+"""The gallery of sample scans: ``<id>.nii.gz`` beside ``<id>.json``; each is read only once.
+
+The JSON is a phantom case's (see :mod:`rad3d.synthetic.phantom.cohort`); ``title`` and
+``description`` may be added to it by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.registry import lookup
+from rad3d.core.settings import ROOT
+from rad3d.core.types import Volume
+from rad3d.model.cache import ByteCache
+from rad3d.reports.sections import ReportText
+
+SAMPLES_DIR = ROOT / "assets" / "samples"
+
+DOMAINS = {"in": "like the training phantoms", "out": "unlike the training phantoms"}
+
+
+@dataclass(frozen=True)
+class SampleCard:
+    """One sample scan.
+
+    Attributes:
+        id: name of its files.
+        title: a few words that give nothing away.
+        description: one line that gives nothing away.
+        path: of the scan.
+        domain: ``"in"`` or ``"out"``.
+        truth_text: the report that is true of it.
+    """
+
+    id: str
+    title: str
+    description: str
+    path: Path
+    domain: str
+    truth_text: str
+
+
+class Gallery:
+    """The samples, and those of their scans that were looked at, for all visitors together.
+
+    What a visitor brings is never kept here. Arrays of volumes cannot be written to.
+
+    Args:
+        directory: of the files.
+        max_bytes: of the scans that are kept; those unused longest go first.
+        read: a file and a name -> its volume; raises BadVolume.
+    """
+
+    def __init__(
+        self, directory: Path, max_bytes: int, read: Callable[[Path, str], Volume]
+    ) -> None:
+        self._cards = {card.id: card for card in read_samples(directory)}
+        self._volumes = ByteCache(max_bytes)
+        self._read = read
+
+    @property
+    def cards(self) -> tuple[SampleCard, ...]:
+        """Sorted by id."""
+        return tuple(self._cards.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Of the scans kept now."""
+        return self._volumes.nbytes
+
+    def volume(self, sample_id: str) -> Volume:
+        """The scan of a sample, read and checked at most once while it is kept.
+
+        Raises:
+            UnknownName: there is no such sample.
+            BadVolume: its file cannot be used.
+        """
+        card = lookup("sample", self._cards, sample_id)
+        return self._volumes.get(
+            card.id, lambda: self._read(card.path, card.title), lambda volume: volume.hu.nbytes
+        )
+
+
+def read_samples(directory: Path) -> tuple[SampleCard, ...]:
+    """Every scan of the directory that has its JSON, sorted by id; none where it is absent.
+
+    Raises:
+        BadRequest: a JSON is not a case's.
+    """
+    return tuple(
+        _read_card(path, scan)
+        for path in sorted(directory.glob("*.json"))
+        if (scan := path.with_suffix(".nii.gz")).is_file()
+    )
+
+
+def _read_card(path: Path, scan: Path) -> SampleCard:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        domain = values["domain"]
+        truth = ReportText(**values["report"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest(
+            f"{path.name} does not describe a sample scan.",
+            "Write it with rad3d phantom, or remove it.",
+            code="bad_sample",
+        ) from error
+    default = f"Synthetic chest CT, {DOMAINS.get(domain, domain)}"
+    return SampleCard(
+        id=path.stem,
+        title=values.get("title", path.stem),
+        description=values.get("description", default),
+        path=scan,
+        domain=domain,
+        truth_text=truth.text,
+    )

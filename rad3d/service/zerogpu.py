@@ -1,0 +1,261 @@
+"""Reports on a GPU that is lent for one call: ZeroGPU of Hugging Face Spaces.
+
+The reports of an evaluation are written in several calls, each for as many batches as fit.
+
+There the function that needs the GPU runs in a forked process: its arguments and what it yields
+are pickled, its errors come back as their class name only, and its memory is its own. So the
+function takes plain values, carries our errors as values, and forgets the scan when it ends. The
+rest of the software sees one iterator of events, with or without a lender.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, TypeVarTuple
+
+from rad3d import __version__
+from rad3d.core.errors import Cancelled, Rad3dError
+from rad3d.core.registry import knows_only_phantoms, language_model, split_variant_id
+from rad3d.core.types import (
+    DiagnosisEvent,
+    DoneEvent,
+    Event,
+    GenerationOptions,
+    Report,
+    TextEvent,
+    Volume,
+)
+from rad3d.model.engine import BATCH_ROWS, Condition, Engine, Generated
+
+LEAST_SECONDS = 15
+MOST_SECONDS = 40
+"""What is asked for: anonymous visitors have two minutes of GPU a day."""
+
+START_SECONDS = 8.0
+"""Moving the weights, encoding the scan. An estimate, like the two below: not measured there."""
+
+SECONDS_PER_TOKEN = 0.03
+SECONDS_PER_TOKEN_AND_BILLION = 0.008
+"""More for each billion parameters, whose weights are read once for each token."""
+
+T = TypeVar("T")
+Asked = TypeVarTuple("Asked")
+Decorator = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
+
+
+@dataclass(frozen=True)
+class Lender:
+    """Who lends the GPU.
+
+    Attributes:
+        gpu: a decorator with the keyword ``duration``, as ``spaces.GPU``.
+        refusal: the exception that says why there is no GPU now, as ``gr.Error``.
+    """
+
+    gpu: Decorator
+    refusal: type[Exception]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A :class:`Rad3dError` as a value, since ZeroGPU carries no exceptions of ours."""
+
+    problem: str
+    remedy: str
+    code: str
+
+
+def seconds_wanted(volume: Volume, variant_id: str, options: GenerationOptions) -> int:
+    """How long the GPU is asked for: by the size of the model and the longest report."""
+    return _within(START_SECONDS + _longest(variant_id, options))
+
+
+def batch_seconds_wanted(
+    conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+) -> int:
+    """How long the GPU is asked for, for some batches of an evaluation.
+
+    A batch takes about as long as its longest report: weights are read once for all its rows.
+    """
+    batches = math.ceil(len(conditions) / BATCH_ROWS)
+    return _within(START_SECONDS + batches * _longest(variant_id, options))
+
+
+def _longest(variant_id: str, options: GenerationOptions) -> float:
+    """Seconds that the longest report takes."""
+    parameters = language_model(split_variant_id(variant_id)[0].id).parameters
+    rate = SECONDS_PER_TOKEN + SECONDS_PER_TOKEN_AND_BILLION * parameters / 1e9
+    return options.max_new_tokens * rate * (1.5 if options.strategy == "beam" else 1.0)
+
+
+def _within(seconds: float) -> int:
+    return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
+
+
+class _Lent(Generic[*Asked, T]):
+    """Work on a lent GPU: errors of ours go over as values, and are raised again on this side.
+
+    Args:
+        lender: of the GPU.
+        seconds: for how long it is asked for, by the arguments of the work.
+        work: runs in the other process.
+        what: it makes, in messages.
+    """
+
+    def __init__(
+        self,
+        lender: Lender,
+        seconds: Callable[[*Asked], int],
+        work: Callable[[*Asked], Iterator[T]],
+        what: str,
+    ) -> None:
+        def carried(*asked: *Asked) -> Iterator[T | Refused]:
+            try:
+                yield from work(*asked)
+            except Rad3dError as error:
+                yield Refused(error.problem, error.remedy, error.code)
+
+        self._work = lender.gpu(duration=seconds)(carried)
+        self._refusal, self._what = lender.refusal, what
+
+    def __call__(self, *asked: *Asked) -> Generator[T, None, None]:
+        """What the other process yields; raises what it refuses, and ``no_gpu`` of the lender."""
+        events = self._work(*asked)
+        try:
+            for event in events:
+                if isinstance(event, Refused):
+                    raise Rad3dError(event.problem, event.remedy, event.code)
+                yield event
+        except self._refusal as error:
+            raise Rad3dError(
+                f"No GPU could be had for {self._what}: {getattr(error, 'message', error)}",
+                "Sign in to Hugging Face for a larger quota, or try again later.",
+                code="no_gpu",
+            ) from error
+        finally:
+            close = getattr(events, "close", None)
+            if close is not None:
+                close()
+
+
+class LentStream:
+    """:meth:`Engine.stream` on a lent GPU.
+
+    Args:
+        engine: writes the reports.
+        lender: of the GPU.
+    """
+
+    def __init__(self, engine: Engine, lender: Lender) -> None:
+        def write(volume: Volume, variant_id: str, options: GenerationOptions) -> Iterator[Event]:
+            try:
+                yield from engine.stream(volume, variant_id, options)
+            finally:
+                engine.forget(volume.sha256)  # in the other process nobody else would
+
+        self._store = engine.store
+        self._lent = _Lent(lender, seconds_wanted, write, "this report")
+
+    def __call__(
+        self,
+        volume: Volume,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[Event]:
+        """As :meth:`Engine.stream`; ``cancel`` is looked at between events.
+
+        Raises:
+            Cancelled: ``cancel`` was set before the first token.
+            Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
+                was lent.
+        """
+        self._store.ready(variant_id)  # what has no weights here needs no GPU to say so
+        shown: tuple[DiagnosisEvent, TextEvent] | None = None
+        diagnosis: DiagnosisEvent | None = None
+        finished = False
+        with closing(self._lent(volume, variant_id, options)) as events:
+            for event in events:
+                if cancel.is_set() and not isinstance(event, DoneEvent):
+                    break
+                if isinstance(event, DiagnosisEvent):
+                    diagnosis = event
+                elif isinstance(event, TextEvent) and diagnosis:
+                    shown = (diagnosis, event)
+                finished = isinstance(event, DoneEvent)
+                yield event
+        if finished:
+            return
+        if shown is None:
+            raise Cancelled("The run was cancelled.", code="cancelled")
+        yield DoneEvent(_cut_short(volume, variant_id, options, *shown))
+
+
+class LentBatches:
+    """:meth:`Engine.generate_batches` on a lent GPU, as many batches in one call as fit into it.
+
+    Args:
+        engine: writes the reports.
+        lender: of the GPU.
+    """
+
+    def __init__(self, engine: Engine, lender: Lender) -> None:
+        self._lent: _Lent[Sequence[Condition], str, GenerationOptions, list[Generated]] = _Lent(
+            lender, batch_seconds_wanted, engine.generate_batches, "these reports"
+        )
+
+    def __call__(
+        self,
+        conditions: Sequence[Condition],
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+    ) -> Iterator[list[Generated]]:
+        """As :meth:`Engine.generate_batches`; ``cancel`` is looked at between batches.
+
+        Raises:
+            Cancelled: ``cancel`` was set.
+            Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
+                was lent.
+        """
+        fitting = int((MOST_SECONDS - START_SECONDS) / _longest(variant_id, options))
+        rows = BATCH_ROWS * max(1, fitting)
+        for first in range(0, len(conditions), rows):
+            part = list(conditions[first : first + rows])
+            with closing(self._lent(part, variant_id, options)) as batches:
+                for batch in batches:
+                    if cancel.is_set():
+                        raise Cancelled("The run was cancelled.", code="cancelled")
+                    yield batch
+
+
+def _cut_short(
+    volume: Volume,
+    variant_id: str,
+    options: GenerationOptions,
+    seen: DiagnosisEvent,
+    text: TextEvent,
+) -> Report:
+    """The report as far as it had come; what only the other process knew is missing."""
+    return Report(
+        text=text.text,
+        variant_id=variant_id,
+        diagnosis=seen.diagnosis,
+        options=options,
+        finish_reason="cancelled",
+        n_tokens=text.n_tokens,
+        timings_s={},
+        notes=seen.notes,
+        novelty=seen.novelty,
+        provenance={
+            "volume_sha256": volume.sha256,
+            "encoder": seen.diagnosis.source,
+            "variant": variant_id,
+            "phantoms_only": knows_only_phantoms(seen.diagnosis.source),
+            "rad3d": __version__,
+        },
+    )

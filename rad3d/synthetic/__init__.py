@@ -1,0 +1,1 @@
+"""Scans and reports made from seeds: phantoms, their truth, the grammar and the corpus."""

@@ -1,1 +1,0 @@
-"""Report text: its sections, the grammar that writes it, the rules that read it, corpora."""

@@ -1,0 +1,240 @@
+"""Training of variants on cached features: the step that the paper's study compares.
+
+Works for any language model of the registry: the features and reports come in, a variant directory
+goes out. The shipped variants and a user's own run through the same function.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from torch import Tensor, nn
+
+from rad3d.core.registry import Mode
+from rad3d.model.identity import file_hash
+from rad3d.model.llm.language import LanguageBundle, recompute_layers
+from rad3d.model.variants.reporter import IGNORED, PrefixReporter
+from rad3d.model.variants.variant import VariantConfig
+from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
+from rad3d.train.pairs import PairedFeatures, TrainingData
+from rad3d.train.rundir import CONFIG_FILE
+
+TokenIds = Sequence[Sequence[Sequence[int]]]
+"""For each scan the token ids of each wording of its report."""
+
+
+@dataclass(frozen=True)
+class VariantTraining:
+    """How the variants of one base model are trained.
+
+    Attributes:
+        loop: schedule with a frozen language model.
+        tuned_loop: schedule of V-1, which trains the language model as well.
+        epochs: times that every pair is seen, from which the steps follow; 0 leaves the steps of
+            the schedules.
+        batch_size: pairs in a batch; a step has ``accumulate`` batches in every process.
+        views: augmented copies of each scan, the scan itself included.
+        layers: transformer layers of the projector.
+        noise: standard deviation of noise added to the embedding and logits, relative to their
+            spread over the training set.
+        standardised: embedding and logits are standardised with the statistics of the training
+            set; False is the paper's plain concatenation.
+        latent_weight, logits_weight: factors of embedding and logits after that.
+        llm_precision: of the frozen language model, a key of
+            :data:`rad3d.core.registry.PRECISIONS`, or ``"auto"``; V-1 always trains float32
+            weights.
+        checkpointing: the activations of the language model's layers are computed again in the
+            backward pass instead of being kept.
+    """
+
+    loop: LoopConfig
+    tuned_loop: LoopConfig
+    epochs: float = 0
+    batch_size: int = 16
+    views: int = 2
+    layers: int = 2
+    noise: float = 0.1
+    standardised: bool = True
+    latent_weight: float = 1.0
+    logits_weight: float = 1.0
+    llm_precision: str = "float32"
+    checkpointing: bool = False
+
+    def schedule(self, mode: Mode) -> LoopConfig:
+        """The loop of an adaptation mode."""
+        return self.tuned_loop if mode.trains_llm else self.loop
+
+    def resolved(self, pairs: int, processes: int = 1) -> VariantTraining:
+        """The same with the steps that the epochs take."""
+        if not self.epochs:
+            return self
+        return replace(
+            self,
+            epochs=0,
+            loop=self._with_steps(self.loop, pairs, processes),
+            tuned_loop=self._with_steps(self.tuned_loop, pairs, processes),
+        )
+
+    def _with_steps(self, loop: LoopConfig, pairs: int, processes: int) -> LoopConfig:
+        together = self.batch_size * loop.accumulate * processes
+        steps = max(math.ceil(self.epochs * pairs / together), 1)
+        return replace(loop, steps=steps, warmup=min(loop.warmup, steps // 4))
+
+
+def train_variant(
+    config: VariantConfig,
+    language: LanguageBundle,
+    data: TrainingData,
+    training: VariantTraining,
+    run: Path,
+    output: Path,
+    *,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> VariantConfig:
+    """Train one variant and save it.
+
+    Args:
+        config: which one; sizes of the projector included.
+        language: its language model, freshly loaded; V-1 trains it in place.
+        data: the pairs.
+        training: schedule, with its steps resolved.
+        run: directory of the run (checkpoint, log, configuration).
+        output: receives the variant, self-describing.
+        device: where the language model is.
+        progress: receives a line now and then.
+
+    Returns:
+        The configuration as saved, with hashes and training facts.
+    """
+    loop = training.schedule(config.mode_row)
+    torch.manual_seed(loop.seed)
+    prefer_eager_attention(language.model)
+    if training.checkpointing:
+        recompute_layers(language)
+    reporter = PrefixReporter(config, language)
+    train = data.train
+    if config.standardised:
+        reporter.scaling.fit(
+            torch.from_numpy(train.pooled[:, 0]).float(),
+            torch.from_numpy(train.logits[:, 0]).float() if train.logits is not None else None,
+        )
+    facts = fit(
+        reporter,
+        _batches(reporter, train, training, loop),
+        _loss,
+        loop,
+        run,
+        name=config.id,
+        facts={"variant": asdict(config), "training": asdict(training), "data": data.facts()},
+        device=device,
+        weigh=_tokens,
+        held_out=_held_out(reporter, data.held_out, training.batch_size),
+        progress=progress,
+    )
+    facts |= data.facts() | {"llm_precision": language.precision}
+    facts["run"] = file_hash(run / CONFIG_FILE)
+    process = PartialState()
+    if process.is_main_process:
+        config = reporter.save_pretrained(output, training=facts)
+    process.wait_for_everyone()
+    return config
+
+
+def token_ids(language: LanguageBundle, prompt: str, data: PairedFeatures) -> TokenIds:
+    """The reports as the language model reads them."""
+    return [[language.report_tokens(prompt, text) for text in texts] for texts in data.reports]
+
+
+def _loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+    return {"loss": model(batch["latent"], batch["logits"], batch["input_ids"], batch["labels"])}
+
+
+def _tokens(batch: dict[str, Any]) -> float:
+    """How many tokens a batch's mean loss is over."""
+    return float((batch["labels"] != IGNORED).sum())
+
+
+def _held_out(
+    reporter: PrefixReporter, data: PairedFeatures | None, batch_size: int
+) -> list[dict[str, Any]]:
+    """Batches of similar length: every scan as it is, with its first wording."""
+    if data is None:
+        return []
+    ids = [reporter.report_ids(texts[0]) for texts in data.reports]
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    starts = range(0, len(order), batch_size)
+    found = []
+    for rows in (order[start : start + batch_size] for start in starts):
+        logits = None if data.logits is None else data.logits[rows, 0]
+        found.append(_batch(reporter, data.pooled[rows, 0], logits, [ids[i] for i in rows]))
+    return found
+
+
+def _batch(
+    reporter: PrefixReporter, latent: Any, logits: Any, reports: Sequence[Sequence[int]]
+) -> dict[str, Any]:
+    input_ids, labels = reporter.collate(reports)
+    used = reporter.config.logits_dim and logits is not None
+    return {
+        "latent": torch.from_numpy(latent).float(),
+        "logits": torch.from_numpy(logits).float() if used else None,
+        "input_ids": input_ids,
+        "labels": labels,
+    }
+
+
+CHUNK = 8
+"""Batches drawn together and sorted by length, so that little of a batch is padding."""
+
+
+def _batches(
+    reporter: PrefixReporter, data: PairedFeatures, training: VariantTraining, loop: LoopConfig
+) -> Callable[[int], dict[str, Any]]:
+    """Number -> batch: a random view and wording of each scan, each scan once in every epoch."""
+    ids = token_ids(reporter.language, reporter.config.prompt, data)
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> Any:
+        return np.random.default_rng([loop.seed, epoch, 1]).permutation(len(data))
+
+    @lru_cache(maxsize=1)
+    def chunk(number: int) -> list[tuple[int, Sequence[int]]]:
+        """(scan, report) of the batches of a chunk, the batches in random order."""
+        rng = np.random.default_rng([loop.seed, number, 2])
+        size = CHUNK * training.batch_size
+        places = (divmod(number * size + i, len(data)) for i in range(size))
+        rows = [int(order(epoch)[position]) for epoch, position in places]
+        pairs = [(i, ids[i][int(rng.integers(len(ids[i])))]) for i in rows]
+        pairs.sort(key=lambda pair: len(pair[1]))
+        starts = rng.permutation(CHUNK) * training.batch_size
+        return [pair for s in starts for pair in pairs[s : s + training.batch_size]]
+
+    def batch(number: int) -> dict[str, Any]:
+        rng = np.random.default_rng([loop.seed, number])
+        start = number % CHUNK * training.batch_size
+        pairs = chunk(number // CHUNK)[start : start + training.batch_size]
+        rows = [row for row, _ in pairs]
+        views = rng.integers(0, data.pooled.shape[1], len(rows))
+        latent, logits = (
+            None if values is None else _noisy(values, values[rows, views], training.noise, rng)
+            for values in (data.pooled, data.logits)
+        )
+        return _batch(reporter, latent, logits, [report for _, report in pairs])
+
+    return batch
+
+
+def _noisy(all_: Any, picked: Any, noise: float, rng: np.random.Generator) -> Any:
+    """With noise relative to the spread over the training set."""
+    if not noise:
+        return picked
+    return picked + noise * all_[:, 0].std(axis=0) * rng.standard_normal(picked.shape)

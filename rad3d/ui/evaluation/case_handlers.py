@@ -1,0 +1,204 @@
+"""Event handlers of the evaluation's cases: lists, one case, and its scan in the report tab."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rad3d.core.errors import BadRequest
+from rad3d.evaluation.summary_text import where
+from rad3d.evaluation.system_names import OF_RUN
+from rad3d.ui.evaluation import case_view as cases
+from rad3d.ui.evaluation.run_cache import Shelf
+from rad3d.ui.evaluation.views import system_choices
+from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.report import render
+from rad3d.ui.report.handlers import Handlers, sentence
+from rad3d.ui.sessions import Sessions
+
+if TYPE_CHECKING:
+    from rad3d.evaluation.service import Evaluations
+
+Handler = Callable[..., Snapshot]
+
+NO_CASE: Values = {"notice": "", "label": "", "listed": "", "shown": "", "chosen": ""}
+"""Where there is no run."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is looked at, in the order in which the page sends it."""
+
+    run: str
+    other: str
+    system: str
+    sample_set: str
+    order: str
+    label: str = ""
+    chosen: str = ""
+
+
+class CaseHandlers:
+    """The handlers, bound to the evaluations of one service.
+
+    Args:
+        evaluations: give a case its texts and its scan.
+        shelf: the runs that are looked at.
+        report: opens a scan in the report tab.
+        owner: whose runs a request may see.
+        sessions: know what the page shows: besides the components, the ``run`` that it shows and
+            the case that is ``chosen``.
+    """
+
+    def __init__(
+        self,
+        evaluations: Evaluations,
+        shelf: Shelf,
+        report: Handlers,
+        owner: Callable[[gr.Request], str],
+        sessions: Sessions,
+    ) -> None:
+        self._evaluations = evaluations
+        self._shelf = shelf
+        self._report = report
+        self._owner = owner
+        self._sessions = sessions
+
+    def page(self, request: gr.Request) -> PageState:
+        """What the tab shows of the cases."""
+        return self._sessions.page(request, "cases")[1]
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What the tab shows of the cases now."""
+        return self.page(request).snapshot()
+
+    def put(self, page: PageState, run_id: str, asked: float, values: Values) -> None:
+        """Show what was asked for of a run, unless another run is shown meanwhile."""
+        page.write(lambda now: values if now.get("run", run_id) == run_id else {}, asked=asked)
+
+    def press_point(
+        self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str
+    ) -> Snapshot:
+        """A point, a cell or a name leads to its cases."""
+        return self._answered(
+            request,
+            lambda _: Choice(run_id, other_id, event.system, event.set, order, event.label or ""),
+        )
+
+    def press_name(
+        self,
+        event: gr.EventData,
+        request: gr.Request,
+        run_id: str,
+        other_id: str,
+        sample_set: str,
+        order: str,
+    ) -> Snapshot:
+        """A system's name in the leaderboard leads to its cases on the set that is shown."""
+        return self._answered(
+            request, lambda _: Choice(run_id, other_id, event.system, sample_set, order)
+        )
+
+    def list_cases(self, request: gr.Request, *sent: str) -> Snapshot:
+        """The list under its controls; the chosen case stays where it is listed.
+
+        Args:
+            request: of the tab.
+            sent: the fields of a :class:`Choice` but the last.
+        """
+        return self._answered(request, lambda chosen: replace(Choice(*sent), chosen=chosen))
+
+    def press_case(self, event: gr.EventData, request: gr.Request, *sent: str) -> Snapshot:
+        """A case of the list; ``sent`` are the fields of a :class:`Choice` but the last."""
+        return self._answered(request, lambda _: replace(Choice(*sent), chosen=str(event.case)))
+
+    def step(self, forward: int) -> Handler:
+        """The handler of the next (1) or previous (-1) button."""
+
+        def handle(request: gr.Request, *sent: str) -> Snapshot:
+            return self._answered(
+                request,
+                lambda chosen: self._stepped(
+                    replace(Choice(*sent), chosen=chosen), forward, request
+                ),
+            )
+
+        return handle
+
+    def _stepped(self, choice: Choice, forward: int, request: gr.Request) -> Choice:
+        _, view = self._shelf.view(choice.run, choice.other, self._owner(request))
+        ids = cases.ordered_ids(
+            view.cards[choice.system, choice.sample_set], choice.order, choice.label
+        )
+        at = ids.index(choice.chosen) + forward if choice.chosen in ids else 0
+        return replace(choice, chosen=ids[at % len(ids)] if ids else "")
+
+    def open_case(self, run_id: str, sample_set: str, request: gr.Request) -> tuple[Any, ...]:
+        """Open the scan of the chosen case in the report tab, its reference folded away."""
+        page = self.page(request)
+        chosen = page.snapshot()["values"].get("chosen", "")
+        try:
+            run = self._shelf.run(run_id, self._owner(request))
+            sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
+            if not sample.scan:
+                raise BadRequest(
+                    "This case has no scan here: only its texts are known.",
+                    "Give the folder of the scans as a sample set.",
+                    code="no_scan",
+                )
+        except Exception as error:
+            page.write({"notice": render.notice(sentence(error))})
+            return (gr.skip(), page.snapshot(), gr.skip())
+        opened = self._report.open(
+            request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
+        )
+        page.write({"notice": ""})
+        return (gr.Tabs(selected="report"), page.snapshot(), opened)
+
+    def _answered(self, request: gr.Request, choose: Callable[[str], Choice]) -> Snapshot:
+        """What is chosen, given what was before, or a notice why it cannot be shown."""
+        page = self.page(request)
+        asked = page.now()
+        try:
+            choice = choose(page.snapshot()["values"].get("chosen", ""))
+            self.put(page, choice.run, asked, self.shown(choice, self._owner(request)))
+        except Exception as error:
+            page.write({"notice": render.notice(sentence(error))}, asked=asked)
+        return page.snapshot()
+
+    def shown(self, choice: Choice, owner: str) -> Values:
+        """Notice, three controls, the list, the case and its id."""
+        run, view = self._shelf.view(choice.run, choice.other, owner)
+        system, sample_set, label = choice.system, choice.sample_set, choice.label
+        if (system, sample_set) not in view.cards:
+            raise BadRequest(
+                f"{view.names.get(system, system)} was not evaluated on this set.",
+                "Choose another one.",
+                code="not_evaluated",
+            )
+        card = view.cards[system, sample_set]
+        ids = cases.ordered_ids(card, choice.order, label)
+        chosen = choice.chosen if choice.chosen in ids else (ids[0] if ids else "")
+        shown = ""
+        if chosen:
+            own, other, title = system.partition(OF_RUN)
+            source = self._shelf.run(choice.other, owner) if other and title else run
+            case = self._evaluations.case(source, own, sample_set, chosen)
+            place = (ids.index(chosen) + 1, len(ids))
+            shown = cases.case_view(
+                case.sample, case.prediction, case.score, place, view.names[system]
+            )
+        return {
+            "notice": "",
+            "system": gr.update(choices=system_choices(view, sample_set), value=system),
+            "sample_set": gr.update(
+                choices=[(where(s), s.id) for s in view.sets], value=sample_set
+            ),
+            "label": label,
+            "listed": cases.case_list(card, ids, chosen, label),
+            "shown": shown,
+            "chosen": chosen,
+        }

@@ -1,0 +1,103 @@
+"""The figures of the evaluation tab as values of :func:`figure_view`: title, note and drawing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import plotly.graph_objects as go
+
+from rad3d.evaluation.figures.classifier_curves import calibration_figure, classifier_figure
+from rad3d.evaluation.figures.comparison import forest_figure, heatmap_figure
+from rad3d.evaluation.figures.scaling import AGAINST, Against, study_figure
+from rad3d.evaluation.leaderboard import StudyView
+from rad3d.evaluation.summary_text import where
+from rad3d.metrics.classifier import ClassifierCard
+from rad3d.metrics.registry import metric_row
+
+FigureValue = dict[str, Any]
+
+
+def figure_value(title: str, note: str, name: str, figure: go.Figure) -> FigureValue:
+    """What the browser side draws; ``name`` is that of a saved picture."""
+    return {"title": title, "note": note, "name": name, "plot": json.loads(figure.to_json())}
+
+
+def study(view: StudyView, metric: str, against: Against) -> FigureValue | None:
+    """Quality against a cost, one line for each adaptation mode; None without variants."""
+    points = view.points(metric)
+    if not any(point.along(against) for point in points):
+        return None
+    row = metric_row(metric)
+    titles = {s.id: f"{where(s)}, n = {s.n}" for s in view.sets}
+    figure = study_figure(points, titles, row, against, view.references(metric))
+    direction = "" if row.higher_is_better else " Lower is better."
+    return figure_value(
+        f"Fine-tuned or frozen? {row.name} against {_lower(AGAINST[against])}",
+        f"{row.description}{direction} Bars are 95% intervals. Press a point to read its cases.",
+        f"rad3d-{metric}-by-{against}",
+        figure,
+    )
+
+
+def heatmap(view: StudyView, sample_set: str) -> FigureValue | None:
+    """F1 of every system on every finding."""
+    f1 = view.label_f1(sample_set)
+    if not f1:
+        return None
+    names = {name: view.systems[name].short for name in f1}
+    figure = heatmap_figure(f1, names, view.positives(sample_set), sample_set)
+    return figure_value(
+        f"F1 of each finding, {where(view.set_facts(sample_set)).lower()}",
+        "In percent; in brackets the cases that have it. Press a cell to read them.",
+        f"rad3d-findings-{sample_set}",
+        figure,
+    )
+
+
+def forest(view: StudyView, sample_set: str, metric: str, baseline: str) -> FigureValue | None:
+    """How every other system differs from the baseline."""
+    differences = view.differences(sample_set, metric, baseline)
+    if not differences:
+        return None
+    figure = forest_figure(differences, view.names, metric_row(metric), sample_set)
+    return figure_value(
+        f"Against {view.names[baseline]}, {where(view.set_facts(sample_set)).lower()}",
+        f"Paired differences in {metric_row(metric).name} on the same {differences[0].n} cases "
+        "with 95% intervals; p by approximate randomisation, Holm-corrected over what is shown "
+        f"({len(differences)}).",
+        f"rad3d-differences-{sample_set}-{metric}",
+        figure,
+    )
+
+
+def classifier(view: StudyView, card: ClassifierCard | None) -> FigureValue | None:
+    """AUROC and average precision of each label."""
+    if card is None:
+        return None
+    auroc, precision = card.macro["auroc"], card.macro["average_precision"]
+    return figure_value(
+        f"Classifier, {where(view.set_facts(card.sample_set)).lower()}",
+        f"Macro AUROC {auroc}, macro average precision {precision}, n = {card.n}; in brackets the "
+        f"cases that have the label. Thresholds were chosen on {card.threshold_split}.",
+        f"rad3d-classifier-{card.sample_set}",
+        classifier_figure(card),
+    )
+
+
+def calibration(view: StudyView, cards: dict[str, ClassifierCard]) -> FigureValue | None:
+    """Whether the stated probabilities are honest, on every set."""
+    shown = {where(view.set_facts(name)): card for name, card in cards.items()}
+    if not shown:
+        return None
+    return figure_value(
+        "Calibration",
+        "Share of positive cases against the stated probability, all labels together; on the "
+        "dashed line a probability means what it says.",
+        "rad3d-calibration",
+        calibration_figure(shown),
+    )
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,266 @@
+"""The run panel: choose variants, cases and controls, run, watch, cancel, resume."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rad3d.core.registry import split_variant_id
+from rad3d.evaluation.summary_text import listed
+from rad3d.metrics.registry import DEFAULT_FAMILIES
+from rad3d.ui.components import markup
+from rad3d.ui.evaluation.run_handlers import RunHandlers, Shown
+from rad3d.ui.report.generation_fields import generation_fields
+
+if TYPE_CHECKING:
+    from rad3d.evaluation.service import Evaluations
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_FILE_TYPES = [".csv", ".tsv", ".jsonl", ".json"]
+
+
+@dataclass(frozen=True)
+class RunPanel:
+    """Components of the panel; ``asked`` are what a run takes, see :data:`Asked`."""
+
+    asked: dict[str, Any]
+    estimate: gr.HTML
+    progress: gr.HTML
+    notice: gr.HTML
+    run: gr.Button
+    cancel: gr.Button
+    resume: gr.Button
+    resume_area: gr.Column
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What a running evaluation writes to."""
+        return [self.progress, self.notice, self.run, self.cancel, self.resume]
+
+
+def run_panel(evaluations: Evaluations) -> RunPanel:
+    """Lay the panel out."""
+    with gr.Accordion(
+        "Run an evaluation", open=False, elem_classes="r3-card r3-panel", elem_id="run-panel"
+    ):
+        with gr.Row(elem_classes="r3-choice r3-panel-columns"):
+            with gr.Column(min_width=300):
+                variants, controls = _systems(evaluations)
+            with gr.Column(min_width=300):
+                sets, limit = _sets(evaluations)
+                file, references = _own_file(evaluations)
+                layout, path = _own_folder(evaluations)
+        more = _more(evaluations)
+        estimate = markup("", "run-estimate")
+        notice = markup("", "run-notice")
+        with gr.Row(elem_classes="r3-run"):
+            run = gr.Button("Run", variant="primary", elem_id="run-start")
+            cancel = gr.Button("Cancel", elem_id="run-cancel", interactive=False)
+        with gr.Column(visible=False) as resume_area:
+            resume = gr.Button("Resume the run that is shown", elem_id="run-resume")
+    progress = markup("", "run-progress")
+    asked = {
+        "variants": variants, "sets": sets, "controls": controls, "limit": limit, "file": file,
+        "references": references, "layout": layout, "path": path, **more,
+    }  # fmt: skip
+    return RunPanel(asked, estimate, progress, notice, run, cancel, resume, resume_area)
+
+
+def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGroup]:
+    ready = [s.id for s in evaluations.variants() if s.ready]
+    variants = gr.CheckboxGroup(
+        [(_name(each), each) for each in ready],
+        value=_frozen_and_tuned(ready) or ready[-1:],
+        label="Variants",
+        show_select_all=True,
+        elem_id="run-variants",
+    )
+    rows = evaluations.controls()
+    controls = gr.CheckboxGroup(
+        [(_capital(row.name), row.id) for row in rows],
+        value=[row.id for row in rows],
+        label="Controls",
+        info="They show what a figure means.",
+        show_select_all=True,
+        elem_id="run-controls",
+    )
+    return variants, controls
+
+
+def _frozen_and_tuned(ready: list[str]) -> list[str]:
+    """V-1 and V-3 of the last language model that has both: the comparison of the method."""
+    for llm in dict.fromkeys(variant.rpartition("/")[0] for variant in reversed(ready)):
+        pair = [f"{llm}/v1", f"{llm}/v3"]
+        if set(pair) <= set(ready):
+            return pair
+    return []
+
+
+def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
+    cards = evaluations.sets()
+    sets = gr.CheckboxGroup(
+        [(card.name, card.id) for card in cards],
+        value=[card.id for card in cards],
+        label="Sample sets",
+        elem_id="run-sets",
+    )
+    allowed = evaluations.rights.offered.cases
+    limit = gr.Slider(
+        0,
+        min(filter(None, (max((card.n for card in cards), default=200), allowed))),
+        50,
+        step=10,
+        label="Cases of each set (0 is all)",
+        info=f"At most {allowed} on this server." if allowed else None,
+        elem_id="run-limit",
+    )
+    return sets, limit
+
+
+def _more(evaluations: Evaluations) -> dict[str, Any]:
+    """What most runs leave as it is; the names are those of :data:`Asked`."""
+    with (
+        gr.Accordion("More options", open=False, elem_id="run-more"),
+        gr.Row(elem_classes="r3-choice r3-panel-columns"),
+    ):
+        with gr.Column(min_width=300):
+            found = {"metrics": _metrics(evaluations), **_statistics(evaluations)}
+        with gr.Column(min_width=300):
+            found |= generation_fields(own_seed=False)
+    return found
+
+
+def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
+    groups = evaluations.metric_groups()
+    metrics = gr.CheckboxGroup(
+        [(f"{_capital(g.name)}: {g.description}", g.id) for g in groups if g.ready],
+        value=list(DEFAULT_FAMILIES),
+        label="Metrics",
+        elem_id="run-metrics",
+    )
+    needs: dict[str, list[str]] = {}
+    for group in groups:
+        for name, need in group.missing.items():
+            needs.setdefault(need, []).append(name)
+    lines = "".join(
+        f"<li>{escape(listed(names))}: needs {escape(need)}</li>" for need, names in needs.items()
+    )
+    if lines:
+        markup(
+            '<details class="r3-fine r3-missing"><summary>Metrics that cannot run here</summary>'
+            f"<ul>{lines}</ul><p><code>rad3d eval metrics</code> names the steps.</p></details>"
+        )
+    return metrics
+
+
+def _statistics(evaluations: Evaluations) -> dict[str, Any]:
+    return {
+        "draws": gr.Slider(
+            100,
+            min(evaluations.rights.offered.draws, 10_000),
+            1000,
+            step=100,
+            label="Bootstrap draws",
+            info="Behind every interval: more of them take longer and make it steadier.",
+            elem_id="run-draws",
+        ),
+        "seed": gr.Number(
+            0,
+            precision=0,
+            minimum=0,
+            label="Seed",
+            info="Of the draws, the shuffled images and sampled reports.",
+            elem_id="run-seed",
+        ),
+    }
+
+
+def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
+    with gr.Accordion("Evaluate a predictions file", open=False, elem_id="run-file-area"):
+        markup(
+            '<p class="r3-fine">CSV or JSONL with the columns id, reference and prediction, or the '
+            "VLM3D schema. It stays in this session.</p>"
+        )
+        file = gr.File(
+            show_label=False, file_types=_FILE_TYPES, type="filepath", height=96, elem_id="run-file"
+        )
+        references = gr.Dropdown(
+            [("In the file itself", ""), *((s.name, s.id) for s in evaluations.sets())],
+            value="",
+            label="References",
+            filterable=False,
+            elem_id="run-references",
+        )
+    return file, references
+
+
+_WHO_MAY = (
+    '<p class="r3-fine">This is for the person who started the app: open the link that it printed, '
+    "which ends with <code>owner=</code> and a secret.</p>"
+)
+
+
+def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
+    """Folders of the machine that the app runs on; only where the operator allows it."""
+    rows = [row for row in evaluations.layouts() if row.id != "predictions"]
+    with gr.Accordion(
+        "Evaluate on a folder of this machine", open=False, visible=bool(rows), elem_id="run-folder"
+    ):
+        layout = gr.Dropdown(
+            [(row.name, row.id) for row in rows],
+            value=rows[0].id if rows else None,
+            label="Layout",
+            filterable=False,
+            elem_id="run-layout",
+        )
+        path = gr.Textbox(label="Path", placeholder="/data/CT-RATE", elem_id="run-path")
+        markup(
+            '<ul class="r3-fine">'
+            + "".join(f"<li>{row.name}: {row.description}</li>" for row in rows)
+            + f"</ul>{_WHO_MAY}"
+        )
+    return layout, path
+
+
+def connect_panel(
+    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, picked: list[Any]
+) -> list[Any]:
+    """Connect the buttons; a finished run is shown in the components ``picked``.
+
+    Returns:
+        What following a run writes to.
+    """
+    followed = [*panel.outputs, *picked]
+    running: dict[str, Any] = {**_QUIET, "concurrency_limit": None}  # one at a time: Turns
+
+    async def run(values: dict[Any, Any], request: gr.Request) -> AsyncGenerator[Shown, None]:
+        asked = {name: values[component] for name, component in panel.asked.items()}
+        async with aclosing(handlers.run(asked, request)) as steps:
+            async for step in steps:
+                yield step
+
+    panel.run.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
+        run, set(panel.asked.values()), followed, preprocess=False, **running
+    )
+    panel.resume.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
+        handlers.resume, picker, followed, **running
+    )
+    panel.cancel.click(handlers.cancel, None, panel.progress, queue=False, **_QUIET)
+    counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
+    for control in counted:
+        control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
+    return followed
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _name(variant: str) -> str:
+    llm, mode = split_variant_id(variant)
+    return f"{llm.name} · {mode.name.split(' (')[0]}"

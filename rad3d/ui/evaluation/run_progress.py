@@ -1,0 +1,108 @@
+"""Running an evaluation from the page: what is asked for, how far it is, and how it is stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from html import escape
+
+import gradio as gr
+
+from rad3d.evaluation.access import OPERATOR
+from rad3d.evaluation.run_types import EvaluationEvent
+from rad3d.ui.report import render
+from rad3d.ui.sessions import Sessions
+
+_STAGES = {
+    "encode": "Encoding the scans",
+    "write": "Writing reports",
+    "score": "Scoring",
+    "compare": "Comparing",
+    "done": "Done",
+}
+
+
+def owner_of(token: str) -> str:
+    """Whose runs a session may see: known to that session only, and not its key."""
+    return hashlib.sha256(f"evaluation:{token}".encode()).hexdigest()[:32]
+
+
+def owner_asking(sessions: Sessions, request: gr.Request) -> str:
+    """Whose runs a request may see: everybody's for who started the app, else its session's."""
+    if sessions.is_owner(request):
+        return OPERATOR
+    return owner_of(sessions.token(request))
+
+
+class Stops:
+    """The stop signals of evaluations that were asked for and have not begun."""
+
+    def __init__(self) -> None:
+        self._stops: dict[str, threading.Event] = {}
+        self._lock = threading.Lock()
+
+    def arm(self, token: str) -> None:
+        """A fresh signal for a run that the session asks for."""
+        with self._lock:
+            self._stops[token] = threading.Event()
+
+    def claim(self, token: str) -> threading.Event | None:
+        """The signal of the run that was asked for; None where it was cancelled meanwhile."""
+        with self._lock:
+            return self._stops.pop(token, None)
+
+    cancel = claim
+    """Have the run that was asked for not begin."""
+
+
+def waiting_line(ahead: int, stays: bool = False) -> str:
+    """What is told while others are first; ``stays`` where nobody has to wait at the page."""
+    place = f"{ahead} before you" if ahead else "yours is next"
+    leave = "also when this tab is closed" if stays else "leave this tab open, or press Cancel"
+    return f"Waiting: another evaluation is running, {place}. It begins by itself; {leave}"
+
+
+def minutes(seconds: float) -> str:
+    """``"about 2 min"``."""
+    if seconds < 50:
+        return f"about {max(5, round(seconds / 5) * 5)} s"
+    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+
+
+class Meter:
+    """Turns events into a line of progress with the time that is left.
+
+    Args:
+        clock: seconds; for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._first: int | None = None
+        self.scored: list[str] = []
+
+    def line(self, event: EvaluationEvent) -> str:
+        """HTML of the progress bar, and of what is scored already."""
+        if self._first is None:
+            self._first = event.done
+        if event.card is not None:
+            figure = event.card.estimates.get("f1_macro")
+            tail = f", macro F1 {figure}" if figure else ""
+            self.scored.append(f"{event.card.name} on {event.card.sample_set}{tail}")
+        share = event.done / event.total if event.total else 0.0
+        text = f"{_STAGES[event.stage]}: {event.text} ({event.done} of {event.total}"
+        left = self.seconds_left(event)
+        text += f", {minutes(left)} left)" if left is not None else ")"
+        done = "".join(f"<li>{escape(line)}</li>" for line in self.scored)
+        return render.progress(text, share) + (f'<ul class="r3-scored">{done}</ul>' if done else "")
+
+    def seconds_left(self, event: EvaluationEvent) -> float | None:
+        """From the pace so far; None before there is one."""
+        steps = event.done - (self._first or 0)
+        elapsed = self._clock() - self._start
+        if steps < 1 or elapsed < 2:
+            return None
+        return elapsed / steps * (event.total - event.done)

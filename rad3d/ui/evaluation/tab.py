@@ -1,0 +1,302 @@
+"""The evaluation tab: what was measured, every case behind it, and how to measure again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rad3d.core.labels import LABELS
+from rad3d.evaluation.figures.scaling import AGAINST
+from rad3d.evaluation.service import EXPORTS
+from rad3d.ui.components import markup
+from rad3d.ui.evaluation.case_view import ORDERS
+from rad3d.ui.evaluation.components import (
+    case_list_view,
+    downloads_view,
+    figure_view,
+    leaderboard_view,
+)
+from rad3d.ui.evaluation.handlers import EvaluationHandlers
+from rad3d.ui.evaluation.render import TABLES, published
+from rad3d.ui.evaluation.run_panel import RunPanel, connect_panel, run_panel
+from rad3d.ui.page_state import page_state
+from rad3d.ui.report import render
+
+if TYPE_CHECKING:
+    from rad3d.evaluation.service import Evaluations
+    from rad3d.ui.report.tab import ReportTab
+
+_QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+_LAST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+"""What is chosen while an answer is on its way is asked for after it."""
+
+_EVERY: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple", "preprocess": False}
+"""Each press is answered; the choices of the lists are those of the page's state."""
+
+_TO_CASES = "() => document.getElementById('cases').scrollIntoView({behavior: 'smooth'})"
+_TO_TOP = "() => window.scrollTo({top: 0})"
+
+
+@dataclass(frozen=True)
+class Pickers:
+    """Which run is looked at, and which one beside it."""
+
+    run: gr.Dropdown
+    other: gr.Dropdown
+    notice: gr.HTML
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Components of a run, in the order of :class:`rad3d.ui.evaluation.views.Content`."""
+
+    headline: gr.HTML
+    body: gr.Column
+    sample_set: gr.Radio
+    metric: gr.Dropdown
+    table: gr.Radio
+    leaderboard: gr.HTML
+    study: gr.HTML
+    heatmap: gr.HTML
+    baseline: gr.Dropdown
+    forest: gr.HTML
+    classifier: gr.HTML
+    calibration: gr.HTML
+    against: gr.Radio
+    downloads: gr.HTML
+
+    @property
+    def outputs(self) -> list[Any]:
+        """In the order of :class:`rad3d.ui.evaluation.views.Content`."""
+        return [
+            self.headline, self.body, self.sample_set, self.metric, self.table, self.leaderboard,
+            self.study, self.heatmap, self.baseline, self.forest, self.classifier, self.calibration,
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Components of the cases."""
+
+    notice: gr.HTML
+    system: gr.Dropdown
+    sample_set: gr.Dropdown
+    order: gr.Dropdown
+    label: gr.Dropdown
+    listed: gr.HTML
+    shown: gr.HTML
+    previous: gr.Button
+    next: gr.Button
+    open: gr.Button
+    state: gr.HTML
+
+    @property
+    def choice(self) -> list[Any]:
+        """What is listed."""
+        return [self.system, self.sample_set, self.order, self.label]
+
+
+def evaluation_tab(
+    evaluations: Evaluations,
+    handlers: EvaluationHandlers,
+    report: ReportTab,
+    tabs: gr.Tabs,
+    tab: gr.Tab,
+) -> None:
+    """Lay the tab out and connect it."""
+    pickers = _pickers()
+    headline = markup(render.progress("Reading the last evaluation"), "headline")
+    panel = run_panel(evaluations)
+    with gr.Column(visible=False, elem_classes="r3-evaluation") as body:
+        sections = _sections(headline, body)
+        cases = _cases(handlers)
+        markup(published())
+    _connect_pickers(handlers, tab, pickers, sections, cases, panel)
+    _connect_sections(handlers, pickers, sections, cases)
+    _connect_cases(handlers, pickers, cases, report, tabs)
+
+
+def _pickers() -> Pickers:
+    with gr.Row(elem_classes="r3-choice r3-pickers"):
+        run = gr.Dropdown([], label="Evaluation", elem_id="run-picker", filterable=False)
+        other = gr.Dropdown(
+            [("No other run", "")],
+            value="",
+            label="Compare with",
+            elem_id="other-picker",
+            filterable=False,
+        )
+    return Pickers(run, other, markup("", "evaluation-notice"))
+
+
+def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
+    with gr.Row(elem_classes="r3-card r3-choice r3-lens"):
+        sample_set = gr.Radio([], label="Sample set", elem_id="lens-set")
+        metric = gr.Dropdown([], label="Metric of the figures", elem_id="lens-metric")
+    with gr.Column(elem_classes="r3-card r3-choice"):
+        against = gr.Radio(
+            [(name, id_) for id_, name in AGAINST.items()],
+            value="parameters",
+            label="Against",
+            elem_id="against",
+        )
+        study = figure_view("study-figure")
+    with gr.Column(elem_classes="r3-card r3-board"):
+        with gr.Row(elem_classes="r3-choice r3-board-head"):
+            markup("<h2>Leaderboard</h2>")
+            table = gr.Radio(
+                [(name, id_) for id_, name in TABLES.items()],
+                show_label=False,
+                container=False,
+                elem_id="table-picker",
+            )
+        leaderboard = leaderboard_view()
+        downloads = downloads_view(
+            [(row.id, row.name, f"A .{row.suffix} file") for row in EXPORTS.values()]
+        )
+    with gr.Row(elem_classes="r3-pairs"):
+        with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
+            heatmap = figure_view("heatmap-figure")
+        with gr.Column(elem_classes="r3-card r3-choice", min_width=320, scale=10):
+            baseline = gr.Dropdown(
+                [], label="Differences from", elem_id="baseline", filterable=False
+            )
+            forest = figure_view("forest-figure")
+    with gr.Row(elem_classes="r3-pairs"):
+        with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
+            classifier = figure_view("classifier-figure")
+        with gr.Column(elem_classes="r3-card", min_width=320, scale=10):
+            calibration = figure_view("calibration-figure")
+    return Sections(
+        headline, body, sample_set, metric, table, leaderboard, study, heatmap, baseline, forest,
+        classifier, calibration, against, downloads,
+    )  # fmt: skip
+
+
+def _cases(handlers: EvaluationHandlers) -> Cases:
+    with gr.Column(elem_classes="r3-card r3-case-card", elem_id="cases"):
+        markup("<h2>Cases</h2>")
+        notice = markup("", "case-notice")
+        with gr.Row(elem_classes="r3-choice r3-case-choice"):
+            system = gr.Dropdown([], label="System", elem_id="case-system", filterable=False)
+            sample_set = gr.Dropdown([], label="Sample set", elem_id="case-set", filterable=False)
+            order = gr.Dropdown(
+                [(name, id_) for id_, name in ORDERS.items()],
+                value="worst",
+                label="Order",
+                elem_id="case-order",
+                filterable=False,
+            )
+            label = gr.Dropdown(
+                [("Any", ""), *((name, name) for name in LABELS)],
+                value="",
+                label="With this finding",
+                elem_id="case-label",
+                filterable=False,
+            )
+        with gr.Row(elem_classes="r3-case-body"):
+            with gr.Column(scale=3, min_width=240):
+                listed = case_list_view()
+            with gr.Column(scale=8, min_width=320):
+                with gr.Row(elem_classes="r3-case-buttons"):
+                    previous = gr.Button("← Previous", size="sm", elem_id="case-previous")
+                    following = gr.Button("Next →", size="sm", elem_id="case-next")
+                    opened = gr.Button(
+                        "Open this scan", size="sm", variant="primary", elem_id="case-open"
+                    )
+                shown = markup("", "case")
+        components = {
+            "notice": notice, "system": system, "sample_set": sample_set, "label": label,
+            "listed": listed, "shown": shown,
+        }  # fmt: skip
+        state = page_state("cases-state", components, handlers.cases.again)
+    return Cases(
+        notice, system, sample_set, order, label, listed, shown, previous, following, opened, state
+    )
+
+
+def _connect_pickers(
+    handlers: EvaluationHandlers,
+    tab: gr.Tab,
+    pickers: Pickers,
+    sections: Sections,
+    cases: Cases,
+    panel: RunPanel,
+) -> None:
+    opened = gr.State(False)
+    picked = [
+        pickers.run, pickers.other, pickers.notice, panel.resume_area, *sections.outputs,
+        cases.state,
+    ]  # fmt: skip
+    chosen = tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
+    pickers.run.input(handlers.pick_run, pickers.run, picked, **_LAST)
+    followed = connect_panel(handlers.running, panel, pickers.run, picked)
+    chosen.then(handlers.running.follow, None, followed, concurrency_limit=None, **_QUIET)
+
+
+def _connect_sections(
+    handlers: EvaluationHandlers, pickers: Pickers, sections: Sections, cases: Cases
+) -> None:
+    runs = [pickers.run, pickers.other]
+    lens = [
+        sections.sample_set, sections.metric, sections.table, sections.against, sections.baseline,
+    ]  # fmt: skip
+    changed = [pickers.notice, *sections.outputs]
+    for control in (pickers.other, sections.sample_set, sections.metric):
+        control.input(handlers.look, [*runs, *lens], changed, **_LAST)
+    sections.table.input(
+        handlers.choose_table,
+        [*runs, sections.sample_set, sections.table],
+        sections.leaderboard,
+        **_LAST,
+    )
+    sections.against.input(
+        handlers.choose_against,
+        [*runs, sections.metric, sections.against],
+        sections.study,
+        **_LAST,
+    )
+    sections.baseline.input(
+        handlers.choose_baseline,
+        [*runs, sections.sample_set, sections.metric, sections.baseline],
+        sections.forest,
+        **_LAST,
+    )
+    for figure in (sections.study, sections.heatmap, sections.forest):
+        figure.select(handlers.cases.press_point, [*runs, cases.order], cases.state, **_EVERY).then(
+            None, js=_TO_CASES
+        )
+    sections.leaderboard.select(
+        handlers.cases.press_name,
+        [*runs, sections.sample_set, cases.order],
+        cases.state,
+        **_EVERY,
+    ).then(None, js=_TO_CASES)
+    sections.downloads.select(
+        handlers.download, pickers.run, [sections.downloads, pickers.notice], **_QUIET
+    )
+
+
+def _connect_cases(
+    handlers: EvaluationHandlers,
+    pickers: Pickers,
+    cases: Cases,
+    report: ReportTab,
+    tabs: gr.Tabs,
+) -> None:
+    asked = [pickers.run, pickers.other, *cases.choice]
+    for control in cases.choice:
+        control.input(handlers.cases.list_cases, asked, cases.state, **_EVERY)
+    cases.listed.select(handlers.cases.press_case, asked, cases.state, **_EVERY)
+    for button, forward in ((cases.previous, -1), (cases.next, 1)):
+        button.click(handlers.cases.step(forward), asked, cases.state, **_EVERY)
+    reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
+    cases.open.click(
+        handlers.cases.open_case,
+        [pickers.run, cases.sample_set],
+        [tabs, cases.state, report.state],
+        preprocess=False,
+        **reading,
+    ).then(report.describe, report.chosen, report.state, **reading).then(None, js=_TO_TOP)

@@ -1,0 +1,374 @@
+"""Event handlers of the report tab: thin, one service call each, errors as one sentence.
+
+The only broad ``except`` of the project is here, at the edge to the person.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+from gradio.data_classes import ListFiles
+
+from rad3d.core.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
+from rad3d.core.registry import variant_id
+from rad3d.core.types import (
+    NOT_REPORTED,
+    DoneEvent,
+    GenerationOptions,
+    Note,
+    Strategy,
+    TextEvent,
+    Volume,
+)
+from rad3d.server import uploads
+from rad3d.ui import choices
+from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.queued import client_of, in_turn, told
+from rad3d.ui.report import render
+from rad3d.ui.report.views import NO_RUN, RunView, ScanView, shown
+from rad3d.ui.sessions import Sessions
+from rad3d.volume.ctrate import MetadataTable, ScanMetadata
+
+if TYPE_CHECKING:
+    from rad3d.server.queue import Turns
+    from rad3d.service.service import Service
+
+_LOG = logging.getLogger(__name__)
+OPTION_NAMES = (
+    "strategy",
+    "temperature",
+    "top_p",
+    "seed",
+    "beams",
+    "max_new_tokens",
+    "repetition_penalty",
+    "no_repeat_ngram",
+)
+"""Fields of :class:`GenerationOptions` in the order in which the page sends them."""
+
+_SECONDS_BETWEEN_UPDATES = 0.08
+
+
+def sentence(error: Exception) -> str:
+    """What a person is told. A defect is logged by its kind and place; its text stays unsaid.
+
+    The text of a foreign error may hold a file's name, a header or a report.
+    """
+    if isinstance(error, Rad3dError):
+        return str(error)
+    _LOG.error("A defect reached the page: %s", _kind_and_place(error))
+    if isinstance(error, MemoryError):
+        return "The server has no memory left for this. Try again in a minute, or a smaller scan."
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return "The server's disk is full. Tell the person who runs it; nothing of yours was lost."
+    return (
+        f"Something went wrong inside the app ({type(error).__name__}): a fault in the software, "
+        "not in your scan. Nothing of your session was lost. If it happens again, tell the person "
+        "who runs it."
+    )
+
+
+def _kind_and_place(error: BaseException | None) -> str:
+    """``ValueError at decoding.py:41 in step, ...``, innermost cause last."""
+    parts = []
+    while error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        places = [f"{PurePosixPath(f.filename).name}:{f.lineno} in {f.name}" for f in frames]
+        parts.append(f"{type(error).__name__} at {', '.join(places) or 'an unknown place'}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "; from ".join(parts)
+
+
+class Handlers:
+    """The handlers, bound to one service."""
+
+    def __init__(self, service: Service, sessions: Sessions, turns: Turns) -> None:
+        self._service = service
+        self._sessions = sessions
+        self._turns = turns
+        self._serial = itertools.count()
+        self._truths = {card.id: card.truth_text for card in service.samples()}
+
+    def _page(self, request: gr.Request) -> tuple[str, PageState]:
+        """The session's token, and what its tab shows; nothing, where the session is a new one."""
+        token, page = self._sessions.page(request, "report")
+        if page.is_new:
+            page.write(self._nothing(token))
+        return token, page
+
+    def _nothing(self, token: str) -> dict[str, Any]:
+        """The page without a scan."""
+        view = ScanView(self._viewer(token, None), notice="", notes="", truth="")
+        return {**view.values(), **NO_RUN.values()}
+
+    def _shows(self, page: PageState, token: str, volume: Volume) -> bool:
+        """Whether a scan is the one that the page shows, and still the session's."""
+        return page.subject() is volume and self._service.volume(token) is volume
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What the tab shows now."""
+        return self._page(request)[1].snapshot()
+
+    # -- scans -----------------------------------------------------------------------------
+
+    def start(self, request: gr.Request) -> tuple[Snapshot, str]:
+        """A new tab: an empty viewer that knows its key, and what does not work here."""
+        return self.again(request), render.troubles(self._service.troubles)
+
+    def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
+        """Read an uploaded scan; a refused one leaves everything as it was.
+
+        Args:
+            files: the scan, and CT-RATE's metadata table where the person gave one. Both are
+                deleted when this returns.
+            request: of the tab.
+        """
+        given = files.root if files else []
+        if not given:
+            return self._refused(request, "No file arrived. Choose it again.")
+        try:
+            with sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row):
+                return self.open(
+                    request, lambda token: self._service.open_path(token, path, name, row)
+                )
+        except Rad3dError as error:
+            return self._refused(request, str(error))
+
+    def pick_sample(self, event: gr.EventData, request: gr.Request) -> Snapshot:
+        """Open the sample whose card was pressed."""
+        sample = str(event.id)
+        return self.open(
+            request,
+            lambda token: self._service.open_sample(token, sample),
+            self._truths.get(sample, ""),
+        )
+
+    def open(self, request: gr.Request, read: Callable[[str], Volume], truth: str = "") -> Snapshot:
+        """Open what ``read`` gives for the session's token, with the report that is true of it."""
+        try:
+            token, volume = self._sessions.open(request, read)
+        except Exception as error:
+            return self._refused(request, sentence(error))
+        view = ScanView(
+            viewer=self._viewer(token, volume),
+            notice="",
+            notes=render.scan_notes(volume),
+            truth=render.folded_truth(truth),
+        )
+        _, page = self._page(request)
+        page.write(
+            {**view.values(), **NO_RUN.values()},
+            lambda: self._service.volume(token) is volume,
+            subject=volume,
+        )
+        return page.snapshot()
+
+    def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
+        """What was read, and what the grid of the chosen variant's encoder does to it.
+
+        Also warms the grid for the report.
+        """
+        token, page = self._page(request)
+        asked = page.now()
+        volume = self._service.volume(token)
+        if volume is None:
+            return page.snapshot()
+        try:
+            encoder = choices.encoder_of(self._service.variants(), llm, mode)
+            done = self._service.model_view(token, encoder.id).notes
+        except Rad3dError as error:
+            done = (Note("warning", error.code, str(error)),)
+        page.write(
+            {"notes": render.scan_notes(volume, done)},
+            lambda: self._shows(page, token, volume),
+            asked,
+        )
+        return page.snapshot()
+
+    def _refused(self, request: gr.Request, text: str) -> Snapshot:
+        token, page = self._page(request)
+
+        def refused(now: Values) -> Values:
+            kept = self._service.volume(token)
+            tail = f" {kept.name} stays open." if kept else ""
+            viewer = {**now["viewer"], "serial": next(self._serial)}  # it ends its preview
+            return ScanView(viewer, render.notice(text + tail)).values()
+
+        page.write(refused)
+        return page.snapshot()
+
+    def _viewer(self, token: str, volume: Volume | None) -> dict[str, Any]:
+        """Value of the viewer component for a scan that was opened, or for none."""
+        facts = {"id": "", "name": "", "shape": [0, 0, 0], "spacing_mm": [0, 0, 0]}
+        if volume is not None:
+            facts = {
+                "id": volume.sha256,
+                "name": volume.name,
+                "shape": list(volume.shape),
+                "spacing_mm": list(volume.spacing_mm),
+            }
+        serial = next(self._serial)
+        return {"serial": serial, "scan": serial, "key": token, **facts}
+
+    # -- reports ---------------------------------------------------------------------------
+
+    def begin(self, request: gr.Request) -> Snapshot:
+        """Generate was pressed: arm the stop signal and say that the run waits for its turn."""
+        token, page = self._page(request)
+        if self._service.volume(token) is None:
+            self._sessions.stop(token)
+            text = "There is no scan yet. Upload one or choose a sample first."
+            page.write(RunView(progress=render.notice(text)).values())
+            return page.snapshot()
+        stop = self._sessions.arm(token)
+        waiting = render.progress("Waiting for a free model")
+        page.write(
+            RunView(progress=waiting, notice="", running=True).values(),
+            lambda: self._sessions.is_latest(token, stop),
+        )
+        return page.snapshot()
+
+    async def generate(
+        self,
+        llm: str | None,
+        mode: str | None,
+        strategy: Strategy,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        beams: int,
+        max_new_tokens: int,
+        repetition_penalty: float,
+        no_repeat_ngram: int,
+        insist: bool,
+        request: gr.Request,
+    ) -> AsyncIterator[Snapshot]:
+        """Stream one report into the page; the options come in the order of OPTION_NAMES.
+
+        With ``insist`` also one that would mean nothing.
+        """
+        token, page = self._page(request)
+        yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
+        stop = self._sessions.claim(token)
+        volume = self._service.volume(token)
+        if stop is None or volume is None:
+            return
+
+        def show(view: RunView) -> bool:
+            """Show what belongs to the latest run on the scan that is open; else False."""
+            return page.write(
+                view.values(),
+                lambda: self._sessions.is_latest(token, stop) and self._shows(page, token, volume),
+            )
+
+        try:
+            if not llm or not mode:
+                raise BadRequest("Choose a model first.")
+            options = GenerationOptions(
+                strategy=strategy,
+                temperature=temperature,
+                top_p=top_p,
+                seed=int(seed or 0),
+                beams=int(beams),
+                max_new_tokens=int(max_new_tokens),
+                repetition_penalty=repetition_penalty,
+                no_repeat_ngram=int(no_repeat_ngram),
+            )
+            variant = variant_id(llm, mode)
+            events = in_turn(
+                self._turns,
+                stop,
+                lambda: self._service.generate(token, variant, options, stop, insist),
+                told,
+                lambda: self._sessions.touch(token),
+                client_of(request),
+            )
+            latest = 0.0
+            async with contextlib.aclosing(events):  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, TextEvent):
+                        if time.monotonic() - latest < _SECONDS_BETWEEN_UPDATES:
+                            continue
+                        latest = time.monotonic()
+                    if not show(shown(event)):
+                        break
+                    yield page.snapshot()
+        except Cancelled:
+            show(self._resting(token, "Cancelled.", "info"))
+        except Exception as error:
+            refused = isinstance(error, Rad3dError) and error.code in NOT_REPORTED
+            show(replace(self._resting(token, sentence(error)), insist=refused))
+        finally:
+            stop.set()  # also where the tab was closed: the model stops at its next token
+        yield page.snapshot()
+
+    def _resting(self, token: str, text: str, level: str = "error") -> RunView:
+        """No run, with a sentence why below the button; the last finished report comes back."""
+        last = self._service.last_report(token)
+        view = shown(DoneEvent(last)) if last else NO_RUN
+        return replace(view, progress=render.notice(text, level))
+
+    def cancel(self, request: gr.Request) -> Snapshot:
+        """Stop the run; what has been written so far stays."""
+        token, page = self._page(request)
+        unbegun = self._sessions.stop(token)
+
+        def stopped(now: Values) -> Values:
+            if now["cancel"]["interactive"] is False:
+                return {}  # it has ended meanwhile
+            if unbegun:
+                return self._resting(token, "Cancelled.", "info").values()
+            return RunView(progress=render.progress("Stopping")).values()
+
+        page.write(stopped)
+        return page.snapshot()
+
+    def forget(self, request: gr.Request) -> Snapshot:
+        """Delete was pressed: nothing of the session stays; the tab goes on with an empty one."""
+        self._sessions.close(request)
+        _, page = self._page(request)
+        text = "Scan, report and everything computed from them are deleted."
+        page.write({"notice": render.notice(text, "info")})
+        return page.snapshot()
+
+    def end(self, request: gr.Request) -> None:
+        """The tab was closed."""
+        self._sessions.close(request)
+
+
+@contextlib.contextmanager
+def sent_scan(
+    files: Sequence[tuple[str, str | None]],
+) -> Iterator[tuple[Path, str, ScanMetadata | None]]:
+    """A scan that was sent, its name, and its row of the table that was sent behind it, if any.
+
+    Args:
+        files: path of each upload, and what the person calls it; they are deleted afterwards.
+
+    Raises:
+        BadRequest: no such upload, or the scan is not in the table.
+    """
+    name, *shown = [Path(given or "scan").name for _, given in files]
+    with contextlib.ExitStack() as stack:
+        path, *tables = [stack.enter_context(uploads.taken(sent)) for sent, _ in files]
+        yield path, name, _metadata(tables[0], shown[0], name) if tables else None
+
+
+def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
+    """The row of a scan in CT-RATE's table; nothing else of the table is kept."""
+    if path.stat().st_size > uploads.MOST_TABLE_MB * 2**20:
+        raise BadRequest(
+            f"The metadata table is larger than the {uploads.MOST_TABLE_MB} MB allowed here.",
+            "Give one with the rows of your scans.",
+            code="too_large",
+        )
+    return MetadataTable(path, shown, only=scan).row(scan)

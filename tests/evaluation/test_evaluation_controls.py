@@ -1,0 +1,124 @@
+"""The controls do what they say: nothing is left of what they take away."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from study_parts import TRAINING_N, embeddings
+
+from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.data.sample_sets import TRAINING
+from rad3d.data.samples import Prediction, PredictionSet
+from rad3d.evaluation.ablations import (
+    CONTROLS,
+    TrainingBank,
+    conditions,
+    derangement,
+    shuffled,
+)
+from rad3d.evaluation.system_names import CONTROL_NAMES
+from rad3d.features.table import FeatureTable
+from rad3d.reports.labeller import label_report
+
+CASES = TRAINING.sample_set(TRAINING_N).samples
+
+
+@pytest.fixture(scope="module")
+def bank() -> TrainingBank:
+    labels = np.array([case.labels for case in CASES])
+    found = embeddings(labels, 3)
+    return TrainingBank(FeatureTable(tuple(c.id for c in CASES), found, found[:, :18] * 4))
+
+
+def features(n: int, seed: int = 0) -> FeatureTable:
+    rng = np.random.default_rng(seed)
+    return FeatureTable(
+        tuple(f"case-{i}" for i in range(n)),
+        rng.normal(size=(n, 32)).astype(np.float32),
+        rng.normal(size=(n, N_LABELS)).astype(np.float32),
+    )
+
+
+@given(n=st.integers(2, 300), seed=st.integers(0, 2**31))
+@settings(max_examples=50)
+def test_no_case_keeps_its_own_report(n: int, seed: int) -> None:
+    order = derangement(n, seed)
+    assert sorted(order) == list(range(n))
+    assert all(place != source for place, source in enumerate(order))
+
+
+def test_another_seed_shuffles_otherwise() -> None:
+    assert derangement(50, 0) == derangement(50, 0)
+    assert derangement(50, 0) != derangement(50, 1)
+
+
+def test_shuffled_reports_are_those_of_other_cases() -> None:
+    own = PredictionSet(
+        "v", "set", tuple(Prediction(f"c{i}", f"text {i}", seconds=1.0) for i in range(9))
+    )
+    moved = shuffled(own, "v+image-shuffled", 0)
+    assert [p.id for p in moved.predictions] == [p.id for p in own.predictions]
+    pairs = zip(moved.predictions, own.predictions, strict=True)
+    assert all(m.text != o.text and m.seconds is None for m, o in pairs)
+    assert {p.text for p in moved.predictions} == {p.text for p in own.predictions}
+
+
+def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: TrainingBank) -> None:
+    seen = features(4)
+    given = conditions("logits-only", seen, bank, None)
+    assert {tuple(c.latent) for c in given} == {tuple(bank.mean)}
+    assert all(c.logits is not None for c in given)
+    np.testing.assert_array_equal(np.stack([c.logits for c in given]), seen.logits)
+
+
+def test_with_the_image_zeroed_every_case_is_the_same() -> None:
+    blank = (np.full(32, 7.0), np.full(N_LABELS, -3.0))
+    given = conditions("image-zero", features(4), None, blank)
+    assert len(given) == 4
+    assert {(tuple(c.latent), tuple(c.logits)) for c in given} == {  # type: ignore[arg-type]
+        (tuple(blank[0]), tuple(blank[1]))
+    }
+
+
+def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
+    seen = features(4)
+    given = conditions("", seen, None, None)
+    np.testing.assert_array_equal(np.stack([c.latent for c in given]), seen.embedding)
+
+
+@given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
+@settings(max_examples=40)
+def test_the_lookup_never_states_what_the_classifier_denies(
+    bank: TrainingBank, present: list[bool]
+) -> None:
+    said = label_report(bank.lookup(present))
+    lacking = {LABELS[i] for i, (a, b) in enumerate(zip(said, present, strict=True)) if b and not a}
+    assert all(b for a, b in zip(said, present, strict=True) if a)
+    assert lacking <= set(LABELS) - set(bank._sentences), "only where no stored sentence has it"
+
+
+def test_the_lookup_of_a_known_combination_is_that_report(bank: TrainingBank) -> None:
+    for case in CASES[:10]:
+        assert case.labels is not None
+        text = bank.lookup([bool(v) for v in case.labels])
+        first = next(c for c in CASES if c.labels == case.labels)
+        assert text == first.reference
+
+
+def test_the_nearest_scan_of_a_training_scan_is_itself(bank: TrainingBank) -> None:
+    assert bank.nearest(bank.embedding[:5]) == [case.reference for case in CASES[:5]]
+
+
+def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: TrainingBank) -> None:
+    counts: dict[tuple[int, ...], int] = {}
+    for case in CASES:
+        assert case.labels is not None
+        counts[case.labels] = counts.get(case.labels, 0) + 1
+    most = max(counts, key=lambda labels: counts[labels])
+    assert bank.majority() == next(c.reference for c in CASES if c.labels == most)
+
+
+def test_every_control_has_a_name() -> None:
+    assert set(CONTROLS) == set(CONTROL_NAMES)

@@ -1,0 +1,242 @@
+"""Variants: what is trained, what the loss sees, and what lies on disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from close import assert_near
+from huggingface_hub import RepoUrl
+from safetensors.torch import load_file
+from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
+
+from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
+from rad3d.core.registry import MODES
+from rad3d.model.variants.reporter import PrefixReporter
+from rad3d.model.variants.variant import VariantConfig
+
+pytestmark = pytest.mark.numeric
+
+TEXTS = ("Findings: Normal.", "Findings: A nodule of 8 mm in the right upper lobe.")
+
+
+def config(mode: str = "v3", **changes: object) -> VariantConfig:
+    base = VariantConfig(
+        llm="phantom-s",
+        mode=mode,
+        llm_source="llms/phantom-s",
+        latent_dim=LATENT_DIM,
+        projector=MODES[mode].projector,
+        prefix_length=4,
+        clip_length=3,
+        layers=1,
+        heads=4,
+    )
+    return replace(base, **changes)
+
+
+def inputs(reporter: PrefixReporter, texts: tuple[str, ...] = TEXTS) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(3)
+    latent = torch.randn(len(texts), LATENT_DIM, generator=generator)
+    logits = torch.randn(len(texts), 18, generator=generator)
+    return latent, logits, *reporter.collate([reporter.report_ids(text) for text in texts])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_step_moves_exactly_what_the_mode_trains(mode: str) -> None:
+    reporter = PrefixReporter(config(mode), tiny_language("gpt2")).train()
+    before = {k: v.clone() for k, v in reporter.state_dict().items()}
+    trainable = list(reporter.trainable_parameters())
+    assert {id(p) for p in trainable} == {id(p) for p in reporter.parameters() if p.requires_grad}
+    optimizer = torch.optim.SGD(trainable, lr=0.5)
+    reporter.loss(*inputs(reporter)).backward()
+    optimizer.step()
+    moved = {k.split(".")[0] for k, v in reporter.state_dict().items() if not v.equal(before[k])}
+    assert moved == ({"projector", "llm"} if MODES[mode].trains_llm else {"projector"})
+    assert reporter.llm.training == MODES[mode].trains_llm, "a frozen model has no dropout"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
+    reporter = PrefixReporter(config(), tiny_language(family)).eval()
+    latent, logits, ids, _ = inputs(reporter, TEXTS[1:])
+    with torch.no_grad():
+        head = reporter.conditioning(reporter.prefix(latent, logits))
+        embeds = torch.cat((head, reporter.language.embed(ids)), dim=1)
+        odds = reporter.llm(inputs_embeds=embeds).logits.log_softmax(-1)
+        picked = [odds[0, head.shape[1] - 1 + i, t] for i, t in enumerate(ids[0].tolist())]
+        loss = reporter.loss(latent, logits, ids, ids)
+    assert_near(loss, -torch.stack(picked).mean())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padding_does_not_change_the_loss(family: str) -> None:
+    reporter = PrefixReporter(config(), tiny_language(family)).eval()
+    latent, logits, ids, labels = inputs(reporter)
+    with torch.no_grad():
+        together = reporter.loss(latent, logits, ids, labels)
+        each = [
+            (reporter.loss(latent[i : i + 1], logits[i : i + 1], row[None], row[None]), len(row))
+            for i, row in enumerate(torch.tensor(reporter.report_ids(text)) for text in TEXTS)
+        ]
+    expected = sum(loss * n for loss, n in each) / sum(n for _, n in each)
+    assert_near(together, expected)
+
+
+def test_a_few_steps_learn_to_tell_two_conditions_apart() -> None:
+    torch.manual_seed(0)
+    reporter = PrefixReporter(config("v1"), tiny_language("llama")).train()
+    data = inputs(reporter)
+    optimizer = torch.optim.Adam(reporter.trainable_parameters(), lr=3e-3)
+    first = float(reporter.loss(*data).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = reporter.loss(*data)
+        loss.backward()
+        optimizer.step()
+    assert float(loss.detach()) < 0.05 * first
+
+
+def test_sequence_is_start_token_then_prefix_then_prompt() -> None:
+    reporter = PrefixReporter(config(prompt="\nReport:"), tiny_language("llama"))
+    prefix = torch.randn(2, 4, reporter.language.width)
+    embeds = reporter.conditioning(prefix).detach()
+    prompt = reporter.language.tokens("\nReport:")
+    around = reporter.language.embed(torch.tensor([[1, *prompt]])).detach()
+    assert embeds.shape[1] == reporter.conditioning_length == 1 + 4 + len(prompt)
+    assert embeds[1, 0].equal(around[0, 0])
+    assert embeds[:, 1:5].equal(prefix)
+    assert embeds[1, 5:].equal(around[0, 1:])
+    bare = PrefixReporter(config(bos_first=False, prompt=""), tiny_language("llama"))
+    assert bare.conditioning(prefix).equal(prefix)
+
+
+def test_too_long_a_report_is_refused() -> None:
+    reporter = PrefixReporter(config(), tiny_language("llama"))
+    with pytest.raises(BadRequest, match="room for"):
+        reporter.collate([[5] * 300])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path) -> None:
+    language = tiny_language("gpt2")
+    save_language(language, tmp_path / "llms" / "phantom-s")
+    reporter = PrefixReporter(config(mode), language)
+    reporter.scaling.fit(torch.randn(9, LATENT_DIM), torch.randn(9, 18))
+    saved = reporter.save_pretrained(tmp_path / "v", dtype=torch.float32)
+    assert set(saved.files) == (
+        {"projector.safetensors", "llm/model.safetensors"}
+        if MODES[mode].trains_llm
+        else {"projector.safetensors"}
+    )
+    modes = {(tmp_path / "v" / name).stat().st_mode for name in ("variant.json", *saved.files)}
+    assert len(modes) == 1, "a server of another user can read all or nothing"
+    loaded = PrefixReporter.from_pretrained(tmp_path / "v", models_dir=tmp_path)
+    assert loaded.config == saved
+    assert not loaded.training
+    latent, logits, ids, labels = inputs(reporter)
+    with torch.no_grad():
+        assert_near(loaded.prefix(latent, logits), reporter.prefix(latent, logits))
+        assert_near(
+            loaded.loss(latent, logits, ids, labels),
+            reporter.eval().loss(latent, logits, ids, labels),
+        )
+
+
+def test_half_precision_storage_keeps_scaling_exact_and_ties_tied(tmp_path: Path) -> None:
+    reporter = PrefixReporter(config("v1"), tiny_language("gpt2"))
+    reporter.scaling.fit(torch.randn(9, LATENT_DIM) * 1e5)
+    reporter.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "projector.safetensors")
+    assert tensors["linear.weight"].dtype == torch.float16
+    assert tensors["scaling.latent_mean"].equal(reporter.scaling.latent_mean)
+    stored = load_file(tmp_path / "llm" / "model.safetensors")
+    assert sum(t.numel() for t in stored.values()) == reporter.language.parameters
+    loaded = PrefixReporter.from_pretrained(tmp_path)
+    assert loaded.language.dtype == torch.float32
+    assert loaded.language.parameters == reporter.language.parameters
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    language = tiny_language("llama")
+    folder = save_language(language, tmp_path / "llms" / "phantom-s")
+    PrefixReporter(config(), language).save_pretrained(tmp_path / "v")
+    assert folder.is_dir()
+    return tmp_path
+
+
+def test_a_flipped_byte_is_found_and_the_file_named(saved: Path) -> None:
+    weights = saved / "v" / "projector.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(CorruptWeights, match=r"phantom-s/v3/projector\.safetensors"):
+        PrefixReporter.from_pretrained(saved / "v", models_dir=saved)
+
+
+def test_a_missing_file_is_named(saved: Path) -> None:
+    (saved / "v" / "projector.safetensors").unlink()
+    with pytest.raises(MissingWeights, match=r"projector\.safetensors"):
+        PrefixReporter.from_pretrained(saved / "v", models_dir=saved)
+
+
+def test_another_language_model_than_in_training_is_refused(saved: Path) -> None:
+    path = saved / "v" / "variant.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"llm_sha256": "0" * 64}))
+    with pytest.raises(CorruptWeights, match="llms/phantom-s"):
+        PrefixReporter.from_pretrained(saved / "v", models_dir=saved)
+
+
+def test_a_projector_of_another_shape_is_refused(saved: Path) -> None:
+    path = saved / "v" / "variant.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"layers": 2}))
+    with pytest.raises(CorruptWeights, match="does not fit"):
+        PrefixReporter.from_pretrained(saved / "v", models_dir=saved)
+
+
+def test_configuration_round_trips_and_refuses_unknown_keys() -> None:
+    original = config(training={"steps": 3}, files={"a": "b"})
+    assert VariantConfig.from_json(original.to_json()) == original
+    with pytest.raises(BadRequest, match="colour"):
+        VariantConfig.from_json(json.dumps({"llm": "x", "mode": "v1", "colour": 1}))
+    with pytest.raises(UnknownName, match="v1, v2, v3, linear"):
+        replace(config(), mode="v9")
+
+
+def test_no_variant_in_a_directory_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingWeights):
+        PrefixReporter.from_pretrained(tmp_path)
+
+
+def test_pushing_uploads_what_saving_writes_with_a_card(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: dict[str, object] = {}
+
+    class Hub:
+        def __init__(self, token: str | None = None) -> None:
+            seen["token"] = token
+
+        def create_repo(self, repo_id: str, private: bool | None, exist_ok: bool) -> RepoUrl:
+            seen["private"] = private
+            return RepoUrl(f"https://huggingface.co/{repo_id}")
+
+        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
+            shutil.copytree(folder_path, tmp_path / "pushed")
+            seen["repo"] = repo_id
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    reporter = PrefixReporter(config(licence="Apache-2.0"), tiny_language("llama"))
+    url = reporter.push_to_hub("someone/report-writer", private=True, token="t")
+    assert url == "https://huggingface.co/someone/report-writer"
+    assert seen == {"token": "t", "private": True, "repo": "someone/report-writer"}
+    names = {path.name for path in (tmp_path / "pushed").iterdir()}
+    assert names == {"variant.json", "projector.safetensors", "README.md"}
+    card = (tmp_path / "pushed" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    assert "not a medical device" in card

@@ -1,0 +1,278 @@
+"""The page's parts without a browser: escaping, marks, chart, choices, sessions."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from math import nan
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from browser.fakes import FAKE_TEXT, FakeService, FakeStatus, fake_diagnosis
+
+from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LABELS
+from rad3d.core.registry import MODES
+from rad3d.core.types import Note, Novelty, Volume
+from rad3d.evaluation.service import Measured
+from rad3d.metrics.bootstrap import Estimate
+from rad3d.reports.crosscheck import cross_check
+from rad3d.service.sessions import SessionStore
+from rad3d.ui import choices
+from rad3d.ui.report import render
+from rad3d.ui.report.chart import diagnosis_chart
+from rad3d.ui.report.windows import WINDOWS
+from rad3d.ui.sessions import Sessions
+
+ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+def _request(tab: str | None) -> SimpleNamespace:
+    return SimpleNamespace(session_hash=tab)
+
+
+def test_generated_text_and_file_names_cannot_become_markup() -> None:
+    volume = Volume.from_array(
+        np.zeros((2, 2, 2), np.int16), np.eye(4), ATTACK, (Note("warning", ATTACK, ATTACK),)
+    )
+    novel = Novelty(9.0, 99.0, 1.0)
+    for html in (
+        render.report_panel(f"Findings: {ATTACK}\nImpression: {ATTACK}", ATTACK),
+        render.scan_notes(volume),
+        render.notice(ATTACK),
+        render.progress(ATTACK, 0.5),
+        render.folded_truth(ATTACK),
+        render.verdicts(novel, ATTACK, notes=volume.notes),
+        choices.not_ready([FakeStatus("gpt2/v3", False, ATTACK, ATTACK)]),
+    ):
+        assert "<script" not in html
+        assert "<img" not in html
+
+
+def test_contradictions_are_marked_at_their_words_in_both_sections() -> None:
+    check = cross_check(FAKE_TEXT, fake_diagnosis())
+    html = render.report_panel(FAKE_TEXT, said=check.statements)
+    assert html.count('<mark class="asserted_but_unlikely"') == 2
+    assert html.count('<mark class="denied_but_likely"') == 1
+    for item in check.contradictions:
+        assert f">{FAKE_TEXT[item.start : item.end]}</mark>" in html
+
+
+def test_a_half_written_report_shows_findings_only() -> None:
+    html = render.report_panel("Findings: The lungs are", writing=True)
+    assert "<h3>Findings</h3>" in html
+    assert "Impression" not in html
+    assert "data-report" not in html, "an unfinished report cannot be downloaded"
+
+
+def test_the_chart_has_all_labels_sorted_with_thresholds_and_logits() -> None:
+    diagnosis = fake_diagnosis()
+    check = cross_check("Findings: No cardiomegaly.", diagnosis)
+    drawing = json.loads(diagnosis_chart(diagnosis, check).plot)
+    bars = next(trace for trace in drawing["data"] if trace.get("name") == "probability")
+    names = [row[0] for row in bars["customdata"]]
+    assert sorted(names) == sorted(LABELS)
+    assert names[-1] == "Lung nodule", "the highest probability is at the top"
+    assert bars["customdata"][-1][2] == "+3.10"
+    assert "logit" in bars["hovertemplate"]
+    assert any(trace.get("name") == "threshold" for trace in drawing["data"])
+    captions = [a["text"] for a in drawing["layout"]["annotations"]]
+    assert "<b>≠ Cardiomegaly</b>" in captions
+    assert "<b>∅ Lung nodule</b>" in captions, "it is likely, and the report is silent about it"
+    assert drawing["layout"]["xaxis"]["range"] == [0, 1.0]
+
+
+def test_probabilities_and_values_are_those_of_the_diagnosis() -> None:
+    diagnosis = fake_diagnosis()
+    bars = next(
+        trace
+        for trace in json.loads(diagnosis_chart(diagnosis).plot)["data"]
+        if trace.get("name") == "probability"
+    )
+    shown = {row[0]: float(row[1]) for row in bars["customdata"]}
+    for i, label in enumerate(LABELS):
+        assert shown[label] == pytest.approx(float(diagnosis.probabilities[i]), abs=6e-4)
+
+
+def test_a_scan_unlike_the_training_scans_is_said_clearly() -> None:
+    far = render.verdicts(Novelty(97.0, 100.0, 21.5), "synthetic phantoms")
+    assert "know only synthetic phantoms" in far
+    assert 'role="alert"' in far
+    near = render.verdicts(Novelty(8.0, 60.0, 21.5), "synthetic phantoms")
+    assert "Within the range" in near
+
+
+def test_agreement_is_told_only_where_nothing_is_left_out() -> None:
+    seen = fake_diagnosis()
+    agree = "Nothing in the report contradicts"
+    silent = render.verdicts(None, "", cross_check("Findings: The skin is dry.", seen))
+    assert agree not in silent
+    assert "not mentioned in the report" in silent
+    for label, present in zip(LABELS, seen.present, strict=True):
+        assert (f"<li>{label}:" in silent) == present
+    everything = [f"{label}." for label, here in zip(LABELS, seen.present, strict=True) if here]
+    check = cross_check(f"Findings: {' '.join(everything)}", seen)
+    whole = render.verdicts(None, "", check)
+    assert agree in whole
+    assert f"it mentions all {len(check.seen)} findings above their threshold" in whole
+
+
+def test_pickers_follow_the_statuses() -> None:
+    statuses = FakeService().variants()
+    assert [llm for _, llm in choices.llm_choices(statuses)] == [
+        "phantom-s",
+        "phantom-m",
+        "phantom-l",
+    ]
+    assert [mode for _, mode in choices.mode_choices(statuses, "phantom-s")] == list(MODES)
+    assert choices.mode_choices(statuses, "gpt2") == []
+    assert choices.first_choice(statuses, "phantom-m/v2") == ("phantom-m", "v2")
+    assert choices.first_choice(statuses, "gpt2/v3")[0] == "phantom-l"
+    assert choices.first_choice([], "phantom-m/v2") == (None, None)
+    assert "rad3d demo build" in choices.guidance([], None, None, lambda _: ())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "mode", "follows"),
+    [
+        (5_000_000, "v1", True),
+        (5_000_000, "v3", False),
+        (1_235_814_400, "v3", True),
+        (1_235_814_400, "v1", False),
+    ],
+)
+def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) -> None:
+    llm = "phantom-l" if parameters < 10**9 else "llama-3.2-1b"
+    status = FakeStatus(f"{llm}/{mode}", True, parameters=parameters)
+    text = choices.guidance([status], llm, mode, lambda _: ())
+    assert ("This choice follows it." in text) is follows
+
+
+def test_what_was_measured_is_shown_with_interval_n_and_date() -> None:
+    found = (
+        Measured(
+            "phantom-in", "in", {"f1_macro": Estimate(0.9, 0.8, 0.95, 200)}, "2026-11-24", "r"
+        ),
+        Measured("mine", "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, "2026-11-24", "r"),
+        Measured("no-labels", "", {"f1_macro": Estimate(nan, nan, nan, 5)}, "2026-11-24", "r"),
+    )
+    shown = "in domain 0.90 [0.80, 0.95], n = 200; mine 0.40 [0.30, 0.50], n = 20 (2026-11-24)"
+    assert choices.measured(found) == shown
+    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    assert shown in choices.guidance([status], "phantom-l", "v3", lambda _: found)
+
+
+def test_what_was_not_measured_says_how_to_measure_it() -> None:
+    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    html = choices.guidance([status], "phantom-l", "v3", lambda _: ())
+    assert "<code>rad3d eval run --variants phantom-l/v3</code>" in html
+    assert "Measured" not in html
+
+
+def test_the_windows_are_the_agreed_ones() -> None:
+    assert {w.name: (w.level, w.width) for w in WINDOWS} == {
+        "Lung": (-600, 1500),
+        "Mediastinum": (40, 400),
+        "Bone": (400, 1800),
+    }
+
+
+def test_every_tab_has_its_own_token_and_a_closed_one_is_freed() -> None:
+    service = FakeService()
+    sessions = Sessions(service)  # type: ignore[arg-type]
+    one, two = sessions.token(_request("a")), sessions.token(_request("b"))  # type: ignore[arg-type]
+    assert one != two
+    assert sessions.token(_request("a")) == one  # type: ignore[arg-type]
+    stop = sessions.arm(one)
+    sessions.close(_request("a"))  # type: ignore[arg-type]
+    assert stop.is_set()
+    assert service.open_sessions == (two,)
+    with pytest.raises(BadRequest):
+        sessions.token(_request(None))  # type: ignore[arg-type]
+
+
+def test_a_run_that_waits_can_be_stopped_and_is_taken_up_only_once() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    token = sessions.token(_request("a"))  # type: ignore[arg-type]
+    first = sessions.arm(token)
+    assert sessions.stop(token), "it had not begun"
+    assert first.is_set()
+    assert sessions.claim(token) is None
+    second = sessions.arm(token)
+    assert sessions.claim(token) is second
+    assert sessions.claim(token) is None
+    assert not sessions.stop(token), "it had begun: it answers itself"
+    assert second.is_set()
+
+
+VOLUME = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4))
+
+
+def test_a_session_that_is_ended_for_being_idle_is_renewed_when_a_scan_is_opened() -> None:
+    now = 0.0
+    farewells: list[Callable[[str], None]] = []
+
+    def ended(token: str) -> None:
+        for farewell in farewells:
+            farewell(token)
+
+    store = SessionStore(60.0, 2**20, lambda _: None, clock=lambda: now, on_end=ended)
+    service = SimpleNamespace(
+        new_session=store.new, touch=lambda t: store.find(t) is not None, farewells=farewells
+    )
+    sessions = Sessions(service)  # type: ignore[arg-type]
+    request = _request("a")
+    stale = sessions.token(request)  # type: ignore[arg-type]
+    now = 61.0
+    token, opened = sessions.open(request, lambda token: store.open(token, VOLUME))  # type: ignore[arg-type]
+    assert token != stale
+    assert opened.sha256 == VOLUME.sha256
+
+
+def test_of_two_scans_of_a_tab_the_one_asked_for_last_stays_open() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    order: list[str] = []
+    first_reads, may_end = threading.Event(), threading.Event()
+
+    def slow(_token: str) -> Volume:
+        first_reads.set()
+        assert may_end.wait(120)
+        order.append("first")
+        return VOLUME
+
+    def quick(_token: str) -> Volume:
+        order.append("second")
+        return VOLUME
+
+    def opens(tab: str, read: Callable[[str], Volume]) -> threading.Thread:
+        thread = threading.Thread(target=sessions.open, args=(_request(tab), read))
+        thread.start()
+        return thread
+
+    first = opens("a", slow)
+    assert first_reads.wait(120)
+    second = opens("a", quick)
+    opens("b", lambda _: VOLUME).join(120)  # another visitor does not wait
+    assert order == []
+    may_end.set()
+    first.join(120)
+    second.join(120)
+    assert order == ["first", "second"]
+
+
+def test_a_scan_deleted_while_it_was_read_does_not_come_back() -> None:
+    sessions = Sessions(FakeService())  # type: ignore[arg-type]
+    request = _request("a")
+    reads = 0
+
+    def read(_token: str) -> Volume:
+        nonlocal reads
+        reads += 1
+        sessions.close(request)  # type: ignore[arg-type]
+        raise BadRequest("This session has ended.", code="no_session")
+
+    with pytest.raises(BadRequest, match="deleted while it was being read"):
+        sessions.open(request, read)  # type: ignore[arg-type]
+    assert reads == 1
