@@ -32,7 +32,7 @@ const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, s
 
 class Figure {
   constructor(host, { props, watch, trigger, root }) {
-    Object.assign(this, { host, props, trigger, root, width: 0 });
+    Object.assign(this, { host, props, trigger, root, width: 0, turns: 0 });
     host.innerHTML = `
       <header><div><h3></h3><p></p></div><span class="r3-actions">
         <button type="button" data-format="png">PNG</button>
@@ -60,9 +60,10 @@ class Figure {
     this.plot.setAttribute("aria-label", `${figure.title}. ${figure.note}`);
     this.plot.style.minHeight = `${figure.plot.layout.height}px`;
     if (!this.plot.clientWidth) return; // in a tab that is not open: drawn when it is
+    const turn = ++this.turns; // not the value's identity, which changes with any property
     try {
       const Plotly = await plotly(this.root);
-      if (figure !== this.props.value || !this.plot.isConnected) return;
+      if (turn !== this.turns || !this.plot.isConnected) return;
       this.width = this.plot.clientWidth;
       const layout = this.layout(figure.plot.layout);
       this.plot.style.minHeight = `${layout.height}px`;
