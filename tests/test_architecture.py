@@ -20,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("model", "metrics"),
     ("features",),
-    ("train", "service"),
+    ("train", "service", "api"),
     ("evaluation",),
     ("server", "deploy"),
     ("ui",),
