@@ -109,7 +109,7 @@ def test_every_tensor_that_is_read_moves_an_output(
 def test_the_example_in_the_docs_gives_the_published_numbers(
     tiny: tuple[dict[str, Tensor], dict[str, Any]], shared_dir: Path
 ) -> None:
-    page = (Path(__file__).parent.parent.parent / "PUBLISHED.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parent.parent.parent / "docs/published.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
     clipcap = load_file(shared_dir / "reference/clipcap_mapper.safetensors")
     weights, mapper = (
