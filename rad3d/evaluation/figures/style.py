@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 NARROW_PX = 520
 """Drawn narrower than this, a figure takes its phone layout."""
@@ -26,6 +27,15 @@ QUIET = "#8494a3"
 ACCENT = "#0e9384"
 SECOND = "#c9772b"
 ALARM = "#d6455d"
+
+AXIS: dict[str, Any] = {
+    "gridcolor": GRID,
+    "linecolor": GRID,
+    "zeroline": False,
+    "fixedrange": True,
+    "ticks": "",
+    "automargin": True,
+}
 
 ROW_PX = 38
 _PANEL_PX = 300
@@ -61,23 +71,14 @@ class Series:
     extra: dict[str, Any] = field(default_factory=dict)
 
 
-def base(
-    height: int,
-    narrow: dict[str, Any] | None = None,
-    narrow_traces: dict[str, Any] | None = None,
-    **layout: Any,
-) -> go.Figure:
-    """An empty figure in the project's style."""
-    figure = go.Figure()
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 46, "r": 10, "t": 34, "b": 40},
-        font={"family": FONT, "size": 13},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"align": "left", "font": {"family": FONT, "size": 13}},
-        legend={
+TEMPLATE = go.layout.Template(
+    layout={
+        "margin": {"l": 46, "r": 10, "t": 34, "b": 40},
+        "font": {"family": FONT, "size": 13},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "hoverlabel": {"align": "left", "font": {"family": FONT, "size": 13}},
+        "legend": {
             "orientation": "h",
             "x": 0,
             "xanchor": "left",
@@ -86,11 +87,23 @@ def base(
             "yanchor": "bottom",
             "font": {"size": 13},
         },
-        dragmode=False,
-        meta={"narrow": narrow or {}, "narrow_traces": narrow_traces or {}},
-    )
-    figure.update_layout(**layout)
-    return figure
+        "dragmode": False,
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+    }
+)
+"""The style of every figure; a figure only says where it differs."""
+
+
+def base(
+    height: int,
+    narrow: dict[str, Any] | None = None,
+    narrow_traces: dict[str, Any] | None = None,
+    **layout: Any,
+) -> go.Figure:
+    """An empty figure in the project's style."""
+    meta = {"narrow": narrow or {}, "narrow_traces": narrow_traces or {}}
+    return go.Figure().update_layout(template=TEMPLATE, height=height, meta=meta, **layout)
 
 
 def panels(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
@@ -99,49 +112,39 @@ def panels(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
     The axes of panel ``i`` are ``x{i}`` and ``y{i}`` (see :func:`axis`); all share one y range.
     """
     n = len(titles)
-    gap = 0.07
-    width = (1 - gap * (n - 1)) / n
-    layout: dict[str, Any] = {}
+    names = [f"<b>{title}</b>" for title in titles]
+    across = make_subplots(1, n, subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.07)
+    down = make_subplots(n, 1, subplot_titles=names, vertical_spacing=0.17)
+    for figure in (across, down):
+        # Titles begin at the left edge of their panels.
+        for i, each in enumerate(figure.layout.annotations):
+            left = figure.layout[_long(axis("x", i))].domain[0]
+            each.update(x=left, xanchor="left", yshift=6, font={"size": 13})
+    bottom = _LEGEND_PX + 70
     narrow: dict[str, Any] = {
-        "height": 34 + n * (_PANEL_PX - 34) + _LEGEND_PX + 70,
-        "margin": {"l": 40, "r": 6, "t": 28, "b": _LEGEND_PX + 70},
+        "height": 34 + n * (_PANEL_PX - 34) + bottom,
+        "margin": {"l": 40, "r": 6, "t": 28, "b": bottom},
+        "annotations": [each.to_plotly_json() for each in down.layout.annotations],
     }
-    stacked_gap = 0.17
-    high = (1 - stacked_gap * (n - 1)) / n
-    wide_titles, narrow_titles = [], []
-    for i, title in enumerate(titles):
-        x, y = axis("x", i), axis("y", i)
-        start = i * (width + gap)
-        top = 1 - i * (high + stacked_gap)
-        layout[_long(x)] = {
-            "domain": [start, start + width],
-            "anchor": y,
-            "title": axis_title(x_title),
-            **_AXIS,
-        }
-        layout[_long(y)] = {
-            "domain": [0, 1],
-            "anchor": x,
-            "title": axis_title(y_title if i == 0 else ""),
-            "showticklabels": i == 0,
-            **({"matches": "y"} if i else {}),
-            **_AXIS,
-        }
-        narrow[_long(x)] = {
-            "domain": [0, 1],
+    for i in range(n):
+        x, y = _long(axis("x", i)), _long(axis("y", i))
+        across.layout[x].title = axis_title(x_title)
+        across.layout[y].title = axis_title(y_title if i == 0 else "")
+        narrow[x] = {
+            "domain": list(down.layout[x].domain),
             "title": {"text": x_title if i == n - 1 else ""},
         }
-        narrow[_long(y)] = {
-            "domain": [max(top - high, 0.0), top],
+        narrow[y] = {
+            "domain": list(down.layout[y].domain),
             "showticklabels": True,
             "title": {"text": ""},
         }
-        wide_titles.append(_title(title, start, 1.0))
-        narrow_titles.append(_title(title, 0.0, top))
-    narrow["annotations"] = narrow_titles
-    layout["annotations"] = wide_titles
-    layout["margin"] = {"l": 58, "r": 10, "t": 34, "b": _LEGEND_PX + 56}
-    return base(_PANEL_PX + _LEGEND_PX + 60, narrow, **layout)
+    return across.update_layout(
+        template=TEMPLATE,
+        height=_PANEL_PX + _LEGEND_PX + 60,
+        margin={"l": 58, "r": 10, "t": 34, "b": _LEGEND_PX + 56},
+        meta={"narrow": narrow, "narrow_traces": {}},
+    )
 
 
 def rows_figure(
@@ -201,7 +204,7 @@ def rows_figure(
                 line={"color": QUIET, "width": 1.5},
                 layer="below",
             )
-    figure.update_xaxes(title=axis_title(x_title), range=list(x_range), **_AXIS)
+    figure.update_xaxes(title=axis_title(x_title), range=list(x_range))
     figure.update_yaxes(visible=False, fixedrange=True, range=[-0.5, len(rows) - 0.25])
     return figure
 
@@ -224,16 +227,6 @@ def axis(letter: str, i: int) -> str:
     return letter if i == 0 else f"{letter}{i + 1}"
 
 
-_AXIS: dict[str, Any] = {
-    "gridcolor": GRID,
-    "linecolor": GRID,
-    "zeroline": False,
-    "fixedrange": True,
-    "ticks": "",
-    "automargin": True,
-}
-
-
 def count(number: int) -> str:
     """``5_242_880 -> "5.2M"``."""
     for unit, factor in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
@@ -254,18 +247,3 @@ def axis_title(text: str) -> dict[str, Any]:
 
 def _long(name: str) -> str:
     return f"{name[0]}axis{name[1:]}"
-
-
-def _title(text: str, x: float, y: float) -> dict[str, Any]:
-    return {
-        "text": f"<b>{text}</b>",
-        "x": x,
-        "y": y,
-        "xref": "paper",
-        "yref": "paper",
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "yshift": 6,
-        "showarrow": False,
-        "font": {"size": 13},
-    }

@@ -5,6 +5,6 @@ the published weights and gives the published outputs. Only what image inference
 178.6 of the 332.9 million elements that a LiPro checkpoint holds besides its text encoder.
 
 ``layout`` knows the tensors of a checkpoint and tells its sizes, ``checkpoint`` sorts and stores
-them, ``network`` computes; :class:`encoder.CtClipEncoder` is the row of the registry. docs/published.md
+them, ``network`` computes; :class:`encoder.CtClipEncoder` is the registry's row. docs/published.md
 has an example that gives the numbers of every stage for any weights in the published layout.
 """
