@@ -6,40 +6,44 @@ in :mod:`rad3d.deploy.space_checks`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import ValidationError as Mistakes
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.settings import ROOT
 
 MANIFEST = "spaces.yaml"
-PARTS = ("card", "targets", "environment", "secrets", "models", "files")
-TARGET_PARTS = ("hardware", "python", "packages", "index", "environment")
-CARD_KEYS = (
-    "title",
-    "emoji",
-    "colorFrom",
-    "colorTo",
-    "sdk",
-    "sdk_version",
-    "app_file",
-    "pinned",
-    "license",
-    "short_description",
-    "tags",
-    "disable_embedding",
-    "startup_duration_timeout",
-)
-"""Keys of the front matter that are the same for all targets."""
 
 
-@dataclass(frozen=True)
-class Target:
+def _variable(value: Any) -> Any:
+    """A whole number in the file stands for its text; True and False stand for nothing."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Version = Annotated[str, StringConstraints(pattern=r"^[\w.+!-]+$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$")]
+Environment = Mapping[str, Annotated[str, BeforeValidator(_variable)]]
+
+
+CardKey = Literal[
+    "title", "emoji", "colorFrom", "colorTo", "sdk", "sdk_version", "app_file", "pinned", "license",
+    "short_description", "tags", "disable_embedding", "startup_duration_timeout",
+]  # fmt: skip
+
+
+class _Part(BaseModel):
+    """Unknown keys are mistakes, and nothing is changed after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Target(_Part):
     """One kind of Space to deploy to.
 
     Attributes:
@@ -51,16 +55,15 @@ class Target:
         environment: variables, over or beside those of all targets.
     """
 
-    name: str
     hardware: str
     python: str
-    packages: Mapping[str, str]
-    index: str
-    environment: Mapping[str, str]
+    packages: Mapping[str, Version] = {}
+    index: str = ""
+    environment: Environment = {}
+    name: str = ""
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(_Part):
     """The whole file.
 
     Attributes:
@@ -72,12 +75,12 @@ class Manifest:
         files: what is uploaded: paths, and folders ending in ``/``.
     """
 
-    card: Mapping[str, Any]
-    targets: Mapping[str, Target]
-    environment: Mapping[str, str]
-    secrets: tuple[str, ...]
-    models: tuple[str, ...]
-    files: tuple[str, ...]
+    card: Mapping[CardKey, Any]
+    targets: Mapping[str, Target] = Field(min_length=1)
+    environment: Environment = {}
+    secrets: list[SecretName] = []
+    models: list[Text] = []
+    files: list[Text]
 
     def target(self, name: str | None = None) -> Target:
         """A target by name, or the first; raises UnknownName."""
@@ -108,85 +111,24 @@ def read_manifest(path: Path = ROOT / MANIFEST) -> Manifest:
         raise _bad(f"cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: also a date such as 2026-99-99
         raise _bad("is not YAML in UTF-8") from error
-    parts = _mapping("", raw, PARTS)
-    absent = [name for name in ("card", "targets", "files") if name not in parts]
-    if absent:
-        raise _bad(f"lacks {', '.join(absent)}")
-    targets = _mapping("targets", parts["targets"])
-    if not targets:
-        raise _bad("names no target")
-    manifest = Manifest(
-        card=_mapping("card", parts["card"], CARD_KEYS),
-        targets={name: _target(name, value) for name, value in targets.items()},
-        environment=_environment("environment", parts.get("environment", {})),
-        secrets=_strings("secrets", parts.get("secrets", [])),
-        models=_strings("models", parts.get("models", [])),
-        files=_strings("files", parts["files"]),
-    )
-    for name in manifest.secrets:
-        if not re.fullmatch(r"[A-Z][A-Z0-9_]*", name):
-            raise _bad(
-                "secrets holds something that is not the name of a variable",
-                "List names only, such as HF_TOKEN; values belong into the Space's settings.",
-            )
-    return manifest
+    try:
+        manifest = Manifest.model_validate(raw)
+    except Mistakes as mistakes:
+        raise _bad(_sentence(mistakes)) from None  # the cause would quote what may be a secret
+    named = {name: row.model_copy(update={"name": name}) for name, row in manifest.targets.items()}
+    return manifest.model_copy(update={"targets": named})
 
 
-def _target(name: str, value: Any) -> Target:
-    where = f"targets.{name}"
-    parts = _mapping(where, value, TARGET_PARTS)
-    for key in ("hardware", "python"):
-        if not isinstance(parts.get(key), str):
-            raise _bad(f"{where}.{key} must be a string, in quotes where it is a number")
-    return Target(
-        name=name,
-        hardware=parts["hardware"],
-        python=parts["python"],
-        packages=_versions(f"{where}.packages", parts.get("packages", {})),
-        index=_string(f"{where}.index", parts.get("index", "")),
-        environment=_environment(f"{where}.environment", parts.get("environment", {})),
-    )
+def _sentence(mistakes: Mistakes) -> str:
+    """The first mistake, by its place, without the value that was found there."""
+    first = mistakes.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        return f"{where} is an unknown key"
+    if where.startswith("secrets."):
+        return "secrets lists names only, such as HF_TOKEN; values belong into the Space's settings"
+    return f"{where}: {first['msg'][:1].lower()}{first['msg'][1:]}"
 
 
-def _mapping(where: str, value: Any, known: tuple[str, ...] = ()) -> dict[str, Any]:
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise _bad(f"{where or 'the file'} must be a table of names and values")
-    unknown = sorted(set(value) - set(known)) if known else []
-    if unknown:
-        raise _bad(
-            f"{where or 'the file'} has unknown keys: {', '.join(unknown)}",
-            f"Known: {', '.join(known)}.",
-        )
-    return value
-
-
-def _string(where: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise _bad(f"{where} must be a string")
-    return value
-
-
-def _strings(where: str, value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
-        raise _bad(f"{where} must be a list of strings")
-    return tuple(value)
-
-
-def _versions(where: str, value: Any) -> dict[str, str]:
-    for name, version in _mapping(where, value).items():
-        if not isinstance(version, str) or not re.fullmatch(r"[\w.+!-]+", version):
-            raise _bad(f"{where}.{name} must be an exact version in quotes")
-    return dict(value)
-
-
-def _environment(where: str, value: Any) -> dict[str, str]:
-    variables = {}
-    for name, given in _mapping(where, value).items():
-        if not isinstance(given, (str, int)) or isinstance(given, bool):
-            raise _bad(f"{where}.{name} must be a string or a whole number")
-        variables[name] = str(given)
-    return variables
-
-
-def _bad(problem: str, remedy: str = "See the comments in it.") -> BadRequest:
-    return BadRequest(f"{MANIFEST}: {problem}.", remedy, code="bad_manifest")
+def _bad(problem: str) -> BadRequest:
+    return BadRequest(f"{MANIFEST}: {problem}.", "See the comments in it.", code="bad_manifest")

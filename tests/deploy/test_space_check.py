@@ -193,17 +193,26 @@ def test_a_card_that_the_hub_would_refuse_is_found(
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
-        ({"hardware": "t4"}, "unknown keys: hardware. Known: card"),
-        ({"targets": {}}, "names no target"),
-        ({"targets": {"x": {"hardware": "cpu-basic", "python": 3.12}}}, "in quotes"),
-        ({"targets": {"x": {"python": "3.12"}}}, "targets.x.hardware must be a string"),
-        ({"secrets": [f"HF_TOKEN={KEY}"]}, "not the name of a variable"),
-        ({"secrets": {"HF_TOKEN": KEY}}, "secrets must be a list"),
-        ({"environment": {"RAD3D_OFFLINE": True}}, "must be a string or a whole number"),
-        ({"environment": ["RAD3D_PORT"]}, "environment must be a table"),
-        ({"files": "app.py"}, "files must be a list"),
-        ({"targets": {"x": {"hardware": "a", "python": "3.12", "gpu": 1}}}, "unknown keys: gpu"),
-        ({"card": {"titel": "rad3d"}}, "unknown keys: titel"),
+        ({"hardware": "t4"}, "hardware is an unknown key"),
+        ({"targets": {}}, "targets: dictionary should have at least 1 item"),
+        (
+            {"targets": {"x": {"hardware": "cpu-basic", "python": 3.12}}},
+            "targets.x.python: input should be a valid string",
+        ),
+        ({"targets": {"x": {"python": "3.12"}}}, "targets.x.hardware: field required"),
+        ({"secrets": [f"HF_TOKEN={KEY}"]}, "secrets lists names only"),
+        ({"secrets": {"HF_TOKEN": KEY}}, "secrets: input should be a valid list"),
+        (
+            {"environment": {"RAD3D_OFFLINE": True}},
+            "environment.RAD3D_OFFLINE: input should be a valid string",
+        ),
+        ({"environment": ["RAD3D_PORT"]}, "environment: input should be a valid dictionary"),
+        ({"files": "app.py"}, "files: input should be a valid list"),
+        (
+            {"targets": {"x": {"hardware": "a", "python": "3.12", "gpu": 1}}},
+            "targets.x.gpu is an unknown key",
+        ),
+        ({"card": {"titel": "rad3d"}}, "card.titel.[key]: input should be 'title'"),
     ],
 )
 def test_a_manifest_of_another_shape_is_refused_with_the_place_and_without_any_value(
