@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import GenerationOptions
-from rad3d.data.predictions import Columns
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.data.spec import SetSpec
 from rad3d.metrics.classifier import ClassifierCard
@@ -109,28 +108,6 @@ class EvaluationRequest:
             )
         return replace(self, limit=self.limit or bounds.cases)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationRequest:
-        """The inverse of :meth:`to_dict`."""
-        bank = values.get("bank")
-        metrics = values["metrics"]
-        return cls(
-            **{
-                **values,
-                "sets": tuple(map(_spec, values["sets"])),
-                "features": tuple(values.get("features", ())),
-                "bank": bank and _spec(bank),
-                "variants": tuple(values["variants"]),
-                "controls": tuple(values["controls"]),
-                "metrics": None if metrics is None else tuple(metrics),
-                "options": GenerationOptions(**values["options"]),
-            }
-        )
-
 
 def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
     """How the reports of a run are written: sampling takes the run's seed, nothing else needs one.
@@ -138,10 +115,6 @@ def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
     So a greedy run with another seed finds its reports written already.
     """
     return replace(options, seed=seed if options.strategy == "sample" else 0)
-
-
-def _spec(values: Mapping[str, Any]) -> SetSpec:
-    return SetSpec(**{**values, "columns": Columns(**values["columns"])})
 
 
 @dataclass(frozen=True)

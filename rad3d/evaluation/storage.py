@@ -19,15 +19,15 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.findings import Finding
 from rad3d.core.locks import LOCK, is_locked
+from rad3d.core.plain import from_plain, to_plain
 from rad3d.data.sample_sets import SAMPLE_SETS
-from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
+from rad3d.data.samples import Dropped, Prediction, PredictionSet, SampleSet
 from rad3d.evaluation.ablations import shuffled
 from rad3d.evaluation.run_types import (
     EvaluationRequest,
@@ -39,7 +39,6 @@ from rad3d.evaluation.run_types import (
 )
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.classifier import ClassifierCard
-from rad3d.metrics.compare import Difference
 from rad3d.metrics.scorecard import Scorecard, estimates_of
 
 SCHEMA_ID = "rad3d-evaluation/1"
@@ -79,7 +78,7 @@ def _group_file(directory: Path, group: str) -> Path:
 
 def save_sets(directory: Path, sets: Iterable[SampleSet]) -> None:
     """Write the cases of the sets that do not ship; the others are seeds."""
-    own = [_set_dict(each) for each in sets if each.id not in SAMPLE_SETS]
+    own = [to_plain(each) for each in sets if each.id not in SAMPLE_SETS]
     if own:
         _write_gz(directory / SETS_FILE, own)
 
@@ -95,16 +94,16 @@ def save_run(run: EvaluationRun) -> None:
         "created": run.created,
         "revision": run.revision,
         "status": run.status,
-        "request": run.request.to_dict(),
+        "request": to_plain(run.request),
         "sets": [
-            {"id": s.id, "n": len(s.samples), "dropped": [asdict(d) for d in s.dropped]}
+            {"id": s.id, "n": len(s.samples), "dropped": to_plain(s.dropped)}
             for s in run.sample_sets.values()
         ],
         "systems": list(dict.fromkeys(system for system, _ in run.cards)),
         "costs": {name: dict(cost) for name, cost in run.costs.items()},
         "failed": dict(run.failed),
-        "verdicts": [_rounded(asdict(v)) for v in run.verdicts],
-        "classifier": {name: card.to_dict() for name, card in run.classifier.items()},
+        "verdicts": to_plain(run.verdicts),
+        "classifier": to_plain(run.classifier),
         "facts": dict(run.facts),
     }
     _write(run.directory / RUN_FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
@@ -144,7 +143,8 @@ def read_run(directory: Path) -> EvaluationRun:
     """A run with everything that came of it; raises BadRequest where files are damaged."""
     values = _read_run(directory)
     try:
-        own = {s["id"]: s for s in _read_gz(directory / SETS_FILE, [])}
+        read = from_plain(list[SampleSet], _read_gz(directory / SETS_FILE, []))
+        own = {each.id: each for each in read}
         sets = {row["id"]: _sample_set(row, own) for row in values["sets"]}
         outcomes = _read_outcomes(directory, sets)
         order = {name: i for i, name in enumerate(values["systems"])}
@@ -155,14 +155,14 @@ def read_run(directory: Path) -> EvaluationRun:
             created=values["created"],
             revision=values["revision"],
             status=_settled(values["status"], directory),
-            request=EvaluationRequest.from_dict(values["request"]),
+            request=from_plain(EvaluationRequest, values["request"]),
             sample_sets=sets,
             cards={key: outcomes[key].card for key in keys},
             predictions={key: outcomes[key].predictions for key in keys},
             costs=values["costs"],
             failed=values["failed"],
-            verdicts=tuple(_verdict(v) for v in values["verdicts"]),
-            classifier={k: ClassifierCard.from_dict(v) for k, v in values["classifier"].items()},
+            verdicts=from_plain(tuple[Verdict, ...], values["verdicts"]),
+            classifier=from_plain(dict[str, ClassifierCard], values["classifier"]),
             facts=values["facts"],
             directory=directory,
         )
@@ -258,36 +258,6 @@ def _unpacked(
     return PredictionSet(name, sample_set, rows, packed["facts"])
 
 
-def _set_dict(samples: SampleSet) -> dict[str, Any]:
-    values = asdict(samples)
-    for row, sample in zip(values["samples"], samples.samples, strict=True):
-        found = sample.findings
-        row["findings"] = None if found is None else [f.to_dict() for f in found]
-    return values
-
-
-def _sample_set(row: Mapping[str, Any], own: Mapping[str, Mapping[str, Any]]) -> SampleSet:
-    dropped = tuple(Dropped(**each) for each in row["dropped"])
-    if row["id"] in SAMPLE_SETS:
-        made = SAMPLE_SETS[row["id"]].sample_set(row["n"])
-        return SampleSet(**{**vars(made), "dropped": dropped})
-    values = dict(own[row["id"]])
-    samples = tuple(
-        Sample(
-            s["id"],
-            s["reference"],
-            None if s["labels"] is None else tuple(s["labels"]),
-            None
-            if s["findings"] is None
-            else tuple(Finding.from_dict(each) for each in s["findings"]),
-            s["scan"],
-        )
-        for s in values.pop("samples")
-    )
-    notes = tuple(values.pop("notes", ()))
-    return SampleSet(**{**values, "samples": samples, "dropped": dropped, "notes": notes})
-
-
 def _prediction(
     id_: str, text: str, failure: str, seconds: float | None, finish: str, seen: Any = None
 ) -> Prediction:
@@ -296,19 +266,10 @@ def _prediction(
     return Prediction(id_, text, failure, seconds, finish, known)
 
 
-def _verdict(values: Mapping[str, Any]) -> Verdict:
-    known: dict[str, Any] = {
-        k: float("nan") if v is None else v for k, v in values["difference"].items()
-    }
-    return Verdict(**{**values, "difference": Difference(**known)})
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, float):
-        return None if value != value else round(value, 6)
-    return value
+def _sample_set(row: Mapping[str, Any], own: Mapping[str, SampleSet]) -> SampleSet:
+    shipped = SAMPLE_SETS.get(row["id"])
+    samples = shipped.sample_set(row["n"]) if shipped else own[row["id"]]
+    return replace(samples, dropped=from_plain(tuple[Dropped, ...], row["dropped"]))
 
 
 def _write_gz(path: Path, value: Any) -> None:

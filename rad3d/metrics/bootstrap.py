@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from rad3d.core.plain import Number
+
 FloatArray = npt.NDArray[np.float64]
 Combine = Callable[[FloatArray], FloatArray]
 """(..., K) sums of statistics -> (...) figures, NaN where one is not defined."""
@@ -36,9 +38,9 @@ _KEPT_NUMBERS = 1_000_000
 class Estimate:
     """A figure with its 95% interval and the number of cases behind it."""
 
-    value: float
-    low: float
-    high: float
+    value: Number
+    low: Number
+    high: Number
     n: int
 
     def __str__(self) -> str:

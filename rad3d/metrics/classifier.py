@@ -8,7 +8,7 @@ the error is the mean gap between what is stated and what is true, weighted by t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.plain import Number
 from rad3d.metrics.bootstrap import Estimate, interval
 from rad3d.metrics.clinical import IntArray, auroc
 
@@ -43,7 +44,7 @@ class LabelFigures:
     auroc: Estimate
     average_precision: Estimate
     f1: Estimate
-    threshold: float
+    threshold: Number
     positives: int
 
 
@@ -56,7 +57,7 @@ class Bin:
         share: of them that are positive, with its interval; ``n`` is how many there are.
     """
 
-    probability: float
+    probability: Number
     share: Estimate
 
 
@@ -83,31 +84,6 @@ class ClassifierCard:
     bins: tuple[Bin, ...]
     threshold_split: str
     settings: Mapping[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; what is not defined becomes null."""
-        return _rounded(asdict(self))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClassifierCard:
-        """The inverse of :meth:`to_dict`."""
-        return cls(
-            **{
-                **values,
-                "labels": {
-                    label: LabelFigures(
-                        **{k: _estimate(row[k]) for k in ("auroc", "average_precision", "f1")},
-                        threshold=row["threshold"],
-                        positives=row["positives"],
-                    )
-                    for label, row in values["labels"].items()
-                },
-                "macro": {name: _estimate(each) for name, each in values["macro"].items()},
-                "bins": tuple(
-                    Bin(each["probability"], _estimate(each["share"])) for each in values["bins"]
-                ),
-            }
-        )
 
 
 def classifier_card(
@@ -259,21 +235,3 @@ def _interval_of(values: npt.NDArray[np.float64], n: int) -> Estimate:
 def _f1(truth: IntArray, said: IntArray) -> float:
     stated = int(truth.sum() + said.sum())
     return 2 * float((truth & said).sum()) / stated if stated else float("nan")
-
-
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    value, low, high = (
-        float("nan") if values[key] is None else float(values[key])
-        for key in ("value", "low", "high")
-    )
-    return Estimate(value, low, high, values["n"])
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(each) for each in value]
-    if isinstance(value, float):
-        return None if np.isnan(value) else round(value, 6)
-    return value

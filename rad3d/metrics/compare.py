@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.plain import Number
 from rad3d.metrics.bootstrap import holm, paired_test
 from rad3d.metrics.registry import PRIMARY, measure, metric_row
 from rad3d.metrics.scorecard import Scorecard
@@ -37,12 +38,12 @@ class Difference:
     metric: str
     a: str
     b: str
-    value: float
-    low: float
-    high: float
-    p_bootstrap: float
-    p_randomisation: float
-    p_adjusted: float
+    value: Number
+    low: Number
+    high: Number
+    p_bootstrap: Number
+    p_randomisation: Number
+    p_adjusted: Number
     n: int
 
     @property

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest, MissingWeights
+from rad3d.core.plain import Number, from_plain, to_plain
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 from rad3d.metrics.bootstrap import LEVEL, Estimate, FloatArray, estimate
 from rad3d.metrics.cases import Cases, Places, align
@@ -97,19 +98,14 @@ class Scorecard:
             "sample_set": self.sample_set,
             "n": self.n,
             "failures": self.failures,
-            "dropped": [asdict(row) for row in self.dropped],
+            "dropped": to_plain(self.dropped),
             "estimates": {
-                name: [_json(e.value), _json(e.low), _json(e.high), e.n]
+                name: [*to_plain((e.value, e.low, e.high)), e.n]
                 for name, e in self.estimates.items()
             },
-            "per_label": {
-                label: {name: _json(value) for name, value in values.items()}
-                for label, values in self.per_label.items()
-            },
+            "per_label": to_plain(self.per_label),
             "ids": [case.id for case in self.cases],
-            "findings": [[asdict(m) for m in case.findings] for case in self.cases]
-            if findings
-            else None,
+            "findings": to_plain([case.findings for case in self.cases]) if findings else None,
             "signature": self.signature,
             "settings": self.settings,
             "statistics": {name: _packed(rows) for name, rows in self.statistics.items()},
@@ -129,14 +125,11 @@ class Scorecard:
             sample_set=values["sample_set"],
             n=values["n"],
             failures=values["failures"],
-            dropped=tuple(Dropped(**row) for row in values["dropped"]),
+            dropped=from_plain(tuple[Dropped, ...], values["dropped"]),
             estimates=estimates,
-            per_label={
-                label: {name: _number(value) for name, value in row.items()}
-                for label, row in values["per_label"].items()
-            },
+            per_label=from_plain(dict[str, dict[str, Number]], values["per_label"]),
             cases=_case_scores(
-                ids, estimates, statistics, [tuple(Match(**m) for m in found) for found in findings]
+                ids, estimates, statistics, from_plain(list[tuple[Match, ...]], findings)
             ),
             signature=values["signature"],
             settings=values["settings"],
@@ -254,18 +247,9 @@ def _case_scores(
 def estimates_of(values: Mapping[str, Any]) -> dict[str, Estimate]:
     """The figures of a scorecard that is still plain values, by metric."""
     return {
-        name: Estimate(_number(value), _number(low), _number(high), n)
-        for name, (value, low, high, n) in values["estimates"].items()
+        name: from_plain(Estimate, dict(zip(("value", "low", "high", "n"), row, strict=True)))
+        for name, row in values["estimates"].items()
     }
-
-
-def _json(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if np.isnan(value) else round(float(value), 6)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _packed(rows: FloatArray) -> dict[str, Any]:

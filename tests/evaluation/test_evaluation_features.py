@@ -13,6 +13,7 @@ from study_parts import small_evaluations
 from tiny_models import LATENT_DIM, CountingEncoder, FakeEncoderStore, volume
 
 from rad3d.core.errors import BadRequest, BadVolume
+from rad3d.core.plain import from_plain, to_plain
 from rad3d.core.settings import Settings
 from rad3d.core.types import Note, Volume
 from rad3d.data.samples import Sample
@@ -283,7 +284,7 @@ def test_a_run_on_named_features_needs_no_scan_and_draws_on_a_bank_of_its_own(
         features=(str(tmp_path / "store"),),
         bank=SetSpec("folder", str(tmp_path / "train")),
     )
-    assert EvaluationRequest.from_dict(request.to_dict()) == request
+    assert from_plain(EvaluationRequest, to_plain(request)) == request
     events = list(evaluations.start(request, threading.Event()))
     run = events[-1].run
     assert run is not None

@@ -12,6 +12,7 @@ from scipy import stats
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.findings import Finding
+from rad3d.core.plain import to_plain
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.metrics.bootstrap import (
     bootstrap,
@@ -252,7 +253,7 @@ def test_a_scorecard_survives_json_with_and_without_findings(cards: dict[str, Sc
             assert again.estimates[name].value == pytest.approx(value.value, abs=1e-6, nan_ok=True)
         for before, after in zip(card.cases, again.cases, strict=True):
             assert after.values == pytest.approx(before.values)
-            assert after.findings == (before.findings if findings else ())
+            assert to_plain(after.findings) == (to_plain(before.findings) if findings else [])
         assert compare(again, again, metrics=["f1_macro"], draws=20)[0].value == 0
     assert len(json.dumps(card.to_dict(findings=False))) < 20_000
     with pytest.raises(BadRequest, match="not a scorecard"):
