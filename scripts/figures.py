@@ -17,7 +17,7 @@ from typing import Any
 
 from rad3d.core.settings import ROOT
 from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
-from rad3d.evaluation.system_names import PLUS, SHUFFLED
+from rad3d.evaluation.system_names import LOOKUP, PLUS, SHUFFLED
 from rad3d.metrics.bootstrap import Estimate
 
 MODELS = ROOT / "assets" / "models"
@@ -28,17 +28,20 @@ Lines = Iterator[str]
 
 
 def readme(run: EvaluationRun, models: Path = MODELS) -> Lines:
-    """Of each variant in the study what says most."""
+    """The modes of the largest language model, and what they have to beat."""
+    largest = run.variants[-1].partition("/")[0]
+    systems = {v: f"`{v}`" for v in run.variants if v.startswith(f"{largest}/")}
     yield _origin(run)
     yield ""
-    yield from _head("variant", "macro F1, in", "macro F1, out", "side, in", "shuffled, in")
-    for variant in run.variants:
+    yield from _head("system", "macro F1, in", "macro F1, out", "laterality, in", "shuffled, in")
+    for system, shown in {**systems, LOOKUP: "template look-up"}.items():
+        shuffled = system + PLUS + SHUFFLED
         yield _row(
-            f"`{variant}`",
-            _figure(run, variant, IN, "f1_macro"),
-            _figure(run, variant, OUT, "f1_macro"),
-            _figure(run, variant, IN, "side"),
-            _figure(run, variant + PLUS + SHUFFLED, IN, "f1_macro"),
+            shown,
+            _figure(run, system, IN, "f1_macro"),
+            _figure(run, system, OUT, "f1_macro"),
+            _figure(run, system, IN, "side"),
+            _figure(run, shuffled, IN, "f1_macro") if (shuffled, IN) in run.cards else "-",
         )
 
 
@@ -78,7 +81,7 @@ def _classifiers(run: EvaluationRun) -> Lines:
 
 
 def _variants(run: EvaluationRun, models: Path) -> Lines:
-    shown = {"f1_macro": "macro F1", "f1_micro": "micro F1", "side": "side"}
+    shown = {"f1_macro": "macro F1", "f1_micro": "micro F1", "side": "laterality"}
     yield from _head("variant", "phantoms, n", *shown.values(), "shuffled")
     for variant in run.variants:
         for name in run.sample_sets:
