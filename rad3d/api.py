@@ -63,8 +63,9 @@ class WrittenReport(Report):
         return self.text
 
     def _repr_html_(self) -> str:
-        from rad3d.reports.export import DISCLAIMER
+        from rad3d.core.registry import disclaimer
 
+        line = disclaimer(bool(self.provenance.get("phantoms_only")))
         rows = "".join(
             f"<tr><td>{escape(row['label'])}</td><td>{row['probability']:.2f}</td>"
             f"<td>{'present' if row['present'] else ''}</td></tr>"
@@ -75,7 +76,7 @@ class WrittenReport(Report):
         return (
             '<div style="display:flex;gap:2em;align-items:flex-start">'
             f'<div style="max-width:40em"><b>{escape(self.variant_id)}</b><p>{text}</p>'
-            f"<small>{escape(DISCLAIMER)}</small></div><table>{head}{rows}</table></div>"
+            f"<small>{escape(line)}</small></div><table>{head}{rows}</table></div>"
         )
 
 
@@ -122,33 +123,38 @@ class Reporter:
             raise BadRequest(f"There is no option {unknown[0]}.", code="bad_option")
         return cls(variant, replace(settings, **options))
 
-    def __call__(self, scan: ScanSource, **options: Any) -> WrittenReport:
+    def __call__(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> WrittenReport:
         """Write the report of one scan.
 
         Args:
             scan: a path, a volume, or ``(array, affine)``.
+            insist: write a report even about a scan that is no chest.
             options: fields of :class:`~rad3d.core.types.GenerationOptions`, such as
                 ``strategy="sample"`` and ``seed=3``.
 
         Raises:
-            BadVolume: the scan cannot be read, or is no CT in HU; one sentence says why.
+            BadVolume: the scan cannot be read, is no CT in HU, or is no chest; one sentence says
+                why.
         """
-        for event in self.events(scan, **options):
+        for event in self.events(scan, insist=insist, **options):
             if isinstance(event, DoneEvent):
                 report = event.report
         return WrittenReport(**{f.name: getattr(report, f.name) for f in fields(Report)})
 
-    def stream(self, scan: ScanSource, **options: Any) -> Iterator[str]:
+    def stream(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> Iterator[str]:
         """The report in pieces as they are written; joined they are the report's text."""
         written = ""
-        for event in self.events(scan, **options):
+        for event in self.events(scan, insist=insist, **options):
             if isinstance(event, TextEvent) and event.text.startswith(written):
                 yield event.text[len(written) :]
                 written = event.text
 
-    def events(self, scan: ScanSource, **options: Any) -> Iterator[Event]:
+    def events(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> Iterator[Event]:
         """Everything that happens: stages, the diagnosis, text after every token, the report."""
-        return self._engine.stream(load_scan(scan), self.variant, GenerationOptions(**options))
+        volume = load_scan(scan)
+        if not insist:
+            volume.check_reportable()
+        return self._engine.stream(volume, self.variant, GenerationOptions(**options))
 
 
 def load_scan(scan: ScanSource) -> Scan:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rad3d
-from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.errors import BadRequest, BadVolume, Rad3dError
 from rad3d.core.labels import LABELS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +62,15 @@ def test_the_reference_of_a_phantom_scores_one_and_another_report_less() -> None
     assert (found.n, found.failures) == (2, 1)
     whole = rad3d.score([case.report], [case.report], resamples=20)
     assert whole["hf_rouge_l"] == pytest.approx(1)
+
+
+def test_no_report_is_written_about_another_part_of_the_body_unless_one_insists(
+    reporter: rad3d.Reporter, shared_dir: Path
+) -> None:
+    scan = shared_dir / "data/ct/totalsegmentator_abdomen_pelvis_3mm.nii.gz"
+    with pytest.raises(BadVolume, match="No report was written"):
+        reporter(scan)
+    assert reporter(scan, insist=True, max_new_tokens=4).text
 
 
 def test_what_cannot_be_done_is_said_in_a_sentence() -> None:
