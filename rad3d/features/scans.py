@@ -156,10 +156,9 @@ def _named(paths: Iterable[Path], root: Path) -> list[Scan]:
 def _ids(path: Path, root: Path) -> tuple[str, str, str]:
     """What a scan may be called, from short to unique; bytes that are no text stand as escapes."""
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-    name, place = (
-        text.encode("utf-8", "backslashreplace").decode("utf-8") for text in (path.name, place)
-    )
-    return scan_id(name), scan_id(place), unicodedata.normalize("NFC", place)
+    ids = scan_id(path.name), scan_id(place), unicodedata.normalize("NFC", place)
+    name, short, full = (id_.encode("utf-8", "backslashreplace").decode("utf-8") for id_ in ids)
+    return name, short, full
 
 
 def _listed(listing: Path, root: Path) -> list[Scan]:

@@ -19,6 +19,7 @@ from rad3d import __version__
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.plain import to_plain
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.data.layouts import LabelTable
 from rad3d.features.table import FeatureTable
@@ -368,7 +369,7 @@ def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -
 def _measured(
     calibration: Calibration, logits: Float, test: Labelled, options: HeadOptions
 ) -> dict[str, Any]:
-    return classifier_card(
+    card = classifier_card(
         "head",
         test.name,
         test.labels,
@@ -378,7 +379,8 @@ def _measured(
         options.draws,
         options.seed,
         test.patients,
-    ).to_dict()
+    )
+    return to_plain(card)
 
 
 def _auroc(logits: Float, test: Labelled, options: HeadOptions) -> Estimate:

@@ -63,7 +63,7 @@ def test_a_corrupt_encoder_is_said_on_the_page_and_in_the_health_and_the_rest_go
     operations = Operations(settings)
     service = Service(settings, watch=operations)
     operations.attach(service, Turns(1, 1), tmp_path)
-    evaluations = Evaluations(service, settings)
+    evaluations = Evaluations(service, settings, trusted=True)
     service.probe()
     assert operations.problems() == ["corrupt_weights", "no_model"]
     status = next(s for s in service.variants() if s.id == VARIANT)
