@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
+from rad3d.core.limits import MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH, check_sizes
 from rad3d.core.registry import LANGUAGE_MODELS, PRECISIONS, lookup
 from rad3d.model.identity import weights_hash
 from rad3d.model.llm.architectures import Size, count, meta_model, whole_output_input
@@ -98,6 +99,16 @@ def read_config(source: str, place: Path) -> PreTrainedConfig:
             "them as they are loaded.",
             code="unusable_model",
         )
+    text = config.get_text_config()
+    limits = {
+        "num_hidden_layers": MAX_LAYERS,
+        "hidden_size": MAX_WIDTH,
+        "intermediate_size": 8 * MAX_WIDTH,
+        "num_attention_heads": MAX_WIDTH,
+        "vocab_size": MAX_VOCABULARY,
+    }
+    sizes = {key: (getattr(text, key, None), limit) for key, limit in limits.items()}
+    check_sizes(source, {k: v for k, v in sizes.items() if not isinstance(v[0], list | tuple)})
     return config
 
 

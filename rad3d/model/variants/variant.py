@@ -18,6 +18,7 @@ from torch import nn
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import readable_like
 from rad3d.core.labels import N_LABELS
+from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH, check_sizes
 from rad3d.core.registry import (
     MODES,
     SHIPPED_ENCODER,
@@ -88,6 +89,16 @@ class VariantConfig:
 
     def __post_init__(self) -> None:
         lookup("adaptation mode", MODES, self.mode)
+        check_sizes(
+            f"the variant {self.id}",
+            {
+                "layers": (self.layers, MAX_LAYERS),
+                "heads": (self.heads, MAX_WIDTH),
+                "latent_dim": (self.latent_dim, MAX_WIDTH),
+                "prefix_length": (self.prefix_length, MAX_LAYERS),
+                "clip_length": (self.clip_length, MAX_LAYERS),
+            },
+        )
 
     @property
     def id(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import N_LABELS
+from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH
 from rad3d.volume.grid import GridSpec
 
 FEED_FORWARD_RATIO = 4 * (2 / 3)
@@ -140,11 +141,14 @@ def checked_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     for name, size in sizes.items():
         numbers = size if name in PAIRS else (size,)
         least = 0 if name == "num_classes" else 1
-        whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= least for n in numbers)
+        most = MAX_LAYERS if name.endswith("depth") else MAX_WIDTH
+        whole = all(
+            isinstance(n, int) and not isinstance(n, bool) and least <= n <= most for n in numbers
+        )
         if not whole or len(numbers) != (2 if name in PAIRS else 1):
             raise BadRequest(
-                f"CT-CLIP: {name} is {values[name]!r}; it must be a whole number of at least "
-                f"{least}{', or two of them' if name in PAIRS else ''}.",
+                f"CT-CLIP: {name} is {values[name]!r}; it must be a whole number from "
+                f"{least} to {most}{', or two of them' if name in PAIRS else ''}.",
                 code="bad_config",
             )
     return sizes
