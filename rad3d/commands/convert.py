@@ -157,7 +157,7 @@ def _convert_variant(args: argparse.Namespace) -> int:
 
 
 def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity, int]:
-    """Whose latents the projector takes, and their size; CT-CLIP need not be here for it."""
+    """The identity of the encoder whose latents the projector takes, and their size."""
     from rad3d.features.encoder_features import encoder_identity
     from rad3d.model.catalogue import encoder_is_here
     from rad3d.model.encoders.ctclip.config import CtClipConfig

@@ -35,7 +35,7 @@ _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
 
 
 def open_evaluations() -> Evaluations:
-    """For one person at a terminal, who may read any path."""
+    """An evaluation service for one person at a terminal, who may read any path."""
     from rad3d.evaluation.service import Evaluations
     from rad3d.service.service import Service
 
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRequest:
-    """What the options say; what they leave open is everything that applies."""
+    """The request that the options describe; an option that is not given means all that apply."""
     sets = tuple(SetSpec.parse(text) for text in args.sets)
     files_alone = all(spec.source == "predictions" for spec in sets)
     variants = args.variants
@@ -252,7 +252,7 @@ def _print_differences(found: Sequence[tuple[str, Difference]], as_json: bool) -
 
 
 def _say_identical(first: EvaluationRun, second: EvaluationRun) -> None:
-    """How many reports are the same to the letter: what reproducing a study means."""
+    """Print how many reports of two runs are identical: whether a study was reproduced."""
     same = total = 0
     for key, ours in second.predictions.items():
         texts = {p.id: p.text for p in first.predictions[key].predictions} if (

@@ -25,7 +25,7 @@ MOST_IN_A_SHARD = 10_000
 """Names and hashes of a shard are read whenever its store is opened."""
 
 LONGEST_WAIT = timedelta(days=30)
-"""How long a process that has finished waits for the others."""
+"""The longest time that a process that has finished waits for the others."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,7 @@ CALIBRATE_EXAMPLE = """
 rad3d head calibrate --encoder ct-clip --features features --labels valid_predicted_labels.csv
 """
 
-SHOW = """Say what gives an encoder's logits and probabilities, and what was measured.
-"""
+SHOW = """Say what gives an encoder's logits and probabilities, and what was measured."""
 
 SHOW_EXAMPLE = """
 rad3d head show phantom-cnn
@@ -231,7 +230,7 @@ def _cells(parameters: dict[str, float]) -> tuple[str, ...]:
 
 
 def _print_head(head: Head) -> None:
-    """What was fitted, on whom, and what it reaches."""
+    """Print what was fitted, on which scans, and the figures that it reaches."""
     facts = head.facts
     kind = "Head" if facts["kind"] == "fit" else "Calibration of the own head"
     print(

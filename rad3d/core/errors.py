@@ -37,7 +37,7 @@ class CorruptWeights(Rad3dError):
 
 MOST_NAMES = 64
 MOST_CHARACTERS = 120
-"""Of a name in a message: a file of another form may have texts for names."""
+"""Longest name in a message. In a file of another form, whole texts may stand in place of names."""
 
 
 def some(names: "list[str] | tuple[str, ...]", most: int = MOST_NAMES) -> str:

@@ -1,4 +1,4 @@
-"""What a file really is, by its first bytes, where it is not what its place or its name says."""
+"""Recognise a file by its first bytes, whatever its name says."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _ZIPPED: tuple[tuple[str, FileKind], ...] = (
     ("[Content_Types].xml", FileKind("xlsx", "an Office file, such as an Excel workbook", _AS_CSV)),
     ("mimetype", FileKind("ods", "an OpenDocument file, such as a spreadsheet", _AS_CSV)),
 )
-"""How the name of the first file in a zip ends."""
+"""The kind of a zip archive by the suffix of the first file in it."""
 
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")
 _PICKLED = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
@@ -106,13 +106,13 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b")) + b"\x7f"
 
 
 def what_is(path: Path) -> FileKind:
-    """What a file is; raises OSError where it cannot be read."""
+    """The kind of a file; raises OSError where it cannot be read."""
     with path.open("rb") as file:
         return kind_of(file.read(HEAD))
 
 
 def kind_of(head: bytes) -> FileKind:
-    """What a file is that begins so; 1024 bytes are enough."""
+    """The kind of a file from its first bytes; 1024 are enough."""
     if not head.strip():
         return EMPTY
     for offset, magic, kind in _MAGIC:
@@ -128,7 +128,7 @@ def kind_of(head: bytes) -> FileKind:
 
 
 def _zipped(head: bytes) -> FileKind:
-    """By the first file in it."""
+    """The kind of a zip archive, from the name of the first file in it."""
     length = int.from_bytes(head[26:28], "little")
     name = head[30 : 30 + length].decode("utf-8", "replace")
     found = (kind for end, kind in _ZIPPED if name.endswith(end))

@@ -1,4 +1,4 @@
-"""What a scan is called: one way for tables, folders, files of features and predictions."""
+"""Ids of scans: one rule for tables, folders, feature files and predictions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Collection
 
 SCAN_SUFFIXES = (".nii.gz", ".nii", ".zip")
-"""Of files that are read as scans."""
+"""Suffixes of files that are read as scans."""
 
 NAME_SUFFIXES = (
     *SCAN_SUFFIXES, ".tar.gz", ".tgz", ".mha", ".mhd", ".nrrd", ".dcm", ".npz", ".npy", ".pt",
 )  # fmt: skip
-"""Of files that are named after scans."""
+"""Suffixes of all files that are named after scans."""
 
 REPEATED = "with an id that was there before"
 REPEATED_BUT_FOR_SUFFIX = f"{REPEATED}, but for a suffix such as .nii.gz"
@@ -35,7 +35,7 @@ def scan_id(name: object) -> str:
 
 
 def matched(ids: Collection[str], known: Collection[str]) -> dict[str, str]:
-    """Which of the known ids each of these means: itself, or else the one of the same file name.
+    """The known id that each of these ids means: itself, or else the one of the same file name.
 
     So ``"fold1/train_1_a_1"`` means ``"train_1_a_1"``, unless that is among the ids itself, or
     several ids of one side end so.
@@ -56,7 +56,7 @@ def matched(ids: Collection[str], known: Collection[str]) -> dict[str, str]:
 
 
 def repeated(name: str, first: str) -> str:
-    """Why the row of this name is left out after another one of the same id."""
+    """The reason why a row is left out when an earlier row has the same id."""
     return REPEATED if name.strip() == first.strip() else REPEATED_BUT_FOR_SUFFIX
 
 

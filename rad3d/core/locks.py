@@ -17,7 +17,7 @@ LOCK = "lock"
 """The file in a locked folder. It stays when the process has ended and then says nothing."""
 
 TRIES = 5
-"""Who only looks whether a folder is locked has a part in the lock for an instant."""
+"""Attempts to take a lock. A process that only checks a folder holds its lock for an instant."""
 
 
 def try_lock(folder: Path) -> int | None:

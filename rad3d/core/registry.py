@@ -72,7 +72,7 @@ PROJECTORS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Precision:
-    """How the weights of a language model are held in memory.
+    """A format in which the weights of a language model are held in memory.
 
     Attributes:
         id: on the command line and in provenance.
@@ -306,7 +306,7 @@ LANGUAGE_MODELS: dict[str, LanguageModel] = _LanguageModels(
         ),
     )
 )  # fmt: skip
-"""In the order of their sizes. Revisions are commits of the hub's main branches."""
+"""The language models by size. Revisions are commits of the hub's main branches."""
 
 _PATH_ID = "local--"
 
@@ -357,7 +357,7 @@ PHANTOMS_ONLY = f"The models learned from {PHANTOMS} only."
 
 
 def disclaimer(phantoms_only: bool) -> str:
-    """What stands on the page and with every report; of models that know only phantoms, so."""
+    """The disclaimer of the page and of every report; it says so if models know only phantoms."""
     return f"{DISCLAIMER} {PHANTOMS_ONLY}" if phantoms_only else DISCLAIMER
 
 

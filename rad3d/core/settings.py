@@ -1,4 +1,4 @@
-"""What an operator can set: environment variables named RAD3D_<FIELD>, nothing else.
+"""Settings of an operator: environment variables named RAD3D_<FIELD>, nothing else.
 
 ``Settings.from_env()`` is read once by a face and handed down; no module reads the environment
 on its own.
@@ -29,7 +29,7 @@ HOSTED = {
     "RAD3D_ROOT_PATH": "GRADIO_ROOT_PATH",
     "RAD3D_ZERO_GPU": "SPACES_ZERO_GPU",
 }
-"""What Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* wins over it."""
+"""Variables that Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* overrides them."""
 
 
 @dataclass(frozen=True)

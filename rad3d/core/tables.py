@@ -47,7 +47,7 @@ _SEPARATOR = re.compile(r'\s*"?sep=(\t|[^\s\w"])"?[;,\s]*', re.IGNORECASE)
 """The line that Excel puts before the header, or reads there."""
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-"""What stands for bytes that are not UTF-8, see PEP 383."""
+"""The code points that stand for bytes that are not UTF-8 (PEP 383)."""
 
 _OTHER_SCRIPT = re.compile(r"[^\x00-\x7f]{3}")
 """Three letters in a row that are not ASCII: Windows-1252 has languages that hardly write so."""
@@ -217,7 +217,7 @@ def _bare(name: str) -> str:
 
 
 def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str], name: str) -> str:
-    """What separates cells: by the columns that it gives, and whether the rows are as long."""
+    """The delimiter that yields most of the expected columns and rows of equal length."""
 
     def fit(delimiter: str) -> tuple[int, int, bool, int, bool]:
         try:
@@ -235,7 +235,7 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
 
 
 def _traits(cell: str) -> str:
-    """Of a first cell: ``" "`` where it has several words, ``"a"`` where it has no digit."""
+    """Traits of a first cell: ``" "`` for several words, ``"a"`` where it has no digit."""
     several, digits = len(cell.split()) > 1, any(map(str.isdigit, cell))
     return " " * several + "a" * (not digits) + "_"
 
@@ -321,7 +321,7 @@ def _other_encoding(number: int, name: str) -> BadRequest:
 
 
 def cell_text(cell: object) -> str | None:
-    """What a cell of a table or of JSON says; None where it holds something else than text.
+    """The text of a cell of a table or of JSON; None where it holds something else than text.
 
     NaN is how pandas writes a cell that is not there. A list of texts, also one that was written
     into a cell as text, is these texts one below the other. What no text holds is taken out: NUL

@@ -119,7 +119,7 @@ def volume_hash(hu: npt.NDArray[Any], affine: FloatArray) -> str:
 
 @dataclass(frozen=True)
 class Features:
-    """What a frozen encoder saw in a volume.
+    """The features that a frozen encoder computed from a volume.
 
     Attributes:
         pooled: (D,) float32 image embedding z.
@@ -141,7 +141,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Novelty:
-    """How far a scan lies from what an encoder was trained on.
+    """The distance of a scan from the training scans of an encoder.
 
     Attributes:
         distance: Mahalanobis distance in feature space.
@@ -233,7 +233,7 @@ Strategy = Literal["greedy", "sample", "beam"]
 
 @dataclass(frozen=True)
 class GenerationOptions:
-    """How the language model writes.
+    """Options for decoding a report with the language model.
 
     Attributes:
         strategy: ``"greedy"``, ``"sample"`` (temperature, top_p, seed) or ``"beam"`` (beams).

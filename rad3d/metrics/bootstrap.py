@@ -66,7 +66,7 @@ def bootstrap(
 
 
 def draw_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
-    """How often each of ``n`` reports occurs in each draw, as blocks of (D, N).
+    """Count how often each of ``n`` reports occurs in each resample, in blocks of (D, N).
 
     The same arguments give the same draws, so two systems see the same reports; those of the
     usual sizes are kept, since a comparison asks for them hundreds of times.
@@ -120,7 +120,7 @@ def interval(values: FloatArray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class PairedTest:
-    """How two systems differ on the same reports.
+    """A paired test of two systems on the same reports.
 
     Attributes:
         value: figure of b minus figure of a.

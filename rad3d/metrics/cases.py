@@ -32,7 +32,7 @@ NO_PREDICTION = "no prediction"
 
 @dataclass(frozen=True)
 class Places:
-    """Where the metrics that need weights find them.
+    """The folders in which the metrics that need weights find them.
 
     Attributes:
         models_dir: each such metric has a folder below ``metrics`` in it.
@@ -90,12 +90,12 @@ class Cases:
 
     @cached_property
     def reference_mentions(self) -> tuple[tuple[Mention, ...], ...]:
-        """What the references assert and deny."""
+        """The findings that each reference asserts or denies."""
         return tuple(find_mentions(text) for text in self.references)
 
     @cached_property
     def text_mentions(self) -> tuple[tuple[Mention, ...], ...]:
-        """What the predictions assert and deny."""
+        """The findings that each prediction asserts or denies."""
         return tuple(find_mentions(text) for text in self.texts)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""How well a classifier ranks and how honest its probabilities are: AUROC, AP, F1, calibration.
+"""Discrimination and calibration of a multi-label classifier: AUROC, AP, F1, calibration error.
 
 Plain arrays in: known labels, probabilities, and thresholds that were chosen elsewhere. Bins of the
 calibration curve hold equally many decisions (adaptive bins, Nixon et al. 2019, arXiv 1904.01685);
@@ -23,7 +23,7 @@ from rad3d.metrics.clinical import IntArray, auroc
 FloatArray = npt.NDArray[np.floating[Any]]
 
 Rows = npt.NDArray[np.intp]
-"""Which cases, with repeats."""
+"""Indices of cases in a resample, with repeats."""
 
 BINS = 10
 MACRO = ("auroc", "average_precision", "f1", "brier", "calibration_error")
@@ -32,7 +32,7 @@ MACRO = ("auroc", "average_precision", "f1", "brier", "calibration_error")
 
 @dataclass(frozen=True)
 class LabelFigures:
-    """What a classifier reaches on one label.
+    """The figures of a classifier on one label.
 
     Attributes:
         auroc, average_precision: NaN where the label is always or never present.
@@ -63,7 +63,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class ClassifierCard:
-    """What a classifier reaches on one sample set.
+    """The figures of a classifier on one sample set.
 
     Attributes:
         name: of the classifier.

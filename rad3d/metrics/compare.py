@@ -22,7 +22,7 @@ of comparisons: with 40 swaps for each, 1/40 is still below :data:`SIGNIFICANT`.
 
 @dataclass(frozen=True)
 class Difference:
-    """How system ``b`` differs from system ``a`` in one metric.
+    """The difference of system ``b`` from system ``a`` in one metric.
 
     Attributes:
         metric: a key of :data:`rad3d.metrics.registry.METRICS`.

@@ -29,7 +29,7 @@ KINDS: tuple[str, ...] = (
     "wrong_size",
     "contradictory",
 )
-"""What can become of a finding. ``wrong_size`` also means a severity two steps off."""
+"""Outcomes of matching a finding. ``wrong_size`` also means a severity two steps off."""
 
 SIZE_TOLERANCE_MM = 3.0
 SIZE_TOLERANCE = 0.3
@@ -45,7 +45,7 @@ _QUALIFIED = re.compile(
 
 @dataclass(frozen=True)
 class Match:
-    """What became of one finding.
+    """The outcome of matching one finding.
 
     Attributes:
         kind: one of :data:`KINDS`.
@@ -82,7 +82,7 @@ class Stated:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a report says: asserted and denied findings by label."""
+    """The findings that a report asserts or denies, by label."""
 
     present: dict[str, Stated] = field(default_factory=dict)
     denied: dict[str, Stated] = field(default_factory=dict)
@@ -140,7 +140,7 @@ def _sides(side: str | None) -> tuple[str, ...]:
 
 
 def match_findings(reference: Statement, prediction: Statement) -> tuple[Match, ...]:
-    """What became of every finding of either report, in the order of the labels."""
+    """Match the findings of two reports; one outcome for each, in the order of the labels."""
     return tuple(_matches(reference, prediction))
 
 
@@ -209,7 +209,7 @@ def _words(parts: frozenset[str]) -> str:
 
 
 def statements(cases: Cases, row: int) -> tuple[Statement, Statement]:
-    """What the reference and the prediction of a case say."""
+    """The statements of the reference and of the prediction of a case."""
     sample = cases.samples[row]
     mentions = cases.reference_mentions[row]
     known = sample.findings

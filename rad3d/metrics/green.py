@@ -18,7 +18,7 @@ CATEGORIES: tuple[str, ...] = (
     "comparison that is not there",
     "missing comparison",
 )
-"""What (a) to (f) stand for."""
+"""The kinds of error that the letters (a) to (f) of the judge's answer stand for."""
 
 _SECTION = r"\[{name}\]:\s*(.*?)(?=\n\s*\[|\Z)"
 _ERROR = re.compile(r"^\s*\(([a-f])\)[^\n]*?:\s*(\d+)\s*(?:\.|$)", re.MULTILINE)
@@ -27,7 +27,7 @@ _MATCHED = re.compile(r"^\s*(\d+)\s*(?:\.|$)", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the judge counted.
+    """The numbers of errors and of matched findings that the judge counted.
 
     Attributes:
         significant, insignificant: errors of each of :data:`CATEGORIES`.

@@ -38,7 +38,7 @@ class ReportMetric(evaluate.Metric):
 
     @property
     def signature(self) -> str:
-        """What fixes the figure: implementation, settings and versions."""
+        """The implementation, settings and versions that determine the figure."""
         return measure(self.row.id).signed(Places())
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,4 +1,4 @@
-"""What a metric is made of: statistics of each report, and how their sums become a figure."""
+"""The parts of a metric: statistics of each report, and how their sums become a figure."""
 
 from __future__ import annotations
 

@@ -55,14 +55,14 @@ def folder_status(name: str, source: str) -> Callable[[Places], MetricStatus]:
 
 
 def folder_facts(name: str) -> Callable[[Places], str]:
-    """What a figure made with a folder of weights depends on."""
+    """The facts about a folder of weights on which a figure made with it depends."""
     return lambda places: (
         f"{weights_digest(places.weights(name))}|transformers:{version('transformers')}"
     )
 
 
 def comparison_layer(depth: int) -> int:
-    """Which hidden layer of a model of ``depth`` layers BERTScore compares."""
+    """The hidden layer that BERTScore compares in a model of ``depth`` layers."""
     return LAYERS.get(depth, max(1, round(0.75 * depth)))
 
 

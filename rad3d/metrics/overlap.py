@@ -54,7 +54,7 @@ def tokens_rouge(text: str) -> list[str]:
 
 
 def ngrams(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
-    """How often each n-gram occurs."""
+    """Count each n-gram."""
     return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 

@@ -155,12 +155,12 @@ METRICS: dict[str, MetricRow] = {
 }  # fmt: skip
 
 DEFAULT_FAMILIES: tuple[str, ...] = ("overlap-hf", "clinical")
-"""What is scored where nothing is chosen: everything that needs no weights and no Java."""
+"""Families that are scored by default: all that need neither weights nor Java."""
 
 
 PRIMARY: tuple[str, ...] = ("f1_macro", "crg", "factuality")
-"""What systems are ranked by: one figure each for the labels, their rarity and the findings. Fewer
-comparisons leave more of each after the correction for their number."""
+"""Metrics that systems are ranked by: one each for the labels, their rarity and the findings. Fewer
+comparisons keep more power after the Holm correction."""
 
 
 def metric_row(metric: str) -> MetricRow:

@@ -33,7 +33,7 @@ SCHEMA_ID = "rad3d-scorecard/1"
 MOST_DRAWS = 100_000
 
 Progress = Callable[[str, float], None]
-"""Told what is being computed, and how much is done, 0 to 1."""
+"""Callback that receives the name of the current step and the share done, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class CaseScore:
 
 @dataclass(frozen=True, eq=False)
 class Scorecard:
-    """What one system reaches on one sample set.
+    """The figures of one system on one sample set.
 
     Attributes:
         name: the system.

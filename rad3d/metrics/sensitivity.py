@@ -1,4 +1,4 @@
-"""What a metric does when a report is changed in one way whose meaning is known.
+"""Sensitivity of a metric to changes of a report whose meaning is known.
 
 A report is scored against itself after a change. A clinical score must not move when sentences
 change places, and must fall when one finding is denied, added or left out, or when left and right
@@ -26,7 +26,7 @@ METRICS: tuple[str, ...] = (
     "hf_rouge_l",
     "hf_meteor",
 )
-"""What the table shows."""
+"""The metrics in the table."""
 
 _SIDE = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "Left": "Right", "Right": "Left"}
@@ -85,7 +85,7 @@ CHANGES: dict[str, Callable[[Sequence[str], random.Random], list[str] | None]] =
     "one finding inserted": with_another,
     "one finding deleted": without_one,
 }
-"""What is done to a report; None where that report does not allow it."""
+"""Changes of a report by name; each gives None for a report that does not allow it."""
 
 
 def changed_reports(

@@ -1,4 +1,4 @@
-"""What lies in a models folder: which variants are ready, and what the others need.
+"""The variants in a models folder: which are ready, and what the others need.
 
 Reads configurations and the headers of weight files, no weights.
 """
@@ -79,7 +79,7 @@ class Shelf:
         self._failures = failures
 
     def config(self, variant: str) -> VariantConfig:
-        """What the variant's ``variant.json`` says; raises MissingWeights where there is none."""
+        """The configuration in ``variant.json``; raises MissingWeights where there is none."""
         directory = variant_directory(self.models_dir, variant)
         with readable(f"{variant}/{CONFIG_FILE}", "Restore it, or train the variant again."):
             config = VariantConfig.read(directory)

@@ -53,7 +53,7 @@ BATCH_ROWS = 16
 
 @dataclass(frozen=True)
 class Condition:
-    """What a report is written from, without its scan.
+    """The input of a report without its scan: an image embedding and diagnostic logits.
 
     Attributes:
         latent: (D,) image embedding.
@@ -101,7 +101,7 @@ class Engine:
             return to_grid(volume, spec)
 
     def features(self, volume: Volume, encoder_id: str = SHIPPED_ENCODER) -> Features:
-        """What the encoder sees in the volume, computed once per content, encoder and grid."""
+        """The features of a volume, computed once per content, encoder and grid."""
         encoder = self.store.encoder(encoder_id)
         return self.cache.get(
             (volume.sha256, "features", encoder_id, encoder.grid.id),
@@ -258,7 +258,7 @@ class Engine:
         options: GenerationOptions,
         cancel: threading.Event | None = None,
     ) -> Iterator[list[Generated]]:
-        """As :meth:`generate_batch`, as they are written, at most ``BATCH_ROWS`` at a time."""
+        """Like :meth:`generate_batch`, but yield each batch of up to ``BATCH_ROWS`` texts."""
         reporter = self.store.variant(variant_id)
         for first in range(0, len(conditions), BATCH_ROWS):
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Which weights a model has: what was computed or fitted with other weights is of no use."""
+"""Identity of weights: features and fits made with other weights cannot be used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IMPORTED = "imported"
 
 @dataclass(frozen=True)
 class EncoderIdentity:
-    """Which weights saw the scans: features of other weights are of no use.
+    """The identity of an encoder; features of other weights cannot be used with it.
 
     Attributes:
         id: a key of :data:`rad3d.core.registry.ENCODERS`.

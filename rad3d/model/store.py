@@ -60,13 +60,13 @@ class ModelStore:
 
     @property
     def loaded(self) -> int:
-        """How many encoders, language models and variants are held now."""
+        """The number of encoders, language models and variants in memory."""
         return len(self._cache)
 
     @property
     def device(self) -> str:
-        """Where encoders run: as language models do; but on the processor where a GPU is lent for
-        single reports, since scans are also encoded outside of them.
+        """The device of encoders. It is that of language models, but the processor where a GPU is
+        lent for single reports, since scans are also encoded outside of them.
         """
         wanted = "cpu" if self._settings.zero_gpu else self._settings.device
         return inspect_machine(wanted).device
@@ -88,7 +88,7 @@ class ModelStore:
         )
 
     def noise(self, encoder_id: str) -> NoveltyReference | None:
-        """What the noise of an encoder's training scans is like; None where that is not known.
+        """The noise reference of an encoder's training scans; None where the encoder has none.
 
         Raises:
             CorruptWeights: its file is damaged.
@@ -166,19 +166,19 @@ class ModelStore:
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
 
     def statuses(self) -> tuple[VariantStatus, ...]:
-        """As :meth:`Shelf.statuses`."""
+        """See :meth:`Shelf.statuses`."""
         return self._shelf.statuses()
 
     def status(self, variant: str) -> VariantStatus:
-        """As :meth:`Shelf.status`."""
+        """See :meth:`Shelf.status`."""
         return self._shelf.status(variant)
 
     def config(self, variant: str) -> VariantConfig:
-        """As :meth:`Shelf.config`."""
+        """See :meth:`Shelf.config`."""
         return self._shelf.config(variant)
 
     def needs_download(self, variant: str) -> bool:
-        """As :meth:`Shelf.needs_download`."""
+        """See :meth:`Shelf.needs_download`."""
         return self._shelf.needs_download(variant)
 
     def ready(self, variant: str) -> VariantConfig:

@@ -26,14 +26,14 @@ DAMAGE = (
     EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError,
     MemoryError,
 )  # fmt: skip
-"""What the readers of torch, numpy and safetensors raise on files with changed bytes; found by
-changing bytes. Besides, mapping such a file into memory may give an OSError."""
+"""Errors that the readers of torch, numpy and safetensors raise on damaged files, found by changing
+bytes. Mapping such a file into memory may also give an OSError."""
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 WHOLE = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
-"""Where training checkpoints of Lightning, DeepSpeed and others keep the state dict."""
+"""Keys under which checkpoints of Lightning, DeepSpeed and others keep the state dict."""
 
 WRAPPERS = frozenset((
     "module", "_orig_mod", "_fsdp_wrapped_module", "_forward_module", "model", "net", "network",
@@ -161,7 +161,7 @@ def without_wrappers(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tu
 
 
 def torch_file(path: Path, mmap: bool = False) -> Any:
-    """What ``torch.save`` wrote, if it is tensors and plain containers; raises :data:`DAMAGE`.
+    """Read a ``torch.save`` file of tensors and plain containers; raises :data:`DAMAGE`.
 
     Args:
         path: of the file.
@@ -174,7 +174,7 @@ def torch_file(path: Path, mmap: bool = False) -> Any:
 
 
 def without_numbers(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Which tensors do not hold finite floating-point numbers, and what they hold instead.
+    """The tensors that hold anything but finite floating-point numbers, and what that is.
 
     Whole numbers would need a scale that is not in the file. Values of meta tensors are not known.
     """

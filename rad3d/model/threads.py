@@ -1,4 +1,4 @@
-"""How many threads torch computes with, chosen apart for encoders and language models.
+"""The number of threads of torch, chosen separately for encoders and language models.
 
 A network of some megabytes makes a token of hundreds of products that take microseconds each, and
 threads meet after every one: they gain nothing, and where another process takes one of the cores,
@@ -22,7 +22,7 @@ SMALL_BYTES = 2**28
 """Language models whose weights take less compute with one thread."""
 
 CHOSEN_ELSEWHERE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Where one of these variables is set, torch has followed it and nothing is chosen here."""
+"""Variables that torch itself follows; where one is set, nothing is chosen here."""
 
 
 class Threads:
@@ -38,7 +38,7 @@ class Threads:
             torch.set_num_threads(asked)
 
     def for_encoder(self) -> int:
-        """As many as cores are free now: its products are large."""
+        """Threads for an encoder: as many as cores are free now, since its products are large."""
         return self._chosen() or free_cores()
 
     def for_language(self, nbytes: int) -> int:
@@ -50,7 +50,7 @@ class Threads:
         return self._chosen() or (1 if nbytes < SMALL_BYTES else free_cores())
 
     def _chosen(self) -> int:
-        """What a person chose, 0 where nobody did."""
+        """The number that a person chose; 0 where nobody did."""
         # "7500m", as some hosts set it, is no number to torch either.
         first = (os.environ.get(name, "").partition(",")[0] for name in CHOSEN_ELSEWHERE)
         if self._asked or not any(text.strip().isdigit() for text in first):

@@ -1,1 +1,1 @@
-"""What a report says: sections, the labeller, the check against the diagnosis, text exports."""
+"""Reading reports: sections, the labeller, the check against the diagnosis, text exports."""

@@ -32,7 +32,7 @@ _VALUE = rf"(?:(?P<no>{_NO})|(?P<yes>{_YES})|(?P<unknown>{_UNKNOWN}))"
 _ALONE = re.compile(_VALUE, re.IGNORECASE)
 
 _LINE_END = r"(?:\n(?!(?-i:[a-z])[^:=\n]*(?:\n|$))|$)"
-"""Of a line that does not go on in the next: in lower case, and without an answer of its own."""
+"""The end of a line that the next line does not continue in lower case without its own answer."""
 
 # Each pattern begins with the few signs it can begin with, which is what makes a search quick.
 _ANSWER = re.compile(

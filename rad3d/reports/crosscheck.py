@@ -13,7 +13,7 @@ from rad3d.core.types import Diagnosis
 from rad3d.reports.labeller import Mention, find_mentions
 
 Kind = Literal["asserted", "considered", "denied", "asserted_but_unlikely", "denied_but_likely"]
-"""What the report does with a label; the last two contradict the diagnosis."""
+"""Ways in which a report treats a label; the last two contradict the diagnosis."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class CrossCheck:
 
     @property
     def not_mentioned(self) -> tuple[Seen, ...]:
-        """What reaches its threshold and is neither stated, nor considered, nor denied."""
+        """Labels above their threshold that the report does not mention in any way."""
         spoken = {item.label for item in self.statements}
         return tuple(item for item in self.seen if item.label not in spoken)
 
     @property
     def added(self) -> tuple[Statement, ...]:
-        """What the report states or considers below its threshold, once for each label."""
+        """Findings that the report states or considers below threshold, one for each label."""
         found: dict[str, Statement] = {}
         for item in self.statements:
             if not item.likely and item.kind in ("asserted_but_unlikely", "considered"):

@@ -47,7 +47,7 @@ class Edited:
         self._rounds.append((starts, edits))
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """Where characters ``start`` to ``end`` of the edited text stand in the given one."""
+        """The span in the original text of characters ``start`` to ``end`` of the edited text."""
         for starts, edits in reversed(self._rounds):
             start, end = _before(starts, edits, start, 0), _before(starts, edits, end, 1)
         return start, max(start, end)

@@ -81,7 +81,7 @@ def _disclaimer(report: Report) -> str:
 
 
 def _differences(check: CrossCheck) -> list[tuple[str, list[str]]]:
-    """What contradicts the classifier, what is not mentioned, and what is added, each in words."""
+    """Sentences on what contradicts the classifier, what is not mentioned and what is added."""
     contradicted = dict.fromkeys(
         f"{item.label} ({'denied' if item.likely else 'stated'}, {item.probability:.0%})"
         for item in check.contradictions

@@ -81,7 +81,7 @@ def _lines(text: str, start: int, end: int) -> list[str]:
 
 
 def _written(levels: list[_Level]) -> list[str]:
-    """What the innermost level says."""
+    """The text at the innermost level."""
     keys = [level.key for level in levels[-4:]]
     if any(_UNSTATED.fullmatch(key.lower()) for key in keys):
         return []

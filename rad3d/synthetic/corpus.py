@@ -44,7 +44,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Case:
-    """What an example is made from: the findings of one drawn truth, and the choices of wording."""
+    """The input of one example: the findings of one drawn truth, and the choices of wording."""
 
     findings: tuple[Finding, ...]
     pen: Pen

@@ -58,7 +58,7 @@ PICTURES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True)
 class Prevalence:
-    """How often things occur in a domain.
+    """Probabilities of findings and attributes in a domain.
 
     Attributes:
         pictures: weight of each disease picture; the weights are normalised.

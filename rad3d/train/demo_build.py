@@ -45,7 +45,7 @@ FEATURES_SECONDS = 0.1
 EXAMPLE_SECONDS = 0.006
 PARAMETER_SECONDS = 1.3e-8
 READING_EXAMPLES = 700
-"""What the reports that a language model is tested on cost, in examples of its training."""
+"""Cost of testing a language model on reports, in training examples."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class DemoBuild:
 
     @cached_property
     def encoder_dir(self) -> Path:
-        """Where the shipped encoder lies."""
+        """The directory of the shipped encoder."""
         return self.models_dir / ENCODERS[SHIPPED_ENCODER].source
 
     def stages(self) -> Iterator[Stage]:
@@ -210,7 +210,7 @@ class DemoBuild:
         return network.eval(), saved["facts"]
 
     def _views(self, split: Split) -> int:
-        """How often each scan is encoded: those that the variants learn from also augmented."""
+        """The number of encodings of each scan; training scans of variants are also augmented."""
         paired = split == self.plan.paired_split
         return max(t.views for t in self.plan.variants.values()) if paired else 1
 

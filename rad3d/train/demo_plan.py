@@ -1,4 +1,4 @@
-"""What ``rad3d demo build`` makes: sizes, splits, seeds and schedules, in one place."""
+"""The plan of ``rad3d demo build``: sizes, splits, seeds and schedules in one place."""
 
 from __future__ import annotations
 

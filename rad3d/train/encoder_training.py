@@ -31,7 +31,7 @@ Float = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class EncoderTraining:
-    """How the encoder is trained.
+    """Hyperparameters of the encoder's training.
 
     Attributes:
         loops: schedules that follow one another, each with a warm-up of its own (warm restarts,
@@ -50,7 +50,7 @@ class EncoderTraining:
 
     @property
     def steps(self) -> int:
-        """Of all schedules together."""
+        """The number of steps of all schedules together."""
         return sum(loop.steps for loop in self.loops)
 
 

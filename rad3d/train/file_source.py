@@ -28,7 +28,7 @@ CT_RATE = "ct-rate:"
 
 @dataclass(frozen=True)
 class ReportColumns:
-    """Which columns of a table of reports hold what.
+    """The meaning of the columns of a table of reports.
 
     Attributes:
         id: the scan's id or file name.
@@ -72,7 +72,7 @@ class Reports:
 
 @dataclass(frozen=True)
 class FileSource:
-    """Where pairs are read from.
+    """The files from which pairs are read.
 
     Attributes:
         features: file or store of features.
@@ -124,7 +124,7 @@ class FileSource:
         return TrainingData(data, held_out, facts)
 
     def _pairs(self, path: Path, reports: Reports) -> PairedFeatures:
-        """With the logits that reports will be written from: of the head that was fitted here."""
+        """Pairs of features and reports, with the logits of the head that was fitted here."""
         encoder, table = load_features(path)
         row = lookup("encoder", ENCODERS, encoder.id)
         head = Head.read(self.models_dir / row.source) if self.models_dir else None

@@ -1,4 +1,4 @@
-"""What the noise of phantoms is like, for telling other scans from them.
+"""Fit the noise reference of phantoms, which tells other scans from them.
 
 Fitted on phantoms in the voxels in which they are rendered, not on the model grid.
 """

@@ -44,7 +44,7 @@ IMPORTED_NOTE = "The features were imported: nothing proves that they are of the
 
 @dataclass(frozen=True)
 class HeadOptions:
-    """How a head is fitted and measured.
+    """Options for fitting and measuring a head.
 
     Attributes:
         balanced: positive cases of a label weigh as much as negative ones in training.
@@ -67,7 +67,7 @@ class HeadOptions:
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """What an encoder saw in scans whose labels are known.
+    """Features of scans whose labels are known.
 
     Attributes:
         name: of the table of labels.

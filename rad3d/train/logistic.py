@@ -21,7 +21,7 @@ Float = npt.NDArray[np.floating[Any]]
 Rows = npt.NDArray[np.intp]
 
 STRENGTHS: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
-"""What cross-validation chooses from, for embeddings of unit variance and a mean loss."""
+"""Penalties that cross-validation chooses from, for embeddings of unit variance and a mean loss."""
 
 STEPS = 100
 """Most iterations of L-BFGS; ten to thirty are the rule."""

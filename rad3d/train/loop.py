@@ -33,7 +33,7 @@ Loss = Callable[[nn.Module, Any], Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How to train.
+    """Hyperparameters of the training loop.
 
     Attributes:
         steps: optimiser steps.
@@ -285,7 +285,7 @@ EAGER_PARAMETERS = 50_000_000
 
 
 def prefer_eager_attention(language: Any) -> None:
-    """Where a small transformers model trains on a CPU, take attention apart into products.
+    """Use eager attention for a small transformers model that trains on a CPU.
 
     A large one keeps the fused kernel, which does not hold every pair of positions in memory.
     """

@@ -76,7 +76,7 @@ class PairedFeatures:
         return replace(self.take(left), dropped=dropped)
 
     def facts(self) -> dict[str, Any]:
-        """What a variant records of them."""
+        """The facts about the pairs that a variant records."""
         return {
             "pairs": len(self),
             "patients": len(set(self.patients)),
@@ -122,7 +122,7 @@ class TrainingData:
             )
 
     def facts(self) -> dict[str, Any]:
-        """What a variant records of its data."""
+        """The facts about its data that a variant records."""
         facts = {**self.train.facts(), "source": dict(self.source)}
         return facts | ({"held_out": self.held_out.facts()} if self.held_out else {})
 

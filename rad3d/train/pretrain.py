@@ -39,7 +39,7 @@ class LanguageModelShape:
 
     @property
     def parameters(self) -> int:
-        """In the layers, without embeddings and norms."""
+        """Parameters in the transformer layers, excluding embeddings and norms."""
         return self.layers * (4 * self.width**2 + 3 * self.width * self.inner)
 
 

@@ -26,7 +26,7 @@ LOG_FILE = "log.jsonl"
 
 @dataclass
 class RunState:
-    """Where a run stands.
+    """The state of a run.
 
     Attributes:
         step: optimiser steps done.

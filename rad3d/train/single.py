@@ -60,7 +60,7 @@ pairs for each step, the warm-up, the largest gradient norm, and a rate that sta
 
 @dataclass(frozen=True)
 class Overrides:
-    """What the person set; None leaves the schedule's own value.
+    """Options that the person set; None keeps the schedule's own value.
 
     Attributes:
         steps, learning_rate, precision, seed, accumulate, validate_every, patience: of
@@ -115,7 +115,7 @@ def _changed(loop: LoopConfig, values: dict[str, float]) -> LoopConfig:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a variant is trained and where its files are.
+    """The folders, hub and device that a variant is trained with.
 
     Attributes:
         models_dir: holds shipped language models; receives the variant.
@@ -226,7 +226,7 @@ def _enough_memory(run: Path) -> Iterator[None]:
 
 
 def _share(machine: Machine, processes: int) -> Machine:
-    """What each process has of a machine: they share the main memory, and have a GPU each."""
+    """The part of a machine that each process has: all share the main memory, each has a GPU."""
     parts = processes if machine.device == "cpu" else 1
     return replace(machine, free_bytes=machine.free_bytes // parts)
 
@@ -325,7 +325,7 @@ def _fitting(
 
 
 def _precision(language: LanguageBundle, mode: str, wanted: str, machine: Machine) -> str:
-    """Of the language model: float32 where it is small, bf16 where the device computes in it."""
+    """Precision of the language model: float32 if it is small, else bf16 if the device has it."""
     if wanted != AUTO:
         return wanted
     size = count(language.model)

@@ -28,12 +28,12 @@ from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.rundir import CONFIG_FILE
 
 TokenIds = Sequence[Sequence[Sequence[int]]]
-"""For each scan the token ids of each wording of its report."""
+"""The token ids of each wording of each scan's report."""
 
 
 @dataclass(frozen=True)
 class VariantTraining:
-    """How the variants of one base model are trained.
+    """Hyperparameters for the variants of one base model.
 
     Attributes:
         loop: schedule with a frozen language model.
@@ -159,7 +159,7 @@ def _loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tokens(batch: dict[str, Any]) -> float:
-    """How many tokens a batch's mean loss is over."""
+    """The number of tokens in the mean loss of a batch."""
     return float((batch["labels"] != IGNORED).sum())
 
 
@@ -234,7 +234,7 @@ def _batches(
 
 
 def _noisy(all_: Any, picked: Any, noise: float, rng: np.random.Generator) -> Any:
-    """With noise relative to the spread over the training set."""
+    """Add noise relative to the spread over the training set."""
     if not noise:
         return picked
     return picked + noise * all_[:, 0].std(axis=0) * rng.standard_normal(picked.shape)

@@ -1,4 +1,4 @@
-"""What every encoder is, whoever made it: a row of the registry is loaded as one of these.
+"""The interface of every encoder in the registry.
 
 A volume on the model grid goes in; a pooled embedding, a token grid, a diagnosis and a novelty
 estimate come out.
@@ -18,7 +18,7 @@ from rad3d.volume.grid import GridSpec
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder gives for one volume.
+    """The output of an encoder for one volume.
 
     Attributes:
         pooled: (D,) float32 embedding.
@@ -40,7 +40,7 @@ class LoadedEncoder(Protocol):
 
     @property
     def calibration(self) -> Calibration | None:
-        """Of its logits; None where they are not calibrated, or there are none."""
+        """The calibration of its logits; None where there are none, or they are not calibrated."""
 
     def encode(self, values: FloatArray) -> Encoding:
         """Encode one volume: float32 in [-1, 1], laid out as ``grid`` says."""

@@ -1,4 +1,4 @@
-"""What turns logits into probabilities, and what tells that a scan is unlike the known ones.
+"""Calibration of logits as probabilities, and detection of scans unlike the training scans.
 
 Both are fitted by :mod:`rad3d.train.fit_calibration` and lie beside the weights of an encoder.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from rad3d.core.types import FloatArray, Novelty
 
 HeadState = Literal["none", "uncalibrated", "calibrated"]
-"""What an encoder says about the 18 labels: nothing, logits, or probabilities as well."""
+"""Output of an encoder for the 18 labels: none, logits, or calibrated probabilities as well."""
 
 
 @dataclass(frozen=True)

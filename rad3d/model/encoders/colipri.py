@@ -34,7 +34,7 @@ ID = "colipri"
 WEIGHTS_FILE = "model.safetensors"
 IMAGE_PREFIX = "image_encoder."
 IGNORED = ("text_encoder.", "softmax_temperature")
-"""What else the published file holds; nothing here needs it."""
+"""Tensors of the published file that are not needed here."""
 
 GRID = GridSpec(spacing_mm=(2.0, 2.0, 2.0), shape=(192, 192, 192))
 EMBEDDING_DIM = 768

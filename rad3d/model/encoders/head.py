@@ -39,7 +39,7 @@ TO_FIT_AGAIN = ("corrupt_head", "stale_head")
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """What was fitted for an encoder, from its features and known labels.
+    """A classification head or calibration fitted to an encoder's features and known labels.
 
     Attributes:
         encoder: whose features; :attr:`EncoderIdentity.is_imported` where nobody can prove it.
@@ -128,7 +128,7 @@ class Head:
 
     @classmethod
     def read(cls, folder: Path) -> Head | None:
-        """What :meth:`save` wrote into the folder of an encoder; None where nothing was.
+        """Read the head that :meth:`save` wrote into an encoder's folder; None where there is none.
 
         Raises:
             CorruptWeights: a file is absent, damaged, or not the one that was written.
@@ -188,7 +188,7 @@ class HeadedEncoder:
         self.calibration: Calibration | None = head.calibration
 
     def encode(self, values: FloatArray) -> Encoding:
-        """As the encoder does; where it cannot tell how unlike a scan is, the reference does."""
+        """Encode one volume; the fitted reference gives novelty where the encoder does not."""
         seen = self.encoder.encode(values)
         if seen.novelty is not None or self.head.reference is None:
             return seen
@@ -253,7 +253,7 @@ def no_head(encoder_id: str) -> MissingWeights:
 
 
 class _HasOwnHead(Protocol):
-    """What every encoder's class tells of its files, without reading weights."""
+    """Interface of an encoder class that describes its files without reading weights."""
 
     @classmethod
     def own_head(cls, directory: Path) -> HeadState: ...
@@ -272,7 +272,7 @@ def head_state(row: EncoderRow, models_dir: Path) -> HeadState:
 
 
 def head_command(encoder_id: str, folder: Path) -> str:
-    """What fits a head for the encoder in a folder, or calibrates its own; also in place of one."""
+    """The command that fits a head or calibrates the encoder's own, replacing an earlier fit."""
     command = FIT if _own_head(encoder_id, folder) == "none" else CALIBRATE
     replacing = " --replace" if (folder / HEAD_DIR / HEAD_FILE).is_file() else ""
     return command.format(encoder_id) + replacing

@@ -32,11 +32,11 @@ OFFSETS: tuple[tuple[int, int, int], ...] = (
     (1, 0, 0), (2, 0, 0), (3, 0, 0), (0, 1, 0), (0, 2, 0), (0, 3, 0), (1, 1, 0), (0, 0, 1),
     (0, 0, 2),
 )  # fmt: skip
-"""From a voxel to the one that it is compared with, in voxels along X, Y, Z."""
+"""Offsets from a voxel to the one it is compared with, in voxels along X, Y, Z."""
 
 SLABS, SLAB_SLICES = (3, 10), 4
 VOXELS = 2_500_000
-"""As many slabs as hold about so many voxels, within the bounds of :data:`SLABS`."""
+"""The number of voxels that determines how many slabs are read, within :data:`SLABS`."""
 
 LEAST_PAIRS = 1000
 CAP = 3.0
@@ -49,7 +49,7 @@ FILE = "noise.json"
 
 
 def noise_vector(hu: npt.NDArray[Any]) -> FloatArray | None:
-    """How much voxels of one tissue differ from those at each of :data:`OFFSETS`.
+    """Measure how much voxels of one tissue differ at each of :data:`OFFSETS`.
 
     A variogram (Matheron 1963) of fat and one of soft tissue, each relative to its last offset.
 
@@ -96,7 +96,7 @@ def _levels(differences: list[npt.NDArray[np.float32]]) -> list[float]:
 
 
 def noise_novelty(hu: npt.NDArray[Any], reference: NoveltyReference) -> Novelty:
-    """How far the noise of a scan lies from that of the scans of the reference."""
+    """The distance of a scan's noise from that of the reference scans."""
     vector = noise_vector(hu)
     if vector is None:
         return Novelty(FARTHEST, 100.0, reference.limit, "noise")
@@ -117,7 +117,7 @@ def write_reference(folder: Path, reference: NoveltyReference, facts: Mapping[st
 
 
 def read_reference(folder: Path) -> NoveltyReference | None:
-    """What :func:`write_reference` wrote; None where the encoder has none.
+    """Read the reference that :func:`write_reference` wrote; None where the encoder has none.
 
     Raises:
         CorruptWeights: the file is damaged.

@@ -31,7 +31,7 @@ def processor_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 @cache
 def bf16_gain() -> float:
-    """How many times as fast this processor multiplies in bf16 as in float32; 0 without bf16.
+    """The speed of matrix products in bf16 over float32 on this processor; 0 without bf16.
 
     Measured once for a moment, on a layer of CT-CLIP and one core, by the processor time of the
     calling thread, which other work on the machine changes little. Some processors that name bf16

@@ -1,4 +1,4 @@
-"""What a language model in a mode and precision takes: parameters, memory, time.
+"""Cost of a language model in a mode and precision: parameters, memory, time.
 
 Memory of one training step, in bytes:
 
@@ -43,12 +43,12 @@ from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
 
 LATENT_DIM = 512
-"""Of CT-CLIP and of the shipped encoder."""
+"""Size of CT-CLIP's image embedding, assumed where costs are counted."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained and written.
+    """The workload whose cost is counted.
 
     Attributes:
         batch_size: pairs per training step.
@@ -182,7 +182,7 @@ def _countable(config: PreTrainedConfig) -> Iterator[None]:
 
 
 def training_dtype(mode: str, precision: str) -> torch.dtype:
-    """Of a language model's weights in training, those apart that are quantised."""
+    """The dtype of a language model's weights in training, except those that are quantised."""
     return torch.float32 if MODES[mode].trains_llm else DTYPES[precision]
 
 
@@ -230,7 +230,7 @@ def random_reporter(model: Any, mode: str, precision: str, load: Workload) -> Pr
 def random_batch(
     reporter: PrefixReporter, load: Workload
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """What its loss is given: latents, logits where used, report tokens and targets."""
+    """A batch for the loss of a reporter: latents, logits where used, report tokens and targets."""
     latent = torch.zeros(load.batch_size, LATENT_DIM)
     width = reporter.config.logits_dim
     logits = torch.zeros(load.batch_size, width) if width else None
@@ -239,7 +239,7 @@ def random_batch(
 
 
 def autocast(reporter: PrefixReporter, load: Workload, precision: str) -> Any:
-    """As in training: bf16 computation around float32 weights."""
+    """The autocast context of training: bf16 computation around float32 weights."""
     if precision == "float32" and not load.autocast:
         return nullcontext()
     return torch.autocast(reporter.language.device.type, torch.bfloat16)

@@ -35,7 +35,7 @@ from rad3d.model.llm.language import LanguageBundle
 
 @dataclass(frozen=True)
 class Written:
-    """What has been written for one row so far.
+    """The tokens written so far for one row of a batch.
 
     Attributes:
         ids: generated tokens, without the end token. With beams, those of the best hypothesis.
@@ -161,7 +161,7 @@ def _processors(options: GenerationOptions) -> LogitsProcessorList:
 
 
 def _warpers(options: GenerationOptions) -> LogitsProcessorList:
-    """What shapes the distribution that is sampled from."""
+    """The processors that shape the distribution to sample from."""
     found = LogitsProcessorList()
     if options.strategy == "sample":
         if options.temperature != 1.0:

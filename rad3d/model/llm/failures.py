@@ -1,4 +1,4 @@
-"""What torch raises, in plain words."""
+"""Turn errors of torch and transformers into plain sentences."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ UNUSABLE = (
     TypeError,
     ValueError,
 )
-"""What transformers and torch raise about a model whose files or family are not what they expect;
-running out of memory is one of them (:func:`rad3d.model.llm.precision.is_out_of_memory`)."""
+"""Errors of transformers and torch about a model whose files or family they do not expect; running
+out of memory is one of them (:func:`rad3d.model.llm.precision.is_out_of_memory`)."""
 
 
 ANOTHER_MODEL = "Another model may work; the log says more."
-"""What to do where a language model failed."""
+"""Advice where one language model failed."""
 
 OUR_FAULT = (
     "This is a fault in the software, not in the scan, and other models that see the scan in the "
     "same way will fail too. Please report it with what the log says."
 )
-"""What to do where all models with the same grid or encoder would fail in the same way."""
+"""Advice where all models with the same grid or encoder would fail in the same way."""
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _check_index(source: str, folder: Path) -> None:
 
 
 def no_model(source: str, place: Path) -> MissingWeights:
-    """Why what lies at a place is no language model, by what it is instead."""
+    """The error for a path that holds no language model, with what it holds instead."""
     kind = what_is(place) if place.is_file() else None
     if kind is INDEX or (
         kind and kind is not GGUF and place.parent.joinpath("config.json").is_file()

@@ -1,4 +1,4 @@
-"""Where language models come from: a local directory, the hub's cache, the hub or a mirror of it.
+"""Find language models: in a local directory, the hub's cache, the hub or a mirror of it.
 
 Only what a model needs is fetched: configuration, tokenizer, and weights as safetensors, or, where
 a model has none, the older files, which are then read with ``weights_only``. Code is never fetched.
@@ -51,7 +51,7 @@ class Hub:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Hub:
-        """What the operator set."""
+        """The hub that the operator's settings name."""
         return cls(settings.hub_url, settings.offline)
 
     @property
@@ -61,7 +61,7 @@ class Hub:
 
     @property
     def address(self) -> str:
-        """Of the web pages, for people."""
+        """Base URL of the hub's web pages."""
         return (self.url or os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 
@@ -136,7 +136,7 @@ def obtain(
 
 
 def not_here(source: str) -> MissingWeights:
-    """For what could only be fetched."""
+    """The error for a source that is not on this machine while downloads are off."""
     return MissingWeights(
         f"{source} is not here, and downloads are off.",
         "Allow them (unset RAD3D_OFFLINE, HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE), or put it into "
@@ -146,7 +146,7 @@ def not_here(source: str) -> MissingWeights:
 
 
 def missing(source: str) -> MissingWeights:
-    """For a place that holds no language model."""
+    """The error for a source that holds no language model."""
     if source.startswith(("llms/", "variants/")):
         return MissingWeights(
             f"There is no language model in {source}.",
@@ -199,7 +199,7 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
 
 
 def wanted_files(names: list[str]) -> list[str]:
-    """Of a repository's files: configuration, tokenizer, and one kind of weights.
+    """The files of a repository to download: configuration, tokenizer, and one kind of weights.
 
     Only the top folder is looked at: below it lie copies for other libraries.
     """
@@ -260,7 +260,7 @@ class _Nowhere:
 
 
 def explained(error: Exception, source: str, hub: Hub, revision: str | None) -> MissingWeights:
-    """What stands in the way, and the step to take."""
+    """Turn an error of the hub into a sentence on its cause and the step to take."""
     from huggingface_hub import errors
 
     page = f"{hub.address}/{source}"

@@ -58,12 +58,12 @@ class LanguageBundle:
 
     @property
     def device(self) -> torch.device:
-        """Where embeddings are expected."""
+        """The device on which embeddings are expected."""
         return self.model.get_input_embeddings().weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the embeddings."""
+        """The dtype of the embeddings."""
         return self.model.get_input_embeddings().weight.dtype
 
     @property

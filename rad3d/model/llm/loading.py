@@ -40,7 +40,7 @@ from rad3d.model.llm.precision import DTYPES, cannot_shrink, is_out_of_memory
 from rad3d.model.llm.selftest import tried
 
 WRAPPED = re.compile(r"(?:_orig_mod\.|module\.)+|model\.(?=model\.|lm_head\.)")
-"""What torch.compile, DataParallel and Lightning put before the keys of a language model."""
+"""Prefixes that torch.compile, DataParallel and Lightning add to the keys of a language model."""
 
 # It repeats, for every layer, that 8 bit computes in float16; and it looks for kernels on the hub.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -228,7 +228,7 @@ def _load(place: Path, source: str, precision: str, device: str) -> Any:
 
 
 def quantisation(precision: str) -> BitsAndBytesConfig:
-    """How bitsandbytes loads ``"8bit"`` or ``"4bit"``."""
+    """The bitsandbytes configuration for ``"8bit"`` or ``"4bit"``."""
     if precision == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
@@ -301,7 +301,7 @@ def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, without what transformers adds on further lines."""
+    """The first line of an error message; transformers adds advice on further lines."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     kind = type(error).__name__  # of a look-up: its text is a name alone

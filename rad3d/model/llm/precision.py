@@ -1,4 +1,4 @@
-"""Where a language model runs and how exactly: chosen by what the machine has, and said in words.
+"""Choose the device and precision of a language model for a machine, and say why.
 
 The order of preference: float32 for small models, since less would gain nothing; bf16 where the
 device computes in it; then 8 bit and 4 bit, by what fits into the memory that is free. Running out
@@ -37,12 +37,12 @@ SLACK = 1.1
 """Loading and the allocator take up to a tenth more than the weights."""
 
 WORKING_BYTES = 2**28
-"""For the key-value cache and the computation itself, on top of the weights."""
+"""Memory for the key-value cache and the computation, on top of the weights."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a model can run on.
+    """A processor or GPU that a model can run on.
 
     Attributes:
         device: such as ``"cpu"`` or ``"cuda"``.
@@ -64,7 +64,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choice:
-    """How a model is loaded.
+    """The device and precision in which a model is loaded.
 
     Attributes:
         device, precision: where and how.
@@ -146,7 +146,7 @@ def choose(
 
 
 def cannot_shrink(name: str, precision: str) -> BadRequest:
-    """For families without linear layers that bitsandbytes knows: all would stay as it is."""
+    """The error for families without linear layers that bitsandbytes can quantise."""
     return BadRequest(
         f"{name} has no layers that {precision} makes smaller.",
         "Choose bf16 or float16, or another model.",

@@ -76,7 +76,7 @@ def _check_tokenizer(language: LanguageBundle) -> None:
 
 
 def _distance(language: LanguageBundle, ids: Tensor, expected: Tensor) -> float:
-    """Of the scores after tokens 4 to 7, read as reports are written; infinite where it fails."""
+    """Relative error of the scores after tokens 4 to 7, read one by one; infinite on failure."""
     runner = Runner(language)
     try:
         steps = [runner.read(language.embed(ids[:, :4]))]

@@ -31,7 +31,7 @@ from rad3d.model.variants.reporter import PrefixReporter
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured with random weights.
+    """Times and memory measured with random weights.
 
     Attributes:
         machine: the processor or GPU.

@@ -14,7 +14,7 @@ from rad3d.model.llm.cost import Cost, Workload, estimate
 from rad3d.model.llm.precision import Machine, gigabytes
 
 SHARE = 0.95
-"""Of the free memory that a training step may take."""
+"""Maximum share of free memory for a training step."""
 
 
 def _fits(nbytes: int, machine: Machine) -> bool:
@@ -46,7 +46,7 @@ def check_training(
     machine: Machine,
     accumulate: int = 1,
 ) -> Cost:
-    """What a training step takes, where this machine has it.
+    """Count the cost of a training step and check that this machine has the memory.
 
     Args:
         config, mode, precision, load: as for :func:`estimate`.
@@ -71,7 +71,7 @@ def check_training(
 
 
 class _Remedies:
-    """What would fit where a training step does not, in the words of ``rad3d train``.
+    """Options of ``rad3d train`` that would fit where a training step does not.
 
     Counting takes seconds for a large model, so what differs in the weights' precision only is
     counted once, and batches between one pair and the whole batch follow from these two.
@@ -118,7 +118,7 @@ class _Remedies:
         return _fits(self._bytes(precision, load, mode), self.machine)
 
     def _bytes(self, precision: str, load: Workload, mode: str = "") -> int:
-        """Of a training step."""
+        """Memory of a training step in bytes."""
         mode = mode or self.mode
         base = "float32" if precision == "float32" else "bf16"
         if (base, load, mode) not in self._counted:

@@ -31,10 +31,10 @@ from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig, write_variant
 
 LLM_PREFIX = "gpt."
-"""Where a whole ClipCap model keeps its language model."""
+"""Prefix of the language model's keys in a whole ClipCap model."""
 
 ADAPTER = re.compile(r"\.lora_\w+\b|\.base_layer\.|\.prompt_encoder\.")
-"""In the keys of a language model that was tuned with PEFT."""
+"""Parts of the keys of a language model that was tuned with PEFT."""
 
 COMPUTED = re.compile(r"\.attn\.(masked_)?bias$|\.inv_freq$|\.attention\.(masked_)?bias$")
 """Buffers that older versions of transformers stored and newer ones compute."""

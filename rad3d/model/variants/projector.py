@@ -19,7 +19,7 @@ from rad3d.core.registry import PROJECTORS, lookup, resolve
 from rad3d.model.tensor_files import without_numbers
 
 CLIPCAP_PREFIX = "clip_project."
-"""Where a whole ClipCap model keeps its mapper."""
+"""Prefix of the mapper's keys in a whole ClipCap model."""
 
 
 class Attention(nn.Module):

@@ -11,7 +11,7 @@ from rad3d.model.llm.hub import Hub, explained, not_here
 from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-"""What is fetched of a variant and of its language model: no code, no pickles."""
+"""Files that are fetched of a variant and of its language model: no code, no pickles."""
 
 
 def locate(

@@ -79,7 +79,7 @@ class PrefixReporter(nn.Module):
     _prompt: Tensor
 
     def train(self, mode: bool = True) -> PrefixReporter:
-        """As in torch, but a frozen language model stays in eval mode (no dropout)."""
+        """Set the mode as in torch, but keep a frozen language model in eval mode (no dropout)."""
         super().train(mode)
         if not self.config.mode_row.trains_llm:
             self.llm.eval()

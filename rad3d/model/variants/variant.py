@@ -142,7 +142,7 @@ class VariantConfig:
 
     @classmethod
     def read(cls, directory: Path) -> VariantConfig:
-        """From a variant's directory; raises :class:`MissingWeights` where there is none."""
+        """Read the configuration in a directory; raises :class:`MissingWeights` without one."""
         path = directory / CONFIG_FILE
         if not path.is_file():
             raise MissingWeights(f"{directory} holds no variant.", code="missing_weights")
@@ -150,7 +150,7 @@ class VariantConfig:
 
 
 def variant_directory(models_dir: Path, variant: str) -> Path:
-    """Where a variant lies: ``variants/<llm>/<mode>`` below the models folder."""
+    """The directory of a variant: ``variants/<llm>/<mode>`` in the models folder."""
     return models_dir / "variants" / variant
 
 
@@ -217,7 +217,7 @@ def verify_files(directory: Path, config: VariantConfig) -> None:
 
 
 def restore_advice(config: VariantConfig) -> str:
-    """What to do about a variant whose files are not those that were saved."""
+    """Advice for a variant whose files are not those that were saved."""
     return (
         "Restore it from the repository, or train it again with: "
         f"rad3d train --llm {config.llm} --mode {config.mode}"

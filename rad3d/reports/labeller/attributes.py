@@ -223,7 +223,7 @@ def read_severity(clause: str, term: int) -> str | None:
 
 
 def read_count(schema: Attributes, clause: str) -> int | None:
-    """How many lesions a lower-case clause counts, for the labels that have a count."""
+    """The number of lesions that a lower-case clause states, for labels that have a count."""
     if schema.count is None:
         return None
     found = _COUNT.search(clause)

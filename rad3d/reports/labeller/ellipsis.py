@@ -45,14 +45,14 @@ _GONE = re.compile(
 
 
 def said_elsewhere(lower: str, start: int = 0, end: int = sys.maxsize) -> re.Match[str] | None:
-    """Where a lower-case sentence goes on about another side without naming the finding."""
+    """Detect a lower-case sentence that continues with another side without naming the finding."""
     if not any(word in lower for word in ("left", "right", "other", "contralateral", "opposite")):
         return None
     return _ELSEWHERE.search(lower, start, end)
 
 
 def said_still(lower: str) -> re.Match[str] | None:
-    """Where a sentence says that what was spoken of is still there."""
+    """Detect a sentence which says that the finding named before is still there."""
     return _KEPT.match(lower)
 
 

@@ -130,7 +130,7 @@ def findings_in(text: str) -> tuple[Finding, ...]:
 
 
 def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> list[Mention]:
-    """What one sentence says of the findings that it names, or that the one before it denied."""
+    """Mentions in one sentence: of findings that it names, or that the sentence before denied."""
     hits = _hits(sentence.lower)
     mentions: list[Mention] = []
     if not hits:
@@ -211,7 +211,7 @@ def _elsewhere(label: str, found: re.Match[str], sentence: Sentence, plain: Edit
 
 
 def _hedged(lower: str, hits: list[_Hit], scope: Polarity) -> list[bool]:
-    """For each hit whether it is left open; a joined hit shares the hedge of the one before."""
+    """Whether each hit is hedged; a joined hit shares the hedge of the one before."""
     values: list[bool] = []
     for i, hit in enumerate(hits):
         before = hits[i - 1].end if i else 0
@@ -261,7 +261,7 @@ def _window(lower: str, hits: list[_Hit], i: int) -> tuple[int, int]:
 
 
 def _cut(lower: str, left: int, right: int) -> int:
-    """Where the words between two terms part: at the last comma or connecting word."""
+    """The position that splits the words between two terms: the last comma or connecting word."""
     cuts = list(_CUT.finditer(lower, left, right))
     return cuts[-1].start() if cuts else right
 

@@ -1,4 +1,4 @@
-"""Which part of a sentence is denied, and which is only suspected.
+"""Scopes of negation and of uncertainty in a sentence.
 
 A negation cue has a scope, as in NegEx (Chapman et al., J Biomed Inform 2001): forwards from
 "no", "without", ..., backwards from "was not seen", "has resolved", ..., up to the next word that
@@ -30,7 +30,7 @@ _NOT_KEPT = (
     r"(?!.*\b(?:unchanged|stable|persist\w*|still|now (?!resol|clear|gone|no|abs)|larger|smaller"
     r"|increas\w*|decreas\w*|grow\w*|progress\w*|remain\w*|regress\w* partial\w*)\b)"
 )
-"""What an earlier scan showed is past, unless the sentence goes on about it."""
+"""Findings of an earlier scan are past, unless the sentence says more about them."""
 
 _PSEUDO = re.compile(
     r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval"

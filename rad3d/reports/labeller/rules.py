@@ -1,4 +1,4 @@
-"""How a finding is recognised in a sentence: wording, look-alikes and surroundings."""
+"""Rules that recognise a finding in a sentence: wording, look-alikes and context."""
 
 from __future__ import annotations
 

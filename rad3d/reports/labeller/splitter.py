@@ -1,4 +1,4 @@
-"""Where the sentences of a report begin and end, as exact character spans."""
+"""Split a report into sentences, as exact character spans."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def _in_pieces(sentence: Sentence) -> Iterator[Sentence]:
 
 
 def _unstated_spans(report: str) -> list[tuple[int, int]]:
-    """Where a report tells of the patient's past, the question or the technique, not of this scan.
+    """Spans that state the history, the clinical question or the technique, not findings of this
+    scan.
 
     Such a section runs from its heading to the next one or to an empty line; where neither comes,
     to the end of its first sentence, so that a report without headings is not lost.

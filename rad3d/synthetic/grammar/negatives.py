@@ -1,4 +1,4 @@
-"""What is not there: grouped denials of the 18 labels, and normal anatomy that no label touches."""
+"""Negative statements: grouped denials of the 18 labels, and normal anatomy without a label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DENIAL_RATE: dict[str, float] = {
     "Bronchiectasis": 0.25,
     "Interlobular septal thickening": 0.15,
 }
-"""How often a report says that an absent finding is absent."""
+"""Probability that a report denies an absent finding."""
 
 DENIED_NOUNS: dict[str, tuple[str, ...]] = {
     "Medical material": ("medical device", "medical material"),

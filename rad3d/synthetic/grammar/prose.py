@@ -82,7 +82,7 @@ def prose_report(
 
 
 def _room(findings: Sequence[Finding]) -> float:
-    """How much room the findings leave for denials and normal anatomy, 1 for plenty."""
+    """The share of denials and normal anatomy that the findings leave room for; 1 is all."""
     return 1.0 if len(findings) <= 4 else max(0.3, 1.0 - 0.15 * (len(findings) - 4))
 
 

@@ -82,7 +82,7 @@ def _spelled(noun: str, bare: bool) -> str:
 
 
 def _in_artery(finding: Finding, pen: Pen) -> str:
-    """Where in the pulmonary arteries an embolus sits."""
+    """The phrase for the pulmonary artery that holds an embolus."""
     if not finding.sites:
         return ""
     site, side = finding.sites[0], finding.side

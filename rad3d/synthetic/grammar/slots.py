@@ -100,7 +100,7 @@ def measure(finding: Finding, pen: Pen) -> str:
 
 
 def place(finding: Finding, pen: Pen) -> str:
-    """Where the finding is, such as ``" in the left upper lobe"``; empty where the noun says it."""
+    """Place of a finding, as ``" in the left upper lobe"``; empty where the noun implies it."""
     where = _where(finding, pen)
     return f" {where}" if where else ""
 

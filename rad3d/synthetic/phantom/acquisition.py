@@ -1,4 +1,4 @@
-"""How a phantom was scanned: grid, noise, kernel, contrast, table; drawn from the seed."""
+"""The acquisition of a phantom: grid, noise, kernel, contrast, table; drawn from the seed."""
 
 from __future__ import annotations
 

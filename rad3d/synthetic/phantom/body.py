@@ -234,7 +234,7 @@ def pericardium(p: Patient, y: Array, z: Array) -> Array:
 
 
 def heart_point(p: Patient, point: tuple[float, float, float]) -> tuple[float, float, float]:
-    """Where a point of the drawn heart lies in this patient's (scaled, shifted) heart."""
+    """Map a point of the standard heart into this patient's scaled and shifted heart."""
     out = [a + (c - a) * k for c, a, k in zip(point, HEART_ANCHOR, _stretch(p), strict=True)]
     return out[0] + p.shift_mm, out[1], out[2]
 

@@ -24,7 +24,7 @@ MASK_HU = 12.0
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the patient lies in the scanner: canonical mm -> world mm (both RAS+).
+    """The position of the patient in the scanner: canonical mm -> world mm (both RAS+).
 
     Canonical coordinates have their origin at the carina of a patient of mean size.
     """

@@ -49,7 +49,7 @@ def _pocket(scene: Scene, sign: int) -> np.ndarray:
 
 
 def _to_heart(sign: int, start: np.ndarray, tip: tuple[float, float, float]) -> np.ndarray:
-    """From a pocket under the skin through the subclavian vein and superior vena cava."""
+    """Path of a lead from a pocket under the skin through the subclavian vein and vena cava."""
     x, y, z = (float(v) for v in start)
     knots: list[tuple[float, ...]] = [(x, y, z), (sign * 80.0, y - 22, 66), (sign * 62.0, 4, 92)]
     if sign < 0:

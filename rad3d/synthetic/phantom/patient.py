@@ -1,4 +1,4 @@
-"""Who was scanned: build, pose and the findings that change the anatomy itself."""
+"""The patient: build, pose and the findings that change the anatomy itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a truth to a volume: healthy anatomy, then each finding, then the scanner."""
+"""Render a truth as a volume: healthy anatomy, then each finding, then the scanner."""
 
 from __future__ import annotations
 

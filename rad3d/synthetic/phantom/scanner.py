@@ -1,4 +1,4 @@
-"""What the scanner adds: couch, blur of thick slices, noise; and rounding to whole HU."""
+"""Effects of the scanner: couch, blur of thick slices, noise, and rounding to whole HU."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scan(canvas: Canvas, seed: int) -> Array:
 
 
 def _smooth(values: Array, axis: int, weight: float) -> None:
-    """In place (1 - 2w, w, w) filter along an axis; the border keeps its value."""
+    """Filter in place along an axis with weights (w, 1 - 2w, w); the border keeps its value."""
     v = np.moveaxis(values, axis, 0)
     left, right = v[:-2] * F(weight), v[2:] * F(weight)
     v[1:-1] *= F(1 - 2 * weight)
@@ -70,7 +70,7 @@ def _smooth(values: Array, axis: int, weight: float) -> None:
 
 
 def _smooth_forward(values: Array, axis: int, gain: float) -> None:
-    """In place v[i] += gain * v[i + 1] with the old neighbour: correlates or sharpens noise."""
+    """Add gain * v[i + 1] to each v[i] in place, which correlates or sharpens noise."""
     v = np.moveaxis(values, axis, 0)
     for i in range(len(v) - 1):
         v[i] += F(gain) * v[i + 1]

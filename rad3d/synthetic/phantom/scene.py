@@ -1,4 +1,4 @@
-"""What the painters of findings share: a canvas, a patient, and ways to place things in a chest."""
+"""The scene that all painters of findings share: canvas, patient and placement in the chest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a published checkpoint to the tensors that image inference reads, and back to disk.
+"""Convert a published checkpoint to the tensors that image inference reads, and store them.
 
 Files are opened with ``weights_only=True`` and memory-mapped. Each key is read, known and not
 needed, of the text encoder, or refused: nothing is dropped without a name.

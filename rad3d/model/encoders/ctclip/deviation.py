@@ -1,4 +1,4 @@
-"""What a lower precision changes: one synthetic scan through the same weights in both."""
+"""The effect of a lower precision: one synthetic scan through the same weights in both."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rad3d.synthetic.phantom.cohort import make_case
 from rad3d.volume.grid import GridSpec, to_grid
 
 SEED = 0
-"""Of the phantom that is looked at: the same voxels on every machine."""
+"""Seed of the phantom that is encoded: the same voxels on every machine."""
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """How far a precision lies from float32.
+    """The deviation of a precision from float32.
 
     Attributes:
         latent: largest difference between two numbers of the latents / the largest number.

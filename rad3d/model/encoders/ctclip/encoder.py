@@ -22,7 +22,7 @@ from rad3d.volume.grid import GridSpec
 
 ENCODER_ID = "ct-clip"
 PRECISIONS: dict[str, torch.dtype] = {"float32": torch.float32, "bf16": torch.bfloat16}
-"""What the linear maps of the CT-ViT may run in."""
+"""Precisions in which the linear maps of the CT-ViT may run."""
 
 RANGE = 1.001
 """Values on the model grid lie in [-1, 1]; anything beyond is not on that scale."""
@@ -113,7 +113,7 @@ class CtClipEncoder:
 
     @classmethod
     def own_head(cls, directory: Path) -> HeadState:
-        """That of LiPro, where the checkpoint had one."""
+        """The state of the LiPro head, where the checkpoint had one."""
         try:
             config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
             return "uncalibrated" if config["network"]["num_classes"] else "none"

@@ -1,4 +1,4 @@
-"""Which tensors a CT-CLIP checkpoint holds, and the sizes that they tell."""
+"""The tensors of a CT-CLIP checkpoint, and the sizes of the network that follow from them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _square_root(area: int, name: str) -> int:
 
 
 def _depth(state: Mapping[str, Tensor], transformer: str) -> int:
-    """How many layers there are; that they are numbered from 0 shows when they are sorted."""
+    """The number of layers. A gap in their numbering shows when they are sorted."""
     prefix = f"{VIT}{transformer}.layers."
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 

@@ -136,7 +136,7 @@ class CTViT(nn.Module):
 
 @dataclass(frozen=True)
 class Seen:
-    """What CT-CLIP gives for a batch of volumes.
+    """The output of CT-CLIP for a batch of volumes.
 
     Attributes:
         tokens: (B, t, h, w, dim) codebook rows.
