@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import TYPE_CHECKING
 
 from rad3d.core.registry import (
@@ -17,6 +16,7 @@ from rad3d.core.registry import (
     variant_id,
 )
 from rad3d.evaluation.figures.style import count
+from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Measured
@@ -69,31 +69,19 @@ def guidance(
 ) -> str:
     """The paper's rule for this size, and what was measured for this variant."""
     if not llm or not mode:
-        return (
-            '<p class="r3-guidance">No model is ready here. Train the small ones with '
-            "<code>rad3d demo build</code>.</p>"
-        )
-    status = next((s for s in statuses if s.id == variant_id(llm, mode)), None)
+        return report_html("guidance", mode=None)
+    variant = variant_id(llm, mode)
+    status = next((s for s in statuses if s.id == variant), None)
     parameters = status.parameters if status else 0
     small = (parameters or LANGUAGE_MODELS[llm].parameters) < FREEZE_FROM_PARAMETERS
-    advice = (
-        "below about 1B parameters fine-tune (V-1)" if small else "from about 1B freeze (V-2, V-3)"
+    return report_html(
+        "guidance",
+        mode=MODES[mode],
+        small=small,
+        follows=MODES[mode].trains_llm == small,
+        figures=measured(look(variant)),
+        command=f"rad3d eval run --variants {variant}",
     )
-    follows = MODES[mode].trains_llm == small
-    return (
-        f'<p class="r3-guidance"><span>{escape(MODES[mode].summary)}</span> '
-        f"<span><strong>Paper’s guidance:</strong> {advice}. "
-        f"This choice {'follows it' if follows else 'departs from it'}.</span>"
-        f"{_measured_line(variant_id(llm, mode), look)}</p>"
-    )
-
-
-def _measured_line(variant: str, look: Look) -> str:
-    figures = measured(look(variant))
-    if not figures:
-        command = f"rad3d eval run --variants {variant}"
-        return f"<span><strong>Not measured here:</strong> {_command(command)}</span>"
-    return f"<span><strong>Measured</strong>, macro F1 of its reports: {escape(figures)}.</span>"
 
 
 def measured(found: Sequence[Measured]) -> str:
@@ -119,16 +107,18 @@ def not_ready(statuses: Sequence[VariantStatus]) -> str:
             reason = status.reason.replace(f" in mode {mode.name}", "")
             command = status.command.replace(f"--mode {mode.id}", "")
             rows.setdefault((llm.name, reason, command), []).append(status)
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}<span>{escape(_mode_names(group))}</span></th>"
-        f"<td>{escape(reason)}{_command(advised(group).command)}</td></tr>"
-        for (name, reason, _), group in rows.items()
+    return report_html(
+        "not_ready",
+        rows=[
+            (
+                name,
+                ", ".join(split_variant_id(status.id)[1].name for status in group),
+                reason,
+                advised(group).command,
+            )
+            for (name, reason, _), group in rows.items()
+        ],
     )
-    return f'<table class="r3-needs"><tbody>{body}</tbody></table>' if body else ""
-
-
-def _mode_names(group: Sequence[VariantStatus]) -> str:
-    return ", ".join(split_variant_id(status.id)[1].name for status in group)
 
 
 def advised(group: Sequence[VariantStatus]) -> VariantStatus:
@@ -136,7 +126,3 @@ def advised(group: Sequence[VariantStatus]) -> VariantStatus:
     llm, _ = split_variant_id(group[0].id)
     wanted = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
     return next((status for status in group if status.id == wanted), group[0])
-
-
-def _command(command: str) -> str:
-    return f"<code>{escape(command)}</code>" if command else ""

@@ -10,6 +10,7 @@ from browser.fake_evaluations import study_run
 
 from rad3d.data.samples import Prediction
 from rad3d.evaluation.leaderboard import StudyView, view_of
+from rad3d.evaluation.parts import KINDS
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.summary_text import PHANTOMS
 from rad3d.metrics.registry import metric_row
@@ -102,6 +103,8 @@ def test_text_from_outside_cannot_become_markup(run: EvaluationRun, view: StudyV
     for html in (
         render.leaderboard(attacked, IN, "core"),
         render.headline(attacked, ATTACK, {ATTACK: ATTACK}),
+        render.unscored(ATTACK, ATTACK),
+        cases.case_list(replace(card, cases=(score,)), [ATTACK], ATTACK),
     ):
         assert "<script" not in html
         assert "<img" not in html
@@ -110,14 +113,14 @@ def test_text_from_outside_cannot_become_markup(run: EvaluationRun, view: StudyV
 def test_every_finding_is_told_by_sign_and_word_not_by_colour_alone(run: EvaluationRun) -> None:
     sample = run.sample_sets[IN].samples[0]
     sentence = "The heart is enlarged."
-    for kind, row in cases.KINDS.items():
+    for kind, row in KINDS.items():
         match = Match(kind, "Cardiomegaly", sentence, sentence, "")
         html = cases.case_view(
             sample, Prediction(sample.id, sentence), CaseScore(sample.id, {}, (match,)), (1, 1), "S"
         )
         assert f"{row.sign}&nbsp;Cardiomegaly" in html
         assert f"{row.sign} {row.name}</mark></td>" in html
-    assert len({row.sign for row in cases.KINDS.values()}) == len(cases.KINDS)
+    assert len({row.sign for row in KINDS.values()}) == len(KINDS)
 
 
 def test_an_invented_finding_is_marked_in_the_report_only(run: EvaluationRun) -> None:

@@ -21,6 +21,7 @@ from rad3d.metrics.bootstrap import Estimate
 from rad3d.reports.crosscheck import cross_check
 from rad3d.service.sessions import SessionStore
 from rad3d.ui import choices
+from rad3d.ui.html import report_html
 from rad3d.ui.report import render
 from rad3d.ui.report.chart import diagnosis_chart
 from rad3d.ui.report.windows import WINDOWS
@@ -38,6 +39,7 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
         np.zeros((2, 2, 2), np.int16), np.eye(4), ATTACK, (Note("warning", ATTACK, ATTACK),)
     )
     novel = Novelty(9.0, 99.0, 1.0)
+    found = Measured(ATTACK, "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, ATTACK, "r")
     for html in (
         render.report_panel(f"Findings: {ATTACK}\nImpression: {ATTACK}", ATTACK),
         render.scan_notes(volume),
@@ -46,6 +48,8 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
         render.folded_truth(ATTACK),
         render.verdicts(novel, ATTACK, notes=volume.notes),
         choices.not_ready([FakeStatus("gpt2/v3", False, ATTACK, ATTACK)]),
+        choices.guidance([FakeStatus("gpt2/v3", True)], "gpt2", "v3", lambda _: [found]),
+        report_html("models", title=ATTACK, head=[ATTACK], rows=[(ATTACK, ATTACK)]),
     ):
         assert "<script" not in html
         assert "<img" not in html

@@ -1,15 +1,14 @@
-"""The page's own HTML: notes, progress, report, verdicts. Every text from outside is escaped."""
+"""HTML of the report tab: notes, progress, report, verdicts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rad3d.core.errors import Rad3dError
 from rad3d.core.types import Diagnosis, Note, Novelty, Report, Volume
 from rad3d.reports.sections import split_report
+from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
     from rad3d.reports.crosscheck import CrossCheck, Statement
@@ -19,16 +18,12 @@ _FINISHED = {
     "length": "stopped at the length limit",
     "cancelled": "cancelled: this text is incomplete",
 }
-_HEADINGS = ("Findings", "Impression")
 _VERBS = {"asserted": "asserts", "considered": "considers", "denied": "denies"}
 
 
 def notice(text: str, level: str = "error") -> str:
     """One sentence for the person; empty for none."""
-    if not text:
-        return ""
-    role = "alert" if level == "error" else "status"
-    return f'<div class="r3-notice {level}" role="{role}">{escape(text)}</div>'
+    return report_html("notice", text=text, level=level)
 
 
 def troubles(errors: Iterable[Rad3dError]) -> str:
@@ -53,46 +48,23 @@ def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
         "Spacing": " × ".join(f"{s:.2f}" for s in volume.spacing_mm) + " mm",
         "Extent": " × ".join(f"{s / 10:.1f}" for s in volume.extent_mm) + " cm",
     }
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-        for name, value in facts.items()
-    )
-    return (
-        '<section class="r3-card r3-read"><h2>What was read and done</h2>'
-        f"<dl>{rows}</dl>{note_list((*volume.notes, *done))}</section>"
-    )
+    return report_html("scan_notes", facts=facts, notes=_sorted((*volume.notes, *done)))
 
 
-def note_list(notes: Iterable[Note]) -> str:
-    """Notes as a list without repetitions, warnings first."""
-    unique = list(dict.fromkeys(notes))
-    unique.sort(key=lambda note: note.level != "warning")
-    items = "".join(
-        f'<li class="{escape(note.level)}" data-code="{escape(note.code)}">{escape(note.text)}</li>'
-        for note in unique
-    )
-    return f'<ul class="r3-notes">{items}</ul>' if items else ""
+def _sorted(notes: Iterable[Note]) -> list[Note]:
+    """Notes without repetitions, warnings first."""
+    return sorted(dict.fromkeys(notes), key=lambda note: note.level != "warning")
 
 
 def folded_truth(truth: str) -> str:
     """The known findings of a sample, folded away until asked for; empty for other scans."""
-    if not truth:
-        return ""
-    return (
-        '<details class="r3-truth"><summary>Show what is in this sample</summary>'
-        f"<p>{_lines(truth)}</p></details>"
-    )
+    return report_html("folded_truth", truth=truth)
 
 
 def progress(stage: str, fraction: float | None = None) -> str:
     """The running stage with a bar; empty stage for none."""
-    if not stage:
-        return ""
-    share = "" if fraction is None else f' value="{min(max(fraction, 0.0), 1.0):.3f}"'
-    return (
-        f'<div class="r3-progress" role="status"><span>{escape(stage)}</span>'
-        f'<progress max="1"{share} aria-label="{escape(stage)}"></progress></div>'
-    )
+    share = None if fraction is None else min(max(fraction, 0.0), 1.0)
+    return report_html("progress", stage=stage, share=share)
 
 
 def report_panel(
@@ -103,26 +75,21 @@ def report_panel(
 ) -> str:
     """Findings and impression; words that speak of a label of the diagnosis are marked."""
     if not text and not writing:
-        return (
-            '<section class="r3-card r3-report empty"><h2>Report</h2>'
-            "<p>Open a scan, choose a model and press Generate. The report is written here, "
-            "beside what the classifier sees.</p></section>"
-        )
+        return report_html("no_report")
     parts = split_report(text)
-    bodies = (parts.findings, parts.impression)
-    sections = "".join(
-        f"<h3>{name}</h3><p>{_marked(text, body, said)}"
-        f"{_caret(writing and body == _last(bodies))}</p>"
-        for name, body in zip(_HEADINGS, bodies, strict=True)
+    last = parts.impression or parts.findings
+    sections = [
+        (name, list(_pieces(text, body, said)), writing and body == last)
+        for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
         if body or (writing and name == "Findings")
-    )
-    buttons = "" if writing else _report_buttons()
-    return (
-        f'<section class="r3-card r3-report" aria-busy="{str(writing).lower()}">'
-        f'<header><h2>Report</h2><span class="r3-status">{escape(status)}</span>{buttons}</header>'
-        f'<div class="r3-text">{sections}</div>{_trace() if said else ""}'
-        '<p class="r3-fine">Written by a language model. Measurements are generated, '
-        "not measured.</p></section>"
+    ]
+    return report_html(
+        "report",
+        sections=sections,
+        status=status,
+        traced=bool(said),
+        writing=writing,
+        sentence_of=sentence_of,
     )
 
 
@@ -137,52 +104,19 @@ def report_status(report: Report) -> str:
     )
 
 
-def _report_buttons() -> str:
-    return (
-        '<span class="r3-actions"><button type="button" data-report="copy">Copy</button>'
-        '<button type="button" data-report="txt" title="Download as text">Text</button>'
-        '<button type="button" data-report="json" title="Download as JSON, with provenance">JSON'
-        "</button></span>"
-    )
-
-
-def _last(bodies: Sequence[str]) -> str:
-    return next((body for body in reversed(bodies) if body), "")
-
-
-def _caret(shown: bool) -> str:
-    return '<span class="r3-caret" aria-hidden="true"></span>' if shown else ""
-
-
-def _trace() -> str:
-    """Where the script says which probability stands behind the words that are pointed at."""
-    return (
-        '<p class="r3-trace" role="status">Point at underlined words: what the classifier says '
-        "about them.</p>"
-    )
-
-
-def _marked(text: str, body: str, said: Sequence[Statement]) -> str:
-    """The body, escaped, with the spans of statements (offsets in the whole text) marked."""
+def _pieces(
+    text: str, body: str, said: Sequence[Statement]
+) -> Iterator[tuple[str, Statement | None]]:
+    """The body in pieces, those of statements (offsets in the whole text) apart."""
     offset = text.find(body)
-    pieces: list[str] = []
     at = 0
     for item in sorted(said, key=lambda s: s.start):
         start, end = item.start - offset, item.end - offset
-        if start < at or end > len(body):
-            continue
-        pieces.append(_lines(body[at:start]))
-        pieces.append(
-            f'<mark class="{escape(item.kind)}" tabindex="0" data-label="{escape(item.label)}" '
-            f'title="{escape(sentence_of(item), quote=True)}">{_lines(body[start:end])}</mark>'
-        )
-        at = end
-    pieces.append(_lines(body[at:]))
-    return "".join(pieces)
-
-
-def _lines(text: str) -> str:
-    return re.sub(r"\n+", "<br>", escape(text))
+        if at <= start and end <= len(body):
+            yield body[at:start], None
+            yield body[start:end], item
+            at = end
+    yield body[at:], None
 
 
 def sentence_of(item: Statement) -> str:
@@ -207,82 +141,55 @@ def verdicts(
         check: of the finished report; None before.
         notes: of the run; warnings are shown.
     """
-    blocks = [_novelty(novelty, trained_on), _cross_check(check) if check else ""]
-    warnings = note_list(
-        note for note in notes if note.level == "warning" and note.code != "unlike_training"
+    return report_html(
+        "verdicts",
+        novelty=novelty,
+        trained_on=trained_on,
+        lists=_lists(check) if check else [],
+        agreement=_agreement(check) if check else "",
+        warnings=_sorted(
+            note for note in notes if note.level == "warning" and note.code != "unlike_training"
+        ),
     )
-    return "".join(blocks) + warnings
 
 
-def _cross_check(check: CrossCheck) -> str:
-    """What contradicts, what is not mentioned, and agreement only where there is neither."""
+def _lists(check: CrossCheck) -> list[tuple[str, str, list[str]]]:
+    """(kind, title, sentences) of what contradicts and of what only one of the two speaks of."""
     silent = [
         f"{item.label}: {100 * item.probability:.0f} % (threshold {100 * item.threshold:.0f} %)"
         for item in check.not_mentioned
     ]
     hedged = [sentence_of(item) for item in check.added if not item.contradicts]
-    blocks = [
-        _listed(
-            "conflict", "Report and diagnosis disagree", map(sentence_of, check.contradictions)
-        ),
-        _listed("silent", "Above the threshold, not mentioned in the report", silent),
-        _listed("silent", "Below the threshold, considered in the report", hedged),
+    against = [sentence_of(item) for item in check.contradictions]
+    return [
+        ("conflict", "Report and diagnosis disagree", against),
+        ("silent", "Above the threshold, not mentioned in the report", silent),
+        ("silent", "Below the threshold, considered in the report", hedged),
     ]
-    if not check.contradictions and not silent:
-        n = len(check.seen)
-        said = (
-            "no finding reaches its threshold, and it states none."
-            if n == 0
-            else f"it mentions {'the one finding' if n == 1 else f'all {n} findings'} above "
-            f"{'its' if n == 1 else 'their'} threshold."
-        )
-        blocks.append(
-            '<div class="r3-notice agree" role="status">Nothing in the report contradicts the '
-            f"diagnosis: {said}</div>"
-        )
-    return "".join(blocks)
 
 
-def _listed(kind: str, title: str, sentences: Iterable[str]) -> str:
-    """A box with a list, without repetitions; empty for an empty one."""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in dict.fromkeys(sentences))
-    if not items:
+def _agreement(check: CrossCheck) -> str:
+    """In what they agree; empty where the report contradicts or leaves something out."""
+    if check.contradictions or check.not_mentioned:
         return ""
-    return (
-        f'<div class="r3-notice {kind}" role="status"><strong>{title}</strong>'
-        f"<ul>{items}</ul></div>"
-    )
-
-
-def _novelty(novelty: Novelty | None, trained_on: str) -> str:
-    if novelty is None:
-        return ""
-    if novelty.is_novel:
-        return (
-            '<div class="r3-notice novel" role="alert"><strong>Unlike the training scans.</strong> '
-            f"These models know only {escape(trained_on)}. This scan lies farther from them "
-            f"({novelty.words}) than "
-            f"{novelty.percentile:.0f} % of held-out ones: do not believe the report.</div>"
-        )
-    return (
-        '<div class="r3-notice known" role="status">Within the range of the training scans, '
-        f"{escape(trained_on)} ({novelty.words}).</div>"
-    )
+    n = len(check.seen)
+    if n == 0:
+        return "no finding reaches its threshold, and it states none."
+    if n == 1:
+        return "it mentions the one finding above its threshold."
+    return f"it mentions all {n} findings above their threshold."
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> str:
     """The same 18 numbers as a table, for screen readers and for copying."""
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(row['label'])}</th><td>{row['probability']:.3f}</td>"
-        f"<td>{row['threshold']:.3f}</td><td>{row['logit']:+.2f}</td>"
-        f"<td>{'yes' if row['present'] else 'no'}</td></tr>"
+    rows = [
+        (
+            row["label"],
+            f"{row['probability']:.3f}",
+            f"{row['threshold']:.3f}",
+            f"{row['logit']:+.2f}",
+            "yes" if row["present"] else "no",
+        )
         for row in sorted(diagnosis.to_rows(), key=lambda row: -row["probability"])
-    )
-    head = "".join(
-        f"<th scope='col'>{name}</th>"
-        for name in ("Finding", "Probability", "Threshold", "Logit", "Present")
-    )
-    return (
-        '<details class="r3-table"><summary>As a table</summary><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></details>"
-    )
+    ]
+    return report_html("diagnosis_table", rows=rows)

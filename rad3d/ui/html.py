@@ -1,0 +1,13 @@
+"""The HTML of the tabs, from the templates beside this file; every value is escaped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rad3d.core.templates import macros
+from rad3d.evaluation.parts import templates
+
+_TEMPLATES = templates(Path(__file__).parent / "templates")
+
+report_html = macros(_TEMPLATES, "report.jinja")
+evaluation_html = macros(_TEMPLATES, "evaluation.jinja")
