@@ -45,9 +45,9 @@ def main() -> int:
     print(f"{'variant':20} {'one by one':>12} {'batched':>12} {'ratio':>7}  same text")
     for variant in variants:
         engine, options = Engine(evaluations.store), GenerationOptions()
-        engine.generate_batch(given[:1], variant, options)  # loads the model
+        next(engine.generate_batches(given[:1], variant, options))  # loads the model
         began = time.perf_counter()
-        alone = [engine.generate_batch([each], variant, options)[0].text for each in given]
+        alone = [next(engine.generate_batches([each], variant, options))[0].text for each in given]
         one = time.perf_counter() - began
         writer = ReportWriter(engine, variant, options, None)
         began = time.perf_counter()

@@ -50,20 +50,3 @@ def print_table(rows: Iterable[Sequence[str]], header: Sequence[str]) -> None:
     for row in table:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
-
-
-def size(nbytes: float) -> str:
-    """``14155776 -> "14.2 MB"``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if nbytes < 1000:
-            return f"{nbytes:.3g} {unit}"
-        nbytes /= 1000
-    return f"{nbytes:.3g} TB"
-
-
-def duration(seconds: float) -> str:
-    """``5400 -> "1 h 30 min"``; seconds below a minute."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -97,12 +97,13 @@ def _convert_variant(args: argparse.Namespace) -> int:
     settings = Settings.from_env()
     row = language_model(args.llm)
 
+    from rad3d.core.files import file_sha256
     from rad3d.model.identity import weights_hash
     from rad3d.model.llm.cost import config_of
     from rad3d.model.llm.folders import check_folder
     from rad3d.model.llm.hub import Hub, find_local
     from rad3d.model.llm.loading import load_language_model
-    from rad3d.model.tensor_files import file_sha256, open_tensors, without_wrappers
+    from rad3d.model.tensor_files import open_tensors, without_wrappers
     from rad3d.model.variants import clipcap
     from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
 
@@ -174,11 +175,12 @@ def _encoder(name: str, clip: str, settings: Settings) -> tuple[EncoderIdentity,
 
 def _convert_encoder(args: argparse.Namespace) -> int:
     """Open, sort, write, print."""
+    from rad3d.core.files import file_sha256
     from rad3d.model.encoders.ctclip.checkpoint import save_network, sort_checkpoint
     from rad3d.model.encoders.ctclip.deviation import deviation
     from rad3d.model.encoders.ctclip.encoder import ENCODER_ID
     from rad3d.model.encoders.head import CALIBRATE, FIT
-    from rad3d.model.tensor_files import file_sha256, open_tensors
+    from rad3d.model.tensor_files import open_tensors
 
     known = _json(args.config) if args.config else {}
     if not isinstance(known, dict) or set(known) - set(SIZES):

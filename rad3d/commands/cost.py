@@ -134,7 +134,7 @@ def _print(
     cost: Cost,
     measured: Measured | None,
 ) -> None:
-    from rad3d.model.llm.precision import gigabytes
+    from rad3d.core.words import byte_text
 
     pairs = "1 pair" if load.batch_size == 1 else f"{load.batch_size} pairs"
     say(
@@ -144,7 +144,7 @@ def _print(
     table = [
         ("parameters", f"{cost.total:,}"),
         ("trainable parameters", f"{cost.trainable:,}"),
-        *((name, gigabytes(cost.to_dict()[part])) for part, name in PARTS.items()),
+        *((name, byte_text(cost.to_dict()[part])) for part, name in PARTS.items()),
     ]
     if measured:
         table += [
@@ -170,15 +170,15 @@ _HEAD = (
 
 
 def _line(row: LanguageModel, cost: Cost, measured: Measured | None) -> tuple[str, ...]:
-    from rad3d.model.llm.precision import gigabytes
+    from rad3d.core.words import byte_text
 
     return (
         row.id,
         f"{cost.total:,}",
         f"{cost.trainable:,}",
-        gigabytes(cost.weights),
-        gigabytes(cost.training),
-        gigabytes(cost.writing),
+        byte_text(cost.weights),
+        byte_text(cost.training),
+        byte_text(cost.writing),
         f"{measured.step_s:.2f} s" if measured else "",
         f"{measured.tokens_per_s:.1f}" if measured else "",
     )

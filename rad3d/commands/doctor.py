@@ -21,6 +21,7 @@ from pathlib import Path
 from rad3d.commands import print_json, print_table
 from rad3d.core.errors import Rad3dError
 from rad3d.core.settings import ROOT, Settings
+from rad3d.core.words import byte_text
 
 EXAMPLE = """
 rad3d doctor
@@ -110,7 +111,6 @@ def devices(settings: Settings) -> Iterator[Check]:
     """Processor, GPU, and where and how exactly language models will run."""
     try:
         from rad3d.model.llm.precision import (
-            gigabytes,
             inspect_machine,
             processor_name,
             total_memory,
@@ -120,7 +120,7 @@ def devices(settings: Settings) -> Iterator[Check]:
         return
     here = inspect_machine("cpu")
     memory = (
-        f"{gigabytes(here.free_bytes)} of {gigabytes(total_memory())} free"
+        f"{byte_text(here.free_bytes)} of {byte_text(total_memory())} free"
         if here.free_bytes
         else "memory not known"
     )
@@ -136,7 +136,7 @@ def devices(settings: Settings) -> Iterator[Check]:
         yield Check("gpu", "absent", "no CUDA device, models run on the processor", remedy)
     else:
         bf16 = "bf16" if best.native_bf16 else "float16"
-        yield Check("gpu", "ok", f"{best.name}, {gigabytes(best.free_bytes)} free, {bf16}")
+        yield Check("gpu", "ok", f"{best.name}, {byte_text(best.free_bytes)} free, {bf16}")
     if here.quantises:
         version = metadata.version("bitsandbytes")
         yield Check("8 and 4 bit", "ok", f"bitsandbytes {version}, on the processor and on CUDA")
@@ -165,8 +165,8 @@ def _writable(name: str, folder: Path) -> Check:
     while not place.exists():
         place = place.parent
     if os.access(place, os.W_OK):
-        free = shutil.disk_usage(place).free / 1e9
-        return Check(name, "ok", f"{folder} ({free:.0f} GB free)")
+        free = byte_text(shutil.disk_usage(place).free)
+        return Check(name, "ok", f"{folder} ({free} free)")
     return Check(name, "missing", f"{folder} cannot be written", f"set RAD3D_{name.upper()}")
 
 

@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from rad3d.commands import duration, print_json, say, size
+from rad3d.commands import print_json, say
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
+from rad3d.core.words import byte_text, duration_text
 
 if TYPE_CHECKING:
     from rad3d.features.extract import FeatureWork, Plan, Progress, Summary
@@ -164,7 +165,7 @@ def _line(step: Progress) -> str:
     failed = step.summary.failed.total()
     return (
         f"{step.done} of {step.total} scans, {failed} failed, {each}, "
-        f"{duration(step.seconds_left)} left"
+        f"{duration_text(step.seconds_left)} left"
     )
 
 
@@ -218,8 +219,10 @@ def _print_plan(plan: Plan, args: argparse.Namespace) -> None:
         return
     away = f", {plan.missing} of them without their file" if plan.missing else ""
     print(f"{plan.scans} scans: {plan.finished} finished, {plan.failed} failed before")
-    print(f"to do: {plan.todo}{away}; {size(plan.source_bytes)} to read")
-    print(f"store: {size(plan.bytes_per_scan * plan.scans)}, {plan.bytes_per_scan} bytes a scan")
+    print(f"to do: {plan.todo}{away}; {byte_text(plan.source_bytes)} to read")
+    print(
+        f"store: {byte_text(plan.bytes_per_scan * plan.scans)}, {plan.bytes_per_scan} bytes a scan"
+    )
     if not known:
         print("time: not known, since fewer than two scans could be timed")
         return
@@ -227,9 +230,10 @@ def _print_plan(plan: Plan, args: argparse.Namespace) -> None:
         f"one scan: {plan.seconds_per_scan:.2f} s (n = {plan.probed}; reading and resampling "
         f"{plan.read_s:.2f} s, encoding {plan.encode_s:.2f} s, side by side)"
     )
-    print(f"1 process: {duration(3600 * plan.hours())}")
+    print(f"1 process: {duration_text(3600 * plan.hours())}")
     if args.processes > 1:
+        together = duration_text(3600 * plan.hours(args.processes))
         print(
-            f"{args.processes} processes: {duration(3600 * plan.hours(args.processes))}, where "
-            "each has a device and processor cores of its own"
+            f"{args.processes} processes: {together}, where each has a device and processor cores "
+            "of its own"
         )

@@ -6,7 +6,8 @@ import argparse
 from collections import Counter
 from dataclasses import asdict
 
-from rad3d.commands import print_json, size
+from rad3d.commands import print_json
+from rad3d.core.words import byte_text
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"features: {facts['dimensions']} numbers each, {logits}")
     named = ", ".join(f"{code} {n}" for code, n in codes.most_common())
     print(f"failures: {facts['failed']}{f' ({named})' if named else ''}")
-    print(f"disk: {size(store.nbytes())}")
+    print(f"disk: {byte_text(store.nbytes())}")
     for key, n in store.facts.items():
         print(f"computed: {n} scans, {', '.join(f'{name} {value}' for name, value in key)}")
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -48,6 +49,12 @@ def write_whole(path: Path, data: bytes, contested: bool = False) -> None:
     """:func:`whole_file` of these bytes."""
     with whole_file(path, contested) as stream:
         stream.write(data)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def readable_like(pattern: Path, *paths: Path) -> None:

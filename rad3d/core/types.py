@@ -18,6 +18,7 @@ from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.labels import LABEL_INDEX, LABELS, N_LABELS
 
 FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
 
 NOT_REPORTED = ("not_chest",)
 """Codes of the notes that say that a report would mean nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rad3d.core.words import joined
 from rad3d.evaluation.leaderboard import SetFacts, StudyView
 from rad3d.evaluation.system_names import LOOKUP, SHUFFLED
 from rad3d.metrics.compare import Difference
@@ -146,7 +147,7 @@ def listed(names: Sequence[str]) -> str:
     """``"a, b and c"``; beyond four, the first three and how many more."""
     if len(names) > 4:
         return f"{', '.join(names[:3])} and {len(names) - 3} others"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) if names else ""
+    return joined(names)
 
 
 def lowered(name: str) -> str:

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.plain import Number
+from rad3d.core.types import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
 Combine = Callable[[FloatArray], FloatArray]
 """(..., K) sums of statistics -> (...) figures, NaN where one is not defined."""
 
@@ -100,9 +100,7 @@ def estimate(rows: FloatArray, combine: Combine, draws: int = 1000, seed: int = 
     return Estimate(value, low, high, len(rows))
 
 
-def bootstrap_values(
-    rows: FloatArray, combine: Combine, draws: int, seed: int
-) -> npt.NDArray[np.float64]:
+def bootstrap_values(rows: FloatArray, combine: Combine, draws: int, seed: int) -> FloatArray:
     """The figure of each bootstrap draw of (N, K) statistics: (draws,)."""
     blocks = [combine(counts @ rows) for counts in draw_counts(len(rows), draws, seed)]
     return np.concatenate(blocks) if blocks else np.empty(0)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched
 from rad3d.core.labels import LABEL_INDEX, N_LABELS
 from rad3d.core.settings import ROOT, Settings
+from rad3d.core.types import IntArray
 from rad3d.data.samples import (
     Dropped,
     Prediction,
@@ -23,8 +22,6 @@ from rad3d.data.samples import (
     dropped_sentence,
 )
 from rad3d.reports.labeller import Mention, find_mentions
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 NO_PREDICTION = "no prediction"
 """The failure of a sample that the predictions leave out."""

@@ -17,10 +17,9 @@ import numpy.typing as npt
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.plain import Number
+from rad3d.core.types import FloatArray, IntArray
 from rad3d.metrics.bootstrap import Estimate, interval
-from rad3d.metrics.clinical import IntArray, auroc
-
-FloatArray = npt.NDArray[np.floating[Any]]
+from rad3d.metrics.clinical import auroc
 
 Rows = npt.NDArray[np.intp]
 """Indices of cases in a resample, with repeats."""
@@ -212,12 +211,12 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
     return tuple(found)
 
 
-def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> npt.NDArray[np.float64]:
+def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> FloatArray:
     """(1 + draws, 18) figures: of all cases, then of each draw."""
     return np.array([[figure(r, j) for j in range(N_LABELS)] for r in rows])
 
 
-def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _mean(values: FloatArray) -> FloatArray:
     """Mean over the labels that are defined on all cases."""
     defined = ~np.isnan(values[0])
     if not defined.any():
@@ -227,7 +226,7 @@ def _mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(known, kept, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
 
 
-def _interval_of(values: npt.NDArray[np.float64], n: int) -> Estimate:
+def _interval_of(values: FloatArray, n: int) -> Estimate:
     low, high = interval(values[1:])
     return Estimate(float(values[0]), low, high, n)
 

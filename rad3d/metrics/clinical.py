@@ -13,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.labels import LABELS, N_LABELS
-from rad3d.metrics.bootstrap import FloatArray
+from rad3d.core.types import FloatArray, IntArray
 from rad3d.metrics.cases import Cases
 from rad3d.metrics.measure import Measure
 from rad3d.reports.labeller import REVISION
-
-IntArray = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class LabelScores:
 
     macro: float
     micro: float
-    per_label: npt.NDArray[np.float64]
+    per_label: FloatArray
 
 
 def label_f1(truth: IntArray, predicted: IntArray) -> LabelScores:

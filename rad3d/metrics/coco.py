@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.core.errors import BadRequest
-from rad3d.metrics.bootstrap import FloatArray
+from rad3d.core.types import FloatArray
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.measure import Measure, MetricStatus, ratio, values_and_ones
 from rad3d.metrics.overlap import Tokens, bleu, bleu_mean, bleu_row, common_subsequence

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from rad3d.core.errors import BadRequest
-from rad3d.metrics.bootstrap import FloatArray
+from rad3d.core.types import FloatArray
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.green import read_judgement
 from rad3d.metrics.measure import Measure, MetricStatus, ratio, values_and_ones, weights_digest

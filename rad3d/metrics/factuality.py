@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rad3d.core.findings import FINDING_NAMES, SEVERITIES, Finding
-from rad3d.metrics.bootstrap import Combine, FloatArray
+from rad3d.core.types import FloatArray
+from rad3d.metrics.bootstrap import Combine
 from rad3d.metrics.cases import Cases
 from rad3d.metrics.measure import Measure, ratio
 from rad3d.reports.labeller import REVISION, Mention

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from rad3d.metrics.bootstrap import Combine, FloatArray
+from rad3d.core.types import FloatArray
+from rad3d.metrics.bootstrap import Combine
 from rad3d.metrics.cases import Cases, Places
 
 State = Literal["ready", "needs package", "needs weights", "needs gpu", "broken"]

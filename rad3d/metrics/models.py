@@ -17,7 +17,7 @@ import numpy as np
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import N_LABELS
-from rad3d.metrics.bootstrap import FloatArray
+from rad3d.core.types import FloatArray
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.clinical import F1_MACRO, label_counts
 from rad3d.metrics.measure import Measure, MetricStatus, ratio, values_and_ones, weights_digest

@@ -16,7 +16,8 @@ from importlib.metadata import version
 import numpy as np
 
 from rad3d import __version__
-from rad3d.metrics.bootstrap import Combine, FloatArray
+from rad3d.core.types import FloatArray
+from rad3d.metrics.bootstrap import Combine
 from rad3d.metrics.cases import Cases
 from rad3d.metrics.measure import Measure, ratio, values_and_ones
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.core.plain import Number, from_plain, to_plain
+from rad3d.core.types import FloatArray
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
-from rad3d.metrics.bootstrap import LEVEL, Estimate, FloatArray, estimate
+from rad3d.metrics.bootstrap import LEVEL, Estimate, estimate
 from rad3d.metrics.cases import Cases, Places, align
 from rad3d.metrics.clinical import label_counts, label_table
 from rad3d.metrics.factuality import Match, matches_of
@@ -264,6 +264,6 @@ def _packed(rows: FloatArray) -> dict[str, Any]:
     }
 
 
-def _unpacked(packed: dict[str, Any]) -> npt.NDArray[np.float64]:
+def _unpacked(packed: dict[str, Any]) -> FloatArray:
     data = zlib.decompress(base64.b64decode(packed["data"]))
     return np.frombuffer(data, packed["dtype"]).reshape(packed["shape"]).astype(np.float64)

@@ -48,7 +48,7 @@ from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
 BATCH_ROWS = 16
-"""Texts written at the same time by :meth:`Engine.generate_batch`."""
+"""Texts written at the same time by :meth:`Engine.generate_batches`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Generated:
-    """A text of :meth:`Engine.generate_batch`; ``seconds`` is its share of its batch's time."""
+    """A text of :meth:`Engine.generate_batches`; ``seconds`` is its share of its batch's time."""
 
     text: str
     n_tokens: int
@@ -236,21 +236,6 @@ class Engine:
                 return
             yield written
 
-    def generate_batch(
-        self,
-        conditions: Sequence[Condition],
-        variant_id: str,
-        options: GenerationOptions,
-        cancel: threading.Event | None = None,
-    ) -> list[Generated]:
-        """Write a text from each condition, several at a time; the texts of one at a time.
-
-        Raises:
-            Cancelled: ``cancel`` was set.
-        """
-        batches = self.generate_batches(conditions, variant_id, options, cancel)
-        return [text for batch in batches for text in batch]
-
     def generate_batches(
         self,
         conditions: Sequence[Condition],
@@ -258,7 +243,11 @@ class Engine:
         options: GenerationOptions,
         cancel: threading.Event | None = None,
     ) -> Iterator[list[Generated]]:
-        """Like :meth:`generate_batch`, but yield each batch of up to ``BATCH_ROWS`` texts."""
+        """Write a text from each input, in batches of up to ``BATCH_ROWS``, as they are written.
+
+        Raises:
+            Cancelled: ``cancel`` was set.
+        """
         reporter = self.store.variant(variant_id)
         for first in range(0, len(conditions), BATCH_ROWS):
             began = time.perf_counter()

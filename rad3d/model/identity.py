@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from rad3d.core.files import file_sha256
 from rad3d.model.llm.folders import weight_files
 
 IMPORTED = "imported"
@@ -36,19 +37,13 @@ def weights_sha256(folder: Path) -> str:
     """Hash of an encoder's weights; a head that was fitted here lies in a folder below."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
-        digest.update(bytes.fromhex(file_hash(path)))
+        digest.update(bytes.fromhex(file_sha256(path)))
     return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def weights_hash(directory: Path) -> str:
     """SHA-256 over the names and contents of a language model's weight files."""
     digest = hashlib.sha256()
     for path in sorted(directory.glob("*.safetensors")) or weight_files(directory):
-        digest.update(f"{path.name}:{file_hash(path)};".encode())
+        digest.update(f"{path.name}:{file_sha256(path)};".encode())
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import struct
@@ -192,12 +191,3 @@ def _finite(tensor: Tensor) -> bool:
         return True
     # The extremes take no memory, unlike a mask of the 151 million numbers of CT-CLIP's largest.
     return all(bool(end.isfinite()) for end in torch.aminmax(tensor.detach()))
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read piece by piece."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while piece := stream.read(2**22):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rad3d.core.types import FloatArray
 from rad3d.model.encoders.calibration import novelty_vector
 from rad3d.model.encoders.phantom_cnn import (
     TOKEN_STRIDE,
@@ -25,8 +26,6 @@ from rad3d.train.attribute_targets import attribute_names, attribute_targets
 from rad3d.train.fit_calibration import calibrate, novelty_reference
 from rad3d.train.loop import LoopConfig, Progress, fit
 from rad3d.train.phantoms import PhantomArrays
-
-Float = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -98,14 +97,14 @@ def _cell_loss(dense: Tensor, cells: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _noise() -> Float:
+def _noise() -> FloatArray:
     """Unit noise to cut pieces from; drawing fresh noise for every scan costs more than a step."""
     return np.random.default_rng(5).standard_normal(8_000_000, dtype=np.float32)
 
 
 def augment(
-    hu: Float, cells: Float, rng: np.random.Generator, config: EncoderTraining
-) -> tuple[Float, Float]:
+    hu: FloatArray, cells: FloatArray, rng: np.random.Generator, config: EncoderTraining
+) -> tuple[FloatArray, FloatArray]:
     """A shifted, slightly rescaled and noisier copy of a scan.
 
     Args:
@@ -131,7 +130,7 @@ def augment(
     return values, np.stack([_shifted(c, whole, 0) for c in cells])
 
 
-def _shifted(values: Float, shift: npt.NDArray[np.integer[Any]], fill: float) -> Float:
+def _shifted(values: FloatArray, shift: npt.NDArray[np.integer[Any]], fill: float) -> FloatArray:
     """(X, Y, Z) moved by whole voxels; ``fill`` comes in from outside."""
     moved = np.full_like(values, fill)
     pairs = list(zip(shift, values.shape, strict=True))
@@ -198,7 +197,7 @@ def encode_arrays(
     views: int = 1,
     training: EncoderTraining | None = None,
     progress: Progress | None = None,
-) -> dict[str, Float]:
+) -> dict[str, FloatArray]:
     """Embeddings, logits and novelty vectors of a split.
 
     Args:
@@ -238,9 +237,9 @@ def encode_arrays(
 def finish_encoder(
     encoder_id: str,
     network: ConvEncoder,
-    training: dict[str, Float],
-    calibration: dict[str, Float],
-    labels: Float,
+    training: dict[str, FloatArray],
+    calibration: dict[str, FloatArray],
+    labels: FloatArray,
     split: str,
 ) -> ShippedEncoder:
     """Calibrate on the features of a held-out split and put the shipped encoder together."""

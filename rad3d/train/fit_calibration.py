@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.labels import N_LABELS
+from rad3d.core.types import FloatArray
 from rad3d.model.encoders.calibration import Calibration, NoveltyReference
-
-Float = npt.NDArray[np.floating[Any]]
-
 
 MIN_CASES = 5
 """Cases with a label, and without it, below which its slope cannot be told."""
 
 
 def calibrate(
-    logits: Float, labels: npt.NDArray[Any], split: str, usable: npt.NDArray[np.bool_] | None = None
+    logits: FloatArray,
+    labels: npt.NDArray[Any],
+    split: str,
+    usable: npt.NDArray[np.bool_] | None = None,
 ) -> Calibration:
     """Platt scaling per label, and the threshold of best F1.
 
@@ -47,7 +48,7 @@ def calibrate(
     return Calibration(slope, offset, threshold, split)
 
 
-def _platt(logit: Float, label: npt.NDArray[Any]) -> tuple[float, float]:
+def _platt(logit: FloatArray, label: npt.NDArray[Any]) -> tuple[float, float]:
     """Slope and offset by Newton's method with Platt's target smoothing (Platt 1999)."""
     positive, negative = label.sum(), (1 - label).sum()
     target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))
@@ -65,7 +66,7 @@ def _platt(logit: Float, label: npt.NDArray[Any]) -> tuple[float, float]:
     return max(float(weights[0]), 0.05), float(weights[1])
 
 
-def _best_threshold(probability: Float, label: npt.NDArray[Any]) -> float:
+def _best_threshold(probability: FloatArray, label: npt.NDArray[Any]) -> float:
     """The middle of the gap below the cut with the best F1."""
     order = np.argsort(-probability)
     hits = np.cumsum(label[order])
@@ -77,8 +78,8 @@ def _best_threshold(probability: Float, label: npt.NDArray[Any]) -> float:
 
 
 def novelty_reference(
-    training: Float,
-    held_out: Float,
+    training: FloatArray,
+    held_out: FloatArray,
     kinds: npt.NDArray[Any] | None = None,
     margin: float = 1.5,
 ) -> NoveltyReference:
@@ -107,7 +108,7 @@ def novelty_reference(
     )
 
 
-def _shrunk_covariance(centred: Float) -> Float:
+def _shrunk_covariance(centred: FloatArray) -> FloatArray:
     """(N, F) -> (F, F), shrunk towards a sphere by as much as N is small for F.
 
     Ledoit and Wolf 2004, doi 10.1016/S0047-259X(03)00096-4.
@@ -118,5 +119,5 @@ def _shrunk_covariance(centred: Float) -> Float:
     spread = ((sample - sphere) ** 2).sum()
     error = (((centred**2).sum(axis=1) ** 2).sum() / n - (sample**2).sum()) / n
     share = min(error / spread, 1.0) if spread > 0 else 1.0
-    shrunk: Float = share * sphere + (1 - share) * sample
+    shrunk: FloatArray = share * sphere + (1 - share) * sample
     return shrunk

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from rad3d.core.types import FloatArray
 from rad3d.model.encoders.calibration import NoveltyReference
 from rad3d.model.encoders.noise import noise_vector
 from rad3d.synthetic.phantom.acquisition import draw_acquisition
 from rad3d.synthetic.phantom.render import render
 from rad3d.synthetic.truth import draw_truth
-from rad3d.train.fit_calibration import Float, novelty_reference
+from rad3d.train.fit_calibration import novelty_reference
 from rad3d.train.loop import Progress
 from rad3d.train.phantoms import Split
 
@@ -43,7 +44,7 @@ def noise_reference(
     return reference, facts
 
 
-def _vectors(split: Split, jobs: int, progress: Progress | None) -> Iterator[Float]:
+def _vectors(split: Split, jobs: int, progress: Progress | None) -> Iterator[FloatArray]:
     seeds = range(split.first, split.first + split.n)
     work = partial(_vector, domain=split.domain)
     if jobs <= 1:
@@ -54,14 +55,16 @@ def _vectors(split: Split, jobs: int, progress: Progress | None) -> Iterator[Flo
         yield from _told(pool.map(work, seeds, chunksize=4), split, progress)
 
 
-def _told(found: Iterator[Float], split: Split, progress: Progress | None) -> Iterator[Float]:
+def _told(
+    found: Iterator[FloatArray], split: Split, progress: Progress | None
+) -> Iterator[FloatArray]:
     for i, vector in enumerate(found, start=1):
         if progress is not None and (i % 20 == 0 or i == split.n):
             progress(f"noise {split.name}: {i}/{split.n}", i / split.n)
         yield vector
 
 
-def _vector(seed: int, domain: str) -> Float:
+def _vector(seed: int, domain: str) -> FloatArray:
     vector = noise_vector(render(draw_truth(seed, domain)).hu)
     assert vector is not None, f"phantom {seed} has no noise"
     return vector

@@ -21,6 +21,7 @@ from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.plain import to_plain
 from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.types import FloatArray
 from rad3d.data.layouts import LabelTable
 from rad3d.features.table import FeatureTable
 from rad3d.metrics.bootstrap import Estimate, bootstrap
@@ -31,7 +32,7 @@ from rad3d.model.encoders.calibration import Calibration, NoveltyReference
 from rad3d.model.encoders.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.train.fit_calibration import MIN_CASES, calibrate, novelty_reference
-from rad3d.train.logistic import Float, Rows, fit_regressions
+from rad3d.train.logistic import Rows, fit_regressions
 
 MIN_TRAINING = 10
 """Training cases with a label, and without it, below which nothing is fitted for it."""
@@ -80,8 +81,8 @@ class Labelled:
 
     name: str
     patients: tuple[str, ...]
-    embedding: Float
-    logits: Float | None
+    embedding: FloatArray
+    logits: FloatArray | None
     labels: npt.NDArray[np.int64]
     unlabelled: int = 0
     unseen: int = 0
@@ -367,7 +368,7 @@ def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -
 
 
 def _measured(
-    calibration: Calibration, logits: Float, test: Labelled, options: HeadOptions
+    calibration: Calibration, logits: FloatArray, test: Labelled, options: HeadOptions
 ) -> dict[str, Any]:
     card = classifier_card(
         "head",
@@ -383,7 +384,7 @@ def _measured(
     return to_plain(card)
 
 
-def _auroc(logits: Float, test: Labelled, options: HeadOptions) -> Estimate:
+def _auroc(logits: FloatArray, test: Labelled, options: HeadOptions) -> Estimate:
     """Macro AUROC of other logits on the same scans; patients are drawn."""
     groups = rows_by_patient(test.patients)
 

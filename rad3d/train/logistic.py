@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-Float = npt.NDArray[np.floating[Any]]
+from rad3d.core.types import FloatArray
+
 Rows = npt.NDArray[np.intp]
 
 STRENGTHS: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003)
@@ -37,19 +37,19 @@ class Regressions:
         strength: (L,) of the L2 penalty, in units of :data:`STRENGTHS`.
     """
 
-    weight: Float
-    bias: Float
-    strength: Float
+    weight: FloatArray
+    bias: FloatArray
+    strength: FloatArray
 
-    def logits(self, x: Float) -> Float:
+    def logits(self, x: FloatArray) -> FloatArray:
         """(N, D) -> (N, L)."""
-        found: Float = x @ self.weight.T + self.bias
+        found: FloatArray = x @ self.weight.T + self.bias
         return found
 
 
 def fit_regressions(
-    x: Float,
-    labels: Float,
+    x: FloatArray,
+    labels: FloatArray,
     folds: list[tuple[Rows, Rows]],
     balanced: bool = False,
     tell: Callable[[str], None] = lambda _: None,
@@ -72,7 +72,9 @@ def fit_regressions(
     return _Problem(x, labels, balanced).solve(strength)
 
 
-def _held_out_losses(x: Float, labels: Float, rows: Rows, held_out: Rows, balanced: bool) -> Float:
+def _held_out_losses(
+    x: FloatArray, labels: FloatArray, rows: Rows, held_out: Rows, balanced: bool
+) -> FloatArray:
     """(S, L) losses at each of :data:`STRENGTHS`; infinite beyond the one that helps no label."""
     problem = _Problem(x[rows], labels[rows], balanced)
     weights = _case_weights(labels[held_out], balanced)
@@ -85,20 +87,20 @@ def _held_out_losses(x: Float, labels: Float, rows: Rows, held_out: Rows, balanc
     return losses
 
 
-def _case_weights(labels: Float, balanced: bool) -> Float:
+def _case_weights(labels: FloatArray, balanced: bool) -> FloatArray:
     """(N, L) weights that sum to 1 for each label."""
     if not balanced:
         return np.full(labels.shape, 1 / len(labels))
     positives = labels.sum(axis=0)
-    weights: Float = np.where(
+    weights: FloatArray = np.where(
         labels == 1, 0.5 / np.maximum(positives, 1), 0.5 / np.maximum(len(labels) - positives, 1)
     )
     return weights
 
 
-def _losses(logits: Float, labels: Float, weights: Float) -> Float:
+def _losses(logits: FloatArray, labels: FloatArray, weights: FloatArray) -> FloatArray:
     """(N, L) -> weighted cross-entropy of each label."""
-    losses: Float = (weights * (np.logaddexp(0, logits) - labels * logits)).sum(axis=0)
+    losses: FloatArray = (weights * (np.logaddexp(0, logits) - labels * logits)).sum(axis=0)
     return losses
 
 
@@ -108,7 +110,7 @@ class _Problem:
     Standardisation and axes are folded into weights and biases afterwards.
     """
 
-    def __init__(self, x: Float, labels: Float, balanced: bool) -> None:
+    def __init__(self, x: FloatArray, labels: FloatArray, balanced: bool) -> None:
         self.mean, spread = x.mean(axis=0), x.std(axis=0)
         standard = (x - self.mean) / np.where(spread > 0, spread, 1.0)
         variance, axes = np.linalg.eigh(standard.T @ standard / len(x))
@@ -123,7 +125,7 @@ class _Problem:
         self.weight = torch.zeros(x.shape[1], labels.shape[1], dtype=torch.float64)
         self.bias = torch.from_numpy(np.log(share / (1 - share))).double()
 
-    def solve(self, strength: Float) -> Regressions:
+    def solve(self, strength: FloatArray) -> Regressions:
         """The minimum, sought from where the last one was."""
         penalty = torch.from_numpy(strength)
         scale = torch.from_numpy(1 / np.sqrt(self.curvature + strength))
@@ -145,5 +147,5 @@ class _Problem:
 
         solver.step(loss)
         self.weight, self.bias = (inner * scale).detach(), bias.detach()
-        weight: Float = (self.to_axes @ self.weight.numpy()).T
+        weight: FloatArray = (self.to_axes @ self.weight.numpy()).T
         return Regressions(weight, self.bias.numpy() - weight @ self.mean, strength)

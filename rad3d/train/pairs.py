@@ -8,12 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.types import FloatArray
 from rad3d.model.identity import EncoderIdentity
-
-Float = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +28,8 @@ class PairedFeatures:
         dropped: reason -> how many scans or reports are not among the pairs.
     """
 
-    pooled: Float
-    logits: Float | None
+    pooled: FloatArray
+    logits: FloatArray | None
     reports: Sequence[Sequence[str]]
     patients: Sequence[str]
     encoder: EncoderIdentity

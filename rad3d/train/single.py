@@ -15,7 +15,7 @@ from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
 from rad3d.core.errors import BadRequest, Rad3dError
-from rad3d.core.files import FullDiskTold
+from rad3d.core.files import FullDiskTold, file_sha256
 from rad3d.core.registry import (
     ENCODERS,
     LANGUAGE_MODELS,
@@ -25,7 +25,7 @@ from rad3d.core.registry import (
     weight_bytes,
 )
 from rad3d.model.encoders.head import FIT
-from rad3d.model.identity import EncoderIdentity, file_hash, weights_sha256
+from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.llm.architectures import count
 from rad3d.model.llm.cost import Workload, check
 from rad3d.model.llm.hub import Hub, obtain
@@ -261,7 +261,7 @@ def _check_new(output: Path, config: VariantConfig, place: Place) -> None:
         maker = VariantConfig.read(output).training.get("run")
     except (Rad3dError, ValueError, TypeError):
         maker = None  # nobody knows
-    if maker is None or not run.is_file() or maker != file_hash(run):
+    if maker is None or not run.is_file() or maker != file_sha256(run):
         raise BadRequest(
             f"{config.id} is there already, and another run has made it.",
             "Add --replace to put a new one in its place.",

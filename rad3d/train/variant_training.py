@@ -18,8 +18,8 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from rad3d.core.files import file_sha256
 from rad3d.core.registry import Mode
-from rad3d.model.identity import file_hash
 from rad3d.model.llm.language import LanguageBundle, recompute_layers
 from rad3d.model.variants.reporter import IGNORED, PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
@@ -141,7 +141,7 @@ def train_variant(
         progress=progress,
     )
     facts |= data.facts() | {"llm_precision": language.precision}
-    facts["run"] = file_hash(run / CONFIG_FILE)
+    facts["run"] = file_sha256(run / CONFIG_FILE)
     process = PartialState()
     if process.is_main_process:
         config = reporter.save_pretrained(output, training=facts)

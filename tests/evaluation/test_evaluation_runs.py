@@ -427,6 +427,6 @@ def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> N
     writer = ReportWriter(engine, V3, OPTIONS, None)
     assert list(writer.write(given, threading.Event())) == [BATCH_ROWS, BATCH_ROWS + 5]
     ids = [str(i) for i in range(len(given))]
-    alone = [engine.generate_batch([c], V3, OPTIONS)[0].text for c in given]
+    alone = [next(engine.generate_batches([c], V3, OPTIONS))[0].text for c in given]
     assert [p.text for p in writer.predictions(ids, given)] == alone
     assert writer.missing(given) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,13 @@ from rad3d.data.samples import Prediction, Sample
 from rad3d.metrics.cases import Cases
 from rad3d.metrics.factuality import KINDS, Match, match_findings, statement_of
 from rad3d.metrics.registry import measure
-from rad3d.metrics.sensitivity import CHANGES, changed_reports, score_change
 from rad3d.reports.labeller import find_mentions
 from rad3d.synthetic.grammar import write_report
 from rad3d.synthetic.truth import draw_truth
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from metric_sensitivity import CHANGES, changed_reports, score_change
 
 REAL_REPORTS = (
     Path(os.environ.get("RAD3D_SHARED", "../shared")) / "data" / "ct_rate_text" / "train.csv"

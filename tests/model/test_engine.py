@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ from rad3d.core.types import (
 from rad3d.model import engine as engine_module
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.base import Encoding
-from rad3d.model.engine import Condition, Engine
+from rad3d.model.engine import Condition, Engine, Generated
 
 pytestmark = pytest.mark.numeric
 
@@ -129,16 +131,21 @@ def test_feature_memory_is_bounded(models: Path, encoder: CountingEncoder) -> No
     assert len(engine.cache) > 2
 
 
+def written(engine: Engine, *args: Any) -> list[Generated]:
+    """All texts of :meth:`Engine.generate_batches`."""
+    return list(chain.from_iterable(engine.generate_batches(*args)))
+
+
 def test_image_and_logits_reach_the_text(engine: Engine) -> None:
     options = GenerationOptions(max_new_tokens=30)
     rng = np.random.default_rng(0)
     latents, logits = rng.normal(size=(2, 32)), rng.normal(size=(2, 18)) * 3
-    texts = engine.generate_batch(
-        [Condition(latents[i], logits[j]) for i in range(2) for j in range(2)], V3, options
+    texts = written(
+        engine, [Condition(latents[i], logits[j]) for i in range(2) for j in range(2)], V3, options
     )
     assert len({t.text for t in texts}) == 4
-    ignoring = engine.generate_batch(
-        [Condition(latents[0], logits[j]) for j in range(2)], "phantom-s/v2", options
+    ignoring = written(
+        engine, [Condition(latents[0], logits[j]) for j in range(2)], "phantom-s/v2", options
     )
     assert ignoring[0] == ignoring[1], "V-2 does not use the logits"
 
@@ -148,13 +155,13 @@ def test_batch_writes_the_texts_of_the_stream(engine: Engine) -> None:
     streamed = [report_of(list(engine.stream(scan, V3, OPTIONS))).text for scan in scans]
     features = [engine.features(scan) for scan in scans]
     conditions = [Condition(f.pooled, engine.diagnose(f).logits) for f in features]
-    batch = engine.generate_batch(conditions, V3, OPTIONS)
+    batch = written(engine, conditions, V3, OPTIONS)
     assert [item.text for item in batch] == streamed
 
 
 def test_batch_without_logits_is_refused_where_they_are_needed(engine: Engine) -> None:
     with pytest.raises(BadRequest, match="logits"):
-        engine.generate_batch([Condition(np.zeros(32))], V3, OPTIONS)
+        written(engine, [Condition(np.zeros(32))], V3, OPTIONS)
 
 
 def test_cancelled_while_writing_keeps_what_was_written(engine: Engine) -> None:
@@ -174,7 +181,7 @@ def test_cancelled_before_writing_raises(engine: Engine, encoder: CountingEncode
     with pytest.raises(Cancelled):
         list(engine.stream(volume(), V3, OPTIONS, cancel))
     with pytest.raises(Cancelled):
-        engine.generate_batch([Condition(np.zeros(32), np.zeros(18))], V3, OPTIONS, cancel)
+        written(engine, [Condition(np.zeros(32), np.zeros(18))], V3, OPTIONS, cancel)
     assert encoder.encoded == 0
 
 
@@ -255,10 +262,10 @@ def test_running_out_of_memory_while_loading_is_a_sentence_in_a_batch_as_well(
     monkeypatch.setattr("rad3d.model.store.load_language_model", fail)
     conditions = [Condition(np.zeros(32), np.zeros(18))]
     with pytest.raises(Rad3dError, match="not enough memory to load") as caught:
-        engine.generate_batch(conditions, V3, OPTIONS)
+        written(engine, conditions, V3, OPTIONS)
     assert caught.value.code == "out_of_memory"
     monkeypatch.undo()
-    assert engine.generate_batch(conditions, V3, OPTIONS)[0].n_tokens
+    assert written(engine, conditions, V3, OPTIONS)[0].n_tokens
 
 
 def test_a_variant_trained_on_another_grid_is_refused(

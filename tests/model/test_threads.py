@@ -180,7 +180,7 @@ def test_scan_encoder_and_language_model_compute_with_the_number_that_was_chosen
             break
     pooled = engine.features(volume()).pooled
     logits = engine.diagnose(engine.features(volume())).logits
-    engine.generate_batch([Condition(pooled, logits)], V3, OPTIONS)
+    list(engine.generate_batches([Condition(pooled, logits)], V3, OPTIONS))
     large, small = (asked, asked) if asked else (3, 1)
     assert seen == {"scan": {large}, "encoder": {large}, "language model": {small}}
 

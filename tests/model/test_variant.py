@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from close import assert_near
-from huggingface_hub import RepoUrl
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
 
@@ -211,32 +209,3 @@ def test_configuration_round_trips_and_refuses_unknown_keys() -> None:
 def test_no_variant_in_a_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights):
         PrefixReporter.from_pretrained(tmp_path)
-
-
-def test_pushing_uploads_what_saving_writes_with_a_card(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    seen: dict[str, object] = {}
-
-    class Hub:
-        def __init__(self, token: str | None = None) -> None:
-            seen["token"] = token
-
-        def create_repo(self, repo_id: str, private: bool | None, exist_ok: bool) -> RepoUrl:
-            seen["private"] = private
-            return RepoUrl(f"https://huggingface.co/{repo_id}")
-
-        def upload_folder(self, repo_id: str, folder_path: str, commit_message: str) -> None:
-            shutil.copytree(folder_path, tmp_path / "pushed")
-            seen["repo"] = repo_id
-
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
-    reporter = PrefixReporter(config(licence="Apache-2.0"), tiny_language("llama"))
-    url = reporter.push_to_hub("someone/report-writer", private=True, token="t")
-    assert url == "https://huggingface.co/someone/report-writer"
-    assert seen == {"token": "t", "private": True, "repo": "someone/report-writer"}
-    names = {path.name for path in (tmp_path / "pushed").iterdir()}
-    assert names == {"variant.json", "projector.safetensors", "README.md"}
-    card = (tmp_path / "pushed" / "README.md").read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n")
-    assert "not a medical device" in card

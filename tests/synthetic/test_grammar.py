@@ -10,6 +10,7 @@ import pytest
 from rad3d.core.errors import UnknownName
 from rad3d.core.findings import DOMAINS, FINDING_NAMES, LOBES, Finding, Truth
 from rad3d.core.labels import LABELS, PULMONARY_EMBOLISM
+from rad3d.core.words import joined
 from rad3d.reports.labeller import findings_in, label_report
 from rad3d.reports.sections import ReportText, split_report
 from rad3d.synthetic.grammar import REPORT_ORDER, write_report, write_summary
@@ -17,7 +18,7 @@ from rad3d.synthetic.grammar.impression import significant
 from rad3d.synthetic.grammar.prose import prose_report, structured_report
 from rad3d.synthetic.grammar.sentences import finding_sentence
 from rad3d.synthetic.grammar.summary import NOTHING, STYLES
-from rad3d.synthetic.grammar.template import CANONICAL, FREE, Pen, joined, with_article
+from rad3d.synthetic.grammar.template import CANONICAL, FREE, Pen, with_article
 from rad3d.synthetic.truth import draw_truth
 
 N = 300

@@ -18,13 +18,14 @@ from volume_files import chest, save
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest
+from rad3d.core.files import file_sha256
 from rad3d.core.registry import ENCODERS, MODES, Architecture, language_model
+from rad3d.core.words import byte_text
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.encoders.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
-from rad3d.model.identity import file_hash
 from rad3d.model.llm.architectures import build_config
 from rad3d.model.llm.cost import Workload, estimate
-from rad3d.model.llm.precision import Machine, gigabytes
+from rad3d.model.llm.precision import Machine
 from rad3d.model.llm.training_memory import check_training
 from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.train import single
@@ -81,7 +82,7 @@ def test_scans_and_reports_become_a_variant_that_writes(
     other["network.head.bias"] += 1
     save_file(other, weights)
     facts = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
-    facts["sha256"] = file_hash(weights)
+    facts["sha256"] = file_sha256(weights)
     (weights.parent / "config.json").write_text(json.dumps(facts), encoding="utf-8")
     assert cli.main(report) == 1
     assert "that other weights of Phantom CNN made" in capsys.readouterr().err
@@ -150,7 +151,7 @@ def test_checkpointing_and_precision_are_named_where_they_are_enough() -> None:
         free = int(0.99 * needs("v3", "float32", load))
         text = refusal("v3", "float32", load, free)
         assert said in text
-        assert f"and {gigabytes(free)} are free on a GPU" in text
+        assert f"and {byte_text(free)} are free on a GPU" in text
 
 
 def test_where_one_change_is_not_enough_several_are_named() -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from rad3d.core.errors import MissingWeights, Rad3dError
 from rad3d.core.registry import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
+from rad3d.core.words import byte_text
 from rad3d.model.llm.folders import (
     ADAPTER_CONFIG,
     INDICES,
@@ -219,7 +220,7 @@ def _check_disk(source: str, nbytes: int) -> None:
     free = shutil.disk_usage(place).free
     if nbytes > free:
         raise MissingWeights(
-            f"{source} takes {nbytes / 1e9:.1f} GB on disk, and {free / 1e9:.1f} GB are free.",
+            f"{source} takes {byte_text(nbytes)} on disk, and {byte_text(free)} are free.",
             "Free space, or point HF_HOME to a larger disk.",
             code="disk_full",
         )

@@ -16,6 +16,7 @@ import torch
 
 from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.core.registry import LANGUAGE_MODELS, PRECISIONS, lookup, weight_bytes
+from rad3d.core.words import byte_text, capitalised
 from rad3d.model.llm.architectures import Size
 from rad3d.model.llm.bf16 import FASTER, bf16_gain
 
@@ -174,14 +175,14 @@ def _fits(nbytes: int, machine: Machine, limit: int | None) -> bool:
 
 def _reason(chosen: str, size: Size, machine: Machine, limit: int | None, asked_for: bool) -> str:
     nbytes = weight_bytes(size.total, size.linear, chosen)
-    head = f"{chosen} on {machine.name}, {gigabytes(nbytes)} of weights"
+    head = f"{chosen} on {machine.name}, {byte_text(nbytes)} of weights"
     if asked_for:
         return f"{head}: asked for."
     preferred = _preferred(size, machine)
     if chosen != preferred[0]:
         larger = preferred[preferred.index(chosen) - 1]
-        need = gigabytes(weight_bytes(size.total, size.linear, larger))
-        room = gigabytes(min(b for b in (machine.free_bytes, limit) if b))
+        need = byte_text(weight_bytes(size.total, size.linear, larger))
+        room = byte_text(min(b for b in (machine.free_bytes, limit) if b))
         return f"{head}: {larger} would take {need}, and there is room for {room}."
     if chosen == "float32" and nbytes <= SMALL_BYTES:
         return f"{head}: a small model gains nothing from less."
@@ -211,11 +212,11 @@ def _too_large(
     usable = room if limited else (room - WORKING_BYTES) / SLACK
     smaller = f"the precision {others[0]}" if others else smaller_option(usable, wanted[-1])
     return BadRequest(
-        f"{name} needs {gigabytes(nbytes)} in {tried}, "
+        f"{name} needs {byte_text(nbytes)} in {tried}, "
         + (
-            f"more than the {gigabytes(room)} that models may use here."
+            f"more than the {byte_text(room)} that models may use here."
             if limited
-            else f"and {gigabytes(room)} are free on {machine.name}."
+            else f"and {byte_text(room)} are free on {machine.name}."
         ),
         f"Choose {smaller}"
         + (", or raise RAD3D_MODEL_CACHE_MB." if limited else ", or free memory."),
@@ -229,7 +230,7 @@ def smaller_option(room: float, precision: str = "4bit") -> str:
     if not rows:
         return "a shipped model, such as phantom-s"
     best = max(rows, key=lambda row: row.parameters)
-    need = gigabytes(best.memory_bytes(precision))
+    need = byte_text(best.memory_bytes(precision))
     return f"a smaller model, such as {best.name} ({need} in {precision})"
 
 
@@ -263,7 +264,7 @@ def out_of_memory(doing: str, precision: str = "", nbytes: int = 0) -> Rad3dErro
     text = ", or ".join(options)
     return Rad3dError(
         f"There is not enough memory to {doing}.",
-        f"{text[0].upper()}{text[1:]}.",
+        f"{capitalised(text)}.",
         code="out_of_memory",
     )
 
@@ -342,8 +343,3 @@ def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return f"{next(names, 'processor')}, {os.cpu_count()} cores"
-
-
-def gigabytes(nbytes: float) -> str:
-    """``2471628800 -> "2.5 GB"``; megabytes below one."""
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"

@@ -9,9 +9,10 @@ from transformers import PreTrainedConfig
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.registry import MODES, PRECISIONS, weight_bytes
+from rad3d.core.words import byte_text
 from rad3d.model.llm.architectures import Size, count, meta_model
 from rad3d.model.llm.cost import Cost, Workload, estimate
-from rad3d.model.llm.precision import Machine, gigabytes
+from rad3d.model.llm.precision import Machine
 
 SHARE = 0.95
 """Maximum share of free memory for a training step."""
@@ -30,7 +31,7 @@ def check_measuring(
     if not _fits(nbytes, machine):
         smaller = f"--batch-size below {load.batch_size}, " if load.batch_size > 1 else ""
         raise BadRequest(
-            f"A step takes {gigabytes(nbytes)}, and {gigabytes(machine.free_bytes)} are free on "
+            f"A step takes {byte_text(nbytes)}, and {byte_text(machine.free_bytes)} are free on "
             f"{machine.name}.",
             f"Choose {smaller}a lower precision, a frozen mode or a smaller model; without "
             "--measure the cost is only counted.",
@@ -63,7 +64,7 @@ def check_training(
     remedy = f"{', or '.join(options)} would fit" if options else "Choose a smaller model"
     raise BadRequest(
         f"A training step with {load.batch_size} reports of up to {load.report_tokens} tokens at "
-        f"once takes {gigabytes(needed.training)}, and {gigabytes(machine.free_bytes)} are free "
+        f"once takes {byte_text(needed.training)}, and {byte_text(machine.free_bytes)} are free "
         f"on {machine.name}.",
         f"{remedy}; --force tries it all the same.",
         code="model_too_large",

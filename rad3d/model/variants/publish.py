@@ -1,14 +1,12 @@
-"""Variants on the Hugging Face Hub: where one is fetched from, and how one is uploaded."""
+"""Variants on the Hugging Face Hub."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from rad3d.core.errors import MissingWeights
 from rad3d.model.llm.hub import Hub, explained, not_here
-from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig
+from rad3d.model.variants.variant import CONFIG_FILE
 
 FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """Files that are fetched of a variant and of its language model: no code, no pickles."""
@@ -49,35 +47,4 @@ def _no_variant(name: str | Path) -> MissingWeights:
         f"There is no variant in {name}: no {CONFIG_FILE}.",
         "Check the path, or train it with: rad3d train",
         code="missing_weights",
-    )
-
-
-def upload(
-    save: Callable[[Path], VariantConfig],
-    repo_id: str,
-    commit_message: str,
-    private: bool | None = None,
-    token: str | None = None,
-) -> str:
-    """Upload what ``save`` writes into a folder, and a model card; returns the URL."""
-    from huggingface_hub import HfApi  # not needed without a hub
-
-    api = HfApi(token=token)
-    repo = api.create_repo(repo_id, private=private, exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        config = save(folder)
-        (folder / "README.md").write_text(model_card(config), encoding="utf-8")
-        api.upload_folder(repo_id=repo.repo_id, folder_path=name, commit_message=commit_message)
-    return str(repo)
-
-
-def model_card(config: VariantConfig) -> str:
-    """A hub model card from what the configuration knows."""
-    licence = f"license: {config.licence.lower()}\n" if config.licence else ""
-    return (
-        f"---\n{licence}library_name: rad3d\npipeline_tag: image-to-text\n---\n"
-        f"# {config.id}\n\n{config.mode_row.summary}\n\n"
-        f"Language model: {config.llm_source}. Encoder: {config.encoder or 'not stated'}.\n\n"
-        "Research demo, not a medical device.\n"
     )

@@ -21,7 +21,7 @@ from rad3d.model.llm.hub import Hub
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
 from rad3d.model.variants.projector import ConditionScaling, build_projector
-from rad3d.model.variants.publish import locate, upload
+from rad3d.model.variants.publish import locate
 from rad3d.model.variants.variant import (
     CONFIG_FILE,
     LLM_DIR,
@@ -268,17 +268,6 @@ class PrefixReporter(nn.Module):
                 restore_advice(self.config),
                 code="corrupt_weights",
             ) from error
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        commit_message: str = "Upload variant",
-        private: bool | None = None,
-        token: str | None = None,
-    ) -> str:
-        """Upload what :meth:`save_pretrained` writes and a model card; returns the URL."""
-        return upload(self.save_pretrained, repo_id, commit_message, private, token)
 
 
 def _same_weights(config: VariantConfig, bundle: LanguageBundle) -> None:

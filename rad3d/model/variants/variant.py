@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.core.files import readable_like
+from rad3d.core.files import file_sha256, readable_like
 from rad3d.core.labels import N_LABELS
 from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH, check_sizes
 from rad3d.core.registry import (
@@ -27,7 +27,6 @@ from rad3d.core.registry import (
     lookup,
     variant_id,
 )
-from rad3d.model.identity import file_hash
 
 CONFIG_FILE = "variant.json"
 PROJECTOR_FILE = "projector.safetensors"
@@ -183,7 +182,7 @@ def write_variant(
     save_file(tensors, directory / PROJECTOR_FILE, metadata={"format": "pt"})
     written = (directory / PROJECTOR_FILE, *others)
     config = replace(
-        config, files={p.relative_to(directory).as_posix(): file_hash(p) for p in written}
+        config, files={p.relative_to(directory).as_posix(): file_sha256(p) for p in written}
     )
     part = directory / f".{CONFIG_FILE}.part"
     part.write_text(config.to_json(), encoding="utf-8")
@@ -202,7 +201,7 @@ def verify_files(directory: Path, config: VariantConfig) -> None:
                 restore_advice(config),
                 code="missing_weights",
             )
-        if file_hash(path) != expected:
+        if file_sha256(path) != expected:
             raise CorruptWeights(
                 f"{config.id}/{name} does not match its recorded hash.",
                 restore_advice(config),

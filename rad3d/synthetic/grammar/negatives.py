@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rad3d.core.labels import LABELS, PULMONARY_EMBOLISM
-from rad3d.synthetic.grammar.template import Pen, joined, sentence
+from rad3d.core.words import joined
+from rad3d.synthetic.grammar.template import Pen, sentence
 
 DENIAL_RATE: dict[str, float] = {
     "Medical material": 0.15,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rad3d.core.findings import LOBES, Finding
-from rad3d.synthetic.grammar.template import Pen, joined, with_article
+from rad3d.core.words import joined
+from rad3d.synthetic.grammar.template import Pen, with_article
 
 SEVERITY_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "sev": {

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from rad3d.core.errors import UnknownName
 from rad3d.core.findings import LOBES, Finding
 from rad3d.core.labels import PULMONARY_EMBOLISM
+from rad3d.core.words import joined
 from rad3d.synthetic.grammar.prose import in_report_order
-from rad3d.synthetic.grammar.template import Pen, joined
+from rad3d.synthetic.grammar.template import Pen
 
 STYLES: tuple[str, ...] = ("plain", "terse", "keyed", "short")
 ORDERS: tuple[str, ...] = ("fixed", "shuffled")

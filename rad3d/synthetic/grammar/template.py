@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TypeVar
 
+from rad3d.core.words import capitalised
+
 T = TypeVar("T")
 Slots = Mapping[str, str]
 
@@ -108,16 +110,8 @@ def tidy(text: str) -> str:
 
 def sentence(text: str) -> str:
     """The text with a capital first letter and a full stop."""
-    text = text.strip()
-    capital = text[:1].upper() + text[1:]
+    capital = capitalised(text.strip())
     return capital if capital.endswith(".") else capital + "."
-
-
-def joined(items: Sequence[str], last: str = "and") -> str:
-    """``a, b and c``."""
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} {last} {items[-1]}"
 
 
 def with_article(noun: str) -> str:

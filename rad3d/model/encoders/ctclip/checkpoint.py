@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, some
-from rad3d.core.files import FullDiskTold, readable_like, write_whole
+from rad3d.core.files import FullDiskTold, file_sha256, readable_like, write_whole
 from rad3d.model.encoders.ctclip.config import CtClipConfig
 from rad3d.model.encoders.ctclip.layout import (
     GET,
@@ -28,7 +28,7 @@ from rad3d.model.encoders.ctclip.layout import (
     unread_shapes,
 )
 from rad3d.model.encoders.ctclip.network import CtClip
-from rad3d.model.tensor_files import DAMAGE, file_sha256, without_numbers, without_wrappers
+from rad3d.model.tensor_files import DAMAGE, without_numbers, without_wrappers
 from rad3d.volume.grid import GridSpec
 
 TEXT = "text_transformer."
