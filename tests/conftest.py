@@ -31,6 +31,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 # Threads that wait for each other at every product of a tiny model: on two busy cores a test of
 # 0.8 s of one processor took 17 to 26 s of it with two threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing that a test writes has to outlive a power cut, and every flush waits for the disk.
+setattr(os, "fsync", lambda _: None)  # noqa: B010
 
 # A busy machine is slow, not wrong: neither a connection of httpx (and of gradio_client, which uses
 # it) nor an example of hypothesis fails because it took longer than on an idle one.

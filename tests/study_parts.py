@@ -22,7 +22,7 @@ from rad3d.evaluation.service import (
     Evaluations,
 )
 from rad3d.features.encoder_features import encoder_identity
-from rad3d.features.table import write_features
+from rad3d.features.table import FeatureTable, write_features
 from rad3d.service.service import Service
 
 TRAINING_N = 40
@@ -60,10 +60,8 @@ def write_study_features(directory: Path, store: FakeEncoderStore) -> None:
         embedding = embeddings(np.array([sample.labels for sample in samples]), seed)
         write_features(
             directory / f"{name}.safetensors",
-            ids=[sample.id for sample in samples],
-            embedding=embedding,
-            logits=embedding[:, :18] * 4,
-            encoder=identity,
+            FeatureTable(tuple(s.id for s in samples), embedding, embedding[:, :18] * 4),
+            identity,
         )
 
 

@@ -65,8 +65,7 @@ rad3d eval report study --format vlm3d --out predictions.zip
 
 FEATURES = """Write what the shipped encoder sees in the shipped sample sets and training scans.
 
-Takes the features of `rad3d demo build` where they are those of the shipped encoder, which is
-proven on the first cases; else renders and encodes every scan, about a second each.
+Renders and encodes the scans that were not encoded before, about a second each.
 """
 
 FEATURES_EXAMPLE = """

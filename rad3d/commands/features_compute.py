@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         if crew.index == 0:
             _print_plan(plan, args)
         return 0
-    summary = crew.together(_follow(work.run(args.shard_size), work, crew))
+    summary = crew.together(_follow(work, args.shard_size, crew))
     if crew.index:
         return 0
     return _finish(summary, store, args.json)
@@ -145,16 +145,14 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
     return work, store
 
 
-def _follow(steps: Iterator[Progress], work: FeatureWork, crew: Crew) -> Summary:
+def _follow(work: FeatureWork, shard_size: int, crew: Crew) -> Summary:
     """Tell how it goes; an interrupt keeps what is encoded before it is passed on."""
     told = 0.0
-    try:
+    with closing(work.run(shard_size)) as steps:
         for step in steps:
             if time.monotonic() - told > SAY_EVERY or step.done == step.total:
                 told = time.monotonic()
                 crew.say(_line(step))
-    finally:
-        steps.close()  # type: ignore[attr-defined]
     return work.summary
 
 

@@ -139,7 +139,7 @@ def _check_place(args: argparse.Namespace, free: tuple[HeadState, ...]) -> None:
 def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Labelled | None]:
     """Features and labels to fit on, and to be measured on, all of the encoder that is meant."""
     from rad3d.data.layouts import read_label_table
-    from rad3d.features.encoder_features import load_features
+    from rad3d.features.shards import FeatureStore
     from rad3d.train.heads import IMPORTED_NOTE, join, require_own_features
 
     if args.test_features and not args.test_labels:
@@ -152,7 +152,8 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
     ):
         if labels is None:
             continue
-        identity, table = load_features(features)
+        store = FeatureStore.open(features)
+        identity, table = store.identity, store.table()
         models_dir = None if args.out else Settings.from_env().models_dir
         require_own_features(identity, table, args.encoder, models_dir, like=own)
         own = own or identity

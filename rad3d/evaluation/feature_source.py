@@ -1,24 +1,28 @@
 """What an encoder saw in every case of a sample set: from a file of features, or computed here.
 
 Features are used only by the encoder whose weights made them; any other encodes the scans again,
-and what it finds is kept below the runs folder. A store that a person names comes first, so that
-its cases need no scans here; where its features were imported, the person's word counts.
+and what it finds is kept in a store below the runs folder. A store that a person names comes first,
+so that its cases need no scans here; where its features were imported, the person's word counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.types import Volume
 from rad3d.data.samples import Sample
-from rad3d.features.encoder_features import encode, encoder_identity, load_features, logits_of
-from rad3d.features.table import FeatureTable, Row, gathered, read_features, write_features
+from rad3d.features.encoder_features import encode, encoder_identity, logits_of
+from rad3d.features.extract import FeatureWork, file_of
+from rad3d.features.scans import Scan
+from rad3d.features.shards import STORE_FILE, FeatureStore
+from rad3d.features.table import FeatureTable, Row, gathered
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.head import HeadedEncoder, differs
 from rad3d.model.engine import Engine
@@ -52,9 +56,7 @@ class FeatureSource:
         self._shipped, self._kept = shipped_dir, kept_dir
         self._open = open_scan
         self._identities: dict[str, EncoderIdentity] = {}
-        # One that keeps nothing beyond the scan it is at: thousands pass through.
-        self._engine = Engine(store, ByteCache(0))
-        self._tables = [(path, *load_features(path)) for path in given]
+        self._stores = [FeatureStore.open(path) for path in given]
         self._rows_given: dict[str, dict[str, Row]] = {}
 
     def with_given(self, paths: Sequence[Path]) -> FeatureSource:
@@ -68,11 +70,11 @@ class FeatureSource:
     @property
     def given(self) -> tuple[EncoderIdentity, ...]:
         """Whose the features are that a person named."""
-        return tuple(identity for _, identity, _ in self._tables)
+        return tuple(store.identity for store in self._stores)
 
     def told(self, samples: Sequence[Sample], encoder_id: str) -> str:
         """How many of the samples have features that a person named; empty where nobody did."""
-        if not self._tables:
+        if not self._stores:
             return ""
         rows = self._given_rows(samples, encoder_id)
         text = f"{len(rows)} of {len(samples)} have features given"
@@ -81,7 +83,7 @@ class FeatureSource:
 
     def check_given(self, encoder_ids: Sequence[str]) -> None:
         """Refuse features that a person named and none of these encoders can use."""
-        for path, identity, _ in self._tables:
+        for path, identity in ((store.path, store.identity) for store in self._stores):
             if all(differs(identity, self.identity(id_)) for id_ in encoder_ids):
                 raise BadRequest(
                     f"The features in {path.name} are of {identity.id} (weights "
@@ -100,33 +102,30 @@ class FeatureSource:
 
     def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
         """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
-        rows, failures = self._known(set_id, samples, encoder_id)
+        rows: dict[str, Row] = {}
+        failures: dict[str, str] = {}
         given = self._given_rows(samples, encoder_id)
-        kept = {
-            s.id: self._judged(encoder_id, rows[_key(s)], keep=False)
-            for s in samples
-            if s.id not in given and _key(s) in rows
-        }
-        found = {s.id: given.get(s.id) or kept.get(s.id) for s in samples}
+        files = {s.id: file_of(Path(s.scan)) for s in samples if s.id not in given}
+        for store in self._own_stores(set_id, samples, encoder_id):
+            found = store.table(id_ for id_, file in files.items() if store.state(id_, file))
+            rows |= found.rows
+            failures |= found.failures
+        rows = {id_: self._judged(encoder_id, row, keep=False) for id_, row in rows.items()} | given
         return gathered(
-            {id_: row for id_, row in found.items() if row is not None},
-            {
-                s.id: failures[_key(s)]
-                for s in samples
-                if found[s.id] is None and _key(s) in failures
-            },
+            {s.id: rows[s.id] for s in samples if s.id in rows},
+            {s.id: failures[s.id] for s in samples if s.id in failures and s.id not in rows},
         )
 
     def _given_rows(self, samples: Sequence[Sample], encoder_id: str) -> dict[str, Row]:
         """Id of a sample -> its features of this encoder among those that a person named."""
         if encoder_id not in self._rows_given:
             rows: dict[str, Row] = {}
-            for _, identity, table in self._tables:
-                if not differs(identity, self.identity(encoder_id)):
-                    own = identity.is_imported
+            for store in self._stores:
+                if not differs(store.identity, self.identity(encoder_id)):
+                    own = store.identity.is_imported
                     rows |= {
                         scan_id(name): self._judged(encoder_id, row, own)
-                        for name, row in table.rows.items()
+                        for name, row in store.table().rows.items()
                     }
             self._rows_given[encoder_id] = rows
         known = self._rows_given[encoder_id]
@@ -150,87 +149,46 @@ class FeatureSource:
         A scan that cannot be read is remembered with the reason. Closing the iterator keeps what
         is done.
         """
-        rows, failures = self._known(set_id, samples, encoder_id)
-        given = self._given_rows(samples, encoder_id)
-        unknown = (s for s in samples if s.id not in given)
-        todo = [s for s in unknown if _key(s) not in rows and _key(s) not in failures]
-        saved = done = 0
-        try:
-            for sample in todo:
-                try:
-                    rows[_key(sample)] = self._encode(sample, encoder_id)
-                except Rad3dError as error:
-                    failures[_key(sample)] = error.problem
-                done += 1
-                if done - saved == SAVE_EVERY:
-                    self._save(set_id, samples, encoder_id, rows, failures)
-                    saved = done
-                yield done
-        finally:
-            if done > saved:
-                self._save(set_id, samples, encoder_id, rows, failures)
+        found = self.features(set_id, samples, encoder_id)
+        known = {*found.ids, *found.failures}
+        todo = {s.id: s for s in samples if s.id not in known}
+        if not todo:
+            return
 
-    def fresh(self, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
-        """Encode samples now, whatever is known of them; raises where a scan cannot be read."""
-        return gathered({s.id: self._encode(s, encoder_id) for s in samples}, {})
+        def read(_: Path, id_: str, __: object) -> Volume:
+            volume = self._open(todo[id_])
+            volume.check_reportable()  # such a case is counted as one without a report
+            return volume
 
-    def _encode(self, sample: Sample, encoder_id: str) -> Row:
-        volume = self._open(sample)
-        volume.check_reportable()  # such a case is counted as one without a report
-        return encode(self._engine, volume, encoder_id)
+        store = FeatureStore.create(
+            self._path(set_id, samples, encoder_id), self.identity(encoder_id)
+        )
+        scans = [Scan(s.id, Path(s.scan)) for s in todo.values()]
+        work = FeatureWork(self._store, encoder_id, store, scans, read)
+        with closing(work.run(SAVE_EVERY, stop_after=0)) as steps:
+            for step in steps:
+                yield step.done
 
     def blank(self, encoder_id: str) -> Row:
         """Embedding and logits of a scan that holds nothing but air, made as of any other scan."""
         air = np.full((64, 64, 64), -1000, dtype=np.int16)
         empty = Volume.from_array(air, np.diag([5.0, 5.0, 5.0, 1.0]))
-        return encode(self._engine, empty, encoder_id)
+        return encode(Engine(self._store, ByteCache(0)), empty, encoder_id)
 
-    def _known(
+    def _own_stores(
         self, set_id: str, samples: Sequence[Sample], encoder_id: str
-    ) -> tuple[dict[str, Row], dict[str, str]]:
-        """Rows and failures of the shipped file and of earlier runs."""
-        identity = self.identity(encoder_id)
-        rows: dict[str, Row] = {}
-        failures: dict[str, str] = {}
-        for path in (
-            self._shipped / f"{set_id}.safetensors",
-            self._path(set_id, samples, encoder_id),
-        ):
-            if found := read_features(path, identity):
-                rows |= found.rows
-                failures |= found.failures
-        return rows, failures
-
-    def _save(
-        self,
-        set_id: str,
-        samples: Sequence[Sample],
-        encoder_id: str,
-        rows: Mapping[str, Row],
-        failures: Mapping[str, str],
-    ) -> None:
-        found = gathered(rows, failures)
-        write_features(
-            self._path(set_id, samples, encoder_id),
-            ids=found.ids,
-            embedding=found.embedding,
-            logits=found.logits,
-            encoder=self.identity(encoder_id),
-            failures=failures,
-        )
+    ) -> Iterator[FeatureStore]:
+        """The shipped file and what earlier runs kept, where they are of the encoder's weights."""
+        kept = self._path(set_id, samples, encoder_id)
+        for path in (self._shipped / f"{set_id}.safetensors", kept):
+            if path.is_file() or (path / STORE_FILE).is_file():
+                store = FeatureStore.open(path)
+                if store.identity == self.identity(encoder_id):
+                    yield store
 
     def _path(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> Path:
-        """Named by the set, where its scans lie, and the encoder's weights."""
+        """Named by the set, where its scans lie, and the encoder's weights and model grid."""
         place = Path(samples[0].scan).parent if samples else ""
-        key = f"{self.identity(encoder_id).sha256}\0{place}"
-        name = f"{set_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-        return self._kept / f"{name}.safetensors"
-
-
-def _key(sample: Sample) -> str:
-    """The id, and for a file its size and time, so that a changed scan is encoded again."""
-    path = Path(sample.scan)
-    if not path.is_absolute() or not path.is_file():  # none, or one that is rendered
-        return sample.id
-    stat = path.stat()
-    return f"{sample.id}\0{stat.st_size}\0{stat.st_mtime_ns}"
+        identity = self.identity(encoder_id)
+        key = f"{identity.sha256}\0{identity.preprocessing}\0{place}"
+        return self._kept / f"{set_id}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"

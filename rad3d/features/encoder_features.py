@@ -1,14 +1,11 @@
-"""What an encoder sees in a scan, whose that is, and where it is kept: in a file or in a store."""
+"""What an encoder sees in a scan, and whose that is."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from rad3d.core.errors import Rad3dError
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.types import Volume
-from rad3d.features.shards import FeatureStore
-from rad3d.features.table import FeatureTable, FloatArray, Row, read_file
+from rad3d.features.table import FloatArray, Row
 from rad3d.model.encoders.base import LoadedEncoder
 from rad3d.model.engine import Engine
 from rad3d.model.identity import EncoderIdentity, weights_sha256
@@ -37,15 +34,3 @@ def logits_of(encoder: LoadedEncoder, pooled: FloatArray) -> FloatArray | None:
         if error.code != "no_head":
             raise
         return None
-
-
-def load_features(path: Path) -> tuple[EncoderIdentity, FeatureTable]:
-    """A file of features, or a store of them, and whose they are.
-
-    Raises:
-        BadRequest: there is no such file or folder, or it is damaged.
-    """
-    if path.is_dir():
-        store = FeatureStore.open(path)
-        return store.identity, store.table()
-    return read_file(path)

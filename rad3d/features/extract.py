@@ -14,7 +14,7 @@ import math
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -217,11 +217,11 @@ class FeatureWork:
     def _sort(self, scan: Scan, retry: bool) -> None:
         """Whether a scan is finished, has failed, or is to do; its file is not read."""
         file = self._file(scan)
-        case, failure = self._store.cases.get(scan.id), self._store.failures.get(scan.id)
-        if case is not None and case.file == file:
+        known = self._store.state(scan.id, file)
+        if isinstance(known, Case):
             self.summary += Summary(skipped=1)
-        elif failure is not None and failure.file == file and not retry:
-            self.summary += Summary(failed=Counter([failure.code]))
+        elif known is not None and not retry:
+            self.summary += Summary(failed=Counter([known.code]))
         else:
             self._todo.append((scan, file))
 
@@ -230,11 +230,9 @@ class FeatureWork:
             row = self._row(scan)
         except Rad3dError:  # said when the scan is read
             row = None
-        said = hashlib.sha256(repr(row).encode()).hexdigest()[:16] if row else ""
-        try:
-            return SourceFile.of(scan.path, said)
-        except OSError:  # as above
-            return None
+        return file_of(
+            scan.path, hashlib.sha256(repr(row).encode()).hexdigest()[:16] if row else ""
+        )
 
     def _row(self, scan: Scan) -> ScanMetadata | None:
         return self._metadata.row(scan.path.name) if self._metadata else None
@@ -266,8 +264,12 @@ class FeatureWork:
             encode_s=statistics.median(o.encode_s for o in timed) if timed else math.nan,
         )
 
-    def run(self, shard_size: int) -> Iterator[Progress]:
+    def run(self, shard_size: int, stop_after: int = STOP_AFTER) -> Generator[Progress, None, None]:
         """Encode what is to do; closing the iterator keeps what is done.
+
+        Args:
+            shard_size: scans that are written at once.
+            stop_after: stop where so many in a row failed for want of memory; 0 never does.
 
         Raises:
             DiskFull, OSError: the store cannot be written, or a zip not be unpacked.
@@ -282,9 +284,9 @@ class FeatureWork:
                     self._record(outcome, writer, time.monotonic() - began)
                     error = outcome.error
                     in_a_row = in_a_row + 1 if error and error.code in OF_THE_MACHINE else 0
-                    if error and in_a_row == STOP_AFTER:
+                    if error and 0 < in_a_row == stop_after:
                         raise Rad3dError(
-                            f"{STOP_AFTER} scans in a row could not be encoded. {error.problem}",
+                            f"{stop_after} scans in a row could not be encoded. {error.problem}",
                             "Correct that, then go on with --retry-failed.",
                             code=error.code,
                         )
@@ -354,6 +356,14 @@ class FeatureWork:
             text = "The encoder gave no numbers for this scan."
             return replace(opened, error=Failed(text, "not_finite", opened.file))
         return replace(opened, row=row, encode_s=time.perf_counter() - began)
+
+
+def file_of(path: Path, metadata: str = "") -> SourceFile | None:
+    """The file as it is now; None where there is none, which is said when the scan is read."""
+    try:
+        return SourceFile.of(path, metadata) if path.is_file() else None
+    except OSError:
+        return None
 
 
 def _failed(error: Exception, file: SourceFile | None) -> Failed:

@@ -10,6 +10,8 @@ A shard appears in one step under a name that nobody else takes. So processes an
 know of each other, and one that is killed leaves nothing that could be mistaken for features. Names
 are times, but never earlier than that of a shard which the writer has seen: a clock that is set
 back does not make its entries older than those that they replace.
+
+A single file of features is read as a store of one shard, in which ids stand for contents.
 """
 
 from __future__ import annotations
@@ -21,17 +23,18 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rad3d.core.errors import BadRequest, DiskFull
 from rad3d.core.files import PART, write_whole
+from rad3d.core.plain import from_plain
 from rad3d.features.table import (
+    SCHEMA_ID,
     FeatureTable,
-    FeatureTensors,
     Row,
     gathered,
+    plainly,
+    read_about,
     read_tensors,
-    tensors_of,
     write_tensors,
 )
 from rad3d.model.identity import EncoderIdentity
@@ -105,7 +108,7 @@ class FeatureStore:
     """What lies in a folder of features, as it was when it was opened, and what was added since.
 
     Attributes:
-        path: the folder.
+        path: the folder, or a single file, to which nothing is added.
         identity: whose features these are.
         cases: id -> content, of all that have features.
         failures: id -> why not.
@@ -117,22 +120,44 @@ class FeatureStore:
         self.cases: dict[str, Case] = {}
         self.failures: dict[str, Failed] = {}
         self.facts: dict[tuple[tuple[str, str], ...], int] = {}
-        self._places: dict[str, tuple[FeatureTensors, int]] = {}
+        self._places: dict[str, Path] = {}
+        self._contents: dict[Path, tuple[str, ...]] = {}
         self._newest = 0
 
     @classmethod
     def open(cls, path: Path) -> FeatureStore:
         """Read what is known of every scan; the features themselves are read by :meth:`table`.
 
+        Args:
+            path: the folder, or a single file of features.
+
         Raises:
-            BadRequest: there is no store, or a file of it is damaged; the sentence names it.
+            BadRequest: there is no such thing, or a file is damaged; the sentence names it.
         """
+        if not path.is_dir():
+            return cls._of_file(path)
         store = cls(path, _read_identity(path))
         for shard in sorted((path / SHARDS).glob(f"[!.]*{SUFFIX}")):
             store._newest = max(store._newest, _nanoseconds(shard))
-            store._add(*store._read(shard))
+            store._read(shard)
         # Where a shard was removed, what pointed into it is unknown again.
         store.cases = {id_: case for id_, case in store.cases.items() if store.holds(case.content)}
+        return store
+
+    @classmethod
+    def _of_file(cls, path: Path) -> FeatureStore:
+        if not path.is_file():
+            raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
+        identity, about = read_about(path, SCHEMA_ID)
+        with plainly(path):
+            ids = tuple(map(str, json.loads(about["ids"])))
+            failures = json.loads(about["failures"]).items()
+        store = cls(path, identity)
+        known = Shard(
+            cases={id_: Case(id_) for id_ in ids},
+            failures={id_: Failed(problem, "failed") for id_, problem in failures},
+        )
+        store._add(known, path, ids)
         return store
 
     @classmethod
@@ -158,12 +183,22 @@ class FeatureStore:
         """True where the features of a scan's content are here, under whatever id."""
         return content in self._places
 
-    def table(self, ids: Iterable[str] | None = None) -> FeatureTable:
-        """The features of these cases, in their order; of all by default, in the order of ids.
+    def state(self, id_: str, file: SourceFile | None) -> Case | Failed | None:
+        """What is known of an id as long as its file is this one; None where that is nothing."""
+        known = self.cases.get(id_) or self.failures.get(id_)
+        return known if known is not None and known.file == file else None
 
-        Cases that could not be encoded are among the table's failures; unknown ones are left out.
+    def table(self, ids: Iterable[str] | None = None) -> FeatureTable:
+        """The features of these cases, in their order.
+
+        Of all by default, in the order of a single file, or else of ids. Cases that could not be
+        encoded are among the table's failures; unknown ones are left out.
         """
-        wanted = sorted({*self.cases, *self.failures}) if ids is None else list(ids)
+        known_ids = list(dict.fromkeys((*self.cases, *self.failures)))
+        if ids is None:
+            wanted = sorted(known_ids) if self.path.is_dir() else known_ids
+        else:
+            wanted = list(ids)
         known = {id_: self.cases[id_].content for id_ in wanted if id_ in self.cases}
         rows = self._rows(set(known.values()))
         failures = {i: self.failures[i].problem for i in wanted if i in self.failures}
@@ -189,13 +224,13 @@ class FeatureStore:
         self._newest = max(time.time_ns(), self._newest + 1)
         path = self.path / SHARDS / f"{self._newest:020d}-{secrets.token_hex(4)}{SUFFIX}"
         try:
-            write_tensors(path, tensors_of(table), about, self.identity)
+            write_tensors(path, table, about, self.identity)
         except DiskFull as error:
             raise DiskFull(
                 f"The disk that holds {self.path} is full.",
                 "Make room; the same command goes on where it was.",
             ) from error
-        self._add(*self._read(path))
+        self._read(path)
         return path
 
     def nbytes(self) -> int:
@@ -204,15 +239,10 @@ class FeatureStore:
 
     def _rows(self, contents: set[str]) -> dict[str, Row]:
         """Content -> embedding and logits; every shard is read once."""
-        by_shard: dict[FeatureTensors, list[tuple[str, int]]] = {}
-        for content in contents:
-            tensors, row = self._places[content]
-            by_shard.setdefault(tensors, []).append((content, row))
         found: dict[str, Row] = {}
-        for tensors, places in by_shard.items():
-            embedding, logits = tensors.read()
-            for content, row in places:
-                found[content] = embedding[row], None if logits is None else logits[row]
+        for path in dict.fromkeys(map(self._places.__getitem__, contents)):
+            rows = read_tensors(path, self._contents[path]).rows
+            found |= {c: row for c, row in rows.items() if self._places[c] == path}
         if len({row[0].shape for row in found.values()}) > 1:
             raise BadRequest(
                 f"{self.path.name} holds embeddings of different sizes.",
@@ -221,9 +251,10 @@ class FeatureStore:
             )
         return found
 
-    def _add(self, shard: Shard, tensors: FeatureTensors, contents: list[str]) -> None:
-        for row, content in enumerate(contents):
-            self._places.setdefault(content, (tensors, row))
+    def _add(self, shard: Shard, path: Path, contents: tuple[str, ...]) -> None:
+        self._contents[path] = contents
+        for content in contents:
+            self._places.setdefault(content, path)
         for id_, case in shard.cases.items():
             self.failures.pop(id_, None)
             self.cases[id_] = case
@@ -233,11 +264,21 @@ class FeatureStore:
         key = tuple(sorted(shard.facts.items()))
         self.facts[key] = self.facts.get(key, 0) + len(contents)
 
-    def _read(self, path: Path) -> tuple[Shard, FeatureTensors, list[str]]:
+    def _read(self, path: Path) -> None:
         try:
-            identity, about, tensors = read_tensors(path, SHARD_SCHEMA)
-        except BadRequest as error:
-            raise self._damaged(path) from error
+            identity, about = read_about(path, SHARD_SCHEMA)
+            contents = from_plain(tuple[str, ...], json.loads(about["contents"]))
+            shard = Shard(
+                cases=from_plain(dict[str, Case], json.loads(about["cases"])),
+                failures=from_plain(dict[str, Failed], json.loads(about["failures"])),
+                facts=from_plain(dict[str, str], json.loads(about["facts"])),
+            )
+        except (BadRequest, KeyError, ValueError) as error:
+            raise BadRequest(
+                f"{path.name} in {self.path.name} is damaged.",
+                "Remove the file; its scans are encoded again by the next run.",
+                code="bad_features",
+            ) from error
         if identity != self.identity:
             raise BadRequest(
                 f"{path.name} in {self.path.name} is of {_named(identity)}, the store of "
@@ -245,26 +286,7 @@ class FeatureStore:
                 "Remove the file.",
                 code="other_encoder",
             )
-        try:
-            contents = list(map(str, json.loads(about["contents"])))
-            shard = Shard(
-                cases={k: Case(v["content"], _file(v)) for k, v in _entries(about, "cases")},
-                failures={
-                    k: Failed(v["problem"], v["code"], _file(v))
-                    for k, v in _entries(about, "failures")
-                },
-                facts=json.loads(about["facts"]),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._damaged(path) from error
-        return shard, tensors, contents
-
-    def _damaged(self, shard: Path) -> BadRequest:
-        return BadRequest(
-            f"{shard.name} in {self.path.name} is damaged.",
-            "Remove the file; its scans are encoded again by the next run.",
-            code="bad_features",
-        )
+        self._add(shard, path, contents)
 
     def _sweep(self) -> None:
         """Remove what processes that died have left half written."""
@@ -345,7 +367,7 @@ def _read_identity(path: Path) -> EncoderIdentity:
         about = json.loads((path / STORE_FILE).read_text(encoding="utf-8"))
         if about.pop("schema") != STORE_SCHEMA:
             raise ValueError("another schema")
-        return EncoderIdentity(**{key: str(value) for key, value in about.items()})
+        return from_plain(EncoderIdentity, about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadRequest(
             f"{STORE_FILE} in {path.name} is damaged.",
@@ -367,15 +389,6 @@ def _nanoseconds(shard: Path) -> int:
     """The time in a shard's name; 0 where a person has given it another."""
     number = shard.name.partition("-")[0]
     return int(number) if number.isdecimal() else 0
-
-
-def _entries(about: Mapping[str, str], key: str) -> Iterable[tuple[str, Any]]:
-    entries: Iterable[tuple[str, Any]] = json.loads(about[key]).items()
-    return entries
-
-
-def _file(entry: Mapping[str, Any]) -> SourceFile | None:
-    return SourceFile(**entry["file"]) if entry["file"] else None
 
 
 def _named(identity: EncoderIdentity) -> str:

@@ -3,14 +3,14 @@
 A file of features is a safetensors file with ``embedding`` (N, D), ``logits`` (N, 18) where the
 encoder has a head, and, as its metadata, the cases' ids, the encoder's id, the SHA-256 of its
 weights and the id of its model grid. It is used only by the encoder with these weights. Many
-thousand scans, encoded by several processes, go into a folder of such files:
-:mod:`rad3d.features.shards`.
+thousand scans, encoded by several processes, go into a folder of such files. Both are read as a
+store, :mod:`rad3d.features.shards`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,94 +67,78 @@ class FeatureTable:
 
 
 def write_features(
-    path: Path,
-    *,
-    ids: Sequence[str],
-    embedding: FloatArray,
-    logits: FloatArray | None,
-    encoder: EncoderIdentity,
-    failures: Mapping[str, str] | None = None,
-    half: bool = False,
+    path: Path, table: FeatureTable, encoder: EncoderIdentity, half: bool = False
 ) -> None:
     """Write a file of features in one step.
 
     Args:
         path: ends with ``.safetensors``; its folder is made if need be.
-        ids: of the cases, such as ``"in-030000"``.
-        embedding: (N, D).
-        logits: (N, 18), or None where the encoder has no head.
+        table: the features, and why others have none.
         encoder: whose they are.
-        failures: id -> why a scan has no row.
         half: keep the embeddings as float16. Good for look-ups over thousands of cases; reports are
             written from float32, so that they are those of the app.
     """
-    found = FeatureTable(tuple(ids), embedding, logits, failures or {})
-    about = {"ids": json.dumps(found.ids), "failures": json.dumps(dict(found.failures))}
-    write_tensors(path, tensors_of(found, half), {"schema": SCHEMA_ID, **about}, encoder)
+    about = {"ids": json.dumps(table.ids), "failures": json.dumps(dict(table.failures))}
+    write_tensors(path, table, {"schema": SCHEMA_ID, **about}, encoder, half)
 
 
-def tensors_of(table: FeatureTable, half: bool = False) -> dict[str, FloatArray]:
-    """The arrays of a table as they are kept."""
+def write_tensors(
+    path: Path,
+    table: FeatureTable,
+    about: dict[str, str],
+    encoder: EncoderIdentity,
+    half: bool = False,
+) -> None:
+    """Write the arrays of a table as safetensors in one step: there is all of it, or none.
+
+    Args:
+        path: its folder is made if need be.
+        table: the arrays.
+        about: metadata beside the encoder's identity.
+        encoder: whose they are.
+        half: keep the embeddings as float16.
+    """
     kept = np.float16 if half else np.float32
     tensors: dict[str, FloatArray] = {"embedding": np.ascontiguousarray(table.embedding, kept)}
     if table.logits is not None:
         tensors["logits"] = np.ascontiguousarray(table.logits, np.float32)
-    return tensors
-
-
-def write_tensors(
-    path: Path, tensors: dict[str, FloatArray], about: dict[str, str], encoder: EncoderIdentity
-) -> None:
-    """Write a safetensors file of an encoder's features in one step: there is all of it, or none.
-
-    Args:
-        path: its folder is made if need be.
-        tensors: the arrays.
-        about: metadata beside the encoder's identity.
-        encoder: whose they are.
-    """
     whose = {"encoder": encoder.id, "encoder_sha256": encoder.sha256}
     whose["preprocessing"] = encoder.preprocessing
     write_whole(path, save(tensors, metadata={**about, **whose}))
 
 
-def read_tensors(path: Path, schema: str) -> tuple[EncoderIdentity, dict[str, str], FeatureTensors]:
-    """What :func:`write_tensors` wrote: whose it is, its metadata, and its arrays, not yet read.
+def read_about(path: Path, schema: str) -> tuple[EncoderIdentity, dict[str, str]]:
+    """Whose the features are that :func:`write_tensors` wrote, and its metadata.
 
     Raises:
         BadRequest: the file is damaged, or of another schema.
     """
-    with _plainly(path):
-        with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            if about.get("schema") != schema:
-                raise ValueError("another schema")
-            names = tuple(file.keys())
+    with plainly(path), safe_open(path, framework="numpy") as file:
+        about = file.metadata() or {}
+        if about.get("schema") != schema:
+            raise ValueError("another schema")
         whose = (about["encoder"], about["encoder_sha256"], about["preprocessing"])
-        return EncoderIdentity(*whose), about, FeatureTensors(path, names)
+        return EncoderIdentity(*whose), about
 
 
-@dataclass(frozen=True)
-class FeatureTensors:
-    """The arrays of a file of features, read when they are asked for."""
+def read_tensors(path: Path, ids: tuple[str, ...]) -> FeatureTable:
+    """The arrays that :func:`write_tensors` wrote, as rows of these ids, in float32.
 
-    path: Path
-    names: tuple[str, ...]
-
-    def read(self) -> tuple[FloatArray, FloatArray | None]:
-        """(N, D) float32 embeddings, and (N, 18) logits or None."""
-        with _plainly(self.path), safe_open(self.path, framework="numpy") as file:
-            embedding = file.get_tensor("embedding").astype(np.float32)
-            has_logits = "logits" in self.names
-            return embedding, file.get_tensor("logits").astype(np.float32) if has_logits else None
+    Raises:
+        BadRequest: the file is damaged, or has another number of rows.
+    """
+    with plainly(path), safe_open(path, framework="numpy") as file:
+        names = file.keys()
+        arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
+        return FeatureTable(ids, arrays["embedding"], arrays.get("logits"))
 
 
 @contextmanager
-def _plainly(path: Path) -> Iterator[None]:
+def plainly(path: Path) -> Iterator[None]:
     """One sentence for everything that a damaged file can raise."""
     try:
         yield
-    except (SafetensorError, KeyError, ValueError, TypeError, OSError) as error:
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, OSError) as error:
         kind = what_is(path) if path.is_file() else UNKNOWN
         what = "damaged, or" if kind in (UNKNOWN, SAFETENSORS) else f"{kind.what}, and"
         raise BadRequest(
@@ -162,32 +146,6 @@ def _plainly(path: Path) -> Iterator[None]:
             "Give another; one that an earlier run has kept can be removed.",
             code="bad_features",
         ) from error
-
-
-def read_file(path: Path) -> tuple[EncoderIdentity, FeatureTable]:
-    """A file of features, and whose they are.
-
-    Raises:
-        BadRequest: there is no such file, or it is damaged.
-    """
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    identity, about, tensors = read_tensors(path, SCHEMA_ID)
-    with _plainly(path):
-        ids, failures = json.loads(about["ids"]), json.loads(about["failures"])
-    return identity, FeatureTable(tuple(ids), *tensors.read(), failures)
-
-
-def read_features(path: Path, encoder: EncoderIdentity) -> FeatureTable | None:
-    """The features in a file; None where there is no file, or one of another encoder.
-
-    Raises:
-        BadRequest: the file is damaged.
-    """
-    if not path.is_file():
-        return None
-    identity, table = read_file(path)
-    return table if identity == encoder else None
 
 
 def gathered(rows: Mapping[str, Row], failures: Mapping[str, str]) -> FeatureTable:

@@ -16,7 +16,7 @@ from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.tables import cell_text
 from rad3d.data.layouts import patient_of, read_ct_rate
 from rad3d.data.predictions import Columns, read_rows, report_of
-from rad3d.features.encoder_features import load_features
+from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable
 from rad3d.model.encoders.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
@@ -125,7 +125,8 @@ class FileSource:
 
     def _pairs(self, path: Path, reports: Reports) -> PairedFeatures:
         """Pairs of features and reports, with the logits of the head that was fitted here."""
-        encoder, table = load_features(path)
+        store = FeatureStore.open(path)
+        encoder, table = store.identity, store.table()
         row = lookup("encoder", ENCODERS, encoder.id)
         head = Head.read(self.models_dir / row.source) if self.models_dir else None
         if head is not None and head.weight is not None:

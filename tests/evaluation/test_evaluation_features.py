@@ -21,7 +21,7 @@ from rad3d.data.spec import SetSpec
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.run_types import EvaluationRequest
 from rad3d.features.shards import Case, FeatureStore, Shard
-from rad3d.features.table import FeatureTable, read_features, write_features
+from rad3d.features.table import FeatureTable, write_features
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 
 pytestmark = pytest.mark.numeric
@@ -35,17 +35,14 @@ def written(path: Path, half: bool = False) -> FeatureTable:
     found = FeatureTable(
         IDS, rng.normal(size=(3, 8)).astype(np.float32), rng.normal(size=(3, 18)).astype(np.float32)
     )
-    write_features(
-        path, ids=IDS, embedding=found.embedding, logits=found.logits, encoder=MINE, half=half
-    )
+    write_features(path, found, MINE, half)
     return found
 
 
 def test_features_come_back_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "set.safetensors"
     found = written(path)
-    back = read_features(path, MINE)
-    assert back is not None
+    back = FeatureStore.open(path).table()
     assert back.ids == IDS
     np.testing.assert_array_equal(back.embedding, found.embedding)
     np.testing.assert_array_equal(back.logits, found.logits)
@@ -55,19 +52,11 @@ def test_half_precision_halves_the_embeddings_and_keeps_the_logits(tmp_path: Pat
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     found = written(whole)
     written(half, half=True)
-    back = read_features(half, MINE)
-    assert back is not None
+    back = FeatureStore.open(half).table()
     assert back.embedding.dtype == np.float32
     np.testing.assert_allclose(back.embedding, found.embedding, rtol=1e-3)
     np.testing.assert_array_equal(back.logits, found.logits)
     assert half.stat().st_size < whole.stat().st_size
-
-
-@pytest.mark.parametrize("field", ["id", "sha256", "preprocessing"])
-def test_features_of_another_encoder_are_not_used(tmp_path: Path, field: str) -> None:
-    path = tmp_path / "set.safetensors"
-    written(path)
-    assert read_features(path, replace(MINE, **{field: "other"})) is None
 
 
 def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
@@ -75,7 +64,7 @@ def test_a_damaged_file_gets_a_sentence(tmp_path: Path) -> None:
     written(path)
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(BadRequest, match="is damaged, or no file of features"):
-        read_features(path, MINE)
+        FeatureStore.open(path)
 
 
 def test_rows_that_do_not_fit_are_refused() -> None:
@@ -163,6 +152,29 @@ def test_other_weights_encode_again(source: Callable[[], FeatureSource], tmp_pat
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"new weights")
     assert source().missing("set", samples("a"), "phantom-cnn") == 1
+
+
+@pytest.mark.parametrize("field", ["", "id", "sha256", "preprocessing"])
+def test_shipped_features_are_used_by_their_encoder_alone(
+    source: Callable[[], FeatureSource], tmp_path: Path, field: str
+) -> None:
+    theirs = source().identity("phantom-cnn")
+    whose = replace(theirs, **{field: "other"}) if field else theirs
+    table = FeatureTable(("a",), np.ones((1, LATENT_DIM), np.float32), None)
+    write_features(tmp_path / "shipped" / "set.safetensors", table, whose)
+    cases = [Sample("a", "Findings: none.", scan="phantom:in:1")]
+    assert source().missing("set", cases, "phantom-cnn") == bool(field)
+
+
+def test_what_was_encoded_here_is_a_store_as_any_other(
+    source: Callable[[], FeatureSource], tmp_path: Path
+) -> None:
+    cases = samples("a", "broken")
+    list(source().encode("set", cases, "phantom-cnn"))
+    (kept,) = (tmp_path / "kept").iterdir()
+    found = source().with_given([kept]).features("other", cases, "phantom-cnn")
+    assert found.ids == ("a",)
+    assert FeatureStore.open(kept).failures["broken"].code == "empty_file"
 
 
 def test_air_looks_the_same_every_time(source: Callable[[], FeatureSource]) -> None:

@@ -13,7 +13,6 @@ import torch
 from rad3d.cli import main
 from rad3d.core.labels import LABELS
 from rad3d.core.registry import ENCODERS
-from rad3d.features.encoder_features import load_features
 from rad3d.features.shards import FeatureStore
 
 D = ENCODERS["ct-clip"].embedding_dim
@@ -53,7 +52,8 @@ def test_files_of_the_published_scripts_are_imported(
 ) -> None:
     assert imported(folder, out=tmp_path / "store") == 0
     assert "5 scans: 5 imported" in capsys.readouterr().out
-    identity, found = load_features(tmp_path / "store")
+    store = FeatureStore.open(tmp_path / "store")
+    identity, found = store.identity, store.table()
     assert (identity.id, identity.is_imported) == ("ct-clip", True)
     assert found.ids == tuple(f"valid_{n}_a_1" for n in range(1, 6))
     for n in range(4):
@@ -78,7 +78,7 @@ def test_a_table_of_many_scans_is_imported_with_its_logits(tmp_path: Path) -> No
     logits = np.random.default_rng(0).normal(size=(2, 18)).astype(np.float32)
     np.savez(tmp_path / "all.npz", ids=["a.nii.gz", "b"], image_latents=embedding, logits=logits)
     assert imported(tmp_path / "all.npz", out=tmp_path / "store") == 0
-    found = load_features(tmp_path / "store")[1]
+    found = FeatureStore.open(tmp_path / "store").table()
     assert found.ids == ("a", "b")
     np.testing.assert_array_equal(found.embedding, embedding)
     assert found.logits is not None
@@ -92,7 +92,7 @@ def test_logits_come_from_a_table_of_their_own(
     table = logits_csv(tmp_path / "logits.csv", rows)
     assert imported(folder, "--logits", table, out=tmp_path / "store") == 0
     assert "3 failed (no_logits 3)" in capsys.readouterr().out
-    found = load_features(tmp_path / "store")[1]
+    found = FeatureStore.open(tmp_path / "store").table()
     assert found.ids == ("valid_1_a_1", "valid_2_a_1")
     assert found.logits is not None
     np.testing.assert_array_equal(found.logits[1], rows["valid_2_a_1"])

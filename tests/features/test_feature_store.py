@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from rad3d.core.errors import BadRequest, DiskFull
 from rad3d.features import shards as feature_store
-from rad3d.features.encoder_features import load_features
 from rad3d.features.shards import Case, Failed, FeatureStore, Shard, ShardWriter, SourceFile
-from rad3d.features.table import FloatArray, Row, read_features, write_features
+from rad3d.features.table import FeatureTable, FloatArray, Row, write_features
 from rad3d.model.identity import EncoderIdentity
 
 MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
@@ -38,7 +38,7 @@ def test_what_was_appended_comes_back_from_another_process(tmp_path: Path) -> No
     again = FeatureStore.open(tmp_path / "s")
     assert len(again) == 3
     assert again.identity == MINE
-    for found in (store.table(), again.table(), load_features(tmp_path / "s")[1]):
+    for found in (store.table(), again.table()):
         assert found.ids == ("a", "b", "c")
         np.testing.assert_array_equal(found.embedding[1], row(sum(b"b"))[0])
         assert found.logits is not None
@@ -56,16 +56,37 @@ def test_a_table_of_some_cases_has_their_order_and_leaves_out_the_unknown(tmp_pa
 
 def test_an_encoder_without_a_head_has_no_logits(tmp_path: Path) -> None:
     FeatureStore.create(tmp_path / "s", MINE).append(shard("a", head=False))
-    found = load_features(tmp_path / "s")[1]
+    found = FeatureStore.open(tmp_path / "s").table()
     assert found.logits is None
-    write_features(
-        tmp_path / "f.safetensors",
-        ids=found.ids, embedding=found.embedding, logits=None, encoder=MINE,
-    )  # fmt: skip
-    back = read_features(tmp_path / "f.safetensors", MINE)
-    assert back is not None
+    write_features(tmp_path / "f.safetensors", found, MINE)
+    back = FeatureStore.open(tmp_path / "f.safetensors").table()
     assert back.logits is None
     assert back.rows["a"][1] is None
+
+
+def test_a_single_file_is_a_store_in_its_own_order(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    written = FeatureTable(("b", "a"), np.stack([row(1)[0], row(2)[0]]), None, {"c": "Empty."})
+    write_features(path, written, MINE)
+    store = FeatureStore.open(path)
+    assert (store.identity, len(store)) == (MINE, 2)
+    found = store.table()
+    assert (found.ids, found.failures) == (("b", "a"), {"c": "Empty."})
+    np.testing.assert_array_equal(store.table(["a"]).embedding[0], row(2)[0])
+
+
+def test_a_file_with_more_ids_than_rows_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "f.safetensors"
+    save_file(
+        {"embedding": np.zeros((1, 8), np.float32)},
+        path,
+        {
+            "schema": "rad3d-features/1", "ids": '["a", "b"]', "failures": "{}",
+            "encoder": "e", "encoder_sha256": "", "preprocessing": "",
+        },
+    )  # fmt: skip
+    with pytest.raises(BadRequest, match="Features of 2 cases have the shapes"):
+        FeatureStore.open(path).table()
 
 
 def test_two_names_of_one_scan_share_its_row(tmp_path: Path) -> None:
@@ -103,7 +124,7 @@ def test_features_of_another_encoder_do_not_get_in(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="holds no store of features"):
-        load_features(tmp_path)
+        FeatureStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 7, 200])

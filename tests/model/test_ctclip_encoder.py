@@ -24,7 +24,7 @@ from rad3d.core.registry import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Volume
 from rad3d.features.encoder_features import encoder_identity
-from rad3d.features.table import write_features
+from rad3d.features.table import FeatureTable, write_features
 from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.ctclip.checkpoint import build, sort_checkpoint
 from rad3d.model.encoders.ctclip.deviation import deviation
@@ -293,7 +293,7 @@ def labelled_files(folder: Path, encoder: EncoderIdentity) -> tuple[Path, Path]:
     rng = np.random.default_rng(0)
     ids, embedding = [f"train_{i}_a_1" for i in range(120)], rng.normal(size=(120, 12))
     features = folder / "features.safetensors"
-    write_features(features, ids=ids, embedding=embedding, logits=None, encoder=encoder)
+    write_features(features, FeatureTable(tuple(ids), embedding, None), encoder)
     labels = (embedding @ rng.normal(size=(12, len(LABELS))) > 0).astype(int)
     lines = [",".join(("VolumeName", *LABELS))]
     lines += [",".join((id_, *map(str, row))) for id_, row in zip(ids, labels, strict=True)]

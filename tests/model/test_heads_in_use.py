@@ -22,7 +22,7 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions
 from rad3d.data.samples import Sample
 from rad3d.evaluation.feature_source import FeatureSource
-from rad3d.features.encoder_features import load_features
+from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable, write_features
 from rad3d.model import store as stores
 from rad3d.model.encoders.head import Head, HeadedEncoder, head_state
@@ -65,11 +65,9 @@ def files(folder: Path, models: Path, sha256: str = "", logits: bool = False) ->
     data = separable(600)
     ids = [f"train_{i}_a_1" for i in range(600)]
     sha256 = sha256 or weights_sha256(models / ENCODERS["phantom-cnn"].source)
-    write_features(
-        folder / "f.safetensors", ids=ids, embedding=data.embedding.astype(np.float32),
-        logits=data.embedding[:, :N_LABELS] if logits else None,
-        encoder=EncoderIdentity("phantom-cnn", sha256, GRID.id),
-    )  # fmt: skip
+    own = data.embedding[:, :N_LABELS] if logits else None
+    found = FeatureTable(tuple(ids), data.embedding.astype(np.float32), own)
+    write_features(folder / "f.safetensors", found, EncoderIdentity("phantom-cnn", sha256, GRID.id))
     rows = [[id_, *row] for id_, row in zip(ids, data.labels.tolist(), strict=True)]
     labels = table(folder / "labels.csv", rows, ("VolumeName",))
     return [
@@ -137,7 +135,7 @@ def test_training_learns_from_the_logits_of_the_fitted_head(
         source.read()
     replace(head, weight=None, bias=None).save(folder)
     assert source.read().train.logits is None, "a calibration gives no logits"
-    replace(head, encoder=load_features(tmp_path / "f.safetensors")[0]).save(folder)
+    replace(head, encoder=FeatureStore.open(tmp_path / "f.safetensors").identity).save(folder)
     pairs = source.read().train
     assert pairs.logits is not None
     assert pairs.head_sha256 == head.sha256 != ""

@@ -15,7 +15,7 @@ from rad3d.core.errors import BadRequest, CorruptWeights, Rad3dError
 from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.settings import ROOT
 from rad3d.data.layouts import LabelTable, patient_of, read_label_table
-from rad3d.features.encoder_features import load_features
+from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable
 from rad3d.model.encoders.head import Head, HeadedEncoder
 from rad3d.model.identity import EncoderIdentity
@@ -291,7 +291,8 @@ def test_a_head_on_the_shipped_features_reaches_the_shipped_head() -> None:
 
     def split(name: str) -> tuple[EncoderIdentity, Labelled]:
         row = PHANTOM_SPLITS[name]
-        identity, seen = load_features(ROOT / "assets/study/features" / f"{name}.safetensors")
+        store = FeatureStore.open(ROOT / "assets/study/features" / f"{name}.safetensors")
+        identity, seen = store.identity, store.table()
         seeds = range(row.first, row.first + row.n)
         labels = {
             sample.id: tuple(map(int, draw_truth(seed, row.domain).labels()))

@@ -17,8 +17,8 @@ from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_lan
 from rad3d import cli
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.registry import ENCODERS, language_model
-from rad3d.features.encoder_features import load_features
-from rad3d.features.table import write_features
+from rad3d.features.shards import FeatureStore
+from rad3d.features.table import FeatureTable, write_features
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.train.file_source import FileSource, ReportColumns, pair, read_reports
@@ -37,10 +37,13 @@ def features(
     embedding = rng.normal(size=(len(ids), LATENT_DIM)).astype(np.float32)
     logits = rng.normal(size=(len(ids), 18)).astype(np.float32) if head else None
     failures = {"train_9_a_1": "It holds no scan."}
-    write_features(
-        path, ids=ids, embedding=embedding, logits=logits, encoder=encoder, failures=failures
-    )
+    write_features(path, FeatureTable(tuple(ids), embedding, logits, failures), encoder)
     return path
+
+
+def loaded(path: Path) -> tuple[EncoderIdentity, FeatureTable]:
+    store = FeatureStore.open(path)
+    return store.identity, store.table()
 
 
 def table(path: Path, ids: Sequence[str] = IDS) -> Path:
@@ -59,7 +62,7 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
     with reports.open("a", encoding="utf-8") as file:
         file.write("train_7_a_1.nii.gz,,\nshort\nlong,a,b,c\n")
     data = pair(
-        *load_features(features(tmp_path / "f.safetensors")),
+        *loaded(features(tmp_path / "f.safetensors")),
         read_reports(str(reports), COLUMNS, "train"),
     )
     assert len(data) == len(IDS) - 1
@@ -75,12 +78,12 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
         "reports whose scan could not be encoded": 1,
         "reports without features": 1,
     }
-    _, seen = load_features(tmp_path / "f.safetensors")
+    _, seen = loaded(tmp_path / "f.safetensors")
     np.testing.assert_array_equal(data.pooled[0, 0], seen.embedding[1])
 
 
 def test_a_feature_that_is_no_number_is_no_pair(tmp_path: Path) -> None:
-    identity, seen = load_features(features(tmp_path / "f.safetensors"))
+    identity, seen = loaded(features(tmp_path / "f.safetensors"))
     seen.embedding[0, 0], seen.logits[1, 3] = np.nan, np.inf
     data = pair(identity, seen, read_reports(str(table(tmp_path / "r.csv")), COLUMNS, "train"))
     assert data.dropped["scans with features that are no numbers"] == 2
@@ -91,7 +94,7 @@ def test_no_pair_at_all_is_refused_with_the_reasons(tmp_path: Path) -> None:
     reports = read_reports(str(table(tmp_path / "r.csv", ["other"])), COLUMNS, "train")
     said = r"12 scans without a report, 1 reports without features.*'train_1_a_1'.*'other'"
     with pytest.raises(BadRequest, match=said):
-        pair(*load_features(features(tmp_path / "f.safetensors")), reports)
+        pair(*loaded(features(tmp_path / "f.safetensors")), reports)
 
 
 def test_a_patients_scans_stay_on_one_side_and_the_seed_decides(tmp_path: Path) -> None:
@@ -343,7 +346,7 @@ def test_reports_meet_their_scans_whatever_wrote_the_table(
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     reports = read_reports(str(tmp_path / name), ReportColumns(), "")
-    data = pair(*load_features(features(tmp_path / "f.safetensors")), reports)
+    data = pair(*loaded(features(tmp_path / "f.safetensors")), reports)
     assert [each[0] for each in data.reports] == ["Emphysema."] * len(IDS)
     assert data.dropped == {}
 
@@ -360,5 +363,5 @@ def test_what_says_that_there_is_no_report_is_never_learned(nothing: str, tmp_pa
 def test_letters_in_two_parts_are_those_in_one(tmp_path: Path) -> None:
     parts, one = (unicodedata.normalize(form, "Überblick_1") for form in ("NFD", "NFC"))
     (tmp_path / "r.csv").write_text(f"id,report\n{one},Emphysema.\n", encoding="utf-8")
-    known = load_features(features(tmp_path / "f.safetensors", [parts]))
+    known = loaded(features(tmp_path / "f.safetensors", [parts]))
     assert len(pair(*known, read_reports(str(tmp_path / "r.csv"), ReportColumns(), ""))) == 1
