@@ -1,11 +1,12 @@
 """Train one variant: a language model in one adaptation mode, on your own features and reports.
 
-Features come from an encoder (a file or a store), reports from a table or from CT-RATE's folder;
-they are matched by the scan's id. Without --features it learns from the demo's phantoms, and what
-is missing on the way is made first. Published language models are trained by the paper's recipe,
-shipped ones by their own schedule; any other causal model can be named by its hub id or directory.
-A run that was interrupted goes on. What is held out is measured along the way, and the best weights
-are kept. The memory of a step is counted first. docs/training.md has the four modes as commands.
+Features come from an encoder (a file or a store), reports from a table or a data set, named as the
+evaluation names it; they are matched by the scan's id. Without --features it learns from the demo's
+phantoms, and what is missing on the way is made first. Published language models are trained by the
+paper's recipe, shipped ones by their own schedule; any other causal model can be named by its hub
+id or directory. A run that was interrupted goes on. What is held out is measured along the way, and
+the best weights are kept. The memory of a step is counted first. docs/training.md has the four
+modes as commands.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """
 rad3d train --llm gpt2 --mode v3 --features features --reports reports.csv
+rad3d train --llm gpt2 --mode v3 --features features --reports folder:my-scans
 rad3d train --llm llama-3.2-1b --mode v3 --features features --reports ct-rate:CT-RATE
 rad3d train --llm llama-3.2-1b --mode v2 --features features --reports ct-rate:CT-RATE \\
     --validation-reports ct-rate:CT-RATE --batch-size 4 --accumulate 4 --gradient-checkpointing
@@ -60,16 +62,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _data(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--features", type=Path, metavar="STORE", help="features of an encoder: file or store")
-    add("--reports", metavar="CSV", help="table of reports, or ct-rate:DIR for its training split")
+    add("--reports", metavar="CSV", help="table of reports, or a data "
+        "set: ct-rate:DIR and inspect:DIR for their training split, folder:DIR")  # fmt: skip
     add("--id-column", default="id", metavar="NAME", help="default: %(default)s")
     add(
         "--report-column", action="append", metavar="NAME",
-        help="default: report; repeat it for several parts, as in Findings=Findings_EN, which "
-        "puts the heading Findings before the text",
+        help="default: report, or reference in folder:DIR; repeat it for several parts, as in "
+        "Findings=Findings_EN, which puts the heading Findings before the text",
     )  # fmt: skip
     add("--patient-column", default="", metavar="NAME", help="default: from CT-RATE's names")
     add("--validation-reports", default="", metavar="CSV", help="of scans that are held out; "
-        "ct-rate:DIR is its validation split")  # fmt: skip
+        "ct-rate:DIR and inspect:DIR are their validation split")  # fmt: skip
     add("--validation-features", type=Path, metavar="STORE", help="default: --features")
     add(
         "--validation-share", type=float, default=0.05, metavar="X",
@@ -172,10 +175,11 @@ def _read(
     args: argparse.Namespace, row: LanguageModel, models: Path, settings: Settings
 ) -> TrainingData:
     """The pairs: from files, or else the demo's."""
+    from rad3d.data.predictions import Columns
     from rad3d.model.llm.hub import Hub, obtain
     from rad3d.train.demo_build import DemoBuild
     from rad3d.train.demo_plan import FULL, QUICK
-    from rad3d.train.file_source import FileSource, ReportColumns
+    from rad3d.train.file_source import FileSource
 
     if args.features is None:
         plan = QUICK if args.quick else FULL
@@ -183,9 +187,7 @@ def _read(
             hub = Hub.from_settings(settings)
             obtain(row.source, hub, models_dir=models, revision=row.revision, progress=tell)
         return DemoBuild(plan, models, settings.runs_dir, args.jobs, tell).prepared(row.id)
-    columns = ReportColumns(
-        args.id_column, tuple(args.report_column or ("report",)), args.patient_column
-    )
+    columns = Columns(args.id_column, tuple(args.report_column or ()), patient=args.patient_column)
     return FileSource(
         args.features,
         args.reports,

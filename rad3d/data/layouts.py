@@ -15,15 +15,14 @@ from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.files import as_spelled
 from rad3d.core.ids import REPEATED, SCAN_SUFFIXES, scan_id
 from rad3d.core.labels import LABELS
-from rad3d.core.tables import TableRow, open_table
-from rad3d.data.predictions import Columns, read_references, report_of
+from rad3d.core.tables import TableRow, cell_text, open_table
+from rad3d.data.predictions import Columns, language_notes, read_entries
 from rad3d.data.samples import Dropped, Sample, SampleSet
 
-_CT_RATE_REPORTS = {"train": ("train_reports.csv",), "valid": ("validation_reports.csv",)}
-_CT_RATE_SECTIONS = ("Findings_EN", "Impressions_EN")
+_CT_RATE_REPORTS = {"train": "train_reports.csv", "valid": "validation_reports.csv"}
+_CT_RATE = Columns("VolumeName", ("Findings=Findings_EN", "Impression=Impressions_EN"))
 _INSPECT_SPLITS = ("train", "valid", "test")
-
-Row = Mapping[str, str]
+_INSPECT = Columns("impression_id", ("Impression=impressions",))
 
 
 def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> SampleSet:
@@ -38,36 +37,37 @@ def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> Sample
     split = split or "valid"
     if split not in _CT_RATE_REPORTS:
         raise UnknownName("split of CT-RATE", split, list(_CT_RATE_REPORTS))
-    root = _folder(folder)
-    root = root / "dataset" if (root / "dataset").is_dir() else root
-    reports = _one_of(root / "radiology_text_reports", _CT_RATE_REPORTS[split])
-    labels = _ct_rate_labels(root, split) if labelled else {}
-    volumes = next((d for d in (root / f"{split}_fixed", root / split) if d.is_dir()), root / split)
-    samples: dict[str, Sample] = {}
-    dropped: list[Dropped] = []
-    for row in _rows(reports, ("VolumeName", *_CT_RATE_SECTIONS)):
-        id_ = scan_id(row.cells.get("VolumeName", ""))
-        text = _report(*(row.cells.get(name, "") for name in _CT_RATE_SECTIONS))
-        reason = row.problem or _problem(id_, text, samples)
-        if not reason and labelled and id_ not in labels:
-            reason = "without labels"
-        if reason:
-            dropped.append(Dropped(id_ or f"line {row.line}", reason))
+    root = _folder(folder, "dataset")
+    reports = _file(root / "radiology_text_reports", _CT_RATE_REPORTS[split])
+    labels: Mapping[str, tuple[int, ...]] = {}
+    if labelled:
+        table = _file(root / "multi_abnormality_labels", f"{split}_predicted_labels.csv")
+        labels = read_label_table(table).labels
+    folders = (root / name.format(split=split) for name in CT_RATE_FOLDERS)
+    volumes = next((each for each in folders if each.is_dir()), root / split)
+    cases = read_entries(reports, _CT_RATE)
+    samples, dropped = [], list(cases.dropped)
+    for id_, text in cases.references.items():
+        if labelled and id_ not in labels:
+            dropped.append(Dropped(id_, "without labels"))
             continue
-        patient, scan = "_".join(id_.split("_")[:2]), "_".join(id_.split("_")[:3])
-        path = volumes / patient / scan / f"{id_}.nii.gz"
-        known = _labels(labels[id_], id_) if labelled else None
-        samples[id_] = Sample(id_, text, known, scan=str(path))
+        scan = str(volumes / ct_rate_place(id_))
+        samples.append(Sample(id_, text, labels.get(id_), scan=scan, patient=patient_of(id_)))
     return SampleSet(
-        f"ct-rate-{split}", f"CT-RATE, {split}", tuple(samples.values()), split=split,
+        f"ct-rate-{split}", f"CT-RATE, {split}", tuple(samples), split=split,
         licence="CC BY-NC-SA 4.0", dropped=tuple(dropped),
     )  # fmt: skip
 
 
-def _ct_rate_labels(root: Path, split: str) -> dict[str, Row]:
-    """Id -> row of the table of labels."""
-    table = _one_of(root / "multi_abnormality_labels", (f"{split}_predicted_labels.csv",))
-    return {scan_id(name): row for name, row in _lookup(table, "VolumeName", LABELS).items()}
+CT_RATE_FOLDERS = ("{split}_fixed", "{split}")
+"""Where the volumes of a split lie, the corrected ones first."""
+
+
+def ct_rate_place(name: str) -> Path:
+    """Where CT-RATE keeps a volume: ``train_1/train_1_a/train_1_a_1.nii.gz``."""
+    words = scan_id(name).split("_")
+    file = name if name.lower().endswith(SCAN_SUFFIXES) else f"{name}.nii.gz"
+    return Path("_".join(words[:2]), "_".join(words[:3]), file)
 
 
 def read_inspect(folder: Path, split: str = "") -> SampleSet:
@@ -76,33 +76,37 @@ def read_inspect(folder: Path, split: str = "") -> SampleSet:
     Args:
         folder: holds ``CTPA``, the impressions (``impressions_*.tsv`` or
             ``Final_Impressions.csv``), ``splits_*.tsv`` and ``study_mapping_*.tsv``, or a ``full``
-            folder that does.
+            folder that does. Where the mapping has ``person_id``, that is the patient.
         split: ``"test"`` (default), ``"valid"`` or ``"train"``.
     """
     split = split or "test"
     if split not in _INSPECT_SPLITS:
         raise UnknownName("split of INSPECT", split, list(_INSPECT_SPLITS))
-    root = _folder(folder)
-    root = root / "full" if (root / "full").is_dir() else root
-    impressions = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
-    texts = _lookup(impressions, "impression_id", ("impressions",))
+    root = _folder(folder, "full")
+    found = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
+    texts = read_entries(found, _INSPECT).references
     mapping = _newest(root, ("study_mapping_*.tsv", "study_mapping_*.csv"))
-    images = _lookup(mapping, "impression_id", ("image_id",))
+    with open_table(mapping, (_INSPECT.id, "image_id"), known=("person_id",)) as table:
+        images = {scan_id(row.cells[_INSPECT.id]): row.cells for row in table.complete()}
     samples: dict[str, Sample] = {}
     dropped: list[Dropped] = []
     splits = _newest(root, ("splits_*.tsv", "splits_*.csv"))
-    for row in _rows(splits, ("impression_id", "split")):
+    for row in _rows(splits, (_INSPECT.id, "split")):
         if row.cells.get("split", split) != split:
             continue
-        id_ = row.cells.get("impression_id", "").strip()
-        text = _report("", texts[id_]["impressions"] if id_ in texts else "")
-        reason = row.problem or _problem(id_, text, samples)
-        reason = reason or ("" if id_ in images else "without an image")
+        id_ = scan_id(row.cells.get(_INSPECT.id, ""))
+        reason = row.problem or (
+            "without an id" if not id_
+            else REPEATED if id_ in samples
+            else "without a reference" if id_ not in texts
+            else "" if id_ in images else "without an image"
+        )  # fmt: skip
         if reason:
             dropped.append(Dropped(id_ or f"line {row.line}", reason))
             continue
-        image = scan_id(images[id_]["image_id"])
-        samples[id_] = Sample(id_, text, scan=str(root / "CTPA" / f"{image}.nii.gz"))
+        scan = str(root / "CTPA" / f"{scan_id(images[id_]['image_id'])}.nii.gz")
+        patient = images[id_].get("person_id", "").strip()
+        samples[id_] = Sample(id_, texts[id_], scan=scan, patient=patient)
     return SampleSet(
         f"inspect-{split}", f"INSPECT, {split}", tuple(samples.values()), split=split,
         licence="Stanford University Dataset Research Use Agreement", dropped=tuple(dropped),
@@ -123,17 +127,12 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     root = _folder(folder).resolve()
     table = _table(root, csv_name)
     names = columns or Columns()
-    cases = read_references(table, columns=names)
-    stated = {
-        scan_id(row.cells[names.id]): row.cells["scan"].strip()
-        for row in _rows(table, (names.id,), ("scan",))
-        if row.cells.get("scan", "").strip()
-    }
+    cases = read_entries(table, names)
     found = _scans(root)
     samples, dropped = [], list(cases.dropped)
-    for sample in cases.samples:
-        if sample.id in stated:
-            path = as_spelled(root / stated[sample.id]).resolve()
+    for sample in cases.samples(names):
+        if stated := (cell_text(cases.cells[sample.id].get("scan")) or ""):
+            path = as_spelled(root / stated).resolve()
             reason = "" if path.is_relative_to(root) else "with a scan outside the folder"
         else:
             matches = found.get(sample.id) or found.get(sample.id.rpartition("/")[2], [])
@@ -145,7 +144,7 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
             samples.append(replace(sample, scan=str(path)))
     return SampleSet(
         f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped),
-        notes=cases.notes,
+        notes=(*cases.notes, *language_notes(samples)),
     )  # fmt: skip
 
 
@@ -206,7 +205,7 @@ def patient_of(id_: str) -> str:
 
 def _table(root: Path, name: str) -> Path:
     if name:
-        return _one_of(root, (name,))
+        return _file(root, name)
     tables = sorted([*root.glob("*.csv"), *root.glob("*.tsv")])
     if len(tables) != 1:
         what = "no CSV" if not tables else f"{len(tables)} tables"
@@ -227,22 +226,18 @@ def _scans(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _folder(path: Path) -> Path:
+def _folder(path: Path, inside: str = "") -> Path:
+    """The folder, or the one of this name that it holds."""
     path = path.expanduser().absolute()
     if not path.is_dir():
         raise BadRequest(f"There is no folder {path}.", "Check the path.", code="no_folder")
-    return path
+    return path / inside if (path / inside).is_dir() else path
 
 
-def _one_of(folder: Path, names: Sequence[str]) -> Path:
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise BadRequest(
-        f"{folder.name} holds no {names[0]}.",
-        "Point to the folder as it was downloaded.",
-        code="no_file",
-    )
+def _file(folder: Path, name: str) -> Path:
+    if not (folder / name).is_file():
+        raise _absent(folder, name)
+    return folder / name
 
 
 def _newest(folder: Path, patterns: Sequence[str]) -> Path:
@@ -250,39 +245,23 @@ def _newest(folder: Path, patterns: Sequence[str]) -> Path:
     for pattern in patterns:
         if found := sorted(folder.glob(pattern)):
             return found[-1]
-    raise BadRequest(
-        f"{folder.name} holds no {patterns[0]}.",
+    raise _absent(folder, patterns[0])
+
+
+def _absent(folder: Path, name: str) -> BadRequest:
+    return BadRequest(
+        f"{folder.name} holds no {name}.",
         "Point to the folder as it was downloaded.",
         code="no_file",
     )
 
 
-def _rows(path: Path, columns: Sequence[str], known: Sequence[str] = ()) -> list[TableRow]:
-    with open_table(path, columns, known=known) as table:
+def _rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
+    with open_table(path, columns) as table:
         return list(table)
 
 
-def _lookup(path: Path, key: str, columns: Sequence[str]) -> dict[str, Row]:
-    """Rows by the cell of a column, the last one of each; every row must be whole."""
-    with open_table(path, (key, *columns)) as table:
-        return {row.cells[key].strip(): row.cells for row in table.complete()}
-
-
-def _report(findings: str, impression: str) -> str:
-    """Both sections with their headings, as the models write them."""
-    parts = (("Findings", report_of(findings)), ("Impression", report_of(impression)))
-    return "\n".join(f"{name}: {text}" for name, text in parts if text)
-
-
-def _problem(id_: str, text: str, seen: Mapping[str, Sample]) -> str:
-    if not id_:
-        return "without an id"
-    if id_ in seen:
-        return REPEATED
-    return "" if text else "without a reference"
-
-
-def _labels(row: Row, id_: str) -> tuple[int, ...]:
+def _labels(row: Mapping[str, str], id_: str) -> tuple[int, ...]:
     for label in LABELS:
         if _number(row[label]) not in (0.0, 1.0):
             raise BadRequest(

@@ -7,8 +7,8 @@ A row holds an id, a reference and a prediction, and may hold the 18 labels unde
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,39 @@ _RUN = ("=", "@", "+")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a file hold what."""
+    """Which columns of a file hold what.
+
+    Attributes:
+        id: the scan's id or file name.
+        reference: the reference report; of several columns they are its parts, in order, where
+            ``HEADING=COLUMN`` puts ``HEADING: `` before the text.
+        prediction: the report that a system wrote.
+        patient: whose scan it is; empty where no column says so.
+    """
 
     id: str = "id"
-    reference: str = "reference"
+    reference: str | tuple[str, ...] = "reference"
     prediction: str = "prediction"
+    patient: str = ""
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """Heading, which may be empty, and column of each part of a reference."""
+        if isinstance(self.reference, str):
+            return (("", self.reference),)
+        split = (each.rpartition("=") for each in self.reference)
+        return tuple((heading.strip(), column) for heading, _, column in split)
+
+    @property
+    def of_references(self) -> tuple[str, ...]:
+        """The columns that must be there for references."""
+        return (*(column for _, column in self.parts), *filter(None, [self.patient]))
+
+    def report(self, cells: Mapping[str, Any]) -> str:
+        """The reference of a row; empty where its cells hold none."""
+        parts = ((heading, report_of(cells[column])) for heading, column in self.parts)
+        whole = "\n".join(f"{head}: {text}" if head else text for head, text in parts if text)
+        return whole[:MAX_REPORT_CHARACTERS]
 
 
 @dataclass(frozen=True)
@@ -54,17 +82,29 @@ class Row:
     problem: str = ""
 
 
-@dataclass
-class Rows:
-    """The rows of a file, which can be read once.
+@dataclass(frozen=True)
+class Entries:
+    """What a file says, by id.
 
     Attributes:
-        rows: them.
-        notes: on how they were read, complete when the last one was.
+        cells: id -> cells of the row, of rows that can be used.
+        references: id -> its reference report; empty where none was wanted.
+        dropped: the other rows.
+        notes: on how the file was read.
     """
 
-    rows: Iterator[Row]
-    notes: list[str] = field(default_factory=list)
+    cells: Mapping[str, Mapping[str, Any]]
+    references: Mapping[str, str]
+    dropped: tuple[Dropped, ...]
+    notes: tuple[str, ...]
+
+    def samples(self, columns: Columns) -> tuple[Sample, ...]:
+        """The references as cases, with the labels and patients of their rows."""
+        return tuple(
+            Sample(id_, text, _labels(row), patient=cell_text(row.get(columns.patient)) or "")
+            for id_, text in self.references.items()
+            for row in (self.cells[id_],)
+        )
 
 
 def read_predictions(
@@ -90,17 +130,15 @@ def read_predictions(
         file that is none of these, and UnknownName for a missing column.
     """
     names = columns or Columns()
-    wanted = (names.id, names.prediction, *(() if samples else (names.reference,)))
-    rows = read_rows(path, names, wanted)
-    found, dropped = _usable(rows.rows, names, wanted)
-    texts = {id_: report_of(row[names.prediction]) for id_, row in found.items()}
-    predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in found.items())
+    found = read_entries(path, names, (names.prediction,), references=samples is None)
+    texts = {id_: report_of(row[names.prediction]) for id_, row in found.cells.items()}
+    predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in found.cells.items())
     if samples is None:
-        samples = _cases(path, names, found, dropped, [], name)
+        samples = _case_set(path, found.samples(names), found, name=name)
     else:
-        samples = replace(samples, dropped=(*samples.dropped, *dropped))
-    cells = [cell_text(row[names.prediction]) or "" for row in found.values()]
-    notes = [*rows.notes, *_notes(cells, list(texts.values()))]
+        samples = replace(samples, dropped=(*samples.dropped, *found.dropped))
+    cells = [cell_text(row[names.prediction]) or "" for row in found.cells.values()]
+    notes = [*found.notes, *_notes(cells, list(texts.values()))]
     facts = {"file": one_line(path.name), "notes": notes}
     system = one_line(name or path.stem) or "file"
     return samples, PredictionSet(system, samples.id, predictions, facts)
@@ -136,60 +174,93 @@ def _counted(count: int, noun: str) -> str:
 def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     """The cases of a file that holds references, as :func:`read_predictions` reads them."""
     names = columns or Columns()
-    wanted = (names.id, names.reference)
-    rows = read_rows(path, names, wanted)
-    found, dropped = _usable(rows.rows, names, wanted)
-    return _cases(path, names, found, dropped, rows.notes)
+    found = read_entries(path, names)
+    return _case_set(path, found.samples(names), found, found.notes)
 
 
-def _cases(
+def _case_set(
     path: Path,
-    names: Columns,
-    found: Mapping[str, Mapping[str, Any]],
-    dropped: tuple[Dropped, ...],
-    notes: Sequence[str],
+    samples: tuple[Sample, ...],
+    found: Entries,
+    notes: Sequence[str] = (),
     name: str = "",
 ) -> SampleSet:
-    """The references of a file as a sample set of its name, or of another one."""
-    samples = tuple(
-        Sample(id_, report_of(row[names.reference])[:MAX_REPORT_CHARACTERS], labels=_labels(row))
-        for id_, row in found.items()
-    )
-    doubted = sum(s.labels is None and not looks_english(s.reference) for s in samples)
-    if doubted:
-        notes = [
-            *notes,
-            f"{_counted(doubted, 'reference')} not in English, it seems, which is all that the "
-            "labeller reads: check what it found, or give the labels.",
-        ]
+    """A sample set of the file's name, or of another one."""
     id_, shown = one_line(name or path.stem) or "file", one_line(name or path.name)
-    return SampleSet(id_, shown or id_, samples, split="", dropped=dropped, notes=tuple(notes))
+    notes = (*notes, *language_notes(samples))
+    return SampleSet(id_, shown or id_, samples, split="", dropped=found.dropped, notes=notes)
 
 
-def read_rows(path: Path, columns: Columns, wanted: tuple[str, ...]) -> Rows:
-    """The rows of a file in any of the formats; a CSV must have the wanted columns.
+def language_notes(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """What a person should know of references that the labeller may not be able to read."""
+    doubted = sum(s.labels is None and not looks_english(s.reference) for s in samples)
+    text = (
+        f"{_counted(doubted, 'reference')} not in English, it seems, which is all that the "
+        "labeller reads: check what it found, or give the labels."
+    )
+    return (text,) if doubted else ()
+
+
+def read_entries(
+    path: Path, columns: Columns, others: tuple[str, ...] = (), references: bool = True
+) -> Entries:
+    """The rows of a file in any of the formats, by id.
 
     Args:
         path: of the file.
-        columns: the id's, and of a table of texts by their ids (``{"id": ["text"]}``) the others.
-        wanted: columns that are read. They and the optional ones are found in any case.
+        columns: of the id and, where there are to be ``references``, of these.
+        others: further columns of text that must be there.
+
+    Columns are found in any case and spacing. Raises BadRequest for a file that is none of the
+    formats, and UnknownName for a missing column.
     """
+    wanted = (columns.id, *others, *(columns.of_references if references else ()))
+    notes: list[str] = []
+    cells: dict[str, Mapping[str, Any]] = {}
+    reports: dict[str, str] = {}
+    called: dict[str, str] = {}
+    dropped: list[Dropped] = []
+    seen: dict[str, None] = {}
+    for row in _rows(path, columns.id, wanted, notes):
+        if not row.problem:
+            seen |= dict.fromkeys(row.cells)
+            if missing := [c for c in wanted if c not in row.cells]:
+                if set(missing) - set(seen):
+                    raise UnknownName("column", missing[0], list(seen))
+                dropped.append(Dropped(row.where, f"without {missing[0]}"))
+                continue
+        name = (cell_text(row.cells.get(columns.id)) or "")[:MAX_REPORT_CHARACTERS]
+        id_ = scan_id(name)
+        reason = row.problem or _reason(row.cells, id_, wanted)
+        report = columns.report(row.cells) if references and not reason else ""
+        if references and not reason:
+            reason = _reason_of_reference(row.cells, report)
+        if not reason and id_ in cells:
+            reason = repeated(name, called[id_])
+        if reason:
+            dropped.append(Dropped(id_ or row.where, reason))
+        else:
+            cells[id_], reports[id_], called[id_] = row.cells, report, name
+    return Entries(cells, reports, tuple(dropped), tuple(notes))
+
+
+def _rows(path: Path, id_column: str, wanted: tuple[str, ...], notes: list[str]) -> Iterator[Row]:
+    """The rows of a file; the notes are complete after the last one."""
     if path.stat().st_size > MAX_FILE_MB * 1_000_000:
         raise BadRequest(
             f"{path.name} is larger than {MAX_FILE_MB} MB.", "Split it.", code="file_too_large"
         )
-    found = Rows(iter(()))
     if path.suffix.lower() in (".csv", ".tsv") or not _is_json(path):
-        found.rows = _table_rows(path, wanted, found.notes)
-        return found
+        with open_table(path, wanted, known=OPTIONAL) as table:
+            for line in table:
+                yield Row(f"line {line.line}", line.cells, line.problem)
+            notes += table.notes
+        return
     with path.open("rb") as stream:
-        text = "".join(text_lines(stream, path.name, found.notes, most=MAX_FILE_MB * 2**20))
-    text_column = next((name for name in wanted if name != columns.id), "")
-    found.rows = (
-        Row(where, _renamed(cells, wanted), "" if cells else "that are no JSON object")
-        for where, cells in json_rows(text, columns.id, text_column)
-    )
-    return found
+        text = "".join(text_lines(stream, path.name, notes, most=MAX_FILE_MB * 2**20))
+    text_column = next((name for name in wanted if name != id_column), "")
+    for where, cells in json_rows(text, id_column, text_column):
+        yield Row(where, _renamed(cells, wanted), "" if cells else "that are no JSON object")
 
 
 def _is_json(path: Path) -> bool:
@@ -204,57 +275,24 @@ def _renamed(value: Mapping[str, Any], wanted: tuple[str, ...]) -> Mapping[str, 
     return {names.get(key, key): cell for key, cell in value.items()} if names else value
 
 
-def _table_rows(path: Path, wanted: tuple[str, ...], notes: list[str]) -> Iterator[Row]:
-    with open_table(path, wanted, known=OPTIONAL) as table:
-        for row in table:
-            yield Row(f"line {row.line}", row.cells, row.problem)
-        notes += table.notes
-
-
-def _usable(
-    rows: Iterator[Row], names: Columns, wanted: tuple[str, ...]
-) -> tuple[dict[str, Mapping[str, Any]], tuple[Dropped, ...]]:
-    """Rows by id, and those that cannot be used."""
-    found: dict[str, Mapping[str, Any]] = {}
-    called: dict[str, str] = {}
-    dropped: list[Dropped] = []
-    seen: dict[str, None] = {}
-    for row in rows:
-        if not row.problem:
-            seen |= dict.fromkeys(row.cells)
-            if missing := [c for c in wanted if c not in row.cells]:
-                if set(missing) - set(seen):
-                    raise UnknownName("column", missing[0], list(seen))
-                dropped.append(Dropped(row.where, f"without {missing[0]}"))
-                continue
-        name = (cell_text(row.cells.get(names.id)) or "")[:MAX_REPORT_CHARACTERS]
-        id_ = scan_id(name)
-        reason = row.problem or _reason(row.cells, id_, names, wanted)
-        if not reason and id_ in found:
-            reason = repeated(name, called[id_])
-        if reason:
-            dropped.append(Dropped(id_ or row.where, reason))
-        else:
-            found[id_], called[id_] = row.cells, name
-    return found, tuple(dropped)
-
-
-def _reason(cells: Mapping[str, Any], id_: str, names: Columns, wanted: tuple[str, ...]) -> str:
+def _reason(cells: Mapping[str, Any], id_: str, wanted: tuple[str, ...]) -> str:
     """Why a row cannot be used; empty where it can."""
     for name in wanted:
         if (text := cell_text(cells[name])) is None:
             return f"with a {name} that is no text"
         if len(text) > MAX_CELL_CHARACTERS:
             return f"with a {name} longer than {MAX_CELL_CHARACTERS:,} characters"
-    if not id_:
-        return "without an id"
-    if names.reference in wanted:
-        if not report_of(cells[names.reference]):
-            return "without a reference"
-        try:
-            _labels(cells)
-        except (TypeError, ValueError):
-            return "with a label that is neither 0 nor 1"
+    return "" if id_ else "without an id"
+
+
+def _reason_of_reference(cells: Mapping[str, Any], report: str) -> str:
+    """Why a row cannot be a case; empty where it can."""
+    if not report:
+        return "without a reference"
+    try:
+        _labels(cells)
+    except (TypeError, ValueError):
+        return "with a label that is neither 0 nor 1"
     return ""
 
 

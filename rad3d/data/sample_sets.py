@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import lookup
 from rad3d.data.layouts import read_ct_rate, read_folder, read_inspect
 from rad3d.data.predictions import read_predictions, read_references
 from rad3d.data.samples import PredictionSet, Sample, SampleSet
@@ -102,28 +101,25 @@ class Layout:
         id: on the command line: ``<id>:<path>``.
         name: shown to people.
         description: what is expected where.
-        load: reads it.
+        load: reads it; its second argument is False where nobody needs the 18 labels.
+        is_split: it has the splits ``"train"`` and ``"valid"``.
     """
 
     id: str
     name: str
     description: str
-    load: Callable[[SetSpec], Loaded]
+    load: Callable[[SetSpec, bool], Loaded]
+    is_split: bool = False
 
 
-def _cases(load: Callable[[Path, str], SampleSet]) -> Callable[[SetSpec], Loaded]:
-    return lambda spec: (load(Path(spec.path), spec.split), None)
-
-
-def _predictions(spec: SetSpec) -> Loaded:
+def _predictions(spec: SetSpec, labelled: bool) -> Loaded:
     path = _file(spec.path)
     samples = None
     if spec.references in SAMPLE_SETS:
         samples = SAMPLE_SETS[spec.references].sample_set()
     elif spec.references:
         samples = read_references(_file(spec.references), columns=spec.columns)
-    cases, written = read_predictions(path, columns=spec.columns, samples=samples, name=spec.name)
-    return cases, written
+    return read_predictions(path, columns=spec.columns, samples=samples, name=spec.name)
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -133,18 +129,20 @@ LAYOUTS: dict[str, Layout] = {
             "ct-rate", "CT-RATE",
             "The folder with valid/ or valid_fixed/, radiology_text_reports/ and "
             "multi_abnormality_labels/.",
-            _cases(read_ct_rate),
+            lambda spec, labelled: (read_ct_rate(Path(spec.path), spec.split, labelled), None),
+            is_split=True,
         ),
         Layout(
             "inspect", "INSPECT",
             "The folder with CTPA/, the impressions, splits_*.tsv and study_mapping_*.tsv.",
-            _cases(read_inspect),
+            lambda spec, _: (read_inspect(Path(spec.path), spec.split), None),
+            is_split=True,
         ),
         Layout(
             "folder", "Your own folder",
             "A folder of scans with one CSV: id, reference, and where you have them the 18 labels "
             "and scan (a path inside the folder; else <id>.nii.gz and the like).",
-            lambda spec: (read_folder(Path(spec.path), spec.split, spec.columns), None),
+            lambda spec, _: (read_folder(Path(spec.path), spec.split, spec.columns), None),
         ),
         Layout(
             "predictions", "A predictions file",
@@ -156,12 +154,19 @@ LAYOUTS: dict[str, Layout] = {
 }  # fmt: skip
 
 
-def load_set(spec: SetSpec, limit: int = 0) -> Loaded:
+def data_set(text: str) -> SetSpec | None:
+    """The data set that a text names, such as ``ct-rate:DIR#train``; None where it names none."""
+    spec = SetSpec.parse(text)
+    return spec if spec.source in LAYOUTS and not Path(text).expanduser().exists() else None
+
+
+def load_set(spec: SetSpec, limit: int = 0, labelled: bool = True) -> Loaded:
     """Read a sample set.
 
     Args:
         spec: which.
         limit: at most so many cases, the first ones; 0 is all.
+        labelled: leave out the cases of CT-RATE without labels.
 
     Raises:
         UnknownName: there is no such set or layout.
@@ -180,7 +185,7 @@ def load_set(spec: SetSpec, limit: int = 0) -> Loaded:
             f"Such as {spec.source}:/data/{spec.source}.",
             code="no_path",
         )
-    samples, written = lookup("layout", LAYOUTS, spec.source).load(spec)
+    samples, written = LAYOUTS[spec.source].load(spec, labelled)
     return (replace(samples, samples=samples.samples[:limit]) if limit else samples), written
 
 

@@ -23,6 +23,7 @@ class Sample:
             labeller then reads.
         findings: everything that is present; None likewise.
         scan: where the scan can be opened: a path, ``"phantom:<domain>:<seed>"``, or empty.
+        patient: whose scan it is; empty where that is not known.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Sample:
     labels: tuple[int, ...] | None = None
     findings: tuple[Finding, ...] | None = None
     scan: str = ""
+    patient: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -19,13 +19,13 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.files import as_spelled
 from rad3d.core.ids import SCAN_SUFFIXES, scan_id
 from rad3d.core.tables import open_table, read_lines
-from rad3d.data.sample_sets import LAYOUTS, load_set
+from rad3d.data.layouts import CT_RATE_FOLDERS, ct_rate_place
+from rad3d.data.sample_sets import LAYOUTS, data_set, load_set
 from rad3d.data.spec import SetSpec
 
 VOLUME_NAME = "VolumeName"
 PATH_COLUMNS = ("path", "scan", "file")
 LISTINGS = (".csv", ".tsv", ".txt")
-CT_RATE_PARTS = ("", "{split}_fixed", "{split}", "dataset/{split}_fixed", "dataset/{split}")
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def find_scans(source: str, root: Path | None = None) -> tuple[tuple[Scan, ...],
         scans = _named([path], path.parent)
     elif path.is_file():
         scans = _listed(path, (root or path.parent).expanduser())
-    elif SetSpec.parse(source).source in LAYOUTS:
-        scans, left_out = _cases(SetSpec.parse(source))
+    elif spec := data_set(source):
+        scans, left_out = _cases(spec)
     else:
         raise BadRequest(
             f"There is no folder or file {source}.",
@@ -174,18 +174,17 @@ def _listed(listing: Path, root: Path) -> list[Scan]:
     with open_table(listing, known=(VOLUME_NAME, *PATH_COLUMNS)) as table:
         column = table.first_of(VOLUME_NAME, *PATH_COLUMNS)
         cells = [row.cells[column].strip() for row in table.complete()]
-    place = _ct_rate_place if column == VOLUME_NAME else Path.joinpath
+    place = _ct_rate_path if column == VOLUME_NAME else Path.joinpath
     return _named((as_spelled(place(root, cell)) for cell in cells if cell), root)
 
 
-def _ct_rate_place(root: Path, name: str) -> Path:
-    """Where a volume of CT-RATE lies below a root: ``train_1/train_1_a/train_1_a_1.nii.gz``."""
-    words = scan_id(name).split("_")
-    file = name if name.lower().endswith(SCAN_SUFFIXES) else f"{name}.nii.gz"
-    folder = Path("_".join(words[:2]), "_".join(words[:3]))
-    parts = [root / part.format(split=words[0]) for part in CT_RATE_PARTS]
-    places = [root / file, *(part / folder / file for part in parts)]
-    return next((place for place in places if place.is_file()), places[1])
+def _ct_rate_path(root: Path, name: str) -> Path:
+    """Where a volume of CT-RATE lies: below a root, a split's folder, or the download's root."""
+    place, split = ct_rate_place(name), scan_id(name).partition("_")[0]
+    folders = [part.format(split=split) for part in CT_RATE_FOLDERS]
+    parts = [root, *(root / part for part in folders), *(root / "dataset" / p for p in folders)]
+    paths = (root / name, root / place.name, *(part / place for part in parts))
+    return next((path for path in paths if path.is_file()), root / place)
 
 
 def _cases(spec: SetSpec) -> tuple[list[Scan], str]:

@@ -15,10 +15,10 @@ from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LABELS
 from rad3d.core.tables import MOST_LINE, Table, cell_text, guarded, open_table, read_lines
 from rad3d.data.layouts import read_label_table
-from rad3d.data.predictions import read_predictions
+from rad3d.data.predictions import Columns, read_predictions
 from rad3d.features.foreign import read_logits
 from rad3d.features.scans import find_scans
-from rad3d.train.file_source import ReportColumns, read_reports
+from rad3d.train.file_source import read_reports
 from rad3d.volume.ctrate import NEEDED, MetadataTable
 
 
@@ -230,7 +230,7 @@ READERS = {
     "labels": (read_label_table, ("id", *LABELS)),
     "logits": (read_logits, ("id", *LABELS)),
     "listing": (lambda path: find_scans(str(path)), ("path",)),
-    "reports": (lambda path: read_reports(str(path), ReportColumns(), ""), ("id", "report")),
+    "reports": (lambda path: read_reports(str(path), Columns(reference=()), ""), ("id", "report")),
     "metadata": (MetadataTable, NEEDED),
 }
 

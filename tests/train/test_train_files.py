@@ -17,16 +17,17 @@ from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_lan
 from rad3d import cli
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.registry import ENCODERS, language_model
+from rad3d.data.predictions import Columns
 from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable, write_features
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.variants.variant import VariantConfig, variant_directory
-from rad3d.train.file_source import FileSource, ReportColumns, pair, read_reports
+from rad3d.train.file_source import PLAIN, FileSource, pair, read_reports
 from rad3d.train.pairs import TrainingData, hold_out
 
 ENCODER = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 IDS = [f"train_{i}_a_{k}" for i in range(1, 7) for k in (1, 2)]
-COLUMNS = ReportColumns("VolumeName", ("Findings=Findings_EN", "Impression=Impressions_EN"))
+COLUMNS = Columns("VolumeName", ("Findings=Findings_EN", "Impression=Impressions_EN"))
 
 
 def features(
@@ -71,9 +72,9 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
     )
     assert data.patients[0] == "train_1"
     assert data.dropped == {
-        "reports with an id that was there before": 1,
-        "rows without a report": 1,
-        "with too few or too many cells": 2,
+        "rows with an id that was there before": 1,
+        "rows without a reference": 1,
+        "rows with too few or too many cells": 2,
         "scans without a report": 1,
         "reports whose scan could not be encoded": 1,
         "reports without features": 1,
@@ -131,7 +132,7 @@ def test_held_out_files_may_share_neither_patients_nor_be_of_another_encoder(
 
 def test_a_column_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"'text'.*Findings_EN"):
-        read_reports(str(table(tmp_path / "r.csv")), ReportColumns("VolumeName", ("text",)), "")
+        read_reports(str(table(tmp_path / "r.csv")), Columns("VolumeName", ("text",)), "")
 
 
 def test_ct_rates_folder_is_read_as_downloaded_and_needs_no_labels(tmp_path: Path) -> None:
@@ -146,6 +147,30 @@ def test_ct_rates_folder_is_read_as_downloaded_and_needs_no_labels(tmp_path: Pat
     assert data.held_out is not None
     assert (len(data.train), len(data.held_out)) == (len(IDS), 1)
     assert data.facts()["source"]["reports"] == "ct-rate:CT-RATE", "no folders above it"
+
+
+def test_a_folder_of_ones_own_and_inspect_are_learned_from_as_they_are_evaluated(
+    tmp_path: Path,
+) -> None:
+    own, inspect = tmp_path / "own", tmp_path / "inspect"
+    for folder in (own, inspect):
+        folder.mkdir()
+    (own / "cases.csv").write_text("id,reference\na,Emphysema.\nb,\n", encoding="utf-8")
+    tables = {
+        "impressions_1.tsv": "impression_id\timpressions\n1\tNone.\n2\tPE.\n3\tPE.\n4\tPE.\n",
+        "splits_1.tsv": "impression_id\tsplit\n2\ttrain\n3\ttrain\n4\tvalid\n",
+        "study_mapping_1.tsv": "impression_id\timage_id\tperson_id\n2\tx\t7\n3\ty\t7\n4\tz\t8\n",
+    }
+    for name, text in tables.items():
+        (inspect / name).write_text(text, encoding="utf-8")
+    known = features(tmp_path / "f.safetensors", ["a", "2", "3", "4"])
+    data = FileSource(known, f"folder:{own}", share=0).read().train
+    assert (data.reports, data.dropped["rows without a reference"]) == ([["Emphysema."]], 1)
+    spec = f"inspect:{inspect}"
+    both = FileSource(known, spec, held_out_reports=spec).read()
+    assert both.train.reports == [["Impression: PE."]] * 2
+    assert (both.train.patients, both.held_out.patients) == (["7", "7"], ["8"])
+    assert both.facts()["source"]["reports"] == "inspect:inspect"
 
 
 # --- the command ----------------------------------------------------------------------------------
@@ -345,7 +370,7 @@ def test_reports_meet_their_scans_whatever_wrote_the_table(
     name: str, content: str, tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    reports = read_reports(str(tmp_path / name), ReportColumns(), "")
+    reports = read_reports(str(tmp_path / name), PLAIN, "")
     data = pair(*loaded(features(tmp_path / "f.safetensors")), reports)
     assert [each[0] for each in data.reports] == ["Emphysema."] * len(IDS)
     assert data.dropped == {}
@@ -355,13 +380,16 @@ def test_reports_meet_their_scans_whatever_wrote_the_table(
 def test_what_says_that_there_is_no_report_is_never_learned(nothing: str, tmp_path: Path) -> None:
     rows = f"id,report,more\na,{nothing},{nothing}\nb,{nothing},Emphysema.\nc,Emphysema.,\n"
     (tmp_path / "r.csv").write_text(rows, encoding="utf-8")
-    found = read_reports(str(tmp_path / "r.csv"), ReportColumns(report=("report", "More=more")), "")
-    assert found.texts == {"b": "More: Emphysema.", "c": "Emphysema."}
-    assert found.dropped == {"rows without a report": 1}
+    found = read_reports(str(tmp_path / "r.csv"), Columns(reference=("report", "More=more")), "")
+    assert {s.id: s.reference for s in found.samples} == {
+        "b": "More: Emphysema.",
+        "c": "Emphysema.",
+    }
+    assert [row.reason for row in found.dropped] == ["without a reference"]
 
 
 def test_letters_in_two_parts_are_those_in_one(tmp_path: Path) -> None:
     parts, one = (unicodedata.normalize(form, "Überblick_1") for form in ("NFD", "NFC"))
     (tmp_path / "r.csv").write_text(f"id,report\n{one},Emphysema.\n", encoding="utf-8")
     known = loaded(features(tmp_path / "f.safetensors", [parts]))
-    assert len(pair(*known, read_reports(str(tmp_path / "r.csv"), ReportColumns(), ""))) == 1
+    assert len(pair(*known, read_reports(str(tmp_path / "r.csv"), PLAIN, ""))) == 1
