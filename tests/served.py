@@ -33,7 +33,7 @@ def watched(models: Path, lender: Lender | None = None, **given: Any) -> tuple[S
     settings = replace(Settings(), models_dir=models, metrics_token="secret", **given)
     operations = Operations(settings)
     store = FakeEncoderStore(settings, CountingEncoder())
-    service = Service(settings, store, watch=operations, lender=lender)
+    service = Service(settings, store, on_event=operations.on_event, lender=lender)
     operations.attach(service, Turns(2, 32), models)
     return service, operations
 
@@ -64,7 +64,7 @@ from rad3d.core.settings import Settings
 from rad3d.ui import launch as serving
 
 class Watched(FakeService):
-    def __init__(self, settings, watch, lender):
+    def __init__(self, settings, on_event, lender):
         super().__init__((FakeCard("one", "Sample one", "A chest", Path({chest!r})),), {pause})
         self.running = Running()
     def warm_up(self):

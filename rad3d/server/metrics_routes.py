@@ -37,7 +37,6 @@ from rad3d.server.log import tell
 from rad3d.service.memory import in_use
 
 if TYPE_CHECKING:
-    from rad3d.core.types import Report
     from rad3d.server.queue import Turns
     from rad3d.service.service import Service
 
@@ -52,7 +51,7 @@ _UNSTORED = {"Cache-Control": "no-store"}
 
 
 class Operations:
-    """Counts what a service tells it (:class:`rad3d.service.shutdown.Watch`), and answers for it.
+    """Counts what a service tells (:class:`rad3d.service.events.OnEvent`), and answers for it.
 
     Args:
         settings: the token of the metrics.
@@ -86,40 +85,25 @@ class Operations:
         self._service, self._uploads = service, uploads
         self.registry.register(Live(service, turns))
 
-    # -- what the service tells ------------------------------------------------------------
-
-    def scan_opened(self, seconds: float, voxels: int) -> None:
-        """A scan was read."""
-        self._scans.inc()
-        self._reading.observe(seconds)
-        tell("scan opened", seconds=seconds, voxels=voxels)
-
-    def scan_refused(self, code: str) -> None:
-        """A file was refused."""
-        self._refusals.labels(code or "other").inc()
-        tell("scan refused", code=code)
-
-    def turn_came(self, seconds: float) -> None:
-        """A report begins."""
-        self._waits.observe(seconds)
-
-    def report_written(self, report: Report) -> None:
-        """A report ended."""
-        self._reports.labels(report.variant_id, report.finish_reason).inc()
-        for stage, seconds in report.timings_s.items():
-            self._stages.labels(stage).observe(seconds)
-        tell(
-            "report written",
-            variant=report.variant_id,
-            finish=report.finish_reason,
-            tokens=report.n_tokens,
-            **{f"{stage}_s": seconds for stage, seconds in report.timings_s.items()},
-        )
-
-    def report_failed(self, code: str) -> None:
-        """A report could not be written."""
-        self._failures.labels(code or "other").inc()
-        tell("report failed", code=code)
+    def on_event(self, name: str, **fields: Any) -> None:
+        """Count an event, and log those that are no matter of course."""
+        match name:
+            case "scan_opened":
+                self._scans.inc()
+                self._reading.observe(fields["seconds"])
+            case "scan_refused":
+                self._refusals.labels(fields["code"] or "other").inc()
+            case "report_written":
+                self._reports.labels(fields["variant"], fields["finish"]).inc()
+                for stage, seconds in fields.items():
+                    if stage.endswith("_s"):
+                        self._stages.labels(stage.removesuffix("_s")).observe(seconds)
+            case "report_failed":
+                self._failures.labels(fields["code"] or "other").inc()
+            case "turn_came":
+                self._waits.observe(fields["seconds"])
+                return
+        tell(name.replace("_", " "), **fields)
 
     # -- routes ----------------------------------------------------------------------------
 

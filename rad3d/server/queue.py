@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 
 from rad3d.core.errors import BadRequest
-from rad3d.service.shutdown import Unwatched, Watch
+from rad3d.service.events import OnEvent, ignore_event
 
 REMEMBERED = 20
 """Finished runs whose mean length the estimate is made from."""
@@ -30,7 +30,7 @@ class Turns:
     Args:
         places: runs at the same time.
         most_waiting: beyond these a newcomer is refused.
-        watch: told how long each report waited, and who was refused.
+        on_event: told how long each report waited, and who was refused.
         clock: seconds; for tests.
     """
 
@@ -38,11 +38,11 @@ class Turns:
         self,
         places: int,
         most_waiting: int,
-        watch: Watch | None = None,
+        on_event: OnEvent = ignore_event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.places, self.most_waiting = places, most_waiting
-        self._watch, self._clock = watch or Unwatched(), clock
+        self._on_event, self._clock = on_event, clock
         self._waiting: deque[Turn] = deque()
         self._running: dict[Turn, float] = {}
         self._lengths: deque[float] = deque(maxlen=REMEMBERED)
@@ -71,7 +71,7 @@ class Turns:
         """
         with self._lock:
             if len(self._waiting) >= self.most_waiting and not self._make_room(whose):
-                self._watch.report_failed("queue_full")
+                self._on_event("report_failed", code="queue_full")
                 raise BadRequest(
                     f"The queue is full: {len(self._waiting)} waiting already.",
                     "Try again in a minute; your scan stays open.",
@@ -112,7 +112,7 @@ class Turns:
             turn, now = self._order()[0], self._clock()
             self._waiting.remove(turn)
             self._running[turn] = now
-            self._watch.turn_came(now - turn.joined)
+            self._on_event("turn_came", seconds=now - turn.joined)
 
     def _is_running(self, turn: Turn) -> bool:
         with self._lock:

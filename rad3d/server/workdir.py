@@ -15,7 +15,7 @@ import stat
 from pathlib import Path
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.locks import is_locked, try_lock
+from rad3d.core.locks import folder_lock, is_locked
 
 PREFIX = "server-"
 EARLIER = ("uploads",)
@@ -42,7 +42,8 @@ class WorkDir:
         wipe_abandoned(parent)
         self.path = parent / f"{PREFIX}{secrets.token_hex(8)}"
         self.path.mkdir(mode=0o700)
-        self._lock = try_lock(self.path)
+        self._lock = folder_lock(self.path)
+        self._lock.acquire()
         self.uploads = self.path / "uploads"
         self.temporary = self.path / "tmp"
         self.runs = self.path / "runs"
@@ -51,9 +52,7 @@ class WorkDir:
 
     def close(self) -> None:
         """Delete the folder and give the lock back."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock.release()
         shutil.rmtree(self.path, ignore_errors=True)
 
 
@@ -62,7 +61,7 @@ def wipe_abandoned(parent: Path) -> None:
     for name in EARLIER:
         shutil.rmtree(parent / name, ignore_errors=True)
     for folder in parent.glob(f"{PREFIX}*"):
-        if not is_locked(folder):  # its server is gone; on Windows nobody can tell
+        if not is_locked(folder):  # its server is gone
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -20,11 +20,12 @@ from rad3d.model.cache import ByteCache
 from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore
+from rad3d.service.events import OnEvent, ignore_event
 from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
 from rad3d.service.sessions import SessionStore
-from rad3d.service.shutdown import Running, Unwatched, Watch
+from rad3d.service.shutdown import Running
 from rad3d.service.zerogpu import Lender, LentBatches, LentStream
 from rad3d.volume.ctrate import ScanMetadata
 
@@ -53,7 +54,7 @@ class Service:
         settings: limits and places.
         store: loaded models; one of its own by default.
         samples_dir: the gallery.
-        watch: told what happens, in figures and codes.
+        on_event: told what happens, in figures and codes.
         lender: of the GPU, where one is lent for each report, and for batches of an evaluation.
 
     Attributes:
@@ -69,7 +70,7 @@ class Service:
         settings: Settings,
         store: ModelStore | None = None,
         samples_dir: Path = SAMPLES_DIR,
-        watch: Watch | None = None,
+        on_event: OnEvent = ignore_event,
         lender: Lender | None = None,
     ) -> None:
         self._settings = settings
@@ -78,7 +79,7 @@ class Service:
         self.engine = Engine(self._store, ByteCache(2 * eighth))
         self.running = Running()
         self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
-        self._watch = watch or Unwatched()
+        self._on_event = on_event
         self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
         self.write_batches = (
             LentBatches(self.engine, lender) if lender else self.engine.generate_batches
@@ -169,9 +170,10 @@ class Service:
         try:
             volume = self._sessions.open(session, read())
         except Rad3dError as error:
-            self._watch.scan_refused(error.code)
+            self._on_event("scan_refused", code=error.code)
             raise
-        self._watch.scan_opened(time.perf_counter() - began, volume.hu.size)
+        seconds = time.perf_counter() - began
+        self._on_event("scan_opened", seconds=seconds, voxels=volume.hu.size)
         return volume
 
     def open_volume(self, session: str, volume: Volume) -> Volume:
@@ -300,10 +302,10 @@ class Service:
         except Cancelled:
             raise
         except Rad3dError as error:
-            self._watch.report_failed(error.code)
+            self._on_event("report_failed", code=error.code)
             raise
         except Exception:  # not handled here, only counted
-            self._watch.report_failed("defect")
+            self._on_event("report_failed", code="defect")
             raise
 
     def _written(
@@ -319,7 +321,7 @@ class Service:
             for event in self._stream(volume, variant_id, options, cancel):
                 if isinstance(event, DoneEvent):
                     report = event.report
-                    self._watch.report_written(report)
+                    self._on_event("report_written", **_figures(report))
                 yield event
         finally:
             self._sessions.finish(session, volume, report)
@@ -328,3 +330,10 @@ class Service:
         """The last report on the open scan."""
         found = self._sessions.find(session)
         return found.report if found else None
+
+
+def _figures(report: Report) -> dict[str, object]:
+    """What may be told of a report: no text."""
+    seconds = {f"{stage}_s": seconds for stage, seconds in report.timings_s.items()}
+    finish = report.finish_reason
+    return {"variant": report.variant_id, "finish": finish, "tokens": report.n_tokens, **seconds}

@@ -1,4 +1,4 @@
-"""Reports that are being written now: who watches them, and how they end when the server stops."""
+"""Reports that are being written now, and how they end when the server stops."""
 
 from __future__ import annotations
 
@@ -6,48 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.types import Report
-
-
-class Watch(Protocol):
-    """Told what happens, in figures and codes: no names, no content."""
-
-    def scan_opened(self, seconds: float, voxels: int) -> None:
-        """A scan was read."""
-
-    def scan_refused(self, code: str) -> None:
-        """A file was refused; ``code`` is that of the error."""
-
-    def report_written(self, report: Report) -> None:
-        """A report ended, also where the person cut it short; the watcher keeps no text."""
-
-    def turn_came(self, seconds: float) -> None:
-        """A report had waited so long for its turn; 0 where nobody was before it."""
-
-    def report_failed(self, code: str) -> None:
-        """A report could not be written; ``code`` is ``defect`` where no person caused it."""
-
-
-class Unwatched:
-    """A watch that looks away."""
-
-    def scan_opened(self, seconds: float, voxels: int) -> None:
-        """Nothing."""
-
-    def scan_refused(self, code: str) -> None:
-        """Nothing."""
-
-    def turn_came(self, seconds: float) -> None:
-        """Nothing."""
-
-    def report_written(self, report: Report) -> None:
-        """Nothing."""
-
-    def report_failed(self, code: str) -> None:
-        """Nothing."""
 
 
 class Running:

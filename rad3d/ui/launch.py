@@ -102,8 +102,8 @@ def serve(settings: Settings) -> None:
     from rad3d.service.service import Service
 
     operations = Operations(settings)
-    service = Service(settings, watch=operations, lender=lender)
-    turns = Turns(MODEL_PLACES, settings.queue_size, watch=operations)
+    service = Service(settings, on_event=operations.on_event, lender=lender)
+    turns = Turns(MODEL_PLACES, settings.queue_size, operations.on_event)
     operations.attach(service, turns, work.uploads)
     service.probe()
     evaluations = Evaluations(service, settings, visitors_dir=work.runs)

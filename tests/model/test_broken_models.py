@@ -61,7 +61,7 @@ def test_a_corrupt_encoder_is_said_on_the_page_and_in_the_health_and_the_rest_go
 ) -> None:
     damage(settings.models_dir / ROW.source)
     operations = Operations(settings)
-    service = Service(settings, watch=operations)
+    service = Service(settings, on_event=operations.on_event)
     operations.attach(service, Turns(1, 1), tmp_path)
     evaluations = Evaluations(service, settings, trusted=True)
     service.probe()

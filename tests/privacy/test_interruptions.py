@@ -289,7 +289,9 @@ def test_a_server_whose_work_folder_is_removed_goes_on_and_stays_healthy(
     monkeypatch.setattr(tempfile, "tempdir", str(work.temporary))
     settings = Settings(models_dir=models, default_variant=V3, runs_dir=tmp_path / "runs")
     operations = Operations(settings)
-    service = Service(settings, FakeEncoderStore(settings, CountingEncoder()), watch=operations)
+    service = Service(
+        settings, FakeEncoderStore(settings, CountingEncoder()), on_event=operations.on_event
+    )
     operations.attach(service, Turns(1, 1), work.uploads)
     zipped = tmp_path / "scan.zip"
     with zipfile.ZipFile(zipped, "w") as out:

@@ -120,7 +120,7 @@ def test_health_sees_a_disk_that_is_nearly_full(
 def test_waiting_for_a_turn_is_measured_and_a_full_queue_is_counted(models: Path) -> None:
     _, operations = watched(models)
     now = [0.0]
-    turns = Turns(places=1, most_waiting=1, watch=operations, clock=lambda: now[0])
+    turns = Turns(places=1, most_waiting=1, on_event=operations.on_event, clock=lambda: now[0])
     first = turns.join()
     turns.join()
     with pytest.raises(BadRequest):
