@@ -26,7 +26,7 @@ from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
 from rad3d.service.sessions import SessionStore
 from rad3d.service.shutdown import Running
-from rad3d.service.zerogpu import Lender, LentBatches, LentStream
+from rad3d.service.zerogpu import Lender, lent_batches, lent_stream
 from rad3d.volume.ctrate import ScanMetadata
 
 _LOG = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ class Service:
         self.running = Running()
         self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
         self._on_event = on_event
-        self._stream = LentStream(self.engine, lender) if lender else self.engine.stream
+        self._stream = lent_stream(self.engine, lender) if lender else self.engine.stream
         self.write_batches = (
-            LentBatches(self.engine, lender) if lender else self.engine.generate_batches
+            lent_batches(self.engine, lender) if lender else self.engine.generate_batches
         )
         self._offered = [pattern for pattern in settings.variants.split(",") if pattern]
         self.farewells: list[Callable[[str], None]] = []

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from rad3d import __version__
 from rad3d.core.errors import Cancelled, Rad3dError
@@ -69,20 +69,16 @@ class Refused:
     code: str
 
 
-def seconds_wanted(volume: Volume, variant_id: str, options: GenerationOptions) -> int:
-    """How long the GPU is asked for: by the size of the model and the longest report."""
-    return _within(START_SECONDS + _longest(variant_id, options))
-
-
-def batch_seconds_wanted(
-    conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+def seconds_wanted(
+    scan: Volume | Sequence[Condition], variant_id: str, options: GenerationOptions
 ) -> int:
-    """How long the GPU is asked for, for some batches of an evaluation.
+    """How long the GPU is asked for: for the report on a scan, or for batches of an evaluation.
 
     A batch takes about as long as its longest report: weights are read once for all its rows.
     """
-    batches = math.ceil(len(conditions) / BATCH_ROWS)
-    return _within(START_SECONDS + batches * _longest(variant_id, options))
+    batches = 1 if isinstance(scan, Volume) else math.ceil(len(scan) / BATCH_ROWS)
+    seconds = START_SECONDS + batches * _longest(variant_id, options)
+    return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
 
 
 def _longest(variant_id: str, options: GenerationOptions) -> float:
@@ -92,145 +88,114 @@ def _longest(variant_id: str, options: GenerationOptions) -> float:
     return options.max_new_tokens * rate * (1.5 if options.strategy == "beam" else 1.0)
 
 
-def _within(seconds: float) -> int:
-    return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
-
-
-class _Lent(Generic[*Asked, T]):
-    """Work on a lent GPU: errors of ours go over as values, and are raised again on this side.
+def _lent(
+    lender: Lender, work: Callable[[*Asked], Iterator[T]], what: str
+) -> Callable[[*Asked], Generator[T, None, None]]:
+    """Work on a lent GPU; raises what the work refuses, and ``no_gpu`` of the lender.
 
     Args:
         lender: of the GPU.
-        seconds: for how long it is asked for, by the arguments of the work.
-        work: runs in the other process.
+        work: runs in the other process, for as long as :func:`seconds_wanted` of its arguments.
         what: it makes, in messages.
     """
 
-    def __init__(
-        self,
-        lender: Lender,
-        seconds: Callable[[*Asked], int],
-        work: Callable[[*Asked], Iterator[T]],
-        what: str,
-    ) -> None:
-        def carried(*asked: *Asked) -> Iterator[T | Refused]:
-            try:
-                yield from work(*asked)
-            except Rad3dError as error:
-                yield Refused(error.problem, error.remedy, error.code)
+    def carried(*asked: *Asked) -> Iterator[T | Refused]:
+        try:
+            yield from work(*asked)
+        except Rad3dError as error:
+            yield Refused(error.problem, error.remedy, error.code)
 
-        self._work = lender.gpu(duration=seconds)(carried)
-        self._refusal, self._what = lender.refusal, what
+    lent = lender.gpu(duration=seconds_wanted)(carried)
 
-    def __call__(self, *asked: *Asked) -> Generator[T, None, None]:
-        """What the other process yields; raises what it refuses, and ``no_gpu`` of the lender."""
-        events = self._work(*asked)
+    def fetched(*asked: *Asked) -> Generator[T, None, None]:
+        events = lent(*asked)
         try:
             for event in events:
                 if isinstance(event, Refused):
                     raise Rad3dError(event.problem, event.remedy, event.code)
                 yield event
-        except self._refusal as error:
+        except lender.refusal as error:
             raise Rad3dError(
-                f"No GPU could be had for {self._what}: {getattr(error, 'message', error)}",
+                f"No GPU could be had for {what}: {getattr(error, 'message', error)}",
                 "Sign in to Hugging Face for a larger quota, or try again later.",
                 code="no_gpu",
             ) from error
         finally:
-            close = getattr(events, "close", None)
-            if close is not None:
-                close()
+            if hasattr(events, "close"):
+                events.close()
+
+    return fetched
 
 
-class LentStream:
-    """:meth:`Engine.stream` on a lent GPU.
+def lent_stream(engine: Engine, lender: Lender) -> Callable[..., Iterator[Event]]:
+    """:meth:`Engine.stream` on a lent GPU; ``cancel`` is looked at between events.
 
-    Args:
-        engine: writes the reports.
-        lender: of the GPU.
+    It also raises ``no_gpu`` where none was lent.
     """
 
-    def __init__(self, engine: Engine, lender: Lender) -> None:
-        def write(volume: Volume, variant_id: str, options: GenerationOptions) -> Iterator[Event]:
-            try:
-                yield from engine.stream(volume, variant_id, options)
-            finally:
-                engine.forget(volume.sha256)  # in the other process nobody else would
+    def write(volume: Volume, variant_id: str, options: GenerationOptions) -> Iterator[Event]:
+        try:
+            yield from engine.stream(volume, variant_id, options)
+        finally:
+            engine.forget(volume.sha256)  # in the other process nobody else would
 
-        self._store = engine.store
-        self._lent = _Lent(lender, seconds_wanted, write, "this report")
+    lent = _lent(lender, write, "this report")
 
-    def __call__(
-        self,
-        volume: Volume,
-        variant_id: str,
-        options: GenerationOptions,
-        cancel: threading.Event,
+    def stream(
+        volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
     ) -> Iterator[Event]:
-        """As :meth:`Engine.stream`; ``cancel`` is looked at between events.
-
-        Raises:
-            Cancelled: ``cancel`` was set before the first token.
-            Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
-                was lent.
-        """
-        self._store.ready(variant_id)  # what has no weights here needs no GPU to say so
-        shown: tuple[DiagnosisEvent, TextEvent] | None = None
+        engine.store.ready(variant_id)  # what has no weights here needs no GPU to say so
         diagnosis: DiagnosisEvent | None = None
+        text: TextEvent | None = None
         finished = False
-        with closing(self._lent(volume, variant_id, options)) as events:
+        with closing(lent(volume, variant_id, options)) as events:
             for event in events:
-                if cancel.is_set() and not isinstance(event, DoneEvent):
+                finished = isinstance(event, DoneEvent)
+                if cancel.is_set() and not finished:
                     break
                 if isinstance(event, DiagnosisEvent):
                     diagnosis = event
-                elif isinstance(event, TextEvent) and diagnosis:
-                    shown = (diagnosis, event)
-                finished = isinstance(event, DoneEvent)
+                elif isinstance(event, TextEvent):
+                    text = event
                 yield event
         if finished:
             return
-        if shown is None:
+        if diagnosis is None or text is None:
             raise Cancelled("The run was cancelled.", code="cancelled")
-        yield DoneEvent(_cut_short(volume, variant_id, options, *shown))
+        yield DoneEvent(_cut_short(volume, variant_id, options, diagnosis, text))
+
+    return stream
 
 
-class LentBatches:
+def lent_batches(engine: Engine, lender: Lender) -> Callable[..., Iterator[list[Generated]]]:
     """:meth:`Engine.generate_batches` on a lent GPU, as many batches in one call as fit into it.
 
-    Args:
-        engine: writes the reports.
-        lender: of the GPU.
+    ``cancel`` is looked at between batches. It also raises ``no_gpu`` where none was lent.
     """
 
-    def __init__(self, engine: Engine, lender: Lender) -> None:
-        self._lent: _Lent[Sequence[Condition], str, GenerationOptions, list[Generated]] = _Lent(
-            lender, batch_seconds_wanted, engine.generate_batches, "these reports"
-        )
+    def write(
+        conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+    ) -> Iterator[list[Generated]]:
+        return engine.generate_batches(conditions, variant_id, options)
 
-    def __call__(
-        self,
+    lent = _lent(lender, write, "these reports")
+
+    def batches(
         conditions: Sequence[Condition],
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
     ) -> Iterator[list[Generated]]:
-        """As :meth:`Engine.generate_batches`; ``cancel`` is looked at between batches.
-
-        Raises:
-            Cancelled: ``cancel`` was set.
-            Rad3dError: any other condition a person can do something about; ``no_gpu`` where none
-                was lent.
-        """
         fitting = int((MOST_SECONDS - START_SECONDS) / _longest(variant_id, options))
         rows = BATCH_ROWS * max(1, fitting)
         for first in range(0, len(conditions), rows):
-            part = list(conditions[first : first + rows])
-            with closing(self._lent(part, variant_id, options)) as batches:
-                for batch in batches:
+            with closing(lent(list(conditions[first : first + rows]), variant_id, options)) as part:
+                for batch in part:
                     if cancel.is_set():
                         raise Cancelled("The run was cancelled.", code="cancelled")
                     yield batch
+
+    return batches
 
 
 def _cut_short(

@@ -29,7 +29,6 @@ from rad3d.service.zerogpu import (
     LEAST_SECONDS,
     MOST_SECONDS,
     Lender,
-    batch_seconds_wanted,
     seconds_wanted,
 )
 from rad3d.ui import launch as serving
@@ -173,7 +172,7 @@ def test_the_seconds_asked_for_an_evaluation_stay_within_15_to_40() -> None:
     for variant in ("phantom-s/v3", "llama-3.2-1b/v3", "llama-2-7b-chat/v3"):
         for tokens in (16, 320, 1024):
             options = GenerationOptions(max_new_tokens=tokens)
-            some = [batch_seconds_wanted(conditions(n), variant, options) for n in (1, 16, 17, 200)]
+            some = [seconds_wanted(conditions(n), variant, options) for n in (1, 16, 17, 200)]
             assert some == sorted(some)
             assert some[0] == some[1]
             assert some[0] >= LEAST_SECONDS
