@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.core.types import Volume
+from rad3d.evaluation import parts
 from rad3d.server.uploads import upload_route
 from rad3d.ui.theme import STATIC
 from rad3d.volume.packed import packed
@@ -41,7 +42,12 @@ SCAN_HEADER = "X-Rad3d-Scan"
 """Content hash of the scan that is meant; without it, whichever is open."""
 
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
-_FILES = {path.name: path for path in STATIC.iterdir() if path.suffix in _MEDIA_TYPES}
+_FILES = {
+    path.name: path
+    for folder in (STATIC, parts.STATIC)
+    for path in folder.iterdir()
+    if path.suffix in _MEDIA_TYPES
+}
 _AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 _PRIVATE = {"Cache-Control": "no-store"}
 _THUMBNAIL_WINDOW = (-300.0, 1600.0)

@@ -2,6 +2,8 @@
 // colours, and with every point leading to its cases. plotly.js comes from this server and only
 // once a figure is on the screen.
 
+import { drawing } from "./drawing.js";
+
 let loading;
 
 function plotly(root) {
@@ -16,16 +18,6 @@ function plotly(root) {
     document.head.append(script);
   });
   return loading;
-}
-
-const isObject = (value) => value && typeof value === "object" && !Array.isArray(value);
-
-function merged(base, changes) {
-  const result = { ...base };
-  for (const [key, value] of Object.entries(changes)) {
-    result[key] = isObject(value) && isObject(base?.[key]) ? merged(base[key], value) : value;
-  }
-  return result;
 }
 
 const CONFIG = { displayModeBar: false, responsive: false, doubleClick: false, scrollZoom: false };
@@ -65,9 +57,9 @@ class Figure {
       const Plotly = await plotly(this.root);
       if (turn !== this.turns || !this.plot.isConnected) return;
       this.width = this.plot.clientWidth;
-      const layout = this.layout(figure.plot.layout);
+      const { data, layout } = drawing(figure.plot, this.narrow, this.look);
       this.plot.style.minHeight = `${layout.height}px`;
-      await Plotly.react(this.plot, this.traces(figure.plot), layout, CONFIG);
+      await Plotly.react(this.plot, data, layout, CONFIG);
       if (!this.drawn) this.plot.on("plotly_click", (event) => this.choose(event));
       this.drawn = true;
     } catch (error) {
@@ -79,16 +71,10 @@ class Figure {
     return this.width < this.props.narrow_px;
   }
 
-  traces({ data, layout }) {
-    const changes = (this.narrow && layout.meta?.narrow_traces) || {};
-    return data.map((trace) => merged(structuredClone(trace), changes));
-  }
-
-  layout(described) {
-    const narrow = this.narrow ? described.meta?.narrow : {};
+  get look() {
     const style = getComputedStyle(this.host);
     const color = (name) => style.getPropertyValue(name).trim();
-    return merged(merged(structuredClone(described), structuredClone(narrow ?? {})), {
+    return {
       width: this.width,
       font: { color: color("--r3-ink") },
       paper_bgcolor: color("--r3-surface"),
@@ -97,7 +83,7 @@ class Figure {
         bordercolor: color("--r3-line"),
         font: { color: color("--r3-ink") },
       },
-    });
+    };
   }
 
   choose(event) {
