@@ -71,7 +71,8 @@ def test_a_space_gets_the_code_and_models_but_no_tests_and_every_pin() -> None:
     for name, plan in plans.items():
         paths = set(plan.sizes)
         assert {"app.py", "README.md", "requirements.txt", "spaces.yaml", "LICENSE"} <= paths
-        assert "rad3d/ui/static/viewer.js" in paths
+        assert {"rad3d/ui/static/viewer.js", "rad3d/evaluation/static/page.js"} <= paths
+        assert {"rad3d/ui/templates/report.jinja", "rad3d/evaluation/templates/page.jinja"} <= paths
         assert not [p for p in paths if p.startswith(("tests/", "benchmarks/", ".", "dev/"))]
         own = pins((ROOT / "requirements.txt").read_text(encoding="utf-8"))
         made = pins(plan.rendered["requirements.txt"])

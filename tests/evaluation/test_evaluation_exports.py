@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser.fake_evaluations import study_run
+from plotly.offline import get_plotlyjs
 from study_parts import (
     SMALL,
     TEST_N,
@@ -24,6 +26,8 @@ from study_parts import (
 
 from rad3d.data.predictions import read_predictions
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.html_page import report_page
+from rad3d.evaluation.leaderboard import view_of
 from rad3d.evaluation.service import EXPORTS, EvaluationRequest, EvaluationRun, Evaluations
 
 
@@ -119,6 +123,30 @@ def test_the_page_opens_offline_and_escapes_what_it_is_given(
     assert "<b>x" not in own
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?https?:""", own)
     assert "default-src 'none'" in own
+
+
+def test_no_name_or_text_of_a_run_becomes_markup_on_the_page() -> None:
+    attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+    run = study_run(16)
+    best = view_of(run).ranked("phantom-in", "f1_macro")[0]
+    card = replace(best, signature=dict.fromkeys(best.signature, attack), failures=1)
+    samples = run.sample_sets["phantom-in"]
+    sample = replace(samples.samples[0], reference=f"Findings: {attack}.")
+    said = run.predictions[best.name, "phantom-in"]
+    hostile = replace(
+        run, id=attack, title=attack, revision=attack, failed={attack: attack},
+        facts={attack: attack}, cards={(attack, "phantom-in"): replace(card, name=attack)},
+        predictions={(attack, "phantom-in"): said}, classifier={},
+        sample_sets={
+            "phantom-in": replace(samples, name=attack, samples=(sample, *samples.samples[1:]))
+        },
+        verdicts=tuple(replace(v, text=attack) for v in run.verdicts if v.sample_set == samples.id),
+    )  # fmt: skip
+    page = report_page(hostile).decode().replace(get_plotlyjs(), "")
+    assert page.count("alert(1)") > 10
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert page.count("</script>") == page.count("<script")
 
 
 def test_markdown_and_latex_escape_what_their_syntax_would_take(
