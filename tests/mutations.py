@@ -18,7 +18,8 @@ from functools import cache
 
 import nibabel as nib
 import numpy as np
-from volume_files import chest, image_of, write_dicom_slice
+from pydicom.uid import ImplicitVRLittleEndian
+from volume_files import chest, dicom_bytes, dicom_series, image_of
 
 Rng = np.random.Generator
 Fields = tuple[tuple[int, str], ...]
@@ -344,23 +345,10 @@ DICOM_TAGS = ("0008|0060", "0020|000e", "0020|0032", "0020|0037", "0028|0008", "
 
 @cache
 def _series() -> tuple[bytes, ...]:
-    """A small CT series, written by the library that will read it."""
-    import tempfile
-    from pathlib import Path
-
-    values = chest((64, 64, SERIES_SLICES)).transpose(2, 1, 0)
-    files = []
-    with tempfile.TemporaryDirectory() as folder:
-        for k in range(SERIES_SLICES):
-            tags = {
-                "0008|0060": "CT", "0020|000e": "1.2.3", "0020|0032": f"-160\\-160\\{k * 12}",
-                "0020|0037": "1\\0\\0\\0\\1\\0", "0010|0010": "DOE^JANE", "0010|0020": "MRN-4711",
-                "0028|1052": "0", "0028|1053": "1", "0020|0013": str(k),
-            }  # fmt: skip
-            path = Path(folder) / f"{k}.dcm"
-            write_dicom_slice(path, values[k], (5.0, 5.0, 12.0), tags)
-            files.append(path.read_bytes())
-    return tuple(files)
+    """The files of a small CT series, in the implicit encoding."""
+    hu = chest((64, 64, SERIES_SLICES))
+    slices = dicom_series(hu, (5.0, 5.0, 12.0), syntax=ImplicitVRLittleEndian)
+    return tuple(map(dicom_bytes, slices))
 
 
 def _damaged_series(rng: Rng) -> tuple[bytes, list[str]]:

@@ -40,7 +40,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 IMPORT_NAMES = {
     "pillow": "PIL",
     "pyyaml": "yaml",
-    "simpleitk": "SimpleITK",
+    "python-gdcm": "gdcm",
     "scikit-learn": "sklearn",
 }
 

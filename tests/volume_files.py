@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
-import locale
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
@@ -73,33 +72,6 @@ def gzipped_zeros(path: Path, head: bytes, megabytes: int) -> Path:
         for _ in range(megabytes):
             out.write(bytes(10**6))
     return path
-
-
-def write_dicom_slice(
-    path: Path,
-    plane: np.ndarray,
-    spacing_mm: tuple[float, ...],
-    tags: Mapping[str, str],
-    compressor: str = "",
-) -> None:
-    """One file of a series, written by GDCM, compressed where a method is named; (Y, X) plane."""
-    import SimpleITK as sitk  # noqa: N813
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(plane)[None])
-    image.SetSpacing(spacing_mm)
-    for tag, text in tags.items():
-        image.SetMetaData(tag, text)
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    if compressor:
-        writer.SetCompressor(compressor)
-        writer.UseCompressionOn()
-    writer.SetFileName(str(path))
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        writer.Execute(image)
-    finally:  # its DICOM writer leaves the process in the locale "C", where text is ASCII
-        locale.setlocale(locale.LC_ALL, before)
 
 
 def dicom_series(

@@ -39,7 +39,6 @@ CONVERT = "Convert the series with dcm2niix and give its .nii.gz file."
 def decode_dicom(
     files: Sequence[Path],
     limits: Limits,
-    scratch: Path,
     unread: int = 0,
     make_room: Callable[[int], None] = lambda voxels: None,
 ) -> Decoded:
@@ -48,7 +47,6 @@ def decode_dicom(
     Args:
         files: DICOM files, whatever is in them.
         limits: how large the volume may be.
-        scratch: folder for a temporary file.
         unread: files named like these that are no DICOM any more.
         make_room: told the number of voxels before they are read.
 
@@ -78,11 +76,11 @@ def decode_dicom(
     limits.check_bytes(columns * rows * len(chosen) * 4, "The series, unpacked,")
     make_room(columns * rows * len(chosen))
     opener = Opener(limits)
-    ordered = _without_copies(in_order(chosen), opener, scratch)
+    ordered = _without_copies(in_order(chosen), opener)
     strays = count_strays(ordered, rest)
     check_line(ordered, strays, unread)
     affine = _affine(ordered)
-    scan = _hounsfield(ordered, Turn.of(affine), opener, scratch)
+    scan = _hounsfield(ordered, Turn.of(affine), opener)
     turn = Turn.of(affine)
     affine = turn.affine(affine, (columns, rows, len(ordered)))
     notes = [
@@ -138,7 +136,7 @@ def _check_count(chosen: Stack, files: int) -> None:
         )
 
 
-def _without_copies(stack: Stack, opener: Opener, scratch: Path) -> Stack:
+def _without_copies(stack: Stack, opener: Opener) -> Stack:
     """The slices without those that are there twice, pixel by pixel."""
     heights = depths(stack)
     nearest = SAME_PLACE * (heights[-1] - heights[0]) / (len(stack) - 1)
@@ -147,7 +145,7 @@ def _without_copies(stack: Stack, opener: Opener, scratch: Path) -> Stack:
     kept = [stack[0]]
     for found, step in zip(stack[1:], np.diff(heights), strict=True):
         if step < nearest and found.scaling == kept[-1].scaling:
-            one, other = read_pixels(opener, [kept[-1], found], scratch)
+            one, other = read_pixels(opener, [kept[-1], found])
             if np.array_equal(one, other):
                 continue
         kept.append(found)
@@ -166,14 +164,14 @@ def _affine(slices: Stack) -> FloatArray:
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
-def _hounsfield(slices: Stack, turn: Turn, opener: Opener, scratch: Path) -> Hounsfield:
+def _hounsfield(slices: Stack, turn: Turn, opener: Opener) -> Hounsfield:
     """HU with each slice's own slope and intercept; whole numbers where one scale holds for all."""
     columns, rows = slices[0].size or (0, 0)
     shape = columns, rows, len(slices)
     scales = [found.scaling or (1.0, 0.0) for found in slices]
     one = len(set(scales)) == 1
     scan = Hounsfield(shape, *(scales[0] if one else (1.0, 0.0)), turn)
-    planes = read_pixels(opener, slices, scratch)
+    planes = read_pixels(opener, slices)
     try:
         for part in slabs(shape):
             slab = [

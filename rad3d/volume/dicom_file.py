@@ -1,8 +1,8 @@
 """One DICOM file: the slices that it holds, and their pixels as numbers.
 
 pydicom reads headers in every encoding. Uncompressed pixels are taken from the file as they are;
-compressed ones are given to GDCM, which comes with SimpleITK, in a file without anything else, so
-that it applies no scale, inverts nothing and fills in no geometry.
+compressed ones are given to GDCM frame by frame, so that it applies no scale, inverts nothing and
+fills in no geometry.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import uid
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate, generate_frames
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 
 from rad3d.core.types import FloatArray
 from rad3d.volume.decoded import Limits
@@ -298,13 +298,12 @@ def _are_whole(frames: Iterator[bytes], pixels: Pixels) -> bool:
         return False
 
 
-def read_pixels(opener: Opener, slices: Sequence[Slice], scratch: Path) -> Iterator[Numbers]:
+def read_pixels(opener: Opener, slices: Sequence[Slice]) -> Iterator[Numbers]:
     """(rows, columns) stored numbers of each slice, in the order given.
 
     Args:
         opener: for the files.
         slices: with their size and pixels.
-        scratch: folder for a temporary file.
 
     Raises:
         RuntimeError, ValueError: compressed pixels cannot be decoded.
@@ -316,43 +315,49 @@ def read_pixels(opener: Opener, slices: Sequence[Slice], scratch: Path) -> Itera
         assert found.size is not None
         file = opener.open(found.path)
         if not found.pixels.syntax:
-            yield _stored_numbers(file, found.pixels, found.size, found.frame)
-            continue
-        if found.path != last:
-            last, frames = found.path, list(_frames(file, found.pixels))
-        yield _decompressed(frames[found.frame], found.pixels, found.size, scratch)
+            values = _uncompressed(file, found.pixels, found.size, found.frame)
+        else:
+            if found.path != last:
+                last, frames = found.path, list(_frames(file, found.pixels))
+            values = _decompressed(frames[found.frame], found.pixels, found.size)
+        yield _that_count(values, found.pixels)
 
 
-def _stored_numbers(file: BinaryIO, pixels: Pixels, size: tuple[int, int], frame: int) -> Numbers:
-    """Uncompressed numbers, without what old scanners hid in the bits that do not count."""
-    count = size[0] * size[1]
-    file.seek(pixels.offset + frame * count * pixels.dtype.itemsize)
-    values = np.frombuffer(file.read(count * pixels.dtype.itemsize), pixels.dtype)
-    values = values.astype(pixels.dtype.newbyteorder("="), copy=False).reshape(size[::-1])
+def _that_count(values: Numbers, pixels: Pixels) -> Numbers:
+    """The numbers without what old scanners hid in the bits that do not count."""
     bits = 8 * pixels.dtype.itemsize
     if pixels.stored == bits:
         return values
     return (values << (bits - 1 - pixels.high)) >> (bits - pixels.stored)
 
 
-def _decompressed(frame: bytes, pixels: Pixels, size: tuple[int, int], scratch: Path) -> Numbers:
-    """Numbers of a compressed frame, from a file with nothing that they could be scaled by."""
-    import SimpleITK as sitk  # noqa: N813 - the name its own manual uses
+def _uncompressed(file: BinaryIO, pixels: Pixels, size: tuple[int, int], frame: int) -> Numbers:
+    count = size[0] * size[1]
+    file.seek(pixels.offset + frame * count * pixels.dtype.itemsize)
+    values = np.frombuffer(file.read(count * pixels.dtype.itemsize), pixels.dtype)
+    return values.astype(pixels.dtype.newbyteorder("="), copy=False).reshape(size[::-1])
 
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    ds = Dataset()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = uid.CTImageStorage, "2.25.1", "CT"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-    ds.Columns, ds.Rows = size
-    ds.BitsAllocated, ds.BitsStored = 8 * pixels.dtype.itemsize, pixels.stored
-    ds.HighBit, ds.PixelRepresentation = pixels.high, int(pixels.dtype.kind == "i")
-    ds.PixelData = encapsulate([frame])
-    ds["PixelData"].VR = "OB"
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = uid.UID(pixels.syntax)
-    path = scratch / "frame.dcm"
-    ds.save_as(path, enforce_file_format=True)
-    values = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="GDCMImageIO"))
-    if values.size != size[0] * size[1]:
-        raise ValueError("another size than the header says")
-    return values.reshape(size[::-1])
+
+def _decompressed(frame: bytes, pixels: Pixels, size: tuple[int, int]) -> Numbers:
+    # Not by pydicom, which lets GDCM decode no lossy JPEG of 12 bits.
+    import gdcm
+
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(frame)
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(*PIXEL_DATA))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((*size, 1))
+    image.SetDataElement(element)
+    grey = gdcm.PhotometricInterpretation.MONOCHROME2
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+    signed = int(pixels.dtype.kind == "i")
+    form = gdcm.PixelFormat(1, 8 * pixels.dtype.itemsize, pixels.stored, pixels.high, signed)
+    image.SetPixelFormat(form)
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(pixels.syntax)))
+    numbers = image.GetBuffer().encode("utf-8", "surrogateescape")
+    form = image.GetPixelFormat()  # that of the frame, whatever the header says
+    kind = f"{'ui'[form.GetPixelRepresentation()]}{form.GetBitsAllocated() // 8}"
+    return np.frombuffer(numbers, kind).reshape(size[::-1])

@@ -39,7 +39,6 @@ _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _SET = {
     "PYTHONPATH": str(Path(rad3d.__file__).resolve().parent.parent),
     "OPENBLAS_NUM_THREADS": "1",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "2",
 }
 
 
@@ -103,7 +102,7 @@ def main() -> int:
     _bound(OWN_BYTES, OWN_BYTES + BYTES_A_VOXEL * limits.max_voxels)
     answer: dict[str, Any]
     try:
-        decoded = decode_dicom(files, limits, folder, question["unread"], _make_room)
+        decoded = decode_dicom(files, limits, question["unread"], _make_room)
         np.save(folder / "values.npy", decoded.values)
         answer = {**vars(decoded), "affine": decoded.affine.tolist()}
         answer["notes"] = [asdict(note) for note in answer.pop("notes")]
