@@ -7,7 +7,6 @@ values are read and scaled here.
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,7 @@ from rad3d.volume.forms import Geometry
 from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.header import Header, parse_header
 from rad3d.volume.hounsfield import Hounsfield
-from rad3d.volume.stream import is_gzip, open_stream, read_into, read_up_to, skip
+from rad3d.volume.stream import Stream, is_gzip, open_stream, read_into, read_up_to, skip
 
 MOST_GZIP_SHRINKS = 1032
 """Deflate cannot pack tighter than 1032 to 1, so a file that claims more is lying."""
@@ -97,7 +96,7 @@ def _check_claim(path: Path, header: Header) -> None:
         )
 
 
-def _read_voxels(stream: io.RawIOBase, header: Header, lead: bytes, scan: Hounsfield) -> None:
+def _read_voxels(stream: Stream, header: Header, lead: bytes, scan: Hounsfield) -> None:
     """Exactly the claimed voxels, or a refusal; a slab is converted while the next is unpacked.
 
     Args:
@@ -117,7 +116,7 @@ def _read_voxels(stream: io.RawIOBase, header: Header, lead: bytes, scan: Hounsf
             converted.result()
 
 
-def _check_rest(stream: io.RawIOBase, allowed: int) -> None:
+def _check_rest(stream: Stream, allowed: int) -> None:
     """Read on to the end, where the checksum is compared; a few padding bytes are harmless."""
     while extra := len(read_up_to(stream, allowed + 1)):
         allowed -= extra
@@ -129,7 +128,7 @@ def _check_rest(stream: io.RawIOBase, allowed: int) -> None:
             )
 
 
-def _unpacked(stream: io.RawIOBase, header: Header, lead: bytes) -> Iterator[npt.NDArray[Any]]:
+def _unpacked(stream: Stream, header: Header, lead: bytes) -> Iterator[npt.NDArray[Any]]:
     """(I, J, n) slabs as stored. There are two buffers: the next but one overwrites a slab."""
     i, j, _ = header.shape
     parts = list(slabs(header.shape))

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Literal
+
+from isal.igzip import IGzipFile
+from isal.igzip_lib import IsalError
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.file_kind import PAGE, POINTER, kind_of
 from rad3d.volume.decoded import refuse
-from rad3d.volume.gunzip import MAGIC, Gunzip
 
 Kind = Literal["zip", "dicom", "nifti", "hdr", "img"]
+Stream = io.BufferedReader | IGzipFile
 
-PIECE_BYTES = 4 * 2**20
+MAGIC = b"\x1f\x8b"
+PIECE_BYTES = 64 * 2**10
+"""Unpacked at a time; where a file is cut short, so many bytes before its end may be lost, too."""
 MOST_LAYERS = 3
 """Of gzip around gzip; some browsers and mail programs add one."""
 
@@ -114,26 +122,23 @@ def is_gzip(path: Path) -> bool:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def open_stream(path: Path) -> io.RawIOBase:
-    """The bytes of a file, unpacked where it is compressed, also where that was done twice."""
-    stream = _opened(path, 0)
-    for layers in range(1, MOST_LAYERS + 1):
-        with stream:
-            packed = read_up_to(stream, len(MAGIC)) == MAGIC
-        stream = _opened(path, layers if packed else layers - 1)
-        if not packed:
-            break
-    return stream
+@contextmanager
+def open_stream(path: Path) -> Iterator[Stream]:
+    """The bytes of a file, unpacked by ISA-L where it is compressed, once or more often.
+
+    Checksum and length at the end of each gzip member are compared with what was unpacked.
+    """
+    with ExitStack() as layers:
+        stream: Stream = layers.enter_context(path.open("rb"))
+        for _ in range(MOST_LAYERS):
+            with _damage_is_refused():
+                if stream.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
+                    break
+            stream = layers.enter_context(IGzipFile(fileobj=stream, mode="rb"))
+        yield stream
 
 
-def _opened(path: Path, layers: int) -> io.RawIOBase:
-    stream: io.RawIOBase = path.open("rb", buffering=0)
-    for _ in range(layers):
-        stream = Gunzip(stream)
-    return stream
-
-
-def skip(stream: io.RawIOBase, count: int) -> None:
+def skip(stream: Stream, count: int) -> None:
     """Pass over ``count`` bytes."""
     while count > 0:
         piece = read_up_to(stream, min(PIECE_BYTES, count))
@@ -142,31 +147,40 @@ def skip(stream: io.RawIOBase, count: int) -> None:
         count -= len(piece)
 
 
-def read_up_to(stream: io.RawIOBase, size: int) -> bytes:
+def read_up_to(stream: Stream, size: int) -> bytes:
     """Up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
     piece = bytearray(size)
     return bytes(memoryview(piece)[: read_into(stream, memoryview(piece))])
 
 
-def read_into(stream: io.RawIOBase, target: memoryview) -> int:
+def read_into(stream: Stream, target: memoryview) -> int:
     """Fill ``target`` and return how many bytes there were (fewer only at the end).
 
     Raises:
         BadVolume: ``truncated`` or ``corrupt_gzip``.
     """
     place = 0
-    while place < len(target):
-        try:
-            count = stream.readinto(target[place:])
-        except EOFError as error:
-            if place:
-                break
-            raise BadVolume(
-                "The compressed file is cut short.",
-                "Download or export it again.",
-                code="truncated",
-            ) from error
-        if not count:
-            break
-        place += count
+    try:
+        with _damage_is_refused():
+            while count := stream.readinto1(target[place : place + PIECE_BYTES]):
+                place += count
+    except BadVolume as error:
+        if error.code != "truncated" or not place:
+            raise
     return place
+
+
+@contextmanager
+def _damage_is_refused() -> Iterator[None]:
+    try:
+        yield
+    except EOFError as error:
+        raise BadVolume(
+            "The compressed file is cut short.", "Download or export it again.", code="truncated"
+        ) from error
+    except (BadGzipFile, IsalError) as error:  # type: ignore[misc]  # annotated as if no class
+        raise BadVolume(
+            "The compressed file is damaged: it cannot be unpacked.",
+            "Download or export it again.",
+            code="corrupt_gzip",
+        ) from error

@@ -544,7 +544,7 @@ def test_what_deflated_files_inflate_to_is_bounded_in_sum(tmp_path: Path) -> Non
 def test_memory_is_small_before_the_headers_say_how_large_the_scan_is() -> None:
     pytest.importorskip("resource")
     code = (
-        "import resource; from rad3d.volume import apart; apart._end_first(); "
+        "import resource; from rad3d.volume import sandbox as apart; apart._end_first(); "
         f"apart._bound({apart.OWN_BYTES}, {2 * apart.OWN_BYTES}); before = "
         "resource.getrlimit(resource.RLIMIT_AS); apart._make_room(10**6); "
         "print(*before, *resource.getrlimit(resource.RLIMIT_AS), "

@@ -14,10 +14,8 @@ from hypothesis import strategies as st
 from volume_files import chest, gzipped_zeros, refusal, save
 
 from rad3d.core.errors import BadVolume
-from rad3d.volume import gunzip
-from rad3d.volume.gunzip import Gunzip
 from rad3d.volume.load import read_volume
-from rad3d.volume.stream import read_up_to
+from rad3d.volume.stream import MAGIC, open_stream, read_up_to
 
 HU = chest()
 WORDS = b"lung heart spine " * 40
@@ -37,17 +35,12 @@ def outcome(read: Callable[[bytes], bytes], data: bytes) -> bytes:
 
 def content(path: Path, data: bytes) -> bytes:
     path.write_bytes(data)
-    with Gunzip(path.open("rb", buffering=0)) as stream:
+    with open_stream(path) as stream:
         return b"".join(iter(lambda: read_up_to(stream, 10**5), b""))
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3, 7, 19, 64, 1000])
 @pytest.mark.parametrize("padding", [b"", bytes(1), bytes(300)])
-def test_members_are_read_one_after_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int, padding: bytes
-) -> None:
-    monkeypatch.setattr(gunzip, "PACKED_BYTES", piece)
-    monkeypatch.setattr(gunzip, "UNPACKED_BYTES", 3 * piece)
+def test_members_are_read_one_after_the_other(tmp_path: Path, padding: bytes) -> None:
     members = [MEMBER, gzip.compress(b""), gzip.compress(b"end")]
     assert content(tmp_path / "a.gz", b"".join(m + padding for m in members)) == WORDS + b"end"
 
@@ -88,15 +81,13 @@ def test_a_file_without_its_last_bytes_is_cut_short(tmp_path: Path, missing: int
     path.write_bytes(path.read_bytes()[:-missing])
     error = refusal(path)
     assert error.code == "truncated"
-    assert error.problem == "The compressed file is cut short."
+    assert "file is cut short" in error.problem
 
 
 @pytest.mark.parametrize(
     ("tail", "code"),
     [
-        (b"g", "corrupt_gzip"),
-        (b"\x1f", "corrupt_gzip"),
-        (b"garbage", "corrupt_gzip"),
+        (b"garbage", "truncated"),  # shorter than the header of a member
         (bytes(9) + b"garbage" * 99, "corrupt_gzip"),
         (MEMBER[:-1] + b"x", "corrupt_gzip"),
         (MEMBER[:2], "truncated"),
@@ -112,7 +103,7 @@ def test_what_follows_a_scan_must_be_whole_members(tmp_path: Path, tail: bytes, 
 def test_a_bomb_is_unpacked_no_further_than_it_is_read(tmp_path: Path) -> None:
     path = gzipped_zeros(tmp_path / "bomb.gz", b"head", 100)
     tracemalloc.start()
-    with Gunzip(path.open("rb", buffering=0)) as stream:
+    with open_stream(path) as stream:
         assert read_up_to(stream, 5) == b"head\0"
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -128,7 +119,7 @@ def test_a_damaged_file_never_gives_other_bytes_than_the_standard_library(
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.integers(0, len(broken) - 1))
         broken[place] = data.draw(st.integers(0, 255))
-    broken[:2] = gunzip.MAGIC
+    broken[:2] = MAGIC
     path = tmp_path_factory.getbasetemp() / "a.gz"
     expected = outcome(gzip.decompress, bytes(broken))
     found = outcome(lambda given: content(path, given), bytes(broken))
@@ -138,20 +129,9 @@ def test_a_damaged_file_never_gives_other_bytes_than_the_standard_library(
     assert found == expected or hashed
 
 
-def test_a_file_of_a_million_crumbs_is_refused_and_one_of_small_blocks_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every member costs microseconds, of which 400 MB would hold 20 million."""
-    monkeypatch.setattr(gunzip, "FREE_MEMBERS", 10)
-    for crumb in (b"", b"x"):
-        path = tmp_path / "crumbs.gz"
-        path.write_bytes(MEMBER + gzip.compress(crumb) * 2000)
-        with Gunzip(path.open("rb", buffering=0)) as stream, pytest.raises(BadVolume) as caught:
-            read_up_to(stream, 10**6)
-        assert caught.value.code == "corrupt_gzip"
+def test_a_scan_in_many_small_members_is_the_same_scan(tmp_path: Path) -> None:
     plain = save(tmp_path / "a.nii", HU).read_bytes()
     blocks = [plain[i : i + 4096] for i in range(0, len(plain), 4096)]
     path = tmp_path / "a.nii.gz"
     path.write_bytes(b"".join(gzip.compress(block, 1) for block in blocks))
-    assert len(blocks) > gunzip.FREE_MEMBERS
     assert (read_volume(path).hu == HU).all()
