@@ -68,12 +68,7 @@ class Anatomy:
     missing_half: str | None
 
 
-def anatomy_notes(hu: npt.NDArray[Any], affine: FloatArray) -> tuple[Note, ...]:
-    """Warnings about a body part, a field of view or a size that is not a whole chest's."""
-    return notes_of(look_at(hu, affine))
-
-
-def look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
+def _look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
     """Find body and lungs in (X, Y, Z) RAS+ HU on a coarse grid."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # Smaller than COARSE_MM where the scan is small in mm, so that a wrong header changes little.
@@ -109,8 +104,9 @@ def look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
     )
 
 
-def notes_of(found: Anatomy) -> tuple[Note, ...]:
-    """The warnings that follow from an :class:`Anatomy`."""
+def anatomy_notes(hu: npt.NDArray[Any], affine: FloatArray) -> tuple[Note, ...]:
+    """Warnings about a body part, a field of view or a size that is not a whole chest's."""
+    found = _look_at(hu, affine)
     notes: list[Note] = []
     touched = found.lung_share < PART_SHARE and max(found.end_area) > PART_END_AREA
     if found.lung_share < NOT_CHEST_SHARE or touched:

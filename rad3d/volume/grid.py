@@ -169,17 +169,23 @@ class ModelGrid:
         """The same voxels as a RAS+ volume in HU (int16), for looking at."""
         low, high = self.spec.hu_range
         xyz = self.values.transpose([self.spec.axes.index(axis) for axis in "xyz"])
-        flips = tuple(-1 if letter in "LPI" else 1 for letter in self.spec.orientation)
-        affine = np.array(self.affine)
-        for axis, flip in enumerate(flips):
-            if flip < 0:
-                affine[:3, 3] += affine[:3, axis] * (self.spec.shape[axis] - 1)
-                affine[:3, axis] *= -1
         hu = np.empty(self.spec.shape, np.int16)
-        turned = hu[:: flips[0], :: flips[1], :: flips[2]]
+        turned, affine = mirrored(hu, self.affine, self.spec.orientation)
         for plane, values in zip(turned, xyz, strict=True):  # one at a time: grids may be large
             plane[...] = np.rint((values + 1.0) * ((high - low) / 2) + low)
         return Volume.from_array(hu, affine, name, self.notes)
+
+
+def mirrored(
+    voxels: npt.NDArray[Any], affine: FloatArray, orientation: str
+) -> tuple[npt.NDArray[Any], FloatArray]:
+    """View of RAS+ voxels with axes towards ``orientation``, or back, and its affine."""
+    affine = np.array(affine)
+    flips = [letter in "LPI" for letter in orientation]
+    for axis in np.flatnonzero(flips):
+        affine[:3, 3] += affine[:3, axis] * (voxels.shape[axis] - 1)
+        affine[:3, axis] *= -1
+    return voxels[tuple(slice(None, None, -1 if flip else 1) for flip in flips)], affine
 
 
 def target_affine(volume: Volume, spec: GridSpec) -> FloatArray:

@@ -21,9 +21,8 @@ from rad3d.core.types import FloatArray, Note
 from rad3d.volume.blocks import slabs
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
 from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse
-from rad3d.volume.forms import Geometry
 from rad3d.volume.geometry import Turn, geometry_notes
-from rad3d.volume.header import Header, parse_header
+from rad3d.volume.header import Geometry, Header, parse_header
 from rad3d.volume.hounsfield import Hounsfield
 from rad3d.volume.stream import Stream, is_gzip, open_stream, read_into, read_up_to, skip
 

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from rad3d.core.cores import usable_cores
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray, Note, Volume
-from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, tissue_places
+from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, mirrored, tissue_places
 
 Plane = npt.NDArray[np.float32]
 
@@ -124,7 +124,7 @@ def to_size_ratio(volume: Volume, spec: GridSpec) -> ModelGrid:
     Raises:
         BadVolume: the scan is thinner than a voxel of the grid.
     """
-    hu, oriented = _turned(volume, spec.orientation)
+    hu, oriented = mirrored(volume.hu, volume.affine, spec.orientation)
     spacing = [stated_spacing(s) for s in volume.spacing_mm]
     axes = [
         plan_axis(*facts)
@@ -136,18 +136,6 @@ def to_size_ratio(volume: Volume, spec: GridSpec) -> ModelGrid:
     affine = oriented @ scale
     notes = (_note(volume, spec, axes), *_edges(volume, affine, spec))
     return ModelGrid(values, affine, spec, notes)
-
-
-def _turned(volume: Volume, orientation: str) -> tuple[npt.NDArray[Any], FloatArray]:
-    """View of a RAS+ volume with axes towards ``orientation``, and its affine."""
-    flips = [letter in "LPI" for letter in orientation]
-    view = volume.hu[tuple(slice(None, None, -1 if flip else 1) for flip in flips)]
-    turn = np.eye(4)
-    for axis, flip in enumerate(flips):
-        if flip:
-            turn[axis, axis] = -1
-            turn[axis, 3] = volume.shape[axis] - 1
-    return view, volume.affine @ turn
 
 
 def resample(hu: npt.NDArray[Any], axes: list[Axis], spec: GridSpec) -> Plane:

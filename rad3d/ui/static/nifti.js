@@ -104,7 +104,7 @@ export function parseHeader(bytes) {
   };
 }
 
-// The same choice as the server (rad3d/volume/forms.py): sform, else qform, where its code is known
+// The same choice as the server (rad3d/volume/header.py): sform, else qform, where its code is known
 // and it can be used; without either, voxel sizes with the first axis to the left.
 function affineOf(read, at, dims) {
   const zooms = [1, 2, 3].map((i) => Math.abs(read.real(at.pixdim, i)) || 1);
