@@ -30,9 +30,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def fake_service(chest: Path) -> FakeService:
     """Writes a fixed report word by word; its gallery holds the sample ``one``."""
-    from browser.fakes import FakeCard, FakeService
+    from browser.fakes import FakeService, sample_card
 
-    card = FakeCard("one", "Sample one", "A chest", chest)
+    card = sample_card("one", "Sample one", "A chest", chest)
     return FakeService((card,), seconds_per_word=0.005)
 
 

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -88,7 +89,9 @@ def make_case(number: int, dicom: bool = False) -> Case:
 
 
 @cache
-def _image(kind: str, dtype: str = "int16", order: str = "<", extra: bool = False) -> bytes:
+def _image(
+    kind: str, dtype: str = "int16", order: Literal["<", ">"] = "<", extra: bool = False
+) -> bytes:
     cls = {"1": nib.Nifti1Image, "2": nib.Nifti2Image}[kind]
     values = chest(SHAPE)
     if dtype == "uint16":

@@ -56,7 +56,7 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from functools import partial
 from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from rad3d.service.shutdown import Running
 import rad3d.evaluation.service as evaluation_module
 import rad3d.service.service as service_module
@@ -65,7 +65,7 @@ from rad3d.ui import launch as serving
 
 class Watched(FakeService):
     def __init__(self, settings, on_event, lender):
-        super().__init__((FakeCard("one", "Sample one", "A chest", Path({chest!r})),), {pause})
+        super().__init__((sample_card("one", "Sample one", "A chest", Path({chest!r})),), {pause})
         self.running = Running()
     def warm_up(self):
         pass

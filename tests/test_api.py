@@ -81,4 +81,4 @@ def test_what_cannot_be_done_is_said_in_a_sentence() -> None:
     with pytest.raises(BadRequest, match="2 predictions, but 1"):
         rad3d.score(["a", "b"], ["a"])
     with pytest.raises(AttributeError, match="nothing"):
-        rad3d.nothing  # noqa: B018
+        rad3d.nothing  # type: ignore[attr-defined]  # noqa: B018

@@ -176,3 +176,9 @@ class FakeEncoderStore(ModelStore):
     def encoder(self, encoder_id: str) -> LoadedEncoder:
         """The counting encoder."""
         return self.fake
+
+
+def grad_of(parameter: torch.Tensor) -> torch.Tensor:
+    """The gradient, which must be there."""
+    assert parameter.grad is not None
+    return parameter.grad

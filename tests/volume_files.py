@@ -8,13 +8,14 @@ import struct
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from rad3d.core.errors import BadVolume
 from rad3d.volume.load import Limits, read_volume
@@ -40,9 +41,9 @@ def chest(shape: tuple[int, int, int] = (48, 40, 32), seed: int = 0) -> np.ndarr
 def image_of(
     values: np.ndarray,
     affine: np.ndarray = AFFINE,
-    kind: type = nib.Nifti1Image,
+    kind: type[nib.Nifti1Image] = nib.Nifti1Image,
     dtype: str | None = None,
-    order: str = "<",
+    order: Literal["<", ">"] = "<",
 ) -> nib.Nifti1Image:
     """An image whose stored values are exactly ``values``."""
     header = kind.header_class(endianness=order)
@@ -113,7 +114,7 @@ def _dicom_slice(
     ds.PixelData = stored.astype(">u2" if syntax == ExplicitVRBigEndian else "<u2").tobytes()
     ds["PixelData"].VR = "OW"
     ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = syntax
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
     return ds
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
@@ -35,9 +35,10 @@ def to_plain(value: Any) -> Any:
 
 def from_plain(kind: type[T], values: Any) -> T:
     """A dataclass, checked, from what :func:`to_plain` gave; ValueError where it does not fit."""
-    return _adapter(kind).validate_python(values)
+    adapter: TypeAdapter[T] = _adapter(cast(Any, kind))
+    return adapter.validate_python(values)
 
 
 @cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -92,7 +92,7 @@ class Manifest(_Part):
     def front_matter(self, target: Target) -> dict[str, Any]:
         """What stands at the head of the Space's README."""
         return {
-            **self.card,
+            **{str(key): value for key, value in self.card.items()},
             "python_version": target.python,
             "suggested_hardware": target.hardware,
         }

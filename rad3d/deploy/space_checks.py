@@ -13,7 +13,7 @@ from rad3d.core.errors import Rad3dError
 from rad3d.core.registry import LANGUAGE_MODELS, MODES, variant_id
 from rad3d.core.settings import Settings, unknown_variables
 from rad3d.deploy.files_plan import Plan, pins, split_readme, unpinned
-from rad3d.deploy.manifest import Manifest, Target
+from rad3d.deploy.manifest import CardKey, Manifest, Target
 from rad3d.deploy.platforms import (
     COLORS,
     MAX_FILE_BYTES,
@@ -77,7 +77,10 @@ def check_readme(manifest: Manifest, readme: str) -> Iterator[Problem]:
 def check_card(manifest: Manifest, requirements: str) -> Iterator[Problem]:
     """The card, against what the hub accepts and what is installed."""
     card = manifest.card
-    for key in ("title", "emoji", "sdk", "sdk_version", "app_file", "license"):
+    required: tuple[CardKey, ...] = (
+        "title", "emoji", "sdk", "sdk_version", "app_file", "license",
+    )  # fmt: skip
+    for key in required:
         if not isinstance(card.get(key), str) or not card[key]:
             yield Problem("", f"The card lacks {key}.")
     if card.get("sdk") != "gradio":

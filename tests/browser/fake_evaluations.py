@@ -12,7 +12,7 @@ from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
-from browser.fakes import FakeService, FakeStatus
+from browser.fakes import FakeService
 from browser.small_study import SKILL, small_cards, small_set, written
 
 from rad3d.core.errors import BadRequest
@@ -39,7 +39,8 @@ from rad3d.evaluation.service import (
 )
 from rad3d.metrics.cases import Places
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
-from rad3d.metrics.scorecard import score_case
+from rad3d.metrics.scorecard import Scorecard, score_case
+from rad3d.model.catalogue import VariantStatus
 
 SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
 TRAINED = {"v1": 9_000_000, "v3": 4_900_000, "linear": 190_000}
@@ -123,9 +124,9 @@ class FakeEvaluations:
         """The real table."""
         return tuple(CONTROLS.values())
 
-    def variants(self) -> tuple[FakeStatus, ...]:
+    def variants(self) -> tuple[VariantStatus, ...]:
         """Those of the small study."""
-        return tuple(FakeStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
+        return tuple(VariantStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
 
     def measured(self, variant: str) -> tuple[Measured, ...]:
         """Of the small study, whatever the weights."""
@@ -158,7 +159,7 @@ class FakeEvaluations:
         run_id: str,
         request: EvaluationRequest,
         cancel: threading.Event,
-        cards: dict,
+        cards: dict[tuple[str, str], Scorecard],
         pause: float,
     ) -> Iterator[EvaluationEvent]:
         if any(spec.source == "predictions" for spec in request.sets):
@@ -193,12 +194,12 @@ class FakeEvaluations:
         self.kept.known[run_id], self.kept.owners[run_id] = run, request.owner
         yield EvaluationEvent("done", total, total, "", run_id, run=run)
 
-    def case(self, run: EvaluationRun, system: str, set_id: str, case_id: str) -> CaseView:
+    def case(self, run: EvaluationRun, system: str, sample_set: str, case_id: str) -> CaseView:
         """From the texts, as the real one."""
-        sample = next(s for s in run.sample_sets[set_id].samples if s.id == case_id)
-        written = run.predictions[system, set_id].predictions
+        sample = next(s for s in run.sample_sets[sample_set].samples if s.id == case_id)
+        written = run.predictions[system, sample_set].predictions
         prediction = next(p for p in written if p.id == case_id)
-        known = next(c for c in run.cards[system, set_id].cases if c.id == case_id)
+        known = next(c for c in run.cards[system, sample_set].cases if c.id == case_id)
         findings = score_case(sample, prediction).findings
         return CaseView(sample, prediction, replace(known, findings=findings))
 

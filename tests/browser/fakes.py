@@ -10,7 +10,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,8 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
+from rad3d.model.catalogue import VariantStatus
+from rad3d.service.gallery import SampleCard
 from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.load import read_volume
 
@@ -43,28 +44,11 @@ FAKE_TEXT = (
 )
 
 
-@dataclass(frozen=True)
-class FakeCard:
-    """As ``rad3d.service.gallery.SampleCard``."""
-
-    id: str
-    title: str
-    description: str
-    path: Path
-    domain: str = "in"
-    truth_text: str = ""
-
-
-@dataclass(frozen=True)
-class FakeStatus:
-    """As ``rad3d.model.catalogue.VariantStatus``."""
-
-    id: str
-    ready: bool
-    reason: str = ""
-    command: str = ""
-    parameters: int = 0
-    encoder: str = ""
+def sample_card(
+    id_: str, title: str, description: str, path: Path, truth_text: str = ""
+) -> SampleCard:
+    """A scan of the gallery, in domain."""
+    return SampleCard(id_, title, description, path, "in", truth_text)
 
 
 def fake_diagnosis() -> Diagnosis:
@@ -91,7 +75,7 @@ class FakeService:
 
     def __init__(
         self,
-        cards: tuple[FakeCard, ...] = (),
+        cards: tuple[SampleCard, ...] = (),
         seconds_per_word: float = 0.04,
         novelty: Novelty | None = None,
     ) -> None:
@@ -141,7 +125,7 @@ class FakeService:
         self._volumes[session] = volume
         return volume
 
-    def samples(self) -> tuple[FakeCard, ...]:
+    def samples(self) -> tuple[SampleCard, ...]:
         """The gallery."""
         return tuple(self._cards.values())
 
@@ -173,13 +157,13 @@ class FakeService:
         """The shipped one alone."""
         return frozenset({SHIPPED_ENCODER})
 
-    def variants(self) -> tuple[FakeStatus, ...]:
+    def variants(self) -> tuple[VariantStatus, ...]:
         """The shipped models ready, the published ones not."""
         sizes = {"phantom-s": 540_000, "phantom-m": 2_100_000, "phantom-l": 5_600_000}
         return tuple(
-            FakeStatus(variant_id(llm, mode), True, parameters=sizes[llm])
+            VariantStatus(variant_id(llm, mode), True, parameters=sizes[llm])
             if llm in sizes
-            else FakeStatus(
+            else VariantStatus(
                 variant_id(llm, mode),
                 False,
                 "No projector has been trained for it.",

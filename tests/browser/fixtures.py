@@ -114,11 +114,11 @@ def visit(browser: Browser, lounge: Lounge, start_app: StartApp) -> Iterator[Vis
 @pytest.fixture(scope="session")
 def page_service(chest: Path) -> FakeService:
     """Writes a fixed report within a second; two samples."""
-    from browser.fakes import FakeCard, FakeService
+    from browser.fakes import FakeService, sample_card
 
     cards = (
-        FakeCard("one", "Sample one", "A <b>quiet</b> chest", chest, truth_text="One nodule."),
-        FakeCard("two", "Sample two", "Another one", chest, truth_text="Nothing."),
+        sample_card("one", "Sample one", "A <b>quiet</b> chest", chest, truth_text="One nodule."),
+        sample_card("two", "Sample two", "Another one", chest, truth_text="Nothing."),
     )
     return FakeService(cards, seconds_per_word=0.012)
 

@@ -7,6 +7,7 @@ import io
 import random
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -266,7 +267,7 @@ def test_what_a_spreadsheet_writes_is_read_back_whatever_stands_in_its_cells(see
         ]
         target = io.StringIO(newline="")
         delimiter = rng.choice(",;\t|")
-        quoting = rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+        quoting: Any = rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
         writer = csv.writer(target, delimiter=delimiter, quoting=quoting)
         writer.writerows([columns, *table])
         begin = f"sep={delimiter}\r\n" if rng.random() < 0.3 else ""

@@ -166,7 +166,7 @@ class FakeHub:
         self.calls.append(("create", {"repo": repo, **given}))
         if self.status != 200:
             request = httpx.Request("POST", "https://hub.test/create")
-            raise HfHubHTTPError("no", response=httpx.Response(self.status, request=request))
+            raise HfHubHTTPError("no", response=httpx.Response(self.status, request=request))  # type: ignore[arg-type]
         return f"https://hub.test/{repo}"
 
     def upload_folder(self, **given: Any) -> None:

@@ -69,8 +69,8 @@ def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: TrainingBa
     seen = features(4)
     given = conditions("logits-only", seen, bank, None)
     assert {tuple(c.latent) for c in given} == {tuple(bank.mean)}
-    assert all(c.logits is not None for c in given)
-    np.testing.assert_array_equal(np.stack([c.logits for c in given]), seen.logits)
+    logits = [c.logits for c in given if c.logits is not None]
+    np.testing.assert_array_equal(np.stack(logits), seen.logits)
 
 
 def test_with_the_image_zeroed_every_case_is_the_same() -> None:

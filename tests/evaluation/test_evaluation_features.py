@@ -180,6 +180,7 @@ def test_what_was_encoded_here_is_a_store_as_any_other(
 def test_air_looks_the_same_every_time(source: Callable[[], FeatureSource]) -> None:
     first, second = source().blank("phantom-cnn"), source().blank("phantom-cnn")
     np.testing.assert_array_equal(first[0], second[0])
+    assert first[1] is not None
     assert first[1].shape == (18,)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
@@ -40,11 +42,15 @@ def test_auroc_equals_scikit_learn_with_ties(seed: int) -> None:
     )
 
 
+def _mean(values: np.ndarray, rows: np.ndarray) -> float:
+    return float(values[rows].mean())
+
+
 def test_the_interval_of_a_mean_covers_it_about_as_often_as_it_says() -> None:
     covered = 0
     for trial in range(100):
         values = np.random.default_rng(trial).normal(0.3, 1, 60)
-        mean = bootstrap(lambda rows, v=values: float(v[rows].mean()), 60, 200, seed=trial)
+        mean = bootstrap(partial(_mean, values), 60, 200, seed=trial)
         covered += mean.low <= 0.3 <= mean.high
     assert 86 <= covered <= 100
 

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,24 +28,25 @@ TEXTS = ["small left pleural effusion", "the heart is enlarged", "nodule in the 
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT as encoder and as classifier."""
     import torch
-    from transformers import (
-        BertConfig,
-        BertForSequenceClassification,
-        BertModel,
-        BertTokenizerFast,
-    )
+    from transformers import BertConfig, BertForSequenceClassification, BertModel
+    from transformers.models.bert import BertTokenizer
 
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("models")
     words = sorted({word for text in TEXTS for word in text.split()})
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
-    tokenizer = BertTokenizerFast(vocab={name: i for i, name in enumerate(names)})
-    shape = {"vocab_size": len(names), "hidden_size": 32, "num_hidden_layers": 2,
+    tokenizer = BertTokenizer(vocab={name: i for i, name in enumerate(names)})
+    shape: dict[str, Any] = {"vocab_size": len(names), "hidden_size": 32, "num_hidden_layers": 2,
              "num_attention_heads": 2, "intermediate_size": 32,
              "max_position_embeddings": 64}  # fmt: skip
+    classes = BertConfig(**shape)
+    classes.num_labels = N_LABELS
     for name, model in (
         ("bertscore", BertModel(BertConfig(**shape))),
-        ("radbert-ct", BertForSequenceClassification(BertConfig(**shape, num_labels=N_LABELS))),
+        (
+            "radbert-ct",
+            BertForSequenceClassification(classes),
+        ),
     ):
         folder = root / "metrics" / name
         model.save_pretrained(folder)

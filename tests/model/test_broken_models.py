@@ -95,7 +95,8 @@ def test_an_encoder_that_is_repaired_is_used_without_a_restart(settings: Setting
     no_json(folder)
     service = Service(settings)
     service.probe()
-    assert len(service.troubles) == 1
+    before = service.troubles
+    assert len(before) == 1
     shutil.copy(SHIPPED / ROW.source / "config.json", folder / "config.json")
     assert service.troubles == ()
     assert next(s for s in service.variants() if s.id == VARIANT).ready

@@ -30,7 +30,7 @@ def test_a_language_model_of_no_end_is_refused(tmp_path: Path, key: str, size: A
 @pytest.mark.parametrize("key", ["layers", "latent_dim", "prefix_length", "clip_length"])
 def test_a_projector_of_no_end_is_refused(key: str) -> None:
     with pytest.raises(BadRequest, match=f"variant phantom-s/v3 has {key} = 1000000"):
-        VariantConfig("phantom-s", "v3", "llms/phantom-s", **{key: 10**6})
+        VariantConfig("phantom-s", "v3", "llms/phantom-s", **{key: 10**6})  # type: ignore[arg-type]
 
 
 def test_an_encoder_of_no_end_is_refused() -> None:

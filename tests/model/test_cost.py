@@ -31,8 +31,14 @@ LOAD = Workload(batch_size=3, report_tokens=120, layers=2)
 CPU = Machine("cpu", "the processor", 64 * 10**9, native_bf16=True, quantises=True)
 
 
+def config_of(llm: str) -> Any:
+    architecture = language_model(llm).architecture
+    assert architecture is not None
+    return build_config(architecture)
+
+
 def llama() -> Any:
-    return build_config(language_model("llama-3.2-1b").architecture)
+    return config_of("llama-3.2-1b")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +113,7 @@ def test_counted_activations_are_what_the_allocator_hands_out(
 
 def test_counting_takes_no_memory_of_the_models_size() -> None:
     row = LANGUAGE_MODELS["deepseek-r1-8b"]
-    found = estimate(build_config(row.architecture), "linear", "4bit", Workload(1, 8))
+    found = estimate(config_of(row.id), "linear", "4bit", Workload(1, 8))
     assert found.total == row.parameters + (512 + 18 + 1) * 10 * 4096
     assert row.memory_bytes("4bit") < found.writing < row.memory_bytes("4bit") + 2 * 10**8
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from tiny_models import (
     FAMILIES,
     LATENT_DIM,
     OTHERS,
+    grad_of,
     save_language,
     tiny_language,
     tiny_tokenizer,
@@ -21,7 +24,7 @@ from tokenizers.processors import TemplateProcessing
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.core.registry import Architecture
-from rad3d.core.types import GenerationOptions
+from rad3d.core.types import GenerationOptions, Strategy
 from rad3d.model.identity import weights_hash
 from rad3d.model.llm.architectures import build_config, random_model
 from rad3d.model.llm.decoding import Written, decode, decode_batch
@@ -65,7 +68,7 @@ def _before_end(ids: list[int]) -> list[int]:
     return ids[: ids.index(2)] if 2 in ids else ids
 
 
-OPTIONS = {
+OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "greedy": ({}, {"do_sample": False}),
     "beam": ({"strategy": "beam", "beams": 3}, {"do_sample": False, "num_beams": 3}),
     "repetition": (
@@ -115,7 +118,9 @@ def test_embeddings_give_the_same_scores_as_tokens(language: LanguageBundle) -> 
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
-def test_a_batch_writes_what_one_at_a_time_writes(language: LanguageBundle, strategy: str) -> None:
+def test_a_batch_writes_what_one_at_a_time_writes(
+    language: LanguageBundle, strategy: Strategy
+) -> None:
     embeds = torch.randn(7, 6, language.width, generator=torch.Generator().manual_seed(1))
     options = GenerationOptions(strategy=strategy, max_new_tokens=40, temperature=1.5, seed=5)
     together = decode_batch(language, embeds, options)
@@ -165,7 +170,7 @@ def test_two_threads_write_what_each_writes_alone(llama: LanguageBundle) -> None
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
-def test_cancel_stops_before_the_next_token(llama: LanguageBundle, strategy: str) -> None:
+def test_cancel_stops_before_the_next_token(llama: LanguageBundle, strategy: Strategy) -> None:
     calls = 0
 
     def count(*_: object) -> None:
@@ -191,6 +196,7 @@ def test_closing_the_iterator_computes_nothing_more(llama: LanguageBundle) -> No
     calls: list[int] = []
     handle = llama.model.register_forward_hook(lambda *_: calls.append(1))
     steps = decode(llama, _embeds(llama, _ids(llama)), GenerationOptions())
+    assert isinstance(steps, Generator)
     next(steps)
     steps.close()
     handle.remove()
@@ -199,8 +205,13 @@ def test_closing_the_iterator_computes_nothing_more(llama: LanguageBundle) -> No
 
 def test_each_option_changes_the_text(llama: LanguageBundle) -> None:
     embeds = _embeds(llama, _ids(llama))
-    base = {"strategy": "sample", "max_new_tokens": 40, "temperature": 1.5, "seed": 0}
-    changes = (
+    base: dict[str, Any] = {
+        "strategy": "sample",
+        "max_new_tokens": 40,
+        "temperature": 1.5,
+        "seed": 0,
+    }
+    changes: tuple[dict[str, Any], ...] = (
         {},
         {"temperature": 2.0},
         {"top_p": 0.3},
@@ -413,7 +424,7 @@ def test_a_projector_learns_through_a_quantised_model(stored: Path, precision: s
         batch = reporter.collate([reporter.report_ids(TEXT)])
         latent = torch.randn(1, LATENT_DIM, generator=torch.Generator().manual_seed(2))
         reporter.loss(latent, None, *batch).backward()
-        grads[name] = torch.cat([p.grad.flatten() for p in reporter.projector.parameters()])
+        grads[name] = torch.cat([grad_of(p).flatten() for p in reporter.projector.parameters()])
     near = torch.nn.functional.cosine_similarity(grads["float32"], grads[precision], dim=0)
     assert near > 0.9
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from rad3d.core.registry import (
     LANGUAGE_MODELS,
     PRECISIONS,
     Architecture,
+    LanguageModel,
     language_model,
     split_variant_id,
 )
@@ -27,7 +29,9 @@ TINY = {
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.id)
-def test_every_parameter_count_is_that_of_the_model_built_from_the_rows_sizes(row) -> None:
+def test_every_parameter_count_is_that_of_the_model_built_from_the_rows_sizes(
+    row: LanguageModel,
+) -> None:
     assert row.architecture is not None
     config = build_config(row.architecture)
     size = count(meta_model(config))
@@ -41,9 +45,11 @@ def test_every_parameter_count_is_that_of_the_model_built_from_the_rows_sizes(ro
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.id)
-def test_every_published_row_says_where_its_weights_are_and_on_what_terms(row) -> None:
+def test_every_published_row_says_where_its_weights_are_and_on_what_terms(
+    row: LanguageModel,
+) -> None:
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", row.source)
-    assert re.fullmatch(r"[0-9a-f]{40}", row.revision)
+    assert re.fullmatch(r"[0-9a-f]{40}", row.revision or "")
     assert row.licence
     assert row.gated == row.source.startswith("meta-llama/")
 
@@ -67,6 +73,7 @@ def test_memory_shrinks_with_the_precision_and_embeddings_do_not() -> None:
     assert llama.memory_bytes("float32") == 4 * llama.parameters
     assert llama.memory_bytes("bf16") == llama.memory_bytes("float16") == 2 * llama.parameters
     linear, embeddings = 973_078_528, 128_256 * 2048
+    assert llama.architecture is not None
     assert llama.architecture.linear_parameters == linear
     assert llama.memory_bytes("8bit") == linear + 2 * (llama.parameters - linear)
     assert 2 * embeddings + linear // 2 < llama.memory_bytes("4bit") < llama.memory_bytes("8bit")
@@ -127,7 +134,7 @@ def test_any_hub_id_or_path_is_a_language_model_with_an_id_fit_for_a_folder(
     ],
 )
 def test_a_name_that_cannot_be_a_model_is_refused_with_the_known_ones(
-    name: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if name == "../../etc":  # a path: allowed to name any directory, never to leave the models'

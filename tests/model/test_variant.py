@@ -34,7 +34,7 @@ def config(mode: str = "v3", **changes: object) -> VariantConfig:
         layers=1,
         heads=4,
     )
-    return replace(base, **changes)
+    return replace(base, **changes)  # type: ignore[arg-type]
 
 
 def inputs(reporter: PrefixReporter, texts: tuple[str, ...] = TEXTS) -> tuple[torch.Tensor, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from tabs import Tab, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
@@ -28,6 +28,7 @@ from rad3d.core.types import DoneEvent, Event, GenerationOptions
 from rad3d.model.variants.variant import PROJECTOR_FILE, variant_directory
 from rad3d.server import uploads
 from rad3d.server.queue import Turns
+from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service
 from rad3d.volume.load import read_volume
 
@@ -146,7 +147,7 @@ def test_a_report_whose_worker_dies_frees_its_place_and_the_next_one_is_written(
 class DyingService(FakeService):
     """Its first report dies in its worker."""
 
-    def __init__(self, cards: tuple[FakeCard, ...], death: BaseException) -> None:
+    def __init__(self, cards: tuple[SampleCard, ...], death: BaseException) -> None:
         super().__init__(cards, seconds_per_word=0.002)
         self.deaths = [death]
 
@@ -175,7 +176,7 @@ class DyingService(FakeService):
 def test_the_app_says_what_happened_and_writes_the_next_report(
     death: BaseException, said: str, chest: Path, tmp_path: Path
 ) -> None:
-    service = DyingService((FakeCard("one", "One", "A chest", chest),), death)
+    service = DyingService((sample_card("one", "One", "A chest", chest),), death)
     with running_app(service, tmp_path) as url, Tab(url) as tab:
         tab.call("open_sample", "one")
         with pytest.raises(RuntimeError, match=said) as caught:
@@ -233,7 +234,7 @@ def test_in_the_app_a_burst_is_refused_and_those_who_leave_free_their_place(
     chest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MODEL_PLACES", 1)
-    cards = (FakeCard("one", "One", "A chest", chest),)
+    cards = (sample_card("one", "One", "A chest", chest),)
     service = FakeService(cards, seconds_per_word=30.0)  # nobody waits for it: all are cancelled
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(running_app(service, tmp_path, queue_size=1))
@@ -259,7 +260,7 @@ def _stage(events: Iterator[dict[str, Any]]) -> str:
 
 
 def test_a_closed_tab_stops_the_model_and_ends_the_session(chest: Path, tmp_path: Path) -> None:
-    service = FakeService((FakeCard("one", "One", "A chest", chest),), seconds_per_word=30.0)
+    service = FakeService((sample_card("one", "One", "A chest", chest),), seconds_per_word=30.0)
     with running_app(service, tmp_path) as url:
         threads = threading.active_count()
         with Tab(url) as tab:

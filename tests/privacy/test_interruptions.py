@@ -22,7 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from streams import followed
 from study_parts import TEST_N, small_evaluations
@@ -116,7 +116,8 @@ def restarted(interrupted: tuple[Path, str], tmp_path: Path) -> tuple[Evaluation
 
 def tab_of(evaluations: Evaluations) -> EvaluationHandlers:
     """The evaluation tab, without a page."""
-    return EvaluationHandlers(evaluations, Sessions(FakeService()), NO_REPORTS)
+    service: Any = FakeService()
+    return EvaluationHandlers(evaluations, Sessions(service), NO_REPORTS)
 
 
 def in_the_shell(evaluations: Evaluations, run_id: str) -> None:
@@ -236,7 +237,7 @@ def test_a_clock_that_jumps_ends_neither_a_running_report_nor_a_waiting_turn(
 ) -> None:
     monkeypatch.setattr(page, "MODEL_PLACES", 1)
     monkeypatch.setattr(guard, "SWEEP_SECONDS", 0.05)
-    cards = (FakeCard("one", "One", "A chest", chest),)
+    cards = (sample_card("one", "One", "A chest", chest),)
     service = FakeService(cards, seconds_per_word=0.03)
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(running_app(service, tmp_path))

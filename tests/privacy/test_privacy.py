@@ -246,7 +246,7 @@ def test_the_next_start_deletes_what_a_crash_left_and_spares_a_server_that_runs(
     assert crashed.returncode == -signal.SIGKILL
     left = Path(crashed.stdout.strip())
     assert (left / "uploads" / "scan").is_file(), "a crash leaves files"
-    command = [sys.executable, "-c", CRASH, parent, "live"]
+    command = [sys.executable, "-c", CRASH, str(parent), "live"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as living:
@@ -288,7 +288,7 @@ SECRETS = ("DOE", "JANE", "MRN-4711", "WARD7")
 
 def secret_nifti(path: Path, chest: Path) -> Path:
     """A scan with a person's name in every place that a NIfTI file has for one."""
-    image = nib.load(chest)
+    image = nib.Nifti1Image.from_filename(chest)
     image.header["descrip"] = b"DOE^JANE"
     image.header["db_name"] = b"MRN-4711"
     image.header["aux_file"] = b"WARD7"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from browser.proxy import proxied
 from gradio_client import Client, handle_file
@@ -18,7 +18,7 @@ from rad3d.server.metrics_routes import accounts, public_path
 
 
 def fake(chest: Path) -> FakeService:
-    return FakeService((FakeCard("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
+    return FakeService((sample_card("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)
 
 
 def test_a_login_is_read_and_a_malformed_one_refused_without_quoting_it() -> None:

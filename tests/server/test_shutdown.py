@@ -52,9 +52,7 @@ def test_a_report_over_the_grace_is_ended_with_what_it_has(models: Path, chest: 
     session = service.new_session()
     service.open_path(session, chest, "scan")
     events = service.generate(session, "phantom-s/v3", SHORT, threading.Event())
-    for event in events:
-        if isinstance(event, TextEvent):
-            break
+    event = next(event for event in events if isinstance(event, TextEvent))
     outcome: list[int] = []
     stopper = in_thread(lambda: outcome.append(service.running.stop(0, 30)))
     while not (service.running.stopping and service.usage.running and _cancelled(service.running)):

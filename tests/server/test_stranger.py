@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from starlette.testclient import TestClient
 from tabs import eventually
@@ -32,7 +32,7 @@ POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/rese
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    service = FakeService((FakeCard("one", "Sample one", "A chest", Path("chest.nii.gz")),))
+    service = FakeService((sample_card("one", "Sample one", "A chest", Path("chest.nii.gz")),))
     with running_app(service, tmp_path_factory.mktemp("app"), max_upload_mb=4) as url:
         yield url
 

@@ -56,7 +56,8 @@ class _Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         url = urlparse(self.path)
         self.server.asked.append((url.path, dict(parse_qsl(url.query))))
-        status, answer = 200, {}
+        status = 200
+        answer: dict[str, object] = {}
         if url.path == "/schedule" and self.server.empty:
             status, answer = 429, {"left": 3, "wait": 600}
         elif url.path == "/schedule":

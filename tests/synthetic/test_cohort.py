@@ -25,7 +25,7 @@ def case() -> Case:
 
 def test_a_case_on_disk_holds_the_scan_and_its_truth(case: Case, tmp_path: Path) -> None:
     scan = write_case(case, tmp_path)
-    image = nib.load(scan)
+    image = nib.Nifti1Image.from_filename(scan)
     hu = np.asarray(image.dataobj)
     values = json.loads((tmp_path / f"{case.id}.json").read_text())
     assert scan.name == "in-000011.nii.gz"

@@ -72,8 +72,11 @@ def _tiny_plan() -> DemoPlan:
     )
 
 
+Built = tuple[DemoBuild, list[tuple[str, float]]]
+
+
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoBuild, list[tuple[str, float]]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     root = tmp_path_factory.mktemp("build")
     lines: list[tuple[str, float]] = []
     build = DemoBuild(
@@ -83,11 +86,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[DemoBuild, list[tup
     return build, lines
 
 
-def test_every_stage_leaves_its_output_and_is_not_run_twice(built) -> None:
+def test_every_stage_leaves_its_output_and_is_not_run_twice(built: Built) -> None:
     build, lines = built
     told = [done for _, done in lines]
     assert told == sorted(told), "how much of the whole is done only grows"
-    assert (told[0], told[-1]) == (0.0, pytest.approx(1.0))
+    assert told[0] == 0.0
+    assert told[-1] == pytest.approx(1.0)
     assert all(stage.done() for stage in build.stages())
     lines.clear()
     build.run()
@@ -95,7 +99,7 @@ def test_every_stage_leaves_its_output_and_is_not_run_twice(built) -> None:
     assert all(text.endswith("already there") and done == 1.0 for text, done in lines)
 
 
-def test_the_noise_of_phantoms_is_learned_beside_the_encoder(built) -> None:
+def test_the_noise_of_phantoms_is_learned_beside_the_encoder(built: Built) -> None:
     build, _ = built
     reference = read_reference(build.encoder_dir)
     assert reference is not None
@@ -105,7 +109,7 @@ def test_the_noise_of_phantoms_is_learned_beside_the_encoder(built) -> None:
 
 
 @pytest.mark.parametrize("mode", list(MODES))
-def test_a_built_variant_describes_itself_and_writes(built, mode: str) -> None:
+def test_a_built_variant_describes_itself_and_writes(built: Built, mode: str) -> None:
     build, _ = built
     config = VariantConfig.read(variant_directory(build.models_dir, f"phantom-s/{mode}"))
     assert config.training["pairs"] == 6

@@ -249,7 +249,8 @@ def test_a_head_comes_back_as_it_was_saved(tmp_path: Path, head: Head) -> None:
 def test_saving_another_head_leaves_one_file_of_arrays(tmp_path: Path, head: Head) -> None:
     head.save(tmp_path)
     first = sorted((tmp_path / "head").glob("*.safetensors"))
-    replace(head, bias=head.bias + 1).save(tmp_path)  # type: ignore[operator]
+    assert head.bias is not None
+    replace(head, bias=head.bias + 1).save(tmp_path)
     second = sorted((tmp_path / "head").glob("*.safetensors"))
     assert len(second) == 1
     assert second != first
@@ -273,6 +274,7 @@ def test_a_headed_encoder_diagnoses_by_its_head_and_measures_novelty(head: Head)
     encoder = HeadedEncoder(bare, head)
     pooled = np.random.default_rng(3).normal(size=LATENT_DIM).astype(np.float32)
     assert head.weight is not None
+    assert head.bias is not None
     seen = encoder.diagnose(pooled)
     np.testing.assert_allclose(seen.logits, head.weight @ pooled + head.bias, rtol=1e-6)
     assert seen.calibrated

@@ -85,6 +85,7 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
 
 def test_a_feature_that_is_no_number_is_no_pair(tmp_path: Path) -> None:
     identity, seen = loaded(features(tmp_path / "f.safetensors"))
+    assert seen.logits is not None
     seen.embedding[0, 0], seen.logits[1, 3] = np.nan, np.inf
     data = pair(identity, seen, read_reports(str(table(tmp_path / "r.csv")), COLUMNS, "train"))
     assert data.dropped["scans with features that are no numbers"] == 2
@@ -106,9 +107,11 @@ def test_a_patients_scans_stay_on_one_side_and_the_seed_decides(tmp_path: Path) 
     assert data.held_out is not None
     assert (len(data.train), len(data.held_out)) == (8, 4)
     assert not set(data.train.patients) & set(data.held_out.patients)
-    again, other = source.read(), replace(source, seed=2).read()
-    assert list(again.held_out.patients) == list(data.held_out.patients)
-    assert list(other.held_out.patients) != list(data.held_out.patients)
+    again, other = source.read().held_out, replace(source, seed=2).read().held_out
+    assert again is not None
+    assert other is not None
+    assert list(again.patients) == list(data.held_out.patients)
+    assert list(other.patients) != list(data.held_out.patients)
     assert replace(source, share=0.0).read().held_out is None
     with pytest.raises(BadRequest, match="single patient"):
         hold_out(data.train.take([0]), 0.5, 0)

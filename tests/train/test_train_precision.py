@@ -12,7 +12,7 @@ import pytest
 import torch
 from test_cost import LOAD, TINY
 from test_variant import config, inputs
-from tiny_models import FAMILIES, save_language, tiny_language
+from tiny_models import FAMILIES, grad_of, save_language, tiny_language
 from transformers.pytorch_utils import Conv1D
 
 from rad3d.model.llm import cost
@@ -40,7 +40,7 @@ def gradient(
     with torch.autocast("cpu", torch.bfloat16):
         loss = reporter.loss(*data)
     loss.backward()
-    return torch.cat([p.grad.flatten() for p in reporter.projector.parameters()])
+    return torch.cat([grad_of(p).flatten() for p in reporter.projector.parameters()])
 
 
 def loaded(place: str, precision: str) -> LanguageBundle:
@@ -65,7 +65,7 @@ def test_the_gradient_through_4_bit_weights_is_that_of_the_same_weights_in_bf16(
     layers = dict(plain.model.named_modules())
     for name, layer in packed.model.named_modules():
         if isinstance(layer, bitsandbytes.nn.Linear4bit):
-            state = layer.weight.quant_state
+            state = layer.weight.quant_state  # type: ignore[attr-defined]
             weight = bitsandbytes.functional.dequantize_4bit(layer.weight.data, state)
             transposed = isinstance(layers[name], Conv1D)
             layers[name].weight.data.copy_(weight.T if transposed else weight)
@@ -96,7 +96,7 @@ def test_layers_that_are_computed_twice_give_the_same_gradient(place: str, mode:
         reporter = PrefixReporter(config(mode), language).train()
         torch.manual_seed(1)  # of V-1's dropout
         reporter.loss(*inputs(reporter)).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in reporter.trainable_parameters()]))
+        gradients.append(torch.cat([grad_of(p).flatten() for p in reporter.trainable_parameters()]))
     torch.testing.assert_close(*gradients)
 
 

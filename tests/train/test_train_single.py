@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -90,8 +91,9 @@ def test_several_processes_do_not_make_the_same_phantoms(
 @pytest.mark.parametrize(("llm", "mode"), [("gpt9", "v3"), ("gpt2", "v9")])
 def test_an_unknown_model_or_mode_is_refused(llm: str, mode: str, tmp_path: Path) -> None:
     place = Place(tmp_path, tmp_path)
+    no_data: Any = None
     with pytest.raises(UnknownName, match="Known:"):
-        train_single(None, llm, mode, PUBLISHED, place, lambda text, done: None)
+        train_single(no_data, llm, mode, PUBLISHED, place, lambda text, done: None)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ class _StopError(Exception):
     pass
 
 
-def _stop_at(step: int):
+def _stop_at(step: int) -> Callable[[nn.Module, int], None]:
     def stop(model: nn.Module, now: int) -> None:
         if now == step:
             raise _StopError
@@ -59,7 +61,9 @@ def _stop_at(step: int):
 
 
 @pytest.mark.parametrize("muon", [0.0, 0.02])
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path: Path, muon: float):
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, muon: float
+) -> None:
     config = LoopConfig(40, 1e-2, warmup=5, precision="no", muon_rate=muon, save_every=10)
     whole = _Line()
     fit(whole, _batch, _square, config, tmp_path / "a", name="a")
@@ -74,7 +78,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path: Path,
 def test_training_lowers_the_loss_and_leaves_frozen_weights_alone(tmp_path: Path) -> None:
     model = _Line()
     model.layers[0].requires_grad_(False)
-    before = model.layers[0].weight.clone()
+    before = model.layers[0].get_parameter("weight").clone()
     start = _square(model, _batch(999))["loss"].item()
     fit(model, _batch, _square, LoopConfig(200, 5e-2, warmup=5), tmp_path, name="x")
     assert _square(model, _batch(999))["loss"].item() < 0.5 * start
@@ -124,9 +128,9 @@ def test_a_split_is_made_once_and_the_same_in_one_or_two_processes(tmp_path: Pat
 
 
 def test_augmentation_moves_scan_and_cells_together_without_wrapping_around() -> None:
-    hu = np.full((32, 32, 32), -1000, dtype=np.int16)
+    hu: Any = np.full((32, 32, 32), -1000, dtype=np.int16)
     hu[8:12, 16:20, 0:4] = 500
-    cells = np.zeros((2, 8, 8, 8), dtype=np.uint8)
+    cells: Any = np.zeros((2, 8, 8, 8), dtype=np.uint8)
     cells[1, 2, 4, 0] = 1
     config = EncoderTraining((LoopConfig(1, 1e-3),), noise_hu=0.0)
     seen = set()

@@ -51,7 +51,9 @@ def weights(model: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def run(directory: Path, config: LoopConfig = PLAIN, **more: Any) -> tuple[nn.Module, dict]:
+def run(
+    directory: Path, config: LoopConfig = PLAIN, **more: Any
+) -> tuple[nn.Module, dict[str, Any]]:
     model = Dropping().eval()  # as transformers load a language model
     facts = fit(model, batch, square, config, directory, name="x", **more)
     return model, facts
@@ -134,7 +136,7 @@ def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
     assert_near(results[0], results[1])
     logs = [(tmp_path / name / "log.jsonl").read_text(encoding="utf-8") for name in "ab"]
     losses = [[json.loads(line)["loss"] for line in log.splitlines()] for log in logs]
-    assert_near(*losses)
+    assert_near(losses[0], losses[1])
 
 
 def wrong(number: int) -> dict[str, Tensor]:
@@ -156,14 +158,13 @@ def test_the_best_weights_on_held_out_data_are_kept(tmp_path: Path, cut: int) ->
         model.train()
 
     config = replace(PLAIN, steps=30, validate_every=2, learning_rate=5e-2)
-    arguments = (wrong, square, config, tmp_path)
-    more = {"name": "x", "held_out": held_out, "weigh": rows}
+    more: dict[str, Any] = {"name": "x", "held_out": held_out, "weigh": rows}
     if cut:
         with pytest.raises(Cut):
-            fit(Dropping(), *arguments, on_step=cut_at(cut), **more)
+            fit(Dropping(), wrong, square, config, tmp_path, on_step=cut_at(cut), **more)
     model = Dropping()
-    facts = fit(model, *arguments, on_step=look, **more)
-    fit(whole := Dropping(), *arguments[:3], tmp_path / "whole", **more)
+    facts = fit(model, wrong, square, config, tmp_path, on_step=look, **more)
+    fit(whole := Dropping(), wrong, square, config, tmp_path / "whole", **more)
     assert torch.equal(weights(model), weights(whole))
     assert 0 < facts["best_step"] < 30, "neither the first nor the last"
     if not cut:
@@ -176,8 +177,7 @@ def test_the_best_weights_on_held_out_data_are_kept(tmp_path: Path, cut: int) ->
 
 def test_patience_ends_a_run_that_gets_no_better(tmp_path: Path) -> None:
     config = replace(PLAIN, steps=200, validate_every=2, learning_rate=5e-2, patience=3)
-    arguments = (wrong, square, config, tmp_path)
-    facts = fit(Dropping(), *arguments, name="x", held_out=[batch(900)])
+    facts = fit(Dropping(), wrong, square, config, tmp_path, name="x", held_out=[batch(900)])
     assert facts["steps"] == facts["best_step"] + 6 < 200
-    again = fit(Dropping(), *arguments, name="x", held_out=[batch(900)])
+    again = fit(Dropping(), wrong, square, config, tmp_path, name="x", held_out=[batch(900)])
     assert again["steps"] == facts["steps"], "an ended run does not go on"

@@ -1,103 +1,91 @@
-"""The page for everybody, in headless Chromium: on a phone, by keyboard, with its disclaimer."""
+"""Both tabs on a desk and a phone, light and dark: what axe-core finds, and what does not fit."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser.fake_evaluations import FakeEvaluations
+from browser.fakes import FakeService
 from browser.fixtures import Visit
-from browser.pages import PHONE, PHONE_WIDTH, faint_texts, upload, widest, write_report
-from playwright.sync_api import Page, expect
-
-from rad3d.core.registry import disclaimer
+from browser.launch import running_app
+from browser.pages import PHONE, open_evaluation, upload, widest, write_report
+from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
+DEVICES: dict[str, dict[str, Any]] = {
+    "desk": {"viewport": {"width": 1366, "height": 768}},
+    "phone": PHONE,
+}
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_needs_no_sideways_scrolling(
-    visit: Visit, page_app: str, chest: Path, scheme: str
-) -> None:
-    page = visit(page_app, color_scheme=scheme, **PHONE)
-    upload(page, chest)
-    write_report(page)
-    expect(page.locator("#chart .annotation-text").first).to_be_visible()
-    assert widest(page) <= PHONE_WIDTH + 1
-    captions = page.locator("#chart .annotation-text")
-    boxes = [captions.nth(i).bounding_box() for i in range(captions.count())]
-    assert all(box and box["x"] >= 0 and box["x"] + box["width"] <= PHONE_WIDTH for box in boxes)
+CROSSED = """() => {
+  const clipped = (e) => {
+    let { left, right, top, bottom } = e.getBoundingClientRect();
+    for (let up = e.parentElement; up; up = up.parentElement) {
+      if (getComputedStyle(up).overflow === "visible") continue;
+      const box = up.getBoundingClientRect();
+      left = Math.max(left, box.left); right = Math.min(right, box.right);
+      top = Math.max(top, box.top); bottom = Math.min(bottom, box.bottom);
+    }
+    return { left, right, top, bottom }; };
+  const seen = [...document.querySelectorAll("button, input, select, textarea, a[href]")]
+    .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true })
+      && !e.closest(".r3-sr, .r3-viewer, svg")).map((e) => [e, clipped(e)]);
+  const name = (e) => (e.ariaLabel || e.innerText || e.id || e.outerHTML.slice(0, 80)).trim();
+  const crossed = [];
+  for (const [i, [a, p]] of seen.entries()) for (const [b, q] of seen.slice(i + 1)) {
+    const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
+    const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
+    if (wide > 1 && high > 1 && !a.contains(b) && !b.contains(a))
+      crossed.push(`${name(a)} lies on ${name(b)}`);
+  }
+  return crossed; }"""
+"""Controls that lie on one another, where they are not scrolled out of sight."""
 
-
-FOCUSED = """() => { const e = document.activeElement; if (e === document.body) return null;
-  const style = getComputedStyle(e.closest('.r3-drop') ?? e);
-  return [e.dataset.sample || e.dataset.tool || e.getAttribute('aria-label') || e.id || e.tagName,
-  style.outlineStyle !== 'none' || style.boxShadow !== 'none']; }"""
-
-
-def test_everything_is_reached_by_keyboard_with_a_visible_focus(page: Page, chest: Path) -> None:
-    upload(page, chest)
-    reached: dict[str, bool] = {}
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        if focused := page.evaluate(FOCUSED):
-            reached[focused[0]] = focused[1]
-    assert {"one", "Axial slice", "Sagittal slice", "window", "generate"} <= set(reached)
-    assert [name for name, visible in reached.items() if not visible] == []
-
-
-def test_the_disclaimer_is_always_on_the_page(page: Page) -> None:
-    expect(page.get_by_text(disclaimer(phantoms_only=True))).to_be_visible()
-    page.get_by_role("tab", name="About").click()
-    expect(page.get_by_text(disclaimer(phantoms_only=True))).to_be_visible()
-    encoders = page.locator(".r3-models").first
-    expect(encoders.get_by_role("row").filter(has_text="Phantom CNN")).to_contain_text("ready")
-    expect(encoders.get_by_role("row").filter(has_text="CT-CLIP")).to_contain_text("rad3d convert")
+CUT = """() => [...document.querySelectorAll(
+    "button:not(.label-wrap), table, h1, h2, h3, .r3-pair section, .r3-notice")]
+  .filter((e) => e.checkVisibility({ visibilityProperty: true })
+    && !e.closest(".r3-scroll, .r3-table, .r3-samples")
+    && e.scrollWidth > e.clientWidth + 1 && e.clientWidth)
+  .map((e) => `cut off: ${e.tagName} ${e.innerText.slice(0, 60)}`)"""
+"""What holds more than it shows; Gradio's accordions (label-wrap) turn an arrow beyond them."""
 
 
-def test_a_screen_reader_hears_the_report_once_it_is_written(page: Page, chest: Path) -> None:
-    page.evaluate(
-        """() => { window.heard = []; const line = document.querySelector('#announcement');
-        new MutationObserver(() => window.heard.push(line.textContent)).observe(
-        line, {childList: true}); }"""
-    )
-    upload(page, chest)
-    write_report(page)
-    page.wait_for_function("window.heard.length > 1")
-    begun, read = page.evaluate("window.heard")
-    assert begun == "A report is being written."
-    assert "Small left pleural effusion." in read
-    expect(page.get_by_role("status").filter(has_text="A solid nodule of 9 mm")).to_have_count(1)
-    slider = page.locator(".r3-slide input")
-    assert slider.get_attribute("aria-valuetext") == "slice 31 of 60"
+@pytest.fixture(scope="module")
+def address(page_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    evaluations = FakeEvaluations(page_service, n=8)
+    with running_app(page_service, tmp_path_factory.mktemp("app"), evaluations=evaluations) as url:
+        yield url
 
 
-def test_nothing_moves_for_who_asked_for_that(visit: Visit, page_app: str, chest: Path) -> None:
-    page = visit(page_app, reduced_motion="reduce")
-    upload(page, chest)
-    page.get_by_role("button", name="Generate report").click()
-    expect(page.locator(".r3-caret")).to_be_visible()
-    assert page.evaluate("document.getAnimations().length") == 0
+def _problems(page: Page) -> list[str]:
+    """What axe-core calls serious or critical, and what does not fit."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    rules = [
+        f"{rule['id']}: {[node['html'][:160] for node in rule['nodes'][:4]]}"
+        for rule in Axe().run(page).response["violations"]
+        if rule["impact"] in ("serious", "critical")
+    ]
+    width = page.evaluate("innerWidth")
+    wide = [f"reaches {widest(page)} of {width}"] if widest(page) > width + 1 else []
+    return [*rules, *wide, *page.evaluate(CROSSED), *page.evaluate(CUT)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_stands_out_from_its_ground(
-    visit: Visit, page_app: str, chest: Path, scheme: str
+@pytest.mark.parametrize("device", DEVICES)
+def test_both_tabs_are_accessible_and_nothing_is_cut_off(
+    visit: Visit, address: str, chest: Path, device: str, scheme: str
 ) -> None:
-    page = visit(page_app, color_scheme=scheme)
+    page = visit(address, **DEVICES[device], color_scheme=scheme)
     upload(page, chest)
-    for fold in ("Generation options", "Other models, and what they need"):
-        page.get_by_role("button", name=fold).click()
-    page.get_by_role("radio", name="Sampling").click()
     write_report(page)
-    page.locator(".r3-table summary").click()
-    bad = chest.with_name("bad.nii.gz")
-    bad.write_bytes(bytes(40))
-    page.set_input_files(".r3-drop input", bad)
-    expect(page.locator(".r3-notice.error")).to_be_visible()
-    expect(page.locator(".r3-notice.conflict")).to_be_visible()
-    expect(page.locator("#chart .annotation-text").first).to_be_visible()
-    assert faint_texts(page) == []
-    for tab in ("Evaluation", "About"):
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(400)  # the tab's colour changes slowly
-        assert faint_texts(page) == []
+    page.locator("#chart .main-svg").first.wait_for()
+    page.get_by_text("As a table").first.click()
+    assert _problems(page) == []
+    open_evaluation(page)
+    page.locator("#study-figure .main-svg").first.wait_for()
+    assert _problems(page) == []

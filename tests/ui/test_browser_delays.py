@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.fakes import FakeCard, FakeService
+from browser.fakes import FakeService, sample_card
 from browser.fixtures import StartApp, Visit
 from browser.pages import VIEWER
 from playwright.sync_api import Page, expect
@@ -108,7 +108,7 @@ def late_page(
 
     monkeypatch.setattr(handlers, "in_turn", late)
     cards = tuple(
-        FakeCard(name, f"Sample {name}", "A chest", chest, truth_text=f"Truth of Sample {name}.")
+        sample_card(name, f"Sample {name}", "A chest", chest, truth_text=f"Truth of Sample {name}.")
         for name in ("one", "two")
     )
     page = visit(start_app(NamingService(cards, seconds_per_word=0.01)))

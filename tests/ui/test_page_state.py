@@ -156,7 +156,8 @@ class Visitor:
     async def generate(self) -> None:
         """Press Generate."""
         await self._answered(self.handlers.begin)
-        await self._streamed(self.handlers.generate("phantom-l", "v3", *OPTIONS, False, TAB))
+        generate: Any = self.handlers.generate
+        await self._streamed(generate("phantom-l", "v3", *OPTIONS, False, TAB))
 
     async def act(self) -> None:
         """Do anything."""

@@ -33,6 +33,10 @@ def _request(tab: str = "a") -> Any:
     return SimpleNamespace(session_hash=tab)
 
 
+def _event(**data: str) -> Any:
+    return SimpleNamespace(**data)
+
+
 def _handlers(evaluations: FakeEvaluations, service: FakeService) -> EvaluationHandlers:
     report = SimpleNamespace(end=lambda request: None)
     return EvaluationHandlers(evaluations, Sessions(service), report)  # type: ignore[arg-type]
@@ -117,7 +121,7 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
     assert [run for _, run in own] == ["run-1", "study"]
     assert [run for _, run in other] == ["study"]
     assert "no such run" in str(handlers.pick_run("run-1", _request("b")))
-    event = SimpleNamespace(kind="csv")
+    event = _event(kind="csv")
     assert handlers.download("run-1", event, _request("b"))[0]["data"] == ""
     assert handlers.download("run-1", event, _request("a"))[0]["data"]
 
@@ -172,17 +176,17 @@ def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHand
 
 
 def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -> None:
-    cell = SimpleNamespace(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
+    cell = _event(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
     shown = handlers.cases.press_point(cell, _request(), "study", "", "worst")["values"]
     assert (shown["system"]["value"], shown["sample_set"]["value"], shown["label"]) == (
         "phantom-s/v1", "phantom-out", "Cardiomegaly",
     )  # fmt: skip
     assert shown["chosen"] in shown["listed"]
     assert "Phantom S · V-1" in shown["shown"]
-    name = SimpleNamespace(system="lookup")
+    name = _event(system="lookup")
     shown = handlers.cases.press_name(name, _request(), "study", "", IN, "worst")["values"]
     assert shown["system"]["value"] == "lookup"
-    unknown = SimpleNamespace(system="nobody", set=IN, label="")
+    unknown = _event(system="nobody", set=IN, label="")
     refused = handlers.cases.press_point(unknown, _request(), "study", "", "worst")["values"]
     assert "was not evaluated" in refused["notice"]
     assert refused["shown"] == shown["shown"]
@@ -207,7 +211,7 @@ def test_the_case_that_was_pressed_last_stays_whichever_is_ready_first(
     monkeypatch.setattr(evaluations, "case", case)
 
     def press(at: int) -> Any:
-        return handlers.cases.press_case(SimpleNamespace(case=ids[at]), _request(), *choice)
+        return handlers.cases.press_case(_event(case=ids[at]), _request(), *choice)
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(press, 2)
@@ -224,7 +228,7 @@ def test_what_was_asked_of_another_run_is_never_shown(handlers: EvaluationHandle
     _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
     before = handlers.cases.again(_request())
     assert before["values"]["run"] == "run-1"
-    case = SimpleNamespace(case="x")
+    case = _event(case="x")
     late = handlers.cases.press_case(case, _request(), "study", "", "phantom-l/v3", IN, "worst", "")
     assert late["values"] == before["values"]
     looked = handlers.look("study", "", IN, "f1_macro", "core", "parameters", "", _request())
@@ -355,7 +359,7 @@ def test_a_run_that_is_still_written_waits_beside_one_with_results() -> None:
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "cancelled", "failures"])
 def test_a_run_without_results_hides_nothing_and_says_what_it_is(
-    status: str, service: FakeService
+    status: Any, service: FakeService
 ) -> None:
     evaluations = FakeEvaluations(service, n=8)
     study = evaluations.kept.known["study"]

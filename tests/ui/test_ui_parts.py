@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from browser.fakes import FAKE_TEXT, FakeService, FakeStatus, fake_diagnosis
+from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS
@@ -18,6 +18,7 @@ from rad3d.core.registry import MODES
 from rad3d.core.types import Note, Novelty, Volume
 from rad3d.evaluation.service import Measured
 from rad3d.metrics.bootstrap import Estimate
+from rad3d.model.catalogue import VariantStatus
 from rad3d.reports.crosscheck import cross_check
 from rad3d.service.sessions import SessionStore
 from rad3d.ui import choices
@@ -47,8 +48,8 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
         render.progress(ATTACK, 0.5),
         render.folded_truth(ATTACK),
         render.verdicts(novel, ATTACK, notes=volume.notes),
-        choices.not_ready([FakeStatus("gpt2/v3", False, ATTACK, ATTACK)]),
-        choices.guidance([FakeStatus("gpt2/v3", True)], "gpt2", "v3", lambda _: [found]),
+        choices.not_ready([VariantStatus("gpt2/v3", False, ATTACK, ATTACK)]),
+        choices.guidance([VariantStatus("gpt2/v3", True)], "gpt2", "v3", lambda _: [found]),
         report_html("models", title=ATTACK, head=[ATTACK], rows=[(ATTACK, ATTACK)]),
     ):
         assert "<script" not in html
@@ -149,7 +150,7 @@ def test_pickers_follow_the_statuses() -> None:
 )
 def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) -> None:
     llm = "phantom-l" if parameters < 10**9 else "llama-3.2-1b"
-    status = FakeStatus(f"{llm}/{mode}", True, parameters=parameters)
+    status = VariantStatus(f"{llm}/{mode}", True, parameters=parameters)
     text = choices.guidance([status], llm, mode, lambda _: ())
     assert ("This choice follows it." in text) is follows
 
@@ -164,12 +165,12 @@ def test_what_was_measured_is_shown_with_interval_n_and_date() -> None:
     )
     shown = "in domain 0.90 [0.80, 0.95], n = 200; mine 0.40 [0.30, 0.50], n = 20 (2026-11-24)"
     assert choices.measured(found) == shown
-    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    status = VariantStatus("phantom-l/v3", True, parameters=5)
     assert shown in choices.guidance([status], "phantom-l", "v3", lambda _: found)
 
 
 def test_what_was_not_measured_says_how_to_measure_it() -> None:
-    status = FakeStatus("phantom-l/v3", True, parameters=5)
+    status = VariantStatus("phantom-l/v3", True, parameters=5)
     html = choices.guidance([status], "phantom-l", "v3", lambda _: ())
     assert "<code>rad3d eval run --variants phantom-l/v3</code>" in html
     assert "Measured" not in html

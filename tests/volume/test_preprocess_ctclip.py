@@ -23,7 +23,7 @@ pytestmark = pytest.mark.numeric
 
 SPEC = CtClipConfig().grid()
 CASES = ("example_ct", "synthetic_pad", "synthetic_crop", "synthetic_slope")
-VIEWS = {
+VIEWS: dict[str, Any] = {
     "every8": np.s_[::8, ::8, ::8],
     "slice_z120": np.s_[120],
     "line_z": np.s_[:, 240, 240],
@@ -49,7 +49,7 @@ def stored_voxels(
 ) -> np.ndarray:
     if case == "example_ct":
         path = shared_dir / "data/ct/totalsegmentator_abdomen_pelvis_3mm.nii.gz"
-        return np.asarray(nib.load(path).dataobj)
+        return np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
     stored = arrays["synthetic/input"]
     return stored * np.float32(facts["passed"]["slope"]) + np.float32(facts["passed"]["intercept"])
 
@@ -215,7 +215,7 @@ def test_the_scan_is_left_as_it_was() -> None:
 def test_grids_that_cannot_be_are_refused() -> None:
     for wrong in ({"resampling": "nearest"}, {"clip": "never"}, {"clip": "before"}):
         with pytest.raises(BadRequest):
-            GridSpec(**wrong)
+            GridSpec(**wrong)  # type: ignore[arg-type]
 
 
 def test_the_shipped_grid_keeps_its_identity() -> None:

@@ -157,7 +157,7 @@ def test_a_constant_around_the_scan_becomes_air_with_a_warning(value: int) -> No
 @pytest.mark.parametrize(
     "place", [np.s_[:, :, :3], np.s_[:, :, -2:], np.s_[44:], np.s_[:, :5], np.s_[:9, :9]]
 )
-def test_what_a_shift_left_empty_is_padding(place: tuple) -> None:
+def test_what_a_shift_left_empty_is_padding(place: tuple[slice, ...]) -> None:
     values, expected = TISSUES.copy(), TISSUES.copy()
     values[place], expected[place] = 0, -1024
     assert [note.code for note in fill_unmeasured(values)] == ["padding"]
@@ -237,7 +237,7 @@ def test_much_more_than_the_chest_is_said() -> None:
         ((slice(None), slice(None), slice(16, 32)), "at the feet end"),
     ],
 )
-def test_a_cropped_field_of_view_names_its_side(box: tuple, words: str) -> None:
+def test_a_cropped_field_of_view_names_its_side(box: tuple[slice, ...], words: str) -> None:
     notes = anatomy_notes(HU[box], AFFINE)
     assert [note.code for note in notes] == ["cropped_fov"]
     assert words in notes[0].text

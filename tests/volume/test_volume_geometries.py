@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +133,7 @@ def on_grid(geometry: Geometry, spec: GridSpec) -> bool:
     rows = max(1, grid_module.CHUNK_VOXELS // plane)
     for axis in range(3):
         few = [n if a == axis else FEW + n % FEW for a, n in enumerate(shape)]
-        small = tuple(n if a == axis else 2 for a, n in enumerate(spec.shape))
+        small: Any = tuple(n if a == axis else 2 for a, n in enumerate(spec.shape))
         volume = empty((few[0], few[1], few[2]), spacing)
         with pytest.MonkeyPatch.context() as patch:
             if axis == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -48,8 +49,10 @@ def world_of(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("turn", [np.eye(3), rotation(8, -12, 20)], ids=["straight", "oblique"])
 @pytest.mark.parametrize("spacing", [(5.0, 5.0, 6.0), (1.6, 1.3, 1.9), (0.9, 3.0, 8.0)])
-def test_every_voxel_lands_where_the_affine_says(turn: np.ndarray, spacing: tuple) -> None:
-    shape = tuple(int(160 / s) for s in spacing)
+def test_every_voxel_lands_where_the_affine_says(
+    turn: np.ndarray, spacing: tuple[float, float, float]
+) -> None:
+    shape = (int(160 / spacing[0]), int(160 / spacing[1]), int(160 / spacing[2]))
     volume = ramp(shape, spacing, turn)
     grid = to_grid(volume, SMALL)
     expected = world_of(SMALL.shape, grid.affine) @ DIRECTION / 1000
@@ -187,7 +190,7 @@ def test_a_spec_survives_json_and_its_id_changes_with_every_field() -> None:
         {"axes": "xxz"},
     ],
 )
-def test_an_impossible_grid_is_refused(wrong: dict) -> None:
+def test_an_impossible_grid_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
         GridSpec(**wrong)
 

@@ -67,7 +67,10 @@ def reference_grid(oblique: bool) -> np.ndarray:
 @settings(max_examples=24)
 @given(st.permutations((0, 1, 2)), st.tuples(*[st.sampled_from((1, -1))] * 3), st.booleans())
 def test_any_stored_orientation_gives_the_same_voxels_affine_and_grid(
-    tmp_path_factory: pytest.TempPathFactory, order: list[int], signs: tuple, oblique: bool
+    tmp_path_factory: pytest.TempPathFactory,
+    order: list[int],
+    signs: tuple[int, ...],
+    oblique: bool,
 ) -> None:
     affine = patient_affine(oblique)
     moves = np.array([[order[i], signs[i]] for i in range(3)], float)

@@ -85,7 +85,7 @@ def test_where_a_scan_ends_too_early_is_said_whatever_slab_it_is_in(
 
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
 @pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1), (-1, -1, -1)])
-def test_voxels_and_affine_turn_together(order: tuple, signs: tuple) -> None:
+def test_voxels_and_affine_turn_together(order: tuple[int, ...], signs: tuple[int, ...]) -> None:
     stored = np.arange(2 * 3 * 4).reshape(2, 3, 4)
     affine = np.zeros((4, 4))
     for axis, (target, sign) in enumerate(zip(order, signs, strict=True)):
@@ -163,8 +163,8 @@ def test_slabs_and_tiles_of_any_size_hold_every_voxel_once(
         for part in blocks.slabs(shape):
             counts[:, :, part] += 1
             blocks.copy_tiles(source[:, :, part], copied[:, :, part])
-        for part in blocks.tiles(shape):
-            counts[part] += 1
+        for tile_ in blocks.tiles(shape):
+            counts[tile_] += 1
     assert (copied == source).all()
     assert (counts == 2).all()
 
