@@ -8,10 +8,13 @@ training take it in place of the scans.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
-from rad3d.commands import Commands, add_command
+from rad3d.commands import Commands, add_command, features_compute, print_json
 from rad3d.core.registry import ENCODERS
+from rad3d.core.words import byte_text
 
 COMPUTE = """Encode every scan of a source into a store of features.
 
@@ -95,7 +98,7 @@ def _configure_compute(compute: argparse.ArgumentParser) -> None:
     add("--plan", action="store_true", help="count, time a few scans, and write nothing")
     add("--processes", type=int, default=4, metavar="N", help="with --plan (default: %(default)s)")
     add("--json", action="store_true", help="the summary or plan as JSON")
-    compute.set_defaults(run=run_compute)
+    compute.set_defaults(run=features_compute.run)
 
 
 def _configure_import(found: argparse.ArgumentParser) -> None:
@@ -106,7 +109,7 @@ def _configure_import(found: argparse.ArgumentParser) -> None:
     add("--logits", type=Path, metavar="CSV",
         help="VolumeName or id, and the logits of the 18 labels, each by its name")  # fmt: skip
     add("--json", action="store_true", help="the summary as JSON")
-    found.set_defaults(run=run_import)
+    found.set_defaults(run=features_compute.run_import)
 
 
 def _configure_show(parts: Commands[argparse.ArgumentParser]) -> None:
@@ -116,22 +119,37 @@ def _configure_show(parts: Commands[argparse.ArgumentParser]) -> None:
     show.set_defaults(run=run_show)
 
 
-def run_compute(args: argparse.Namespace) -> int:
-    """Encode."""
-    from rad3d.commands.features_compute import run
-
-    return run(args)
-
-
-def run_import(args: argparse.Namespace) -> int:
-    """Import."""
-    from rad3d.commands.features_compute import run_import as run
-
-    return run(args)
-
-
 def run_show(args: argparse.Namespace) -> int:
-    """Describe a store."""
-    from rad3d.commands.features_show import run
+    """Say what a store holds."""
+    from rad3d.features.shards import FeatureStore
 
-    return run(args)
+    store = FeatureStore.open(args.store)
+    table = store.table()
+    codes = Counter(why.code for why in store.failures.values())
+    facts = {
+        "encoder": asdict(store.identity),
+        "cases": len(store),
+        "scans": len({case.content for case in store.cases.values()}),
+        "dimensions": table.embedding.shape[1],
+        "logits": bool(store.cases) and table.logits is not None,
+        "failed": len(store.failures),
+        "failed_by_code": dict(codes.most_common()),
+        "bytes": store.nbytes(),
+        "computed_with": [{**dict(key), "scans": n} for key, n in store.facts.items()],
+    }
+    if args.json:
+        print_json(facts)
+        return 0
+    whose = store.identity
+    weights = "weights not known: imported" if whose.is_imported else f"weights {whose.sha256}"
+    print(f"encoder: {whose.id}, {weights}, grid {whose.preprocessing or 'not known'}")
+    print(f"cases: {facts['cases']} of {facts['scans']} different scans")
+    logits = "with 18 logits" if facts["logits"] else "without logits"
+    print(f"features: {facts['dimensions']} numbers each, {logits}")
+    named = ", ".join(f"{code} {n}" for code, n in codes.most_common())
+    print(f"failures: {facts['failed']}{f' ({named})' if named else ''}")
+    print(f"disk: {byte_text(store.nbytes())}")
+    for key, n in store.facts.items():
+        if key:  # a single file does not say
+            print(f"computed: {n} scans, {', '.join(f'{name} {value}' for name, value in key)}")
+    return 0

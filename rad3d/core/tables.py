@@ -28,6 +28,10 @@ from typing import Any, BinaryIO
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.file_kind import HEAD, kind_of, wide_encoding
+from rad3d.core.ids import scan_id
+
+SCAN_COLUMNS = ("VolumeName", "id")
+"""Columns that name the scan of a row, the first one of CT-RATE."""
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -141,6 +145,26 @@ class Table:
                     code="bad_csv",
                 )
             yield row
+
+    def by_scan(self, code: str) -> Iterator[tuple[str, TableRow]]:
+        """The id of a scan, from ``VolumeName`` or ``id``, and its row; every scan has one row.
+
+        Args:
+            code: of the error where a scan has none or two.
+        """
+        column = self.first_of(*SCAN_COLUMNS)
+        seen: set[str] = set()
+        for row in self.complete():
+            id_ = scan_id(row.cells[column])
+            if not id_ or id_ in seen:
+                problem = f"{id_} for the second time" if id_ else "no id"
+                raise BadRequest(
+                    f"Line {row.line} of {self.name} holds {problem}.",
+                    "Give every scan one row.",
+                    code=code,
+                )
+            seen.add(id_)
+            yield id_, row
 
     def _row(self, line: int, cells: list[str]) -> TableRow:
         """Spreadsheets leave out the last cells of a row where they are empty, or add some."""

@@ -15,7 +15,7 @@ from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.files import as_spelled
 from rad3d.core.ids import REPEATED, SCAN_SUFFIXES, scan_id
 from rad3d.core.labels import LABELS
-from rad3d.core.tables import TableRow, cell_text, open_table
+from rad3d.core.tables import SCAN_COLUMNS, TableRow, cell_text, open_table
 from rad3d.data.predictions import Columns, language_notes, read_entries
 from rad3d.data.samples import Dropped, Sample, SampleSet
 
@@ -176,16 +176,13 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
     wanted = (*LABELS, *filter(None, [patient_column]))
-    with open_table(path, wanted, known=("VolumeName", "id")) as table:
-        column = table.first_of("VolumeName", "id")
-        for row in table.complete():
-            id_ = scan_id(row.cells[column].strip())
+    with open_table(path, wanted, known=SCAN_COLUMNS) as table:
+        for id_, row in table.by_scan("bad_labels"):
             patient = row.cells[patient_column].strip() if patient_column else patient_of(id_)
-            if not id_ or not patient or id_ in labels:
-                problem = "twice" if id_ in labels else "without an id or patient"
+            if not patient:
                 raise BadRequest(
-                    f"{path.name} has {id_ or 'a row'} {problem} (line {row.line}).",
-                    "Give every scan one row.",
+                    f"Line {row.line} of {path.name} holds no patient.",
+                    "Give every scan its patient.",
                     code="bad_labels",
                 )
             labels[id_], patients[id_] = _labels(row.cells, id_), patient

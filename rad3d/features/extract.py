@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +111,8 @@ class Summary:
 
     def __add__(self, other: Summary) -> Summary:
         """Both; they took as long as the longer one, for they ran side by side."""
-        return Summary(
-            self.scans + other.scans,
-            self.encoded + other.encoded,
-            self.known + other.known,
-            self.skipped + other.skipped,
-            self.failed + other.failed,
-            self.warned + other.warned,
-            max(self.seconds, other.seconds),
-        )
+        both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
+        return replace(Summary(**both), seconds=max(self.seconds, other.seconds))
 
     @property
     def with_features(self) -> int:

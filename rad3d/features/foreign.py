@@ -18,12 +18,11 @@ import torch
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import scan_id
 from rad3d.core.labels import LABELS, N_LABELS
-from rad3d.core.tables import open_table
+from rad3d.core.tables import SCAN_COLUMNS, open_table
 from rad3d.features.table import FeatureTable, FloatArray
 from rad3d.model.tensor_files import DAMAGE, torch_file
 
 SUFFIXES = (".npz", ".npy", ".pt")
-ID_COLUMNS = ("VolumeName", "id")
 
 
 def case_of(path: Path) -> str:
@@ -77,10 +76,8 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
         BadRequest: it is no such table, or holds probabilities.
     """
     found: dict[str, FloatArray] = {}
-    with open_table(path, LABELS, known=ID_COLUMNS) as table:
-        column = table.first_of(*ID_COLUMNS)
-        for row in table.complete():
-            id_ = scan_id(row.cells[column].strip())
+    with open_table(path, LABELS, known=SCAN_COLUMNS) as table:
+        for id_, row in table.by_scan("bad_logits"):
             try:
                 numbers = np.array([row.cells[label] for label in LABELS], dtype=np.float32)
             except ValueError as error:
@@ -89,13 +86,6 @@ def read_logits(path: Path) -> dict[str, FloatArray]:
                     "Give the 18 logits of every scan.",
                     code="bad_logits",
                 ) from error
-            if not id_ or id_ in found:
-                problem = f"{id_} for the second time" if id_ else "no id"
-                raise BadRequest(
-                    f"Line {row.line} of {path.name} holds {problem}.",
-                    "Give every scan one row.",
-                    code="bad_logits",
-                )
             found[id_] = numbers
     if found and all((row >= 0).all() and (row <= 1).all() for row in found.values()):
         raise BadRequest(

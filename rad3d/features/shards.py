@@ -235,7 +235,9 @@ class FeatureStore:
 
     def nbytes(self) -> int:
         """Bytes on the disk."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        return sum(
+            path.stat().st_size for path in (self.path, *self.path.rglob("*")) if path.is_file()
+        )
 
     def _rows(self, contents: set[str]) -> dict[str, Row]:
         """Content -> embedding and logits; every shard is read once."""

@@ -184,6 +184,14 @@ def test_show_says_what_a_store_holds(
     assert facts["bytes"] == FeatureStore.open(Path(store)).nbytes()
 
 
+def test_show_reads_a_single_file_as_it_reads_a_store(capsys: pytest.CaptureFixture[str]) -> None:
+    shipped = ROOT / "assets/study/features/phantom-in.safetensors"
+    assert main(["features", "show", str(shipped), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["cases"], facts["failed"]) == (200, 0)
+    assert facts["bytes"] == shipped.stat().st_size
+
+
 @pytest.mark.slow
 def test_processes_of_one_launch_share_the_work(scans: Path, tmp_path: Path) -> None:
     for seed in range(5):
