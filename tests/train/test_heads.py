@@ -200,7 +200,7 @@ def test_the_layout_of_ct_rate_is_read_with_its_patients(tmp_path: Path) -> None
         ([["a", *[""] * 18]], ("id",), "of a is ''"),
         ([["a", *[0.5] * 18]], ("id",), "of a is '0.5'"),
         ([["a", *[0] * 18], ["a.nii.gz", *[0] * 18]], ("id",), "holds a for the second time"),
-        ([["", *[0] * 18]], ("id",), "without an id"),
+        ([["", *[0] * 18]], ("id",), "holds no id"),
         ([["a", *[0] * 18]], ("name",), "VolumeName or id"),
         ([], ("id",), "no rows"),
     ],
