@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rad3d.server import connections, owner, uploads
+from rad3d.server import connections, limits, login, owner, uploads
 from rad3d.server import security_headers as browsers
 from rad3d.server.connections import Connections, most_connections
 
@@ -52,15 +52,6 @@ _CALLS = re.compile(r"/gradio_api/(queue/join|(run|api|call|call/v2)/[^/]+)/?")
 _UPLOAD = re.compile(r"/gradio_api/upload/?")
 _HEARTBEAT = re.compile(r"/gradio_api/heartbeat/([^/]+)")
 
-MOST_BODY_BYTES = 128 * 2**10
-"""Of everything but an upload: the values of a call are options and names, never a scan."""
-
-MOST_VALUES = 2000
-"""In one call, numbers and names of fields included; the largest call of the page has fewer."""
-
-BODY_SECONDS = 20.0
-"""For a body to arrive."""
-
 SWEEP_SECONDS = 15.0
 SECONDS_TO_SETTLE = 30.0
 """A run that was stopped has ended after so long, and with it what Gradio still writes down."""
@@ -73,11 +64,15 @@ class Guard:
         app: the rest of it.
         service: told to end idle sessions.
         idle_seconds: after which Gradio forgets a session that has no open tab.
+        has_login: a stranger gets to the page that asks for the login and no further.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, idle_seconds: float) -> None:
+    def __init__(
+        self, app: ASGIApp, service: Service, idle_seconds: float, has_login: bool = False
+    ) -> None:
         self._app = app
         self._service = service
+        self._has_login = has_login
         self._idle = datetime.timedelta(seconds=idle_seconds)
         self._open_tabs: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -96,6 +91,8 @@ class Guard:
             await answer(scope, receive, send)
         elif browsers.another_site_asks(scope):
             await _refuse("Another site's page may not do this.", 403, scope, receive, send)
+        elif self._has_login and not (login.OPEN.fullmatch(path) or login.is_logged_in(scope)):
+            await _refuse("Log in first.", 401, scope, receive, send)
         elif method == "GET" and path == "/" and owner.is_link(self._service.owner_secret, scope):
             await owner.welcome(self._service.owner_secret, scope, receive, send)
         elif method == "POST" and not _UPLOAD.fullmatch(path):
@@ -107,7 +104,7 @@ class Guard:
 
     async def _post(self, is_call: bool, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            body = await asyncio.wait_for(_body(receive), BODY_SECONDS)
+            body = await asyncio.wait_for(_body(receive), limits.BODY_SECONDS)
         except TimeoutError:
             await _refuse("The request did not arrive in time.", 408, scope, receive, send)
             return
@@ -237,7 +234,7 @@ def file_problem(body: bytes) -> str:
     while waiting:
         value = waiting.pop()
         seen += len(value) if isinstance(value, list | dict) else 0
-        if seen > MOST_VALUES:
+        if seen > limits.MOST_VALUES:
             return "The request has too many values."
         if isinstance(value, list):
             waiting += value
@@ -275,7 +272,7 @@ async def _body(receive: Receive) -> bytes | None:
             return b""
         piece = message.get("body", b"")
         size += len(piece)
-        if size > MOST_BODY_BYTES:
+        if size > limits.MOST_BODY_BYTES:
             return None
         pieces.append(piece)
         if not message.get("more_body", False):

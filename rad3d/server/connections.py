@@ -10,14 +10,9 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-HEAD_SECONDS = 20.0
-"""For the head of a request, also of a connection's next one."""
+from rad3d.server import limits
 
 SWEEP_SECONDS = 1.0
-RESERVED = 256
-"""Descriptors for files, pipes and the like."""
-
-MOST = 4096
 
 
 def most_connections() -> int:
@@ -26,13 +21,14 @@ def most_connections() -> int:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = MOST + RESERVED if hard == resource.RLIM_INFINITY else min(MOST + RESERVED, hard)
+        wanted = limits.MOST_CONNECTIONS + limits.RESERVED_DESCRIPTORS
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
         if soft != resource.RLIM_INFINITY:
-            return max(64, min(MOST, soft - RESERVED))
-    return MOST
+            return max(64, min(limits.MOST_CONNECTIONS, soft - limits.RESERVED_DESCRIPTORS))
+    return limits.MOST_CONNECTIONS
 
 
 class Connections:
@@ -61,7 +57,7 @@ class Connections:
         closed = [
             each
             for place, each in enumerate(oldest)
-            if place < surplus or now - silent[each][1] > HEAD_SECONDS
+            if place < surplus or now - silent[each][1] > limits.HEAD_SECONDS
         ]
         for each in closed:
             each.transport.abort()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -30,9 +29,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rad3d import __version__
-from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
-from rad3d.server.access_control import path_below_root
 from rad3d.server.log import tell
 from rad3d.service.memory import in_use
 
@@ -181,71 +178,3 @@ class Live(Collector):
         info = GaugeMetricFamily(f"{_OWN}_build_info", "Version of the code.", labels=["version"])
         info.add_metric([__version__], 1)
         yield info
-
-
-# -- who may come in -------------------------------------------------------------------------
-
-
-def accounts(login: str) -> list[tuple[str, str]] | None:
-    """(name, password) pairs for Gradio's login; None where everybody may come in.
-
-    Args:
-        login: of :class:`rad3d.core.settings.Settings`.
-
-    Raises:
-        BadRequest: not of the form ``name:password,name:password``; the message quotes nothing.
-    """
-    if not login:
-        return None
-    pairs = [entry.partition(":") for entry in login.split(",")]
-    if not all(name.strip() and password for name, _, password in pairs):
-        raise BadRequest(
-            "RAD3D_LOGIN is not of the form name:password, several separated by commas.",
-            "A password cannot hold a comma.",
-            code="bad_login",
-        )
-    return [(name.strip(), password) for name, _, password in pairs]
-
-
-def public_path(root_path: str) -> str:
-    """The path below which a reverse proxy has the app; raises :class:`BadRequest`."""
-    path = root_path.rstrip("/")
-    if path and not path.startswith(("/", "http://", "https://")):
-        raise BadRequest(
-            f"RAD3D_ROOT_PATH must begin with / and not be {root_path!r}.",
-            "Such as /rad3d, or the whole address as visitors see it.",
-        )
-    return path
-
-
-class Door:
-    """ASGI middleware: with a login, a stranger gets to the page that asks for it and no further.
-
-    Args:
-        app: the rest.
-    """
-
-    OPEN = re.compile(
-        r"/|/(login|logout|config|favicon\.ico|robots\.txt|theme\.css|manifest\.json)/?"
-        r"|/(static|assets|svelte|rad3d/static)/.+"
-        r"|/(healthz|metrics)"  # the metrics have a token of their own
-        r"|/gradio_api/(user|login_check|app_id|startup-events|theme\.css)/?"
-    )
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Refuse a stranger, or pass on."""
-        closed = scope["type"] == "http" and not self.OPEN.fullmatch(path_below_root(scope))
-        if closed and not _is_known(Request(scope)):
-            refused = JSONResponse({"detail": "Log in first."}, 401)
-            await refused(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-
-def _is_known(request: Request) -> bool:
-    app = request.scope["app"]  # Gradio's: it keeps who has which cookie
-    names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names)

@@ -28,27 +28,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rad3d.core.errors import NO_ROOM, BadRequest, DiskFull
+from rad3d.server import limits
 from rad3d.volume.decoded import in_mb
-
-UNREAD_SECONDS = 600.0
-"""A file that nobody opened is deleted after so long."""
-
-WANTED_SECONDS = 30.0
-"""Where there is no room, a client's own files make room after so long."""
-
-MOST_FILES = 8
-LEAST_COUNTED_BYTES = 2**20
-"""What a file takes of the room for all, however small it is: a million empty ones fill a disk,
-too, and take long to count."""
-
-COUNTED_EVERY_BYTES = 16 * 2**20
-"""How much of an upload may arrive until the room is looked at again: others arrive meanwhile."""
-
-MOST_TYPE_CHARACTERS = 200
-"""Of the header with the form's boundary, which has 70 at most (RFC 2046)."""
-
-STALLED_SECONDS = 60.0
-"""An upload of which nothing arrives for so long is given up."""
 
 MOST_TABLE_MB = 64
 """Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
@@ -96,7 +77,7 @@ def taken(path: str) -> Iterator[Path]:
         shutil.rmtree(private, ignore_errors=True)
 
 
-def sweep(unread_seconds: float = UNREAD_SECONDS) -> None:
+def sweep(unread_seconds: float = limits.UNREAD_SECONDS) -> None:
     """Delete what was uploaded and never opened, or has stopped arriving.
 
     A jump of the clock deletes early, not late. What is being read is deleted by its reader.
@@ -123,7 +104,7 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
         max_bytes: of one file.
         max_total: of all unread uploads together; eight files of full size by default.
     """
-    limit = MOST_FILES * max_bytes if max_total is None else max_total
+    limit = limits.MOST_FILES * max_bytes if max_total is None else max_total
 
     async def respond(request: Request) -> Response:
         try:
@@ -150,11 +131,11 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     """Paths of the files of a form; nothing stays of a form that fails."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MultiPartException("not a form")
-    if len(request.headers["content-type"]) > MOST_TYPE_CHARACTERS:
+    if len(request.headers["content-type"]) > limits.MOST_TYPE_CHARACTERS:
         raise MultiPartException("a boundary that no program makes")
     length = request.headers.get("content-length", "")
     claimed = int(length) if length.isdigit() else 0
-    if claimed > MOST_FILES * max_bytes + 2**20:
+    if claimed > limits.MOST_FILES * max_bytes + 2**20:
         raise MultiPartException("maximum allowed size")
     mark = client_mark(request.client.host if request.client else "")
     _check_room(claimed, max_total, mark)
@@ -167,7 +148,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
         parser = GradioMultiPartParser(
             request.headers,
             _counted(request, max_total, mark),
-            max_files=MOST_FILES,
+            max_files=limits.MOST_FILES,
             max_fields=0,  # what is no file would be held in memory
             upload_dir=arriving,
             max_file_size=max_bytes,
@@ -203,13 +184,13 @@ async def _counted(request: Request, max_total: int, mark: str) -> AsyncGenerato
     pieces = request.stream()
     while True:
         try:
-            piece = await asyncio.wait_for(anext(pieces), STALLED_SECONDS)
+            piece = await asyncio.wait_for(anext(pieces), limits.STALLED_SECONDS)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise ClientDisconnect from None
         uncounted += len(piece)
-        if uncounted > COUNTED_EVERY_BYTES:
+        if uncounted > limits.COUNTED_EVERY_BYTES:
             uncounted = 0
             _check_room(0, max_total, mark)
         yield piece
@@ -234,7 +215,7 @@ def _check_room(more: int, max_total: int, mark: str) -> None:
     for home in list(folder().glob("*")):
         with contextlib.suppress(OSError):
             files = [path for path in home.rglob("*") if path.is_file()]
-            size = sum(max(path.stat().st_size, LEAST_COUNTED_BYTES) for path in files)
+            size = sum(max(path.stat().st_size, limits.LEAST_COUNTED_BYTES) for path in files)
             whose = home.name[: len(mark)]
             held[whose] += size
             if any(_PATH.fullmatch(f"{home.name}/{path.name}") for path in files):
@@ -243,7 +224,7 @@ def _check_room(more: int, max_total: int, mark: str) -> None:
         waiting.sort(reverse=True)
     while held.total() > max_total:
         whose = max(held, key=lambda each: held[each])
-        old = time.time() - WANTED_SECONDS
+        old = time.time() - limits.WANTED_SECONDS
         if not unread[whose] or (whose == mark and unread[whose][-1][0] > old):
             raise DiskFull("Too many files are being uploaded at the moment.")
         _, home, size = unread[whose].pop()

@@ -21,7 +21,8 @@ from rad3d.core.registry import resolve
 from rad3d.core.settings import Settings
 from rad3d.server.access_control import Guard
 from rad3d.server.log import configure_logging, tell, visitors_present
-from rad3d.server.metrics_routes import Door, Operations, accounts, public_path
+from rad3d.server.login import accounts, public_path
+from rad3d.server.metrics_routes import Operations
 from rad3d.server.owner import link
 from rad3d.server.queue import Turns
 from rad3d.server.workdir import WorkDir
@@ -50,10 +51,9 @@ def launch_options(
         settings: limits and places.
         operations: health and metrics, where they are served.
     """
-    middleware = [Middleware(Guard, service=service, idle_seconds=60.0 * settings.session_minutes)]
     login = accounts(settings.login)
-    if login:
-        middleware.append(Middleware(Door))
+    idle = 60.0 * settings.session_minutes
+    guard = Middleware(Guard, service=service, idle_seconds=idle, has_login=bool(login))
     return {
         "auth": login,
         "root_path": public_path(settings.root_path),
@@ -67,7 +67,7 @@ def launch_options(
                 *viewer_routes(service, settings),
                 *(operations.routes() if operations else []),
             ],
-            "middleware": middleware,
+            "middleware": [guard],
         },
         "theme": theme(),
         "head": page_head(),

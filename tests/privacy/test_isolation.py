@@ -15,7 +15,8 @@ from browser.fakes import FakeService
 from tabs import KEY, Tab
 
 from rad3d.server import uploads
-from rad3d.server.access_control import MOST_BODY_BYTES, file_problem
+from rad3d.server.access_control import file_problem
+from rad3d.server.limits import MOST_BODY_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -32,7 +32,7 @@ from tiny_models import CountingEncoder, FakeEncoderStore
 import rad3d.server.access_control as guard
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
-from rad3d.server import uploads
+from rad3d.server import limits, uploads
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.service.sessions import SessionStore
@@ -187,7 +187,7 @@ def test_an_upload_that_nobody_opens_is_deleted(address: str, chest: Path) -> No
         assert path.is_file()
         uploads.sweep()
         assert path.is_file(), "it is young"
-        old = time.time() - 2 * uploads.UNREAD_SECONDS
+        old = time.time() - 2 * limits.UNREAD_SECONDS
         os.utime(path.parent, (old, old))
         uploads.sweep()
         assert path.is_file(), "it may still be arriving, however long ago it began"

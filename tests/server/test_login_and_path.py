@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
-from rad3d.server.metrics_routes import accounts, public_path
+from rad3d.server.login import accounts, public_path
 
 
 def fake(chest: Path) -> FakeService:

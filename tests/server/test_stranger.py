@@ -19,10 +19,10 @@ from browser.launch import running_app
 from starlette.testclient import TestClient
 from tabs import eventually
 
-from rad3d.server import access_control as guard
-from rad3d.server import connections, uploads
-from rad3d.server.access_control import ALLOWED, MOST_BODY_BYTES, MOST_VALUES
+from rad3d.server import limits, uploads
+from rad3d.server.access_control import ALLOWED
 from rad3d.server.connections import Connections
+from rad3d.server.limits import MOST_BODY_BYTES, MOST_VALUES
 from rad3d.server.security_headers import another_site_asks, told
 
 POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
@@ -173,8 +173,8 @@ def test_uploads_at_the_same_time_share_the_room(
     app: str, empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is small enough and says no length; together they are over the limit."""
-    monkeypatch.setattr(uploads, "COUNTED_EVERY_BYTES", 2**18)
-    senders = [Sender(app) for _ in range(uploads.MOST_FILES + 4)]
+    monkeypatch.setattr(limits, "COUNTED_EVERY_BYTES", 2**18)
+    senders = [Sender(app) for _ in range(limits.MOST_FILES + 4)]
     for sender in senders:
         for _ in range(6):
             sender.send(bytes(2**19))
@@ -195,7 +195,7 @@ def test_a_form_field_that_is_no_file_is_refused_before_its_content(app: str, em
 
 
 def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
-    room = uploads.MOST_FILES * 4 * 2**20 // uploads.LEAST_COUNTED_BYTES
+    room = limits.MOST_FILES * 4 * 2**20 // limits.LEAST_COUNTED_BYTES
     answers = [
         httpx.post(f"{app}/gradio_api/upload", files=[("files", ("a.nii", b""))] * 8).status_code
         for _ in range(room // 8 + 2)
@@ -207,7 +207,7 @@ def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
 
 def test_who_fills_the_room_locks_nobody_out(app: str, empty: Path) -> None:
     """396 requests of 599 bytes once locked the uploads of all for ten minutes."""
-    room = uploads.MOST_FILES * 4 * 2**20 // uploads.LEAST_COUNTED_BYTES
+    room = limits.MOST_FILES * 4 * 2**20 // limits.LEAST_COUNTED_BYTES
     tiny = [("files", ("a.nii", b""))] * 8
     url = f"{app}/gradio_api/upload"
     for _ in range(room // 8):
@@ -219,7 +219,7 @@ def test_who_fills_the_room_locks_nobody_out(app: str, empty: Path) -> None:
     assert sent.status_code == 200, "another client has a place"
     assert Path(sent.json()[0]).is_file()
     assert len(list(empty.iterdir())) <= room
-    old = time.time() - 2 * uploads.WANTED_SECONDS
+    old = time.time() - 2 * limits.WANTED_SECONDS
     for home in empty.iterdir():
         os.utime(home, (old, old))
     assert httpx.post(url, files=tiny).status_code == 200, "what nobody opened makes room"
@@ -233,7 +233,7 @@ def test_a_slow_upload_arrives_and_one_that_has_stopped_is_swept_away(
         sender.send(b"x" * 2**17)
     assert eventually(lambda: len(arriving(empty)) == 2)
     first, second = arriving(empty)
-    long_ago = time.time() - 2 * uploads.UNREAD_SECONDS
+    long_ago = time.time() - 2 * limits.UNREAD_SECONDS
     for folder in (first.parent, second.parent):
         os.utime(folder, (long_ago, long_ago))
     uploads.sweep()
@@ -288,8 +288,8 @@ def test_a_boundary_that_no_program_makes_is_a_damaged_upload_and_no_defect(app:
 def test_a_body_and_a_head_that_do_not_arrive_are_given_up(
     app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
-    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "HEAD_SECONDS", 0.2)
     join = b"POST /gradio_api/queue/join HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
     assert b"408" in head(app, join)
     for begun in (b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "):
@@ -312,7 +312,7 @@ def test_of_too_many_connections_the_longest_silent_go_first_and_none_that_works
     new = [Line(False), Line(False)]
     assert doorkeeper.sweep([*new, *working, *old]) == 2
     assert closed == old
-    now = 5.0 + connections.HEAD_SECONDS + 1
+    now = 5.0 + limits.HEAD_SECONDS + 1
     assert doorkeeper.sweep([*new, *working]) == 2, "silent for too long"
     assert closed == [*old, *new]
 
