@@ -215,9 +215,9 @@ def _convert_encoder(args: argparse.Namespace) -> int:
     shown = ["encoder", "elements", "sha256", "source", "network"]
     if precision != "float32":
         say(f"A synthetic scan goes through the encoder in float32 and in {precision} ...")
-        found = deviation(checkpoint.config, checkpoint.read, grid, precision)
-        say(f"In {precision}, {found}.")
-        facts["deviation"] = asdict(found)
+        difference = deviation(checkpoint.config, checkpoint.read, grid, precision)
+        say(f"In {precision}, {difference}.")
+        facts["deviation"] = asdict(difference)
         shown.append("deviation")
     written = save_network(out, checkpoint, facts)
     say(f"Written to {out}.")

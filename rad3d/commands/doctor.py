@@ -92,18 +92,18 @@ def packages(requirements: Path) -> Iterator[Check]:
     fix = f"pip install -r {requirements.name}"
     good = 0
     for line in requirements.read_text(encoding="utf-8").splitlines():
-        name, _, wanted = line.partition("#")[0].strip().partition("==")
-        if not wanted:
+        name, _, expected = line.partition("#")[0].strip().partition("==")
+        if not expected:
             continue
         try:
-            found = metadata.version(name)
+            installed = metadata.version(name)
         except metadata.PackageNotFoundError:
             yield Check(name, "missing", "not installed", fix)
             continue
-        if found.partition("+")[0] == wanted:
+        if installed.partition("+")[0] == expected:
             good += 1
         else:
-            yield Check(name, "missing", f"{found}, tested with {wanted}", fix)
+            yield Check(name, "missing", f"{installed}, tested with {expected}", fix)
     yield Check("packages", "ok", f"{good} at their pinned versions")
 
 
@@ -236,8 +236,10 @@ def language_models(settings: Settings) -> Iterator[Check]:
     for row in LANGUAGE_MODELS.values():
         if row.shipped:
             continue
-        found = find_local(row.source, settings.models_dir) or find_cached(row.source, row.revision)
-        if found and not (row.package and find_spec(row.package) is None):
+        folder = find_local(row.source, settings.models_dir) or find_cached(
+            row.source, row.revision
+        )
+        if folder and not (row.package and find_spec(row.package) is None):
             yield Check(f"LLM {row.id}", "ok", f"{row.source}, licence {row.licence}")
             continue
         steps = [f"pip install {row.package}"] if row.package else []

@@ -180,13 +180,13 @@ def _difference(difference: Difference) -> dict[str, object]:
 
 def list_runs(args: argparse.Namespace) -> int:
     """Print the runs."""
-    found = open_evaluations().kept.runs()
+    runs = open_evaluations().kept.runs()
     if args.json:
-        print_json([asdict(row) for row in found])
+        print_json([asdict(row) for row in runs])
         return 0
     rows = [
         (r.id, r.created[:19], r.status, str(r.systems), " ".join(r.sets), r.revision, r.title)
-        for r in found
+        for r in runs
     ]
     print_table(rows, ("run", "created", "state", "systems", "sets", "revision", "title"))
     return 0
@@ -203,36 +203,36 @@ def compare(args: argparse.Namespace) -> int:
         )  # fmt: skip
     evaluations = open_evaluations()
     first = _load(evaluations, args.first)
-    found: list[tuple[str, Difference]] = []
+    rows: list[tuple[str, Difference]] = []
     if args.baseline:
         for name in first.sample_sets:
             if args.set in (None, name):
                 differences = compare_systems(
                     first, name, args.baseline, draws=args.draws, seed=args.seed
                 )
-                found += [(name, difference) for difference in differences]
+                rows += [(name, difference) for difference in differences]
     else:
         second = _load(evaluations, args.second)
-        found += [
+        rows += [
             each
             for each in compare_runs(first, second, draws=args.draws, seed=args.seed)
             if args.set in (None, each[0])
         ]
         _say_identical(first, second)
-    if not found:
+    if not rows:
         raise BadRequest(
             "There is nothing that both have.", "Compare runs on the same cases.", code="nothing"
         )
-    _print_differences(found, args.json)
-    worse = [d for _, d in found if d.better == d.a]
+    _print_differences(rows, args.json)
+    worse = [d for _, d in rows if d.better == d.a]
     if worse:
-        say(f"{len(worse)} of {len(found)} differences are significantly for the worse")
+        say(f"{len(worse)} of {len(rows)} differences are significantly for the worse")
     return BELOW_REQUIRED if args.fail_if_worse and worse else 0
 
 
-def _print_differences(found: Sequence[tuple[str, Difference]], as_json: bool) -> None:
+def _print_differences(differences: Sequence[tuple[str, Difference]], as_json: bool) -> None:
     if as_json:
-        print_json([{"sample_set": name, **_difference(d)} for name, d in found])
+        print_json([{"sample_set": name, **_difference(d)} for name, d in differences])
         return
     rows = [
         (
@@ -244,7 +244,7 @@ def _print_differences(found: Sequence[tuple[str, Difference]], as_json: bool) -
             f"{d.p_adjusted:.3f}",
             d.better or "-",
         )
-        for name, d in found
+        for name, d in differences
     ]
     print_table(
         rows, ("set", "metric", "difference", "value", "p", "p, Holm", "significantly better")
@@ -262,7 +262,7 @@ def _say_identical(first: EvaluationRun, second: EvaluationRun) -> None:
         total += len(both)
         same += sum(p.text == texts[p.id] for p in both)
     if total:
-        say(f"{same} of {total} reports are the same to the letter")
+        say(f"{same} of {total} reports are identical")
 
 
 def report(args: argparse.Namespace) -> int:
@@ -287,7 +287,7 @@ def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
 def _run_id(evaluations: Evaluations, text: str) -> str:
     if text != LATEST:
         return text
-    found = evaluations.kept.runs()
-    if not found:
+    runs = evaluations.kept.runs()
+    if not runs:
         raise BadRequest("There is no run yet.", "Run: rad3d eval run", code="no_run")
-    return found[0].id
+    return runs[0].id

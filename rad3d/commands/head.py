@@ -144,7 +144,7 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
 
     if args.test_features and not args.test_labels:
         raise BadRequest("--test-features needs --test-labels.", code="bad_option")
-    found = []
+    parts = []
     own: EncoderIdentity | None = None
     for features, labels in (
         (args.features, args.labels),
@@ -157,8 +157,8 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
         models_dir = None if args.out else Settings.from_env().models_dir
         require_own_features(identity, table, args.encoder, models_dir, like=own)
         own = own or identity
-        found.append(join(table, read_label_table(labels, args.patient_column), labels.name))
-        data = found[-1]
+        parts.append(join(table, read_label_table(labels, args.patient_column), labels.name))
+        data = parts[-1]
         say(
             f"{labels.name}: {len(data)} scans of {len(set(data.patients))} patients; left out: "
             f"{data.unlabelled} without labels, {data.unseen} without features."
@@ -166,7 +166,7 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
     assert own is not None
     if own.is_imported:
         say(f"warning: {IMPORTED_NOTE}")
-    return own, found[0], found[1] if len(found) > 1 else None
+    return own, parts[0], parts[1] if len(parts) > 1 else None
 
 
 def _install(args: argparse.Namespace, head: Head) -> int:
@@ -248,12 +248,12 @@ def _print_head(head: Head) -> None:
         (
             label,
             f"{test['positives'][label] / test['scans']:.3f}",
-            _estimate(found["auroc"]),
-            _estimate(found["f1"]),
+            _estimate(estimates["auroc"]),
+            _estimate(estimates["f1"]),
             *_cells(parameters[label]),
             "too rare: prevalence only" if label in facts["rare"] else "",
         )
-        for label, found in measured["labels"].items()
+        for label, estimates in measured["labels"].items()
     ]
     head_row = ("label", "prevalence", "AUROC", "F1", "slope", "offset", "threshold", "")
     print_table(rows, head_row)

@@ -51,8 +51,8 @@ def _running(stat: Path) -> int | None:
         lines = stat.read_text().splitlines()
     except OSError:
         return None
-    found = (int(line.split()[1]) for line in lines if line.startswith("procs_running "))
-    return next(found, None)
+    counts = (int(line.split()[1]) for line in lines if line.startswith("procs_running "))
+    return next(counts, None)
 
 
 def _quota(group: Path) -> float:

@@ -131,8 +131,8 @@ def _zipped(head: bytes) -> FileKind:
     """The kind of a zip archive, from the name of the first file in it."""
     length = int.from_bytes(head[26:28], "little")
     name = head[30 : 30 + length].decode("utf-8", "replace")
-    found = (kind for end, kind in _ZIPPED if name.endswith(end))
-    return next(found, FileKind("zip", "a zip archive", _UNPACK))
+    kinds = (kind for end, kind in _ZIPPED if name.endswith(end))
+    return next(kinds, FileKind("zip", "a zip archive", _UNPACK))
 
 
 def _text(head: bytes) -> FileKind:

@@ -92,5 +92,5 @@ def _is_full(error: BaseException | None) -> bool:
 
 def _stated(error: BaseException) -> int | None:
     """The number that libraries written in Rust, such as safetensors, put into their messages."""
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return int(found[1]) if found else None
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return int(number[1]) if number else None

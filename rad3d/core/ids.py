@@ -45,14 +45,14 @@ def matched(ids: Collection[str], known: Collection[str]) -> dict[str, str]:
         known: among these, likewise.
     """
     there = set(known)
-    found = {id_: id_ for id_ in ids if id_ in there}
-    if len(found) == len(ids):
-        return found
-    wanted = _by_last_part(ids)
+    matches = {id_: id_ for id_ in ids if id_ in there}
+    if len(matches) == len(ids):
+        return matches
+    by_name = _by_last_part(ids)
     for last, one in _by_last_part(known).items():
-        if last in wanted and wanted[last] not in found and one not in found:
-            found[wanted[last]] = one
-    return found
+        if last in by_name and by_name[last] not in matches and one not in matches:
+            matches[by_name[last]] = one
+    return matches
 
 
 def repeated(name: str, first: str) -> str:

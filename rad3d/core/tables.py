@@ -228,11 +228,11 @@ def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
     """
     here = set(there)
     missing = {_bare(name): name for name in names if name not in here}
-    found: dict[str, list[str]] = {}
+    by_trait: dict[str, list[str]] = {}
     for each in there:
         if name := missing.get(_bare(each)):
-            found.setdefault(name, []).append(each)
-    return {same[0]: name for name, same in found.items() if len(same) == 1}
+            by_trait.setdefault(name, []).append(each)
+    return {same[0]: name for name, same in by_trait.items() if len(same) == 1}
 
 
 @lru_cache(4096)
@@ -249,11 +249,11 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
         except (csv.Error, ValueError):
             return 0, 0, False, 0, False
         names = {_bare(cell) for cell in header[:MOST_COLUMNS]}
-        found = [sum(_bare(each) in names for each in columns) for columns in (wanted, known)]
+        matches = [sum(_bare(column) in names for column in columns) for columns in (wanted, known)]
         whole = (row for row in rows[:-1] or rows if row)  # the last may go on
         even = len(header) > 1 and all(len(row) == len(header) for row in whole)
         tabs = delimiter == "\t" and name.lower().endswith(".tsv")
-        return found[0], found[1], even, len(header), tabs
+        return matches[0], matches[1], even, len(header), tabs
 
     return max(DELIMITERS, key=fit)
 

@@ -167,10 +167,10 @@ class Novelty:
         return f"distance of its {self.measured} {self.distance:.1f}, limit {self.limit:.1f}"
 
     @staticmethod
-    def farthest(*found: Novelty | None) -> Novelty | None:
+    def farthest(*distances: Novelty | None) -> Novelty | None:
         """The one that is largest for its limit: a scan is novel where one of them says so."""
-        known = [each for each in found if each is not None]
-        return max(known, key=lambda each: each.distance / each.limit, default=None)
+        measured = [each for each in distances if each is not None]
+        return max(measured, key=lambda each: each.distance / each.limit, default=None)
 
 
 @dataclass(frozen=True)

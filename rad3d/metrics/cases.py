@@ -140,7 +140,7 @@ def align(
             f"There the first id is {samples.samples[0].id!r}, here {next(iter(by_id))!r}.",
             code="unmatched_ids",
         )
-    found = tuple(
+    paired = tuple(
         replace(by_id[place[sample.id]], id=sample.id)
         if sample.id in place
         else Prediction(sample.id, "", NO_PREDICTION)
@@ -148,4 +148,4 @@ def align(
     )
     used = set(place.values())
     unmatched = tuple(Dropped(each, "with an unknown id") for each in by_id if each not in used)
-    return Cases(samples.samples, found, places or Places()), unmatched
+    return Cases(samples.samples, paired, places or Places()), unmatched

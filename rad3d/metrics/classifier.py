@@ -158,9 +158,9 @@ def average_precision(truth: IntArray, score: FloatArray) -> float:
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(truth[order])
     last = np.append(np.diff(score[order]) != 0, True)  # the end of each group of equal scores
-    found, seen = hits[last], np.flatnonzero(last) + 1
-    gained = np.diff(found, prepend=0)
-    return float((gained * found / seen).sum() / positives)
+    n_hits, n_cases = hits[last], np.flatnonzero(last) + 1
+    gained = np.diff(n_hits, prepend=0)
+    return float((gained * n_hits / n_cases).sum() / positives)
 
 
 def calibration_error(truth: IntArray, probabilities: FloatArray, bins: int = BINS) -> float:
@@ -198,7 +198,7 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
     hits = np.stack([((place == b) & (truth == 1)).sum(axis=1) for b in range(k)], axis=1)
     drawn_inside = np.array([inside[r].sum(axis=0) for r in rows]).reshape(-1, k)
     drawn_hits = np.array([hits[r].sum(axis=0) for r in rows]).reshape(-1, k)
-    found = []
+    bins = []
     for b in range(k):
         members = place.ravel() == b
         if not members.any():
@@ -207,8 +207,8 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
         shares = np.where(counts > 0, found_in / np.maximum(counts, 1), np.nan)
         low, high = interval(shares)
         share = Estimate(float(y[members].mean()), low, high, int(members.sum()))
-        found.append(Bin(float(p[members].mean()), share))
-    return tuple(found)
+        bins.append(Bin(float(p[members].mean()), share))
+    return tuple(bins)
 
 
 def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> FloatArray:

@@ -117,9 +117,11 @@ def _differences(
 ) -> tuple[Difference, ...]:
     """All pairs in all metrics, with the p-values corrected for their number."""
     swaps = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(metrics))
-    found = [_difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics]
-    adjusted = holm([difference.p_randomisation for difference in found])
-    return tuple(replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True))
+    differences = [
+        _difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics
+    ]
+    adjusted = holm([difference.p_randomisation for difference in differences])
+    return tuple(replace(d, p_adjusted=p) for d, p in zip(differences, adjusted, strict=True))
 
 
 def _difference(

@@ -65,8 +65,8 @@ def read_judgement(answer: str) -> Judgement:
 
 
 def _section(answer: str, name: str) -> str:
-    found = re.findall(_SECTION.format(name=re.escape(name)), answer, re.DOTALL)
-    return found[0] if len(found) == 1 else ""
+    sections = re.findall(_SECTION.format(name=re.escape(name)), answer, re.DOTALL)
+    return sections[0] if len(sections) == 1 else ""
 
 
 def _errors(answer: str, name: str) -> tuple[tuple[int, ...], bool]:

@@ -170,8 +170,8 @@ def metric_row(metric: str) -> MetricRow:
 
 def measure(metric: str) -> Measure:
     """The measure of a metric."""
-    found: Measure = resolve(metric_row(metric).target)
-    return found
+    resolved: Measure = resolve(metric_row(metric).target)
+    return resolved
 
 
 def metric_status(metric: str, places: Places | None = None) -> MetricStatus:

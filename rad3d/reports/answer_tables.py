@@ -33,10 +33,10 @@ def write_rows(edited: Edited) -> None:
         edited.sub(_PAIR, _pair)
 
 
-def _pair(found: re.Match[str]) -> str | None:
+def _pair(match: re.Match[str]) -> str | None:
     """A name and an answer with a comma, a semicolon or a tab between them."""
-    answer = found["answer"]
-    return f"{found['name']}: {spelled(answer)}." if is_answer(answer) else None
+    answer = match["answer"]
+    return f"{match['name']}: {spelled(answer)}." if is_answer(answer) else None
 
 
 def _rows(text: str) -> list[Edit]:

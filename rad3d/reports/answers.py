@@ -83,10 +83,10 @@ def is_answer(text: str) -> bool:
 
 def spelled(text: str) -> str:
     """``present``, ``absent``, or nothing where a cell holds no answer; other text as it is."""
-    found = _ALONE.fullmatch(text.strip(" *`\"'"))
-    if found is None:
+    answer = _ALONE.fullmatch(text.strip(" *`\"'"))
+    if answer is None:
         return text
-    return "absent" if found["no"] else "present" if found["yes"] else ""
+    return "absent" if answer["no"] else "present" if answer["yes"] else ""
 
 
 def spell_answers(edited: Edited) -> None:
@@ -104,8 +104,8 @@ def spell_answers(edited: Edited) -> None:
     edited.apply(_headed(edited.text))
 
 
-def _rest(found: re.Match[str]) -> tuple[str, int]:
-    return found.string, found.end()
+def _rest(match: re.Match[str]) -> tuple[str, int]:
+    return match.string, match.end()
 
 
 def _answers(text: str) -> list[Edit]:
@@ -124,10 +124,10 @@ def _line(off: bool) -> str:
     return ": absent.\n" if off else ": present.\n"
 
 
-def _bracketed(found: re.Match[str]) -> str | None:
-    if found["unknown"]:
+def _bracketed(match: re.Match[str]) -> str | None:
+    if match["unknown"]:
         return None
-    return _line(bool(found["no"]) or found.group()[0] in "✗✘❌✕")
+    return _line(bool(match["no"]) or match.group()[0] in "✗✘❌✕")
 
 
 def _headed(text: str) -> list[Edit]:

@@ -90,14 +90,14 @@ def is_no_report(text: str) -> bool:
     return all(_NOTHING.fullmatch(re.sub(r"[\W_]+", "", part)) for part in parts)
 
 
-def _character(found: re.Match[str]) -> str | None:
-    entity = f"&{found.group(1)};"
+def _character(match: re.Match[str]) -> str | None:
+    entity = f"&{match.group(1)};"
     value = html.unescape(entity)
     return None if value == entity else value
 
 
-def _unescaped(found: re.Match[str]) -> str:
-    value = found.group()
+def _unescaped(match: re.Match[str]) -> str:
+    value = match.group()
     if value.startswith("\\u"):
         character = chr(int(value[2:], 16))
         return character if character.isprintable() or character.isspace() else " "
@@ -121,25 +121,25 @@ def _thoughts(text: str) -> list[tuple[int, int, str]]:
     return spans if opened is None else [*spans, (opened, len(text), "\n")]
 
 
-def _untagged(found: re.Match[str]) -> str:
-    if found["value"]:
-        return f"\n{found['value']}: {found['answer']}\n"
-    name, end = (found["name"] or "").lower(), found["end"] or ""
+def _untagged(match: re.Match[str]) -> str:
+    if match["value"]:
+        return f"\n{match['value']}: {match['answer']}\n"
+    name, end = (match["name"] or "").lower(), match["end"] or ""
     if _INLINE.fullmatch(name):
         return end
     if name in ("td", "th"):
-        return f" | {end}" if found["slash"] else end
+        return f" | {end}" if match["slash"] else end
     if name == "li":
-        return end if found["slash"] else "\n- "
-    if _SECTION.fullmatch(name) and not found["slash"]:
+        return end if match["slash"] else "\n- "
+    if _SECTION.fullmatch(name) and not match["slash"]:
         return f"\n{name.capitalize()}: "
     return "\n"
 
 
-def _narrow(found: re.Match[str]) -> str:
+def _narrow(match: re.Match[str]) -> str:
     """The narrow sign; a stop or comma has a space behind it, if no digit or space follows."""
-    wide = found.group()
-    after = found.string[found.end() : found.end() + 1]
+    wide = match.group()
+    after = match.string[match.end() : match.end() + 1]
     mark = _STOPS.get(wide) or chr(ord(wide) - 0xFEE0)
     apart = mark in ".,;:!?" and after.strip() and not (mark in ".,:" and after.isdigit())
     return f"{mark} " if apart else mark

@@ -81,11 +81,11 @@ class CrossCheck:
     @property
     def added(self) -> tuple[Statement, ...]:
         """Findings that the report states or considers below threshold, one for each label."""
-        found: dict[str, Statement] = {}
+        by_label: dict[str, Statement] = {}
         for item in self.statements:
             if not item.likely and item.kind in ("asserted_but_unlikely", "considered"):
-                found.setdefault(item.label, item)
-        return tuple(found.values())
+                by_label.setdefault(item.label, item)
+        return tuple(by_label.values())
 
 
 def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
@@ -101,21 +101,21 @@ def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
     """
     mentions = [m for m in find_mentions(text) if m.label in LABEL_INDEX]
     asserted = {m.label for m in mentions if m.present}
-    found = []
+    statements = []
     for mention in mentions:
         index = LABEL_INDEX[mention.label]
         likely = diagnosis.present[index]
         kind = _kind(mention, likely, mention.label in asserted)
         start, end = _span(mention)
         probability = float(diagnosis.probabilities[index])
-        found.append(Statement(mention.label, kind, start, end, probability, likely))
+        statements.append(Statement(mention.label, kind, start, end, probability, likely))
     seen = [
         Seen(label, float(diagnosis.probabilities[i]), float(diagnosis.thresholds[i]))
         for i, label in enumerate(LABELS)
         if diagnosis.present[i]
     ]
     return CrossCheck(
-        tuple(sorted(found, key=lambda item: (item.start, item.end))),
+        tuple(sorted(statements, key=lambda item: (item.start, item.end))),
         tuple(sorted(seen, key=lambda item: -item.probability)),
     )
 

@@ -43,13 +43,13 @@ class _Level:
 
 def write_json(edited: Edited) -> None:
     """Write the JSON in a text, which may be cut off or in Python's spelling, as lines."""
-    found = _BEGIN.search(edited.text)
-    if found is None:
+    begin = _BEGIN.search(edited.text)
+    if begin is None:
         return
     end = max(edited.text.rfind("}"), edited.text.rfind("]")) + 1
-    end = end if end > found.end() else len(edited.text)
-    lines = _lines(edited.text, found.start(), end)
-    edited.apply([(found.start(), end, "\n" + "\n".join(lines) + "\n")])
+    end = end if end > begin.end() else len(edited.text)
+    lines = _lines(edited.text, begin.start(), end)
+    edited.apply([(begin.start(), end, "\n" + "\n".join(lines) + "\n")])
 
 
 def _lines(text: str, start: int, end: int) -> list[str]:

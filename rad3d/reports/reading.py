@@ -67,10 +67,10 @@ def _has_columns(text: str) -> bool:
     return 0 < text.count("\t") <= text.count(" ") + 2 * (text.count("\n") + 1)
 
 
-def _without_stop(found: re.Match[str]) -> str | None:
+def _without_stop(match: re.Match[str]) -> str | None:
     """Nothing in place of the full stop of a word that is cut short."""
-    begin = max(0, found.start() - _LONGEST_SHORTENED)
-    return "" if _SHORTENED.search(found.string, begin, found.start()) else None
+    begin = max(0, match.start() - _LONGEST_SHORTENED)
+    return "" if _SHORTENED.search(match.string, begin, match.start()) else None
 
 
 def _items(text: str) -> list[Edit]:

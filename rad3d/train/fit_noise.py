@@ -56,9 +56,9 @@ def _vectors(split: Split, jobs: int, progress: Progress | None) -> Iterator[Flo
 
 
 def _told(
-    found: Iterator[FloatArray], split: Split, progress: Progress | None
+    vectors: Iterator[FloatArray], split: Split, progress: Progress | None
 ) -> Iterator[FloatArray]:
-    for i, vector in enumerate(found, start=1):
+    for i, vector in enumerate(vectors, start=1):
         if progress is not None and (i % 20 == 0 or i == split.n):
             progress(f"noise {split.name}: {i}/{split.n}", i / split.n)
         yield vector

@@ -240,7 +240,7 @@ def fit_head(
     shares = [1.0] * options.folds
     folds = divide(training.patients, shares, options.seed + 1)
     everything = np.arange(len(training))
-    found = fit_regressions(
+    regressions = fit_regressions(
         training.embedding,
         training.labels[:, usable].astype(np.float64),
         [(np.setdiff1d(everything, fold), fold) for fold in folds],
@@ -248,8 +248,10 @@ def fit_head(
         tell,
     )
     weight, bias = np.zeros((N_LABELS, data.embedding.shape[1])), np.zeros(N_LABELS)
-    weight[usable], bias[usable] = found.weight, found.bias
-    strengths = dict(zip(np.array(LABELS)[usable].tolist(), found.strength.tolist(), strict=True))
+    weight[usable], bias[usable] = regressions.weight, regressions.bias
+    strengths = dict(
+        zip(np.array(LABELS)[usable].tolist(), regressions.strength.tolist(), strict=True)
+    )
     tell("calibrating and measuring")
     return _finished(
         Head(
@@ -392,5 +394,5 @@ def _auroc(logits: FloatArray, test: Labelled, options: HeadOptions) -> Estimate
         rows = np.concatenate([groups[g] for g in drawn])
         return macro_auroc(test.labels[rows], logits[rows])
 
-    found = bootstrap(statistic, len(groups), options.draws, options.seed)
-    return replace(found, n=len(test))
+    estimate = bootstrap(statistic, len(groups), options.draws, options.seed)
+    return replace(estimate, n=len(test))

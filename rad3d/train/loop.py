@@ -237,8 +237,8 @@ def _validate(
     value, total = 0.0, 0.0
     for batch in held_out[accelerator.process_index :: accelerator.num_processes]:
         with accelerator.autocast():
-            found = loss(model, _to(batch, accelerator.device))["loss"]
-        value += float(found) * weigh(batch)
+            mean = loss(model, _to(batch, accelerator.device))["loss"]
+        value += float(mean) * weigh(batch)
         total += weigh(batch)
     model.train()
     return _sum(accelerator, value) / _sum(accelerator, total)

@@ -226,10 +226,10 @@ def read_count(schema: Attributes, clause: str) -> int | None:
     """The number of lesions that a lower-case clause states, for labels that have a count."""
     if schema.count is None:
         return None
-    found = _COUNT.search(clause)
-    if found is None:
+    match = _COUNT.search(clause)
+    if match is None:
         return 1 if _BARE_SINGULAR.match(clause) else None
-    word, noun = found.group(1), found.group(3)
+    word, noun = match.group(1), match.group(3)
     if word in ("a", "an", "single", "solitary", "lone"):
         plural = noun.endswith("s") and not noun.endswith("ss")
         return None if plural else 1

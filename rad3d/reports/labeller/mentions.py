@@ -136,9 +136,9 @@ def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> 
     if not hits:
         if before is None:
             return mentions
-        found = said_elsewhere(sentence.lower) or said_still(sentence.lower)
-        label = _denied_last(before) if found else ""
-        return [_elsewhere(label, found, sentence, plain)] if label and found else []
+        match = said_elsewhere(sentence.lower) or said_still(sentence.lower)
+        label = _denied_last(before) if match else ""
+        return [_elsewhere(label, match, sentence, plain)] if label and match else []
     scope = polarity(sentence.lower)
     hedged = _hedged(sentence.lower, hits, scope)
     seen: set[tuple[str, bool]] = set()
@@ -153,9 +153,9 @@ def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> 
             mentions.append(_mention(hit, present, hedged[i], clause, place, sentence, plain))
         if not present and (hit.label, True) not in seen:
             end = hits[i + 1].start if i + 1 < len(hits) else len(sentence.lower)
-            if found := said_elsewhere(sentence.lower, hit.end, end):
+            if match := said_elsewhere(sentence.lower, hit.end, end):
                 seen.add((hit.label, True))
-                mentions.append(_elsewhere(hit.label, found, sentence, plain))
+                mentions.append(_elsewhere(hit.label, match, sentence, plain))
     return mentions
 
 
@@ -202,12 +202,12 @@ def _denied_last(sentence: Sentence) -> str:
     return hits[-1].label
 
 
-def _elsewhere(label: str, found: re.Match[str], sentence: Sentence, plain: Edited) -> Mention:
+def _elsewhere(label: str, match: re.Match[str], sentence: Sentence, plain: Edited) -> Mention:
     """A finding that was denied, where the words ``found`` say that it is elsewhere, or still."""
-    sites = read_sites(label, found.group())
-    place = read_side(found.group()) or side_of_sites(sites), sites
-    hit = _Hit(label, *found.span(), normal=False)
-    return _mention(hit, True, False, found.span(), place, sentence, plain)
+    sites = read_sites(label, match.group())
+    place = read_side(match.group()) or side_of_sites(sites), sites
+    hit = _Hit(label, *match.span(), normal=False)
+    return _mention(hit, True, False, match.span(), place, sentence, plain)
 
 
 def _hedged(lower: str, hits: list[_Hit], scope: Polarity) -> list[bool]:

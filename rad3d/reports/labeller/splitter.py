@@ -128,11 +128,11 @@ def _unstated_spans(report: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _is_abbreviation(report: str, start: int, found: re.Match[str]) -> bool:
+def _is_abbreviation(report: str, start: int, match: re.Match[str]) -> bool:
     """Whether the full stop belongs to an abbreviation or to the number of a list's item."""
-    before = report[max(start, found.start() - 8) : found.start()]
-    after = report[found.end() : found.end() + 2].strip()
-    begins = found.start() - start <= 4 and re.fullmatch(r"\s*\d{1,2}", before)
+    before = report[max(start, match.start() - 8) : match.start()]
+    after = report[match.end() : match.end() + 2].strip()
+    begins = match.start() - start <= 4 and re.fullmatch(r"\s*\d{1,2}", before)
     if begins or _LIST_NUMBER.search(before):
         return True
     short = _ABBREVIATION.search(lower_case(before) + ".")
