@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import gradio as gr
 from gradio.data_classes import FileData, GradioRootModel
 
-from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.errors import BadRequest
 from rad3d.core.types import (
     DiagnosisEvent,
     Event,
@@ -26,8 +26,9 @@ from rad3d.core.types import (
     Volume,
 )
 from rad3d.reports.export import report_dict
-from rad3d.ui.queued import client_of, in_turn, told
-from rad3d.ui.report.handlers import sent_scan, sentence
+from rad3d.ui.failures import failures_to
+from rad3d.ui.queued import in_turn
+from rad3d.ui.report.handlers import sent_scan
 from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
@@ -56,13 +57,8 @@ class Api:
             file: the scan, or a list of the scan and CT-RATE's metadata table with a row for it.
             request: of the client.
         """
-        try:
-            with sent_scan(_sent(file)) as (path, name, row):
-                return self._open(
-                    request, lambda key: self._service.open_path(key, path, name, row)
-                )
-        except Rad3dError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        with failures_to(_refuse), sent_scan(_sent(file)) as (path, name, row):
+            return self._open(request, lambda key: self._service.open_path(key, path, name, row))
 
     def open_sample(self, sample: str, request: gr.Request) -> dict[str, Any]:
         """Open a sample of the gallery."""
@@ -89,20 +85,14 @@ class Api:
         token = self._sessions.token(request)
         stop = self._sessions.arm(token)
         try:
-            settings, insist = _options(options)
-            events = in_turn(
-                self._turns,
-                stop,
-                lambda: self._service.generate(token, variant, settings, stop, insist),
-                told,
-                lambda: self._sessions.touch(token),
-                client_of(request),
-            )
-            async with aclosing(events):  # type: ignore[type-var]
-                async for event in events:
-                    yield _plain(event)
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
+            with failures_to(_refuse):
+                settings, insist = _options(options)
+                events = in_turn(
+                    self._service, self._turns, request, token, variant, settings, stop, insist
+                )
+                async with aclosing(events):
+                    async for event in events:
+                        yield _plain(event)
         finally:
             stop.set()
 
@@ -117,10 +107,8 @@ class Api:
         return {"deleted": True}
 
     def _open(self, request: gr.Request, read: Callable[[str], Volume]) -> dict[str, Any]:
-        try:
+        with failures_to(_refuse):
             _, volume = self._sessions.open(request, read)
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
         return {
             "name": volume.name,
             "sha256": volume.sha256,
@@ -180,6 +168,10 @@ def _options(given: object) -> tuple[GenerationOptions, bool]:
         return GenerationOptions(**values), insist
     except TypeError:
         raise BadRequest("An option has a value of the wrong kind.") from None
+
+
+def _refuse(text: str) -> NoReturn:
+    raise gr.Error(text, print_exception=False)
 
 
 def _plain(event: Event) -> dict[str, Any]:

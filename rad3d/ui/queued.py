@@ -1,20 +1,21 @@
-"""Work in its turn: says that it waits, then streams, and always gives way."""
+"""Reports in their turn: says that one waits, then streams it, and always gives way."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TypeVar
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
 
 import anyio
 import gradio as gr
 
 from rad3d.core.errors import Cancelled
-from rad3d.core.types import StageEvent
-from rad3d.server.queue import Turn, Turns
+from rad3d.core.types import Event, GenerationOptions, StageEvent
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from rad3d.server.queue import Turns
+    from rad3d.service.service import Service
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
@@ -25,53 +26,50 @@ def client_of(request: gr.Request) -> str:
     return str(getattr(getattr(request, "client", None), "host", "") or "")
 
 
-def told(turn: Turn) -> StageEvent:
-    """What a report tells while it waits."""
-    return StageEvent(str(turn), 0.0)
-
-
 async def in_turn(
+    service: Service,
     turns: Turns,
+    request: gr.Request,
+    token: str,
+    variant: str,
+    options: GenerationOptions,
     stop: threading.Event,
-    start: Callable[[], Iterator[T]],
-    wait: Callable[[Turn], T],
-    awake: Callable[[], object],
-    whose: str = "",
-) -> AsyncIterator[T]:
-    """What ``wait`` says while others are first, then the events of ``start``.
+    insist: bool,
+) -> AsyncGenerator[Event, None]:
+    """The place in the queue while others are first, then the events of a report.
 
     Closing this iterator, or setting ``stop``, frees the place: at once while waiting, else at the
-    next event.
+    next event. Who waits is not idle, however long it takes.
 
     Args:
+        service: writes the report, see its ``generate`` also for the arguments below.
         turns: the queue.
+        request: of the client.
+        token: of the session.
+        variant: of the language model.
+        options: how it is written.
         stop: set by whoever wants the work to end, and here when it has.
-        start: begins the work; its iterator is run in a thread.
-        wait: what to tell; asked several times a second, and passed on where it has changed.
-        awake: called as often: who waits is not idle, however long it takes.
-        whose: the client, see :func:`client_of`.
+        insist: write it even where it would mean nothing.
 
     Raises:
         BadRequest: ``queue_full``.
         Cancelled: stopped while waiting.
     """
-    turn = turns.join(whose)
+    turn = turns.join(client_of(request))
     try:
-        said: T | None = None
+        said = ""
         while not turn.ready:
             if stop.is_set():
                 raise Cancelled("Cancelled while waiting.")
-            awake()
-            if said != (now := wait(turn)):
-                yield (said := now)
+            service.touch(token)
+            if said != str(turn):
+                said = str(turn)
+                yield StageEvent(said, 0.0)
             await asyncio.sleep(POLL_SECONDS)
-        events = start()
+        events = service.generate(token, variant, options, stop, insist)
         thread = anyio.CapacityLimiter(1)
         try:
-            while True:
-                event = await anyio.to_thread.run_sync(next, events, None, limiter=thread)
-                if event is None:
-                    return
+            while event := await anyio.to_thread.run_sync(next, events, None, limiter=thread):
                 yield event
         finally:
             stop.set()

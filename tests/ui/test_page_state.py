@@ -157,7 +157,7 @@ class Visitor:
         """Press Generate."""
         await self._answered(self.handlers.begin)
         generate: Any = self.handlers.generate
-        await self._streamed(generate("phantom-l", "v3", *OPTIONS, False, TAB))
+        await self._streamed(generate(TAB, "phantom-l", "v3", *OPTIONS, False))
 
     async def act(self) -> None:
         """Do anything."""

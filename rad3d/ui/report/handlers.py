@@ -1,38 +1,34 @@
-"""Event handlers of the report tab: thin, one service call each, errors as one sentence.
-
-The only broad ``except`` of the project is here, at the edge to the person.
-"""
+"""Event handlers of the report tab: thin, one service call each, errors as one sentence."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import ListFiles
 
-from rad3d.core.errors import NO_ROOM, BadRequest, Cancelled, Rad3dError
+from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.registry import variant_id
 from rad3d.core.types import (
     NOT_REPORTED,
     DoneEvent,
+    Event,
     GenerationOptions,
     Note,
-    Strategy,
     TextEvent,
     Volume,
 )
 from rad3d.server import uploads
 from rad3d.ui import choices
+from rad3d.ui.failures import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.queued import client_of, in_turn, told
+from rad3d.ui.queued import in_turn
 from rad3d.ui.report import render
 from rad3d.ui.report.views import NO_RUN, RunView, ScanView, shown
 from rad3d.ui.sessions import Sessions
@@ -42,7 +38,6 @@ if TYPE_CHECKING:
     from rad3d.server.queue import Turns
     from rad3d.service.service import Service
 
-_LOG = logging.getLogger(__name__)
 OPTION_NAMES = (
     "strategy",
     "temperature",
@@ -55,37 +50,9 @@ OPTION_NAMES = (
 )
 """Fields of :class:`GenerationOptions` in the order in which the page sends them."""
 
+_WHOLE_OPTIONS = ("seed", "beams", "max_new_tokens", "no_repeat_ngram")
+
 _SECONDS_BETWEEN_UPDATES = 0.08
-
-
-def sentence(error: Exception) -> str:
-    """What a person is told. A defect is logged by its kind and place; its text stays unsaid.
-
-    The text of a foreign error may hold a file's name, a header or a report.
-    """
-    if isinstance(error, Rad3dError):
-        return str(error)
-    _LOG.error("A defect reached the page: %s", _kind_and_place(error))
-    if isinstance(error, MemoryError):
-        return "The server has no memory left for this. Try again in a minute, or a smaller scan."
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return "The server's disk is full. Tell the person who runs it; nothing of yours was lost."
-    return (
-        f"Something went wrong inside the app ({type(error).__name__}): a fault in the software, "
-        "not in your scan. Nothing of your session was lost. If it happens again, tell the person "
-        "who runs it."
-    )
-
-
-def _kind_and_place(error: BaseException | None) -> str:
-    """``ValueError at decoding.py:41 in step, ...``, innermost cause last."""
-    parts = []
-    while error is not None:
-        frames = traceback.extract_tb(error.__traceback__)
-        places = [f"{PurePosixPath(f.filename).name}:{f.lineno} in {f.name}" for f in frames]
-        parts.append(f"{type(error).__name__} at {', '.join(places) or 'an unknown place'}")
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return "; from ".join(parts)
 
 
 class Handlers:
@@ -134,14 +101,14 @@ class Handlers:
         """
         given = files.root if files else []
         if not given:
-            return self._refused(request, "No file arrived. Choose it again.")
-        try:
-            with sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row):
-                return self.open(
-                    request, lambda token: self._service.open_path(token, path, name, row)
-                )
-        except Rad3dError as error:
-            return self._refused(request, str(error))
+            self._refused(request, "No file arrived. Choose it again.")
+            return self.again(request)
+        with (
+            failures_to(lambda text: self._refused(request, text)),
+            sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row),
+        ):
+            self.open(request, lambda token: self._service.open_path(token, path, name, row))
+        return self.again(request)
 
     def pick_sample(self, event: gr.EventData, request: gr.Request) -> Snapshot:
         """Open the sample whose card was pressed."""
@@ -154,23 +121,21 @@ class Handlers:
 
     def open(self, request: gr.Request, read: Callable[[str], Volume], truth: str = "") -> Snapshot:
         """Open what ``read`` gives for the session's token, with the report that is true of it."""
-        try:
+        with failures_to(lambda text: self._refused(request, text)):
             token, volume = self._sessions.open(request, read)
-        except Exception as error:
-            return self._refused(request, sentence(error))
-        view = ScanView(
-            viewer=self._viewer(token, volume),
-            notice="",
-            notes=render.scan_notes(volume),
-            truth=render.folded_truth(truth),
-        )
-        _, page = self._page(request)
-        page.write(
-            {**view.values(), **NO_RUN.values()},
-            lambda: self._service.volume(token) is volume,
-            subject=volume,
-        )
-        return page.snapshot()
+            view = ScanView(
+                viewer=self._viewer(token, volume),
+                notice="",
+                notes=render.scan_notes(volume),
+                truth=render.folded_truth(truth),
+            )
+            _, page = self._page(request)
+            page.write(
+                {**view.values(), **NO_RUN.values()},
+                lambda: self._service.volume(token) is volume,
+                subject=volume,
+            )
+        return self.again(request)
 
     def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
         """What was read, and what the grid of the chosen variant's encoder does to it.
@@ -194,7 +159,7 @@ class Handlers:
         )
         return page.snapshot()
 
-    def _refused(self, request: gr.Request, text: str) -> Snapshot:
+    def _refused(self, request: gr.Request, text: str) -> None:
         token, page = self._page(request)
 
         def refused(now: Values) -> Values:
@@ -204,7 +169,6 @@ class Handlers:
             return ScanView(viewer, render.notice(text + tail)).values()
 
         page.write(refused)
-        return page.snapshot()
 
     def _viewer(self, token: str, volume: Volume | None) -> dict[str, Any]:
         """Value of the viewer component for a scan that was opened, or for none."""
@@ -238,23 +202,16 @@ class Handlers:
         return page.snapshot()
 
     async def generate(
-        self,
-        llm: str | None,
-        mode: str | None,
-        strategy: Strategy,
-        temperature: float,
-        top_p: float,
-        seed: int,
-        beams: int,
-        max_new_tokens: int,
-        repetition_penalty: float,
-        no_repeat_ngram: int,
-        insist: bool,
-        request: gr.Request,
+        self, request: gr.Request, llm: str | None, mode: str | None, *sent: Any
     ) -> AsyncIterator[Snapshot]:
-        """Stream one report into the page; the options come in the order of OPTION_NAMES.
+        """Stream one report into the page.
 
-        With ``insist`` also one that would mean nothing.
+        Args:
+            request: of the tab.
+            llm: of the variant.
+            mode: of the variant.
+            sent: the options in the order of OPTION_NAMES, then whether a report is wanted that
+                would mean nothing.
         """
         token, page = self._page(request)
         yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
@@ -270,45 +227,28 @@ class Handlers:
                 lambda: self._sessions.is_latest(token, stop) and self._shows(page, token, volume),
             )
 
-        try:
-            if not llm or not mode:
-                raise BadRequest("Choose a model first.")
-            options = GenerationOptions(
-                strategy=strategy,
-                temperature=temperature,
-                top_p=top_p,
-                seed=int(seed or 0),
-                beams=int(beams),
-                max_new_tokens=int(max_new_tokens),
-                repetition_penalty=repetition_penalty,
-                no_repeat_ngram=int(no_repeat_ngram),
-            )
-            variant = variant_id(llm, mode)
-            events = in_turn(
-                self._turns,
-                stop,
-                lambda: self._service.generate(token, variant, options, stop, insist),
-                told,
-                lambda: self._sessions.touch(token),
-                client_of(request),
-            )
-            latest = 0.0
-            async with contextlib.aclosing(events):  # type: ignore[type-var]
-                async for event in events:
-                    if isinstance(event, TextEvent):
-                        if time.monotonic() - latest < _SECONDS_BETWEEN_UPDATES:
-                            continue
-                        latest = time.monotonic()
-                    if not show(shown(event)):
-                        break
-                    yield page.snapshot()
-        except Cancelled:
-            show(self._resting(token, "Cancelled.", "info"))
-        except Exception as error:
-            refused = isinstance(error, Rad3dError) and error.code in NOT_REPORTED
-            show(replace(self._resting(token, sentence(error)), insist=refused))
-        finally:
-            stop.set()  # also where the tab was closed: the model stops at its next token
+        with failures_to(lambda text: show(self._resting(token, text))):
+            try:
+                if not llm or not mode:
+                    raise BadRequest("Choose a model first.")
+                *options, insist = sent
+                variant, how = variant_id(llm, mode), _options(options)
+                events = _thinned(
+                    in_turn(self._service, self._turns, request, token, variant, how, stop, insist)
+                )
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        if not show(shown(event)):
+                            break
+                        yield page.snapshot()
+            except Cancelled:
+                show(self._resting(token, "Cancelled.", "info"))
+            except Rad3dError as error:
+                if error.code not in NOT_REPORTED:
+                    raise
+                show(replace(self._resting(token, str(error)), insist=True))
+            finally:
+                stop.set()  # also where the tab was closed: the model stops at its next token
         yield page.snapshot()
 
     def _resting(self, token: str, text: str, level: str = "error") -> RunView:
@@ -343,6 +283,25 @@ class Handlers:
     def end(self, request: gr.Request) -> None:
         """The tab was closed."""
         self._sessions.close(request)
+
+
+def _options(sent: Sequence[Any]) -> GenerationOptions:
+    """What was sent in the order of OPTION_NAMES; a cleared seed is 0."""
+    values = dict(zip(OPTION_NAMES, sent, strict=True))
+    whole = {name: int(values[name] or 0) for name in _WHOLE_OPTIONS}
+    return GenerationOptions(**{**values, **whole})
+
+
+async def _thinned(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """The events without those texts that follow too fast to be read."""
+    latest = 0.0
+    async with contextlib.aclosing(events):
+        async for event in events:
+            if isinstance(event, TextEvent):
+                if time.monotonic() - latest < _SECONDS_BETWEEN_UPDATES:
+                    continue
+                latest = time.monotonic()
+            yield event
 
 
 @contextlib.contextmanager
