@@ -6,6 +6,7 @@ is kept outside this object, and a closed tab's entry goes at once.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,11 +16,17 @@ import gradio as gr
 
 from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.core.types import Volume
+from rad3d.evaluation.access import OPERATOR
 from rad3d.server.owner import is_owner
 from rad3d.ui.page_state import PageState
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
+
+
+def owner_of(token: str) -> str:
+    """Whose runs a session may see: known to that session only, and not its key."""
+    return hashlib.sha256(f"evaluation:{token}".encode()).hexdigest()[:32]
 
 
 class Sessions:
@@ -51,9 +58,11 @@ class Sessions:
             self._service.end_session(new)
         return token
 
-    def is_owner(self, request: gr.Request) -> bool:
-        """Whether a request proves that it comes from the person who started the app."""
-        return is_owner(self._service.owner_secret, getattr(request, "cookies", None) or {})
+    def owner(self, request: gr.Request) -> str:
+        """Whose runs a request may see: everybody's for who started the app, else its session's."""
+        if is_owner(self._service.owner_secret, getattr(request, "cookies", None) or {}):
+            return OPERATOR
+        return owner_of(self.token(request))
 
     def page(self, request: gr.Request, name: str) -> tuple[str, PageState]:
         """The tab's token, and what it shows of a part of the page; a new one after its end."""

@@ -130,8 +130,8 @@ def in_the_shell(evaluations: Evaluations, run_id: str) -> None:
 def in_the_tab(evaluations: Evaluations, run_id: str) -> None:
     """Press Resume and follow the run to its end."""
     tab = tab_of(evaluations)
-    tab.running.begin(TAB)
-    assert followed(tab.running.resume(run_id, TAB))
+    tab.running.resume(run_id, TAB)
+    assert followed(tab.running.follow(TAB))
 
 
 def written(run: EvaluationRun, system: str) -> tuple[Prediction, ...]:
@@ -151,11 +151,11 @@ def test_a_killed_evaluation_keeps_what_was_scored_and_says_that_it_was_interrup
     assert all(each.text for each in written(run, V3))
     assert run.costs[V3]["seconds"] > 0
     assert row.systems == 1
-    shown = tab_of(evaluations).open_tab(False, TAB)
-    assert "interrupted" in shown[1]["choices"][0][0]
-    assert "Resume" in shown[3], "a notice says what to do"
-    assert "interrupted" in shown[5], "the headline says so"
-    assert shown[4]["visible"], "it can be resumed"
+    shown = tab_of(evaluations).open_tab(TAB)["values"]
+    assert "interrupted" in shown["picker"]["choices"][0][0]
+    assert "Resume" in shown["notice"], "a notice says what to do"
+    assert "interrupted" in shown["headline"], "the headline says so"
+    assert shown["resume_area"]["visible"], "it can be resumed"
 
 
 @pytest.mark.parametrize("go_on", [in_the_shell, in_the_tab])

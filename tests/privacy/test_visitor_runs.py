@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from streams import followed, steps_of
+from tabs import eventually
 
 from rad3d.core.settings import Settings
 from rad3d.data.spec import SetSpec
@@ -25,8 +26,7 @@ from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.ui.evaluation import job as evaluation_job
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
-from rad3d.ui.evaluation.run_progress import owner_of
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.sessions import Sessions, owner_of
 
 TESTS = Path(__file__).resolve().parent.parent
 TAB: Any = SimpleNamespace(session_hash="tab")
@@ -130,8 +130,8 @@ def test_who_waits_for_an_evaluation_is_not_idle(
             assert service.knows(token)
 
     monkeypatch.setattr(evaluations, "resume", slow)
-    handlers.running.begin(TAB)
-    followed(handlers.running.resume("20260101-000000-000000", TAB))
+    handlers.running.resume("20260101-000000-000000", TAB)
+    followed(handlers.running.follow(TAB))
     assert passed[0] == 80 * 60
 
 
@@ -157,23 +157,23 @@ def test_who_waits_for_the_evaluation_of_another_is_not_idle_and_gets_a_turn(
     monkeypatch.setattr(evaluations, "resume", slow)
 
     async def both() -> list[Any]:
-        first = handlers.resume("first", TAB)
-        await anext(first)
-        waits = asyncio.create_task(steps_of(handlers.resume("second", OTHER)))
-        await asyncio.sleep(0.05)
-        refused = await steps_of(handlers.resume("third", THIRD))
-        assert "before it began" in refused[-1][1], "it was cancelled"
-        await steps_of(first)
+        first = asyncio.create_task(steps_of(handlers.follow(TAB)))
+        waits = asyncio.create_task(steps_of(handlers.follow(OTHER)))
+        refused = await steps_of(handlers.follow(THIRD))
+        assert "before it began" in refused[-1]["values"]["run_notice"], "it was cancelled"
+        await first
         return await waits
 
-    for tab in (TAB, OTHER, THIRD):
-        handlers.begin(tab)
+    handlers.resume("first", TAB)
+    assert eventually(lambda: began)
+    for tab, name in ((OTHER, "second"), (THIRD, "third")):
+        handlers.resume(name, tab)
     handlers.cancel(THIRD)
-    steps = asyncio.run(both())
+    steps = [step["values"] for step in asyncio.run(both())]
     assert passed[0] == 80 * 60
-    assert "another evaluation is running, yours is next" in steps[0][0]
+    assert any("another evaluation is running, yours is next" in s["progress"] for s in steps)
     assert began == ["first", "second"]
-    assert not any("before it began" in str(step[1]) for step in steps)
+    assert not any("before it began" in step["run_notice"] for step in steps)
 
 
 def test_a_tab_that_asks_twice_at_once_has_one_session(

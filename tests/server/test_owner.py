@@ -86,7 +86,7 @@ def scored(evaluations: Evaluations, folder: Path, owner: str) -> str:
 
 def seen(tab: Tab) -> str:
     """What the Evaluation tab shows when it is opened."""
-    *_, last = tab.events("open_tab", False)
+    *_, last = tab.events("open_tab")
     return json.dumps(last["output"])
 
 

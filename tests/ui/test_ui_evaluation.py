@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from types import SimpleNamespace
@@ -21,9 +21,10 @@ from rad3d.evaluation.run_types import RunSummary
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.server.owner import cookie_name
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
-from rad3d.ui.evaluation.run_progress import Meter, minutes, owner_of
-from rad3d.ui.evaluation.views import Content, beside, first_choice
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.evaluation.run_progress import Meter, minutes
+from rad3d.ui.evaluation.views import beside, first_choice
+from rad3d.ui.page_state import Snapshot
+from rad3d.ui.sessions import Sessions, owner_of
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 IN = "phantom-in"
@@ -60,64 +61,73 @@ def _asked(variants: list[str], path: str | None = "", **changes: Any) -> dict[s
     }  # fmt: skip
 
 
-def _last(stream: AsyncIterator[tuple[Any, ...]]) -> tuple[Any, ...]:
-    return followed(stream)[-1]
+def _values(answers: Iterable[Snapshot]) -> list[dict[str, Any]]:
+    return [dict(answer["values"]) for answer in answers]
+
+
+def _run(handlers: EvaluationHandlers, asked: dict[str, Any], tab: str = "a") -> dict[str, Any]:
+    """Press Run and follow it to its end; what the tab shows then."""
+    handlers.running.run(asked, _request(tab))
+    return _values(followed(handlers.running.follow(_request(tab))))[-1]
 
 
 def test_the_tab_opens_on_the_last_run_with_its_worst_case(handlers: EvaluationHandlers) -> None:
-    shown = handlers.open_tab(False, _request())
-    assert shown[0] is True
-    assert shown[1]["value"] == "study"
-    assert "highest macro F1" in shown[5]
-    assert "r3-pair" in shown[-1]["values"]["shown"]
+    shown = handlers.open_tab(_request())["values"]
+    assert shown["picker"]["value"] == "study"
+    assert "highest macro F1" in shown["headline"]
+    assert "r3-pair" in shown["cases"]["values"]["shown"]
 
 
 def test_without_a_run_the_tab_says_so_and_how_to_make_one(service: FakeService) -> None:
-    shown = _handlers(FakeEvaluations(service, empty=True), service).open_tab(False, _request())
-    text = " ".join(each for each in shown if isinstance(each, str))
+    handlers = _handlers(FakeEvaluations(service, empty=True), service)
+    text = handlers.open_tab(_request())["values"]["headline"]
     assert "No evaluation yet" in text
     assert "rad3d eval run" in text
 
 
 def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandlers) -> None:
-    handlers.running.begin(_request())
-    steps = followed(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
-    assert any("progress" in str(step[0]) for step in steps[:-1])
+    handlers.running.run(_asked(["phantom-s/v1"]), _request())
+    steps = _values(followed(handlers.running.follow(_request())))
+    assert "r3-progress" in steps[0]["progress"]
+    assert steps[-1]["progress"] == ""
     assert "Phantom S · V-1" in str(steps[-1])
-    assert steps[-1][5]["value"] == "run-1"
+    assert steps[-1]["picker"]["value"] == "run-1"
 
 
 def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
-    handlers.running.begin(_request())
     asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
-    assert _last(handlers.running.run(asked, _request()))[5]["value"] == "run-1"
+    assert _run(handlers, asked)["picker"]["value"] == "run-1"
 
 
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
-    handlers.running.begin(_request())
-    events = handlers.running.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
-    stopped = followed(events, lambda: handlers.running.cancel(_request()))[-1]
-    assert "Cancelled" in stopped[1]
-    handlers.running.begin(_request())
-    resumed = _last(handlers.running.resume("run-1", _request()))
+    handlers.running.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
+    (job,) = handlers.running._jobs.values()
+    assert eventually(lambda: job.run_id)
+    handlers.running.cancel(_request())
+    stopped = _values(followed(handlers.running.follow(_request())))[-1]
+    assert "Cancelled. What was written is kept" in stopped["run_notice"]
+    handlers.running.resume("run-1", _request())
+    resumed = _values(followed(handlers.running.follow(_request())))[-1]
     assert "Phantom L · V-3" in str(resumed)
 
 
-def test_a_run_that_was_cancelled_while_it_waited_never_begins(
-    handlers: EvaluationHandlers,
-) -> None:
-    handlers.running.begin(_request())
-    handlers.running.cancel(_request())
-    (only,) = followed(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
-    assert "Cancelled before it began" in only[1]
+def test_a_run_that_was_cancelled_while_it_waited_never_begins(service: FakeService) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
+    handlers.running.run(_asked(LONG), _request("a"))
+    (first,) = handlers.running._jobs.values()
+    assert eventually(lambda: first.run_id)
+    handlers.running.run(_asked(["phantom-s/v1"]), _request("b"))
+    handlers.running.cancel(_request("b"))
+    last = _values(followed(handlers.running.follow(_request("b"))))[-1]
+    handlers.running.cancel(_request("a"))
+    assert "Cancelled before it began" in last["run_notice"]
 
 
 def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandlers) -> None:
-    handlers.running.begin(_request("a"))
-    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request("a")))
-    own = handlers.open_tab(False, _request("a"))[1]["choices"]
-    other = handlers.open_tab(False, _request("b"))[1]["choices"]
+    _run(handlers, _asked(["phantom-s/v1"]))
+    own = handlers.open_tab(_request("a"))["values"]["picker"]["choices"]
+    other = handlers.open_tab(_request("b"))["values"]["picker"]["choices"]
     assert [run for _, run in own] == ["run-1", "study"]
     assert [run for _, run in other] == ["study"]
     assert "no such run" in str(handlers.pick_run("run-1", _request("b")))
@@ -127,11 +137,11 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
 
 
 def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
-    handlers.running.begin(_request())
-    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
+    _run(handlers, _asked(["phantom-s/v1"]))
     handlers.pick_run("study", _request())
-    shown = handlers.look("study", "run-1", IN, "f1_macro", "core", "parameters", "", _request())
-    assert "Phantom S · V-1 @ Own run" in shown[6]
+    look = handlers.look()(_request(), "study", "run-1", IN, "f1_macro", "core", "parameters", "")
+    assert "Phantom S · V-1 @ Own run" in look["values"]["leaderboard"]
+    assert look["values"]["other"]["value"] == "run-1"
 
 
 @pytest.mark.parametrize(
@@ -147,16 +157,14 @@ def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
 def test_what_a_browser_may_not_ask_for_is_refused_with_a_sentence(
     handlers: EvaluationHandlers, changes: dict[str, Any], told: str
 ) -> None:
-    handlers.running.begin(_request())
-    last = _last(handlers.running.run(_asked(["phantom-s/v1"], **changes), _request()))
-    assert told in last[1]
+    last = _run(handlers, _asked(["phantom-s/v1"], **changes))
+    assert told in last["run_notice"]
 
 
 def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, trusted=False), service)
-    handlers.running.begin(_request())
-    last = _last(handlers.running.run(_asked(["phantom-s/v1"], path="/etc"), _request()))
-    assert "no layout called" in last[1]
+    last = _run(handlers, _asked(["phantom-s/v1"], path="/etc"))
+    assert "no layout called" in last["run_notice"]
 
 
 def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHandlers) -> None:
@@ -224,22 +232,21 @@ def test_the_case_that_was_pressed_last_stays_whichever_is_ready_first(
 
 
 def test_what_was_asked_of_another_run_is_never_shown(handlers: EvaluationHandlers) -> None:
-    handlers.running.begin(_request())
-    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
+    _run(handlers, _asked(["phantom-s/v1"]))
     before = handlers.cases.again(_request())
     assert before["values"]["run"] == "run-1"
     case = _event(case="x")
     late = handlers.cases.press_case(case, _request(), "study", "", "phantom-l/v3", IN, "worst", "")
     assert late["values"] == before["values"]
-    looked = handlers.look("study", "", IN, "f1_macro", "core", "parameters", "", _request())
-    assert looked[1:] == Content().outputs(), "nothing changes"
+    page = handlers.again(_request())
+    looked = handlers.look()(_request(), "study", "", IN, "f1_macro", "core", "parameters", "")
+    assert looked["values"] == page["values"]
 
 
 def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     evaluations = FakeEvaluations(service, n=8, pause=0.0)
     handlers = _handlers(evaluations, service)
-    handlers.running.begin(_request())
-    _last(handlers.running.run(_asked(["phantom-s/v1"]), _request()))
+    _run(handlers, _asked(["phantom-s/v1"]))
     owner = owner_of(service.open_sessions[0])
     assert [run.id for run in evaluations.kept.runs(owner)] == ["run-1", "study"]
     handlers._sessions.close(_request())
@@ -259,10 +266,10 @@ def _owner(service: FakeService, tab: str) -> Any:
 
 async def _begun(handlers: EvaluationHandlers, request: Any) -> Any:
     """Ask for a run that takes a while, and follow it until it writes."""
-    handlers.running.begin(request)
-    steps = handlers.running.run(_asked(LONG), request)
+    handlers.running.run(_asked(LONG), request)
+    steps = handlers.running.follow(request)
     async for step in steps:
-        if "Writing reports" in step[0]:
+        if "Writing reports" in step["values"]["progress"]:
             return steps
     raise AssertionError("the run ended before it wrote")
 
@@ -273,16 +280,16 @@ def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.1), service)
     first, second = _owner(service, "a"), _owner(service, "b")
 
-    async def closed_and_opened() -> list[tuple[Any, ...]]:
+    async def closed_and_opened() -> list[dict[str, Any]]:
         await (await _begun(handlers, first)).aclose()
         handlers._sessions.close(first)
-        handlers.open_tab(False, second)
-        return await steps_of(handlers.running.follow(second))
+        handlers.open_tab(second)
+        return _values(await steps_of(handlers.running.follow(second)))
 
     steps = asyncio.run(closed_and_opened())
-    assert "Writing reports" in steps[1][0]
-    assert steps[1][2]["interactive"] is False, "Run waits"
-    assert steps[-1][5]["value"] == "run-1"
+    assert "Writing reports" in steps[1]["progress"]
+    assert steps[1]["start"]["interactive"] is False, "Run waits"
+    assert steps[-1]["picker"]["value"] == "run-1"
     assert "Phantom L · V-3" in str(steps[-1])
 
 
@@ -290,14 +297,14 @@ def test_the_next_tab_of_the_owner_can_cancel_it(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     first, second = _owner(service, "a"), _owner(service, "b")
 
-    async def cancelled() -> list[tuple[Any, ...]]:
+    async def cancelled() -> list[dict[str, Any]]:
         await (await _begun(handlers, first)).aclose()
         handlers._sessions.close(first)
-        return await steps_of(
-            handlers.running.follow(second), lambda: handlers.running.cancel(second)
+        return _values(
+            await steps_of(handlers.running.follow(second), lambda: handlers.running.cancel(second))
         )
 
-    assert "Cancelled" in asyncio.run(cancelled())[-1][1]
+    assert "Cancelled" in asyncio.run(cancelled())[-1]["run_notice"]
 
 
 def test_a_visitors_run_ends_with_the_tab_and_no_other_tab_sees_it(service: FakeService) -> None:
@@ -317,17 +324,32 @@ def test_a_visitors_run_ends_with_the_tab_and_no_other_tab_sees_it(service: Fake
     assert [run for run in evaluations.kept.known if run != "study"] == []
 
 
-def test_a_second_run_of_a_session_stops_the_first(service: FakeService) -> None:
+def test_a_second_run_of_a_session_stops_the_first_and_only_it_is_shown(
+    service: FakeService,
+) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
 
-    async def twice() -> bool:
+    async def twice() -> list[dict[str, Any]]:
         steps = await _begun(handlers, _request())
         (job,) = handlers.running._jobs.values()
-        handlers.running.begin(_request())
-        await steps.aclose()
-        return bool(job.stop.is_set())
+        handlers.running.run(_asked(["phantom-s/v1"]), _request())
+        assert job.stop.is_set()
+        return _values(await steps_of(steps))
 
-    assert asyncio.run(twice())
+    assert not any("Cancelled" in step["run_notice"] for step in asyncio.run(twice()))
+    assert handlers.again(_request())["values"]["start"]["interactive"] is False
+
+
+def test_what_a_deleted_session_ran_is_not_shown_in_the_next(service: FakeService) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
+
+    async def deleted() -> None:
+        steps = await _begun(handlers, _request())
+        handlers._sessions.close(_request())
+        await steps_of(steps)
+
+    asyncio.run(deleted())
+    assert handlers.page(_request()).is_new
 
 
 # -- which run the tab opens on ------------------------------------------------------------------
@@ -367,11 +389,10 @@ def test_a_run_without_results_hides_nothing_and_says_what_it_is(
         study, id="run-1", title="Mine", status=status, sample_sets={}, cards={}, predictions={}
     )
     handlers = _handlers(evaluations, service)
-    shown = handlers.open_tab(False, _request())
-    assert shown[1]["value"] == "study"
-    assert "“Mine” of 2026-11-24 18:00" in shown[3]
-    picked = handlers.pick_run("run-1", _request())
-    text = " ".join(each for each in picked if isinstance(each, str))
+    shown = handlers.open_tab(_request())["values"]
+    assert shown["picker"]["value"] == "study"
+    assert "“Mine” of 2026-11-24 18:00" in shown["notice"]
+    text = handlers.pick_run("run-1", _request())["values"]["headline"]
     assert "Nothing of this run has been scored" in text
     assert "No study ships" not in text
     assert "No evaluation yet" not in text

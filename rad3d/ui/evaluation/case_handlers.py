@@ -12,17 +12,26 @@ from rad3d.core.errors import BadRequest
 from rad3d.evaluation.summary_text import where
 from rad3d.evaluation.system_names import OF_RUN
 from rad3d.ui.evaluation import case_view as cases
-from rad3d.ui.evaluation.run_cache import Shelf
+from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.views import system_choices
+from rad3d.ui.failures import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.report import render
-from rad3d.ui.report.handlers import Handlers, sentence
+from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
 
 Handler = Callable[..., Snapshot]
+
+
+def write_of_run(
+    page: PageState, run_id: str, asked: float, values: Callable[[Values], Values]
+) -> None:
+    """Show what was asked for of a run, unless another run is shown meanwhile."""
+    page.write(lambda now: values(now) if now.get("run", run_id) == run_id else {}, asked=asked)
+
 
 NO_CASE: Values = {"notice": "", "label": "", "listed": "", "shown": "", "chosen": ""}
 """Where there is no run."""
@@ -46,26 +55,17 @@ class CaseHandlers:
 
     Args:
         evaluations: give a case its texts and its scan.
-        shelf: the runs that are looked at.
+        cache: the runs that are looked at.
         report: opens a scan in the report tab.
-        owner: whose runs a request may see.
         sessions: know what the page shows: besides the components, the ``run`` that it shows and
             the case that is ``chosen``.
     """
 
     def __init__(
-        self,
-        evaluations: Evaluations,
-        shelf: Shelf,
-        report: Handlers,
-        owner: Callable[[gr.Request], str],
-        sessions: Sessions,
+        self, evaluations: Evaluations, cache: RunCache, report: Handlers, sessions: Sessions
     ) -> None:
-        self._evaluations = evaluations
-        self._shelf = shelf
-        self._report = report
-        self._owner = owner
-        self._sessions = sessions
+        self._evaluations, self._cache = evaluations, cache
+        self._report, self._sessions = report, sessions
 
     def page(self, request: gr.Request) -> PageState:
         """What the tab shows of the cases."""
@@ -74,10 +74,6 @@ class CaseHandlers:
     def again(self, request: gr.Request) -> Snapshot:
         """What the tab shows of the cases now."""
         return self.page(request).snapshot()
-
-    def put(self, page: PageState, run_id: str, asked: float, values: Values) -> None:
-        """Show what was asked for of a run, unless another run is shown meanwhile."""
-        page.write(lambda now: values if now.get("run", run_id) == run_id else {}, asked=asked)
 
     def press_point(
         self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str
@@ -129,7 +125,7 @@ class CaseHandlers:
         return handle
 
     def _stepped(self, choice: Choice, forward: int, request: gr.Request) -> Choice:
-        _, view = self._shelf.view(choice.run, choice.other, self._owner(request))
+        _, view = self._cache.view(choice.run, choice.other, self._sessions.owner(request))
         ids = cases.ordered_ids(
             view.cards[choice.system, choice.sample_set], choice.order, choice.label
         )
@@ -140,8 +136,8 @@ class CaseHandlers:
         """Open the scan of the chosen case in the report tab, its reference folded away."""
         page = self.page(request)
         chosen = page.snapshot()["values"].get("chosen", "")
-        try:
-            run = self._shelf.run(run_id, self._owner(request))
+        with failures_to(lambda text: page.write({"notice": render.notice(text)})):
+            run = self._cache.run(run_id, self._sessions.owner(request))
             sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
             if not sample.scan:
                 raise BadRequest(
@@ -149,29 +145,26 @@ class CaseHandlers:
                     "Give the folder of the scans as a sample set.",
                     code="no_scan",
                 )
-        except Exception as error:
-            page.write({"notice": render.notice(sentence(error))})
-            return (gr.skip(), page.snapshot(), gr.skip())
-        opened = self._report.open(
-            request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
-        )
-        page.write({"notice": ""})
-        return (gr.Tabs(selected="report"), page.snapshot(), opened)
+            opened = self._report.open(
+                request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
+            )
+            page.write({"notice": ""})
+            return gr.Tabs(selected="report"), page.snapshot(), opened
+        return gr.skip(), page.snapshot(), gr.skip()
 
     def _answered(self, request: gr.Request, choose: Callable[[str], Choice]) -> Snapshot:
         """What is chosen, given what was before, or a notice why it cannot be shown."""
         page = self.page(request)
         asked = page.now()
-        try:
+        with failures_to(lambda text: page.write({"notice": render.notice(text)}, asked=asked)):
             choice = choose(page.snapshot()["values"].get("chosen", ""))
-            self.put(page, choice.run, asked, self.shown(choice, self._owner(request)))
-        except Exception as error:
-            page.write({"notice": render.notice(sentence(error))}, asked=asked)
+            values = self.shown(choice, self._sessions.owner(request))
+            write_of_run(page, choice.run, asked, lambda _: values)
         return page.snapshot()
 
     def shown(self, choice: Choice, owner: str) -> Values:
         """Notice, three controls, the list, the case and its id."""
-        run, view = self._shelf.view(choice.run, choice.other, owner)
+        run, view = self._cache.view(choice.run, choice.other, owner)
         system, sample_set, label = choice.system, choice.sample_set, choice.label
         if (system, sample_set) not in view.cards:
             raise BadRequest(
@@ -185,7 +178,7 @@ class CaseHandlers:
         shown = ""
         if chosen:
             own, other, title = system.partition(OF_RUN)
-            source = self._shelf.run(choice.other, owner) if other and title else run
+            source = self._cache.run(choice.other, owner) if other and title else run
             case = self._evaluations.case(source, own, sample_set, chosen)
             place = (ids.index(chosen) + 1, len(ids))
             shown = cases.case_view(

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 
 from rad3d.core.errors import Cancelled
-from rad3d.evaluation.run_types import Events
+from rad3d.evaluation.run_types import EvaluationRun, Events
 from rad3d.server.queue import Turn, Turns
 from rad3d.ui.evaluation.run_progress import Meter, waiting_line
+from rad3d.ui.failures import failures_to
 from rad3d.ui.report import render
-from rad3d.ui.report.handlers import sentence
 
 POLL_SECONDS = 0.2
 """How often the place in the queue is looked at."""
@@ -32,22 +32,23 @@ class Job:
 
     Args:
         owner: whose it is.
-        stop: ends it: at once while it waits, else at its next step.
         stays: it goes on when the tab that asked for it is closed.
         awake: called at every step: who looks on is not idle, however long it takes.
 
     Attributes:
+        stop: ends it: at once while it waits, else at its next step.
         line: HTML of how far it is.
         notice: HTML of why it ended early; empty where it did not.
         run_id: of the run, as soon as it has begun.
+        run: what came of it, at its end.
         watched_by: keys of the sessions whose page shows it.
     """
 
-    def __init__(
-        self, owner: str, stop: threading.Event, stays: bool, awake: Callable[[], object]
-    ) -> None:
-        self.owner, self.stop, self.stays, self._awake = owner, stop, stays, awake
+    def __init__(self, owner: str, stays: bool, awake: Callable[[], object]) -> None:
+        self.owner, self.stays, self._awake = owner, stays, awake
+        self.stop = threading.Event()
         self.line, self.notice, self.run_id = _READING, "", ""
+        self.run: EvaluationRun | None = None
         self.watched_by: set[str] = set()
         self._ended, self._paused = threading.Event(), False
 
@@ -56,35 +57,34 @@ class Job:
         """Whether nothing will change any more."""
         return self._ended.is_set()
 
-    def begin(
-        self,
-        start: Callable[[], Events],
-        turns: Turns,
-        ended: Callable[[], None],
-        whose: str = "",
-    ) -> None:
+    def begin(self, start: Start, turns: Turns, ended: Callable[[], None], whose: str = "") -> None:
         """Read what was asked for, wait for the turn, and work; returns at once.
 
         Args:
             start: gives the events; refuses what cannot be evaluated.
             turns: who may work.
-            whose: the client.
             ended: called at the end, however that comes.
+            whose: the client.
         """
-        work = threading.Thread(
-            target=self._work, args=(start, turns, ended, whose), name="evaluation", daemon=True
-        )
-        work.start()
 
-    def _work(
-        self,
-        start: Callable[[], Events],
-        turns: Turns,
-        ended: Callable[[], None],
-        whose: str,
-    ) -> None:
+        def told(text: str) -> None:
+            self.notice = render.notice(text)
+
+        def work() -> None:
+            try:
+                with failures_to(told):
+                    self._work(start, turns, whose)
+            finally:
+                try:
+                    ended()
+                finally:
+                    self._ended.set()
+
+        threading.Thread(target=work, name="evaluation", daemon=True).start()
+
+    def _work(self, start: Start, turns: Turns, whose: str) -> None:
         try:
-            events = start()  # refused before the wait, not after it
+            events = start(self)  # refused before the wait, not after it
             turn = turns.join(whose)
             try:
                 self._wait(turn)
@@ -96,20 +96,14 @@ class Job:
                 self.notice = render.notice(_PAUSED if self._paused else _CANCELLED, "info")
         except Cancelled:
             self.notice = render.notice(NEVER_BEGAN, "info")
-        except Exception as error:
-            self.notice = render.notice(sentence(error))
-        finally:
-            try:
-                ended()
-            finally:
-                self._ended.set()
 
     def _wait(self, turn: Turn) -> None:
-        while not turn.ready:
+        while not (self.stop.is_set() or turn.ready):
             self._awake()
             self.line = render.progress(waiting_line(turn.ahead, self.stays))
-            if self.stop.wait(POLL_SECONDS):
-                raise Cancelled("Cancelled while waiting.")
+            self.stop.wait(POLL_SECONDS)
+        if self.stop.is_set():
+            raise Cancelled("Cancelled while waiting.")
 
     def _follow(self, events: Events, turn: Turn) -> None:
         meter = Meter()
@@ -118,6 +112,10 @@ class Job:
             if not self.stays and turn.is_overdue(MOST_SECONDS):
                 self._paused = True
                 self.stop.set()
-            self.run_id = event.run_id
+            self.run_id, self.run = event.run_id, event.run
             if event.stage != "done":
                 self.line = meter.line(event)
+
+
+Start = Callable[[Job], Events]
+"""Begins what was asked for, for a job."""

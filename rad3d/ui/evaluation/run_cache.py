@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.runs import STUDY
+from rad3d.model.cache import ByteCache
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 _KEPT = 6
 
 
-class Shelf:
+class RunCache:
     """At most six runs and six views; a key holds the owner, so that none is handed to another.
 
     Thread-safe. A run that is still running is read anew each time. The study that ships is
@@ -26,55 +24,40 @@ class Shelf:
 
     def __init__(self, evaluations: Evaluations) -> None:
         self._evaluations = evaluations
-        self._runs: OrderedDict[tuple[str, str], EvaluationRun] = OrderedDict()
-        self._views: OrderedDict[tuple[str, str, str], StudyView] = OrderedDict()
-        self._lock = threading.Lock()
+        self._runs, self._views = ByteCache(_KEPT), ByteCache(_KEPT)
 
     def run(self, run_id: str, owner: str) -> EvaluationRun:
         """A run that the owner may see; raises as ``KeptRuns.load``."""
-        owner = _whose(owner, run_id)
-        with self._lock:
-            if found := self._runs.get((run_id, owner)):
-                self._runs.move_to_end((run_id, owner))
-                return found
-        run = self._evaluations.kept.load(run_id, owner)
-        if run.status != "running":
-            with self._lock:
-                self._runs[run_id, owner] = run
-                while len(self._runs) > _KEPT:
-                    self._runs.popitem(last=False)
+        key = (run_id, _whose(owner, run_id))
+        run = self._runs.get(key, lambda: self._evaluations.kept.load(*key), _one)
+        if run.status == "running":
+            self._runs.drop(lambda each: each == key)
         return run
 
     def view(self, run_id: str, other_id: str, owner: str) -> tuple[EvaluationRun, StudyView]:
         """A run and its view, with the systems of another run beside its own if one is named."""
         run = self.run(run_id, owner)
         other = self.run(other_id, owner) if other_id else None
+        if "running" in (run.status, other and other.status):
+            return run, view_of(run, other)
         key = (run_id, other_id, _whose(owner, run_id, other_id))
-        with self._lock:
-            if run.status != "running" and (found := self._views.get(key)):
-                self._views.move_to_end(key)
-                return run, found
-        view = view_of(run, other)
-        with self._lock:
-            self._views[key] = view
-            while len(self._views) > _KEPT:
-                self._views.popitem(last=False)
-        return run, view
+        return run, self._views.get(key, lambda: view_of(run, other), _one)
 
-    def forget(self, run_id: str) -> None:
-        """A run has changed."""
-        self._drop(lambda key: run_id in key[:-1])
+    def put(self, run: EvaluationRun, owner: str) -> None:
+        """A run of the owner's has changed: this is what it is now."""
+        for cache in (self._runs, self._views):
+            cache.drop(lambda key: run.id in key[:-1])  # type: ignore[index]
+        self._runs.get((run.id, owner), lambda: run, _one)
 
     def forget_owner(self, owner: str) -> None:
         """A session has ended."""
-        self._drop(lambda key: key[-1] == owner)
+        for cache in (self._runs, self._views):
+            cache.drop(lambda key: key[-1] == owner)  # type: ignore[index]
 
-    def _drop(self, chosen: Callable[[tuple[str, ...]], bool]) -> None:
-        with self._lock:
-            for run_key in [key for key in self._runs if chosen(key)]:
-                del self._runs[run_key]
-            for view_key in [key for key in self._views if chosen(key)]:
-                del self._views[view_key]
+
+def _one(_value: object) -> int:
+    """Each counts as one."""
+    return 1
 
 
 def _whose(owner: str, *run_ids: str) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import gradio as gr
 
-from rad3d.core.errors import Rad3dError
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import OPERATOR
@@ -21,20 +18,19 @@ from rad3d.evaluation.system_names import expected_seconds
 from rad3d.server import uploads
 from rad3d.server.queue import Turns
 from rad3d.ui.evaluation.form import Asked, request_of
-from rad3d.ui.evaluation.job import NEVER_BEGAN, Job
-from rad3d.ui.evaluation.run_cache import Shelf
-from rad3d.ui.evaluation.run_progress import Stops, minutes, owner_asking, owner_of
+from rad3d.ui.evaluation.job import Job, Start
+from rad3d.ui.evaluation.run_cache import RunCache
+from rad3d.ui.evaluation.run_progress import minutes
 from rad3d.ui.evaluation.views import counted
+from rad3d.ui.failures import failures_to
+from rad3d.ui.page_state import Snapshot, Values
 from rad3d.ui.queued import client_of
 from rad3d.ui.report import render
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.sessions import Sessions, owner_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
-
-Start = Callable[[threading.Event, str], Events]
-Shown = tuple[Any, ...]
-"""Values for the panel's outputs and for the components that show a run."""
+    from rad3d.ui.evaluation.handlers import EvaluationHandlers
 
 MOST_WAITING = 8
 """Evaluations that may wait for the one that runs: each may take an hour."""
@@ -49,47 +45,36 @@ class RunHandlers:
     Args:
         evaluations: run.
         sessions: whose an evaluation is.
-        shelf: the runs that are looked at.
-        picked: what shows a run to its owner in a tab, given its id.
-        n_picked: how many components that is.
+        cache: the runs that are looked at.
+        tab: shows a run.
     """
 
     def __init__(
         self,
         evaluations: Evaluations,
         sessions: Sessions,
-        shelf: Shelf,
-        picked: Callable[[str, str, gr.Request], Shown],
-        n_picked: int,
+        cache: RunCache,
+        tab: EvaluationHandlers,
     ) -> None:
-        self._evaluations, self._sessions, self._shelf = evaluations, sessions, shelf
-        self._picked = picked
-        self._skipped = tuple(gr.skip() for _ in range(n_picked))
-        self._stops = Stops()
+        self._evaluations, self._sessions = evaluations, sessions
+        self._cache, self._tab = cache, tab
         self._jobs: dict[str, Job] = {}
         self._turns = Turns(1, MOST_WAITING)
         sessions.at_end(self._ended)
 
-    def begin(self, request: gr.Request) -> Shown:
-        """Run or resume was pressed: arm the stop signal and say that it begins."""
-        token = self._sessions.token(request)
-        if token in self._jobs:
-            self._jobs[token].stop.set()
-        self._stops.arm(token)
-        return (render.progress("Reading what is to be evaluated"), "", *_running(True))
-
-    async def run(self, asked: Asked, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """Evaluate what was chosen; the page follows, and shows the run at its end.
+    def run(self, asked: Asked, request: gr.Request) -> Snapshot:
+        """Run was pressed: begin to evaluate what was chosen; :meth:`follow` shows the rest.
 
         Args:
             asked: as the browser sent it: the component would throw away the file's name.
             request: of the tab.
         """
 
-        def start(stop: threading.Event, owner: str) -> Events:
+        def start(job: Job) -> Events:
             file = asked["file"]
             if not file:
-                return self._evaluations.start(request_of(asked, self._evaluations, owner), stop)
+                wanted = request_of(asked, self._evaluations, job.owner)
+                return self._evaluations.start(wanted, job.stop)
             with uploads.taken(str(file.get("path"))) as taken:
                 references = str(asked["references"] or "")
                 own = SetSpec(
@@ -99,12 +84,28 @@ class RunHandlers:
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
                 )
                 # Everything is read here, before the upload is deleted.
-                wanted = request_of(asked, self._evaluations, owner, (own,))
-                return self._evaluations.start(wanted, stop, uploads=(own.path,))
+                wanted = request_of(asked, self._evaluations, job.owner, (own,))
+                return self._evaluations.start(wanted, job.stop, uploads=(own.path,))
 
-        async with aclosing(self._followed(start, request)) as steps:
-            async for step in steps:
-                yield step
+        return self._begin(start, request)
+
+    def resume(self, run_id: str, request: gr.Request) -> Snapshot:
+        """Go on with a run that was stopped; what it has written is kept."""
+        return self._begin(
+            lambda job: self._evaluations.resume(run_id, job.stop, job.owner), request
+        )
+
+    def _begin(self, start: Start, request: gr.Request) -> Snapshot:
+        """Begin what was asked for; an earlier one of the session stops."""
+        token, owner = self._sessions.token(request), self._sessions.owner(request)
+        job = Job(owner, owner == OPERATOR, lambda: self._sessions.touch(token))
+        earlier, self._jobs[token] = self._jobs.get(token), job
+        if earlier is not None:
+            earlier.stop.set()
+        page = self._tab.page(request)
+        page.write({"progress": job.line, "run_notice": "", **_running(True)})
+        job.begin(start, self._turns, lambda: self._finished(job, token), client_of(request))
+        return page.snapshot()
 
     def estimate(
         self,
@@ -115,11 +116,11 @@ class RunHandlers:
         request: gr.Request,
     ) -> str:
         """How long what is chosen will take, from what reports took in the last run."""
-        owner = owner_asking(self._sessions, request)
+        owner = self._sessions.owner(request)
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
         runs = self._evaluations.kept.runs(owner)
-        costs = self._shelf.run(runs[0].id, owner).costs if runs else {}
+        costs = self._cache.run(runs[0].id, owner).costs if runs else {}
         writing = [row for row in self._evaluations.controls() if row.id in controls]
         seconds = expected_seconds(costs, variants, [row.id for row in writing], cases)
         if not variants or not cases:
@@ -135,112 +136,86 @@ class RunHandlers:
             f"{lasts}</p>"
         )
 
-    async def resume(self, run_id: str, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """Go on with a run that was stopped; what it has written is kept."""
+    async def follow(self, request: gr.Request) -> AsyncGenerator[Snapshot, None]:
+        """Show how far an evaluation is, and at its end what came of it.
 
-        def start(stop: threading.Event, owner: str) -> Events:
-            return self._evaluations.resume(run_id, stop, owner)
-
-        async with aclosing(self._followed(start, request)) as steps:
-            async for step in steps:
-                yield step
-
-    async def follow(self, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """The tab was opened: show what the person started in a tab that is closed."""
-        token, job = self._sessions.token(request), self._job(request)
-        yield (gr.skip(), gr.skip(), *_running(None), *self._skipped)
-        if job is not None and token not in job.watched_by:
-            async with aclosing(self._watched(job, request)) as steps:
-                async for step in steps:
-                    yield step
-
-    def _job(self, request: gr.Request) -> Job | None:
-        """What works for the session, and for who started the app what they began elsewhere."""
-        own = self._jobs.get(self._sessions.token(request))
-        if own is None and owner_asking(self._sessions, request) == OPERATOR:
-            own = next((j for j in reversed(self._jobs.values()) if j.owner == OPERATOR), None)
-        return own
-
-    async def _followed(self, start: Start, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """Begin what was asked for, and follow it to its end."""
-        token, owner = self._sessions.token(request), owner_asking(self._sessions, request)
-        stop = self._stops.claim(token)
-        if stop is None:  # cancelled in the instant before
-            yield self._resting(render.notice(NEVER_BEGAN, "info"))
-            return
-        stays = owner == OPERATOR
-        job = self._jobs[token] = Job(owner, stop, stays, lambda: self._sessions.touch(token))
-        job.begin(
-            lambda: start(stop, owner),
-            self._turns,
-            lambda: self._finished(job, token),
-            client_of(request),
+        Also what the person started in a tab that is closed.
+        """
+        token, page, job = (
+            self._sessions.token(request),
+            self._tab.page(request),
+            self._job(request),
         )
-        async with aclosing(self._watched(job, request)) as steps:
-            async for step in steps:
-                yield step
+        yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
+        if job is None or token in job.watched_by:
+            return
 
-    async def _watched(self, job: Job, request: gr.Request) -> AsyncGenerator[Shown, None]:
-        """The page while a job works; at its end the page shows the run."""
-        shown, token = "", self._sessions.token(request)
+        def show(values: Values) -> Snapshot:
+            """Unless another evaluation has been asked for meanwhile."""
+            page.write(values, lambda: self._jobs.get(token) in (None, job))
+            return page.snapshot()
+
+        shown = ""
         job.watched_by.add(token)
         try:
-            while not job.has_ended:
-                self._sessions.touch(token)
+            while self._sessions.touch(token) and not job.has_ended:
                 if job.line != shown:
                     shown = job.line
-                    yield (shown, gr.skip(), *_running(True), *self._skipped)
+                    yield show({"progress": shown, **_running(True)})
                 await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
             job.watched_by.discard(token)
             if not job.stays:
                 job.stop.set()  # the tab was closed: the run stops at its next report
-        if not job.run_id:
-            yield self._resting(job.notice)
+        if not self._sessions.touch(token):  # its runs are gone
             return
-        try:
-            picked = await anyio.to_thread.run_sync(self._picked, job.run_id, job.owner, request)
-            yield ("", job.notice, *_running(False), *picked)
-        except Rad3dError as error:  # its folder was deleted meanwhile
-            yield self._resting(job.notice + render.notice(str(error)))
+        notices = [job.notice]
+        if job.run_id and self._jobs.get(token) in (None, job):
+            # It cannot be shown where its folder was deleted meanwhile.
+            with failures_to(lambda text: notices.append(render.notice(text))):
+                await anyio.to_thread.run_sync(self._tab.show, job.run_id, request)
+        yield show({"progress": "", "run_notice": "".join(notices), **_running(False)})
+        if self._jobs.get(token) is job:
+            del self._jobs[token]
+
+    def _job(self, request: gr.Request) -> Job | None:
+        """What works for the session, and for who started the app what they began elsewhere."""
+        own = self._jobs.get(self._sessions.token(request))
+        if own is None and self._sessions.owner(request) == OPERATOR:
+            jobs = (job for job in reversed(self._jobs.values()) if not job.has_ended)
+            own = next((job for job in jobs if job.owner == OPERATOR), None)
+        return own
 
     def _finished(self, job: Job, token: str) -> None:
         """A job has ended, in its own thread."""
-        self._shelf.forget(job.run_id)
-        if self._jobs.get(token) is job:
-            del self._jobs[token]
+        if job.run is not None:
+            self._cache.put(job.run, job.owner)
+            job.run = None
         if not self._sessions.touch(token):
+            self._jobs.pop(token, None)
             self._ended(token)  # closed meanwhile: what a visitor's run has written since goes
 
-    def cancel(self, request: gr.Request) -> str:
+    def cancel(self, request: gr.Request) -> Snapshot:
         """Stop the run."""
-        if self._stops.cancel(self._sessions.token(request)) is None:
-            job = self._job(request)
-            if job is None:
-                return ""  # it has ended meanwhile
+        page, job = self._tab.page(request), self._job(request)
+        if job is not None and not job.has_ended:
             job.stop.set()
-        return render.progress("Stopping after the report that is being written")
+            text = "Stopping after the report that is being written"
+            page.write({"progress": render.progress(text)}, lambda: not job.has_ended)
+        return page.snapshot()
 
     def _ended(self, token: str) -> None:
         """A session ends, however: a visitor's evaluation stops, and its own runs go."""
-        self._stops.cancel(token)
         job = self._jobs.get(token)
-        if job is not None and not job.stays:
+        if job is not None and (job.has_ended or not job.stays):
             job.stop.set()
+            del self._jobs[token]
         owner = owner_of(token)
         self._evaluations.kept.forget(owner)
-        self._shelf.forget_owner(owner)
-
-    def _resting(self, notice: str) -> Shown:
-        return ("", notice, *_running(False), *self._skipped)
+        self._cache.forget_owner(owner)
 
 
-def _running(now: bool | None) -> tuple[Any, Any, Any]:
-    """Run, cancel and resume buttons."""
-    if now is None:
-        return gr.skip(), gr.skip(), gr.skip()
-    return (
-        gr.update(interactive=not now),
-        gr.update(interactive=now),
-        gr.update(interactive=not now),
-    )
+def _running(now: bool) -> dict[str, Any]:
+    """The run, cancel and resume buttons."""
+    idle = gr.update(interactive=not now)
+    return {"start": idle, "cancel": gr.update(interactive=now), "resume": idle}

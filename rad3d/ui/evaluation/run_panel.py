@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,8 @@ from rad3d.core.registry import split_variant_id
 from rad3d.evaluation.summary_text import listed
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.ui.components import markup
-from rad3d.ui.evaluation.run_handlers import RunHandlers, Shown
+from rad3d.ui.evaluation.run_handlers import RunHandlers
+from rad3d.ui.page_state import Snapshot
 from rad3d.ui.report.generation_fields import generation_fields
 
 if TYPE_CHECKING:
@@ -38,9 +37,12 @@ class RunPanel:
     resume_area: gr.Column
 
     @property
-    def outputs(self) -> list[Any]:
-        """What a running evaluation writes to."""
-        return [self.progress, self.notice, self.run, self.cancel, self.resume]
+    def shown(self) -> dict[str, Any]:
+        """What a running evaluation writes to, by the names of its handlers."""
+        return {
+            "progress": self.progress, "run_notice": self.notice, "start": self.run,
+            "cancel": self.cancel, "resume": self.resume, "resume_area": self.resume_area,
+        }  # fmt: skip
 
 
 def run_panel(evaluations: Evaluations) -> RunPanel:
@@ -228,33 +230,23 @@ def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
 
 
 def connect_panel(
-    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, picked: list[Any]
-) -> list[Any]:
-    """Connect the buttons; a finished run is shown in the components ``picked``.
+    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, state: gr.HTML
+) -> None:
+    """Connect the buttons; ``state`` takes what they show, and ``picker`` names a run to resume."""
+    once: dict[str, Any] = {**_QUIET, "queue": False, "preprocess": False}
 
-    Returns:
-        What following a run writes to.
-    """
-    followed = [*panel.outputs, *picked]
-    running: dict[str, Any] = {**_QUIET, "concurrency_limit": None}  # one at a time: Turns
+    def run(values: dict[Any, Any], request: gr.Request) -> Snapshot:
+        return handlers.run({name: values[each] for name, each in panel.asked.items()}, request)
 
-    async def run(values: dict[Any, Any], request: gr.Request) -> AsyncGenerator[Shown, None]:
-        asked = {name: values[component] for name, component in panel.asked.items()}
-        async with aclosing(handlers.run(asked, request)) as steps:
-            async for step in steps:
-                yield step
-
-    panel.run.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
-        run, set(panel.asked.values()), followed, preprocess=False, **running
-    )
-    panel.resume.click(handlers.begin, None, panel.outputs, queue=False, **_QUIET).then(
-        handlers.resume, picker, followed, **running
-    )
-    panel.cancel.click(handlers.cancel, None, panel.progress, queue=False, **_QUIET)
+    for begun in (
+        panel.run.click(run, set(panel.asked.values()), state, **once),
+        panel.resume.click(handlers.resume, picker, state, **once),
+    ):
+        begun.then(handlers.follow, None, state, concurrency_limit=None, **_QUIET)
+    panel.cancel.click(handlers.cancel, None, state, queue=False, **_QUIET)
     counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
     for control in counted:
         control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
-    return followed
 
 
 def _capital(text: str) -> str:

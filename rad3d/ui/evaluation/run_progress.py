@@ -1,19 +1,13 @@
-"""Running an evaluation from the page: what is asked for, how far it is, and how it is stopped."""
+"""How far a running evaluation is, in a line."""
 
 from __future__ import annotations
 
-import hashlib
-import threading
 import time
 from collections.abc import Callable
 from html import escape
 
-import gradio as gr
-
-from rad3d.evaluation.access import OPERATOR
 from rad3d.evaluation.run_types import EvaluationEvent
 from rad3d.ui.report import render
-from rad3d.ui.sessions import Sessions
 
 _STAGES = {
     "encode": "Encoding the scans",
@@ -22,39 +16,6 @@ _STAGES = {
     "compare": "Comparing",
     "done": "Done",
 }
-
-
-def owner_of(token: str) -> str:
-    """Whose runs a session may see: known to that session only, and not its key."""
-    return hashlib.sha256(f"evaluation:{token}".encode()).hexdigest()[:32]
-
-
-def owner_asking(sessions: Sessions, request: gr.Request) -> str:
-    """Whose runs a request may see: everybody's for who started the app, else its session's."""
-    if sessions.is_owner(request):
-        return OPERATOR
-    return owner_of(sessions.token(request))
-
-
-class Stops:
-    """The stop signals of evaluations that were asked for and have not begun."""
-
-    def __init__(self) -> None:
-        self._stops: dict[str, threading.Event] = {}
-        self._lock = threading.Lock()
-
-    def arm(self, token: str) -> None:
-        """A fresh signal for a run that the session asks for."""
-        with self._lock:
-            self._stops[token] = threading.Event()
-
-    def claim(self, token: str) -> threading.Event | None:
-        """The signal of the run that was asked for; None where it was cancelled meanwhile."""
-        with self._lock:
-            return self._stops.pop(token, None)
-
-    cancel = claim
-    """Have the run that was asked for not begin."""
 
 
 def waiting_line(ahead: int, stays: bool = False) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -20,7 +20,8 @@ from rad3d.ui.evaluation.components import (
 )
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.render import TABLES, published
-from rad3d.ui.evaluation.run_panel import RunPanel, connect_panel, run_panel
+from rad3d.ui.evaluation.run_panel import connect_panel, run_panel
+from rad3d.ui.evaluation.views import Look
 from rad3d.ui.page_state import page_state
 from rad3d.ui.report import render
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from rad3d.ui.report.tab import ReportTab
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-_LAST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last"}
+_LAST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "preprocess": False}
 """What is chosen while an answer is on its way is asked for after it."""
 
 _EVERY: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple", "preprocess": False}
@@ -37,43 +38,6 @@ _EVERY: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple", "preprocess": Fa
 
 _TO_CASES = "() => document.getElementById('cases').scrollIntoView({behavior: 'smooth'})"
 _TO_TOP = "() => window.scrollTo({top: 0})"
-
-
-@dataclass(frozen=True)
-class Pickers:
-    """Which run is looked at, and which one beside it."""
-
-    run: gr.Dropdown
-    other: gr.Dropdown
-    notice: gr.HTML
-
-
-@dataclass(frozen=True)
-class Sections:
-    """Components of a run, in the order of :class:`rad3d.ui.evaluation.views.Content`."""
-
-    headline: gr.HTML
-    body: gr.Column
-    sample_set: gr.Radio
-    metric: gr.Dropdown
-    table: gr.Radio
-    leaderboard: gr.HTML
-    study: gr.HTML
-    heatmap: gr.HTML
-    baseline: gr.Dropdown
-    forest: gr.HTML
-    classifier: gr.HTML
-    calibration: gr.HTML
-    against: gr.Radio
-    downloads: gr.HTML
-
-    @property
-    def outputs(self) -> list[Any]:
-        """In the order of :class:`rad3d.ui.evaluation.views.Content`."""
-        return [
-            self.headline, self.body, self.sample_set, self.metric, self.table, self.leaderboard,
-            self.study, self.heatmap, self.baseline, self.forest, self.classifier, self.calibration,
-        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,19 +70,29 @@ def evaluation_tab(
     tab: gr.Tab,
 ) -> None:
     """Lay the tab out and connect it."""
-    pickers = _pickers()
-    headline = markup(render.progress("Reading the last evaluation"), "headline")
+    shown = _pickers()
+    shown["headline"] = markup(render.progress("Reading the last evaluation"), "headline")
     panel = run_panel(evaluations)
     with gr.Column(visible=False, elem_classes="r3-evaluation") as body:
-        sections = _sections(headline, body)
+        shown |= {"body": body, **_sections()}
+        downloads = shown.pop("downloads")
         cases = _cases(handlers)
         markup(published())
-    _connect_pickers(handlers, tab, pickers, sections, cases, panel)
-    _connect_sections(handlers, pickers, sections, cases)
-    _connect_cases(handlers, pickers, cases, report, tabs)
+    shown |= {**panel.shown, "cases": cases.state}
+    state = page_state("evaluation-state", shown, handlers.again)
+    runs = [shown["picker"], shown["other"]]
+    tab.select(handlers.open_tab, None, state, **_QUIET).then(
+        handlers.running.follow, None, state, concurrency_limit=None, **_QUIET
+    )
+    shown["picker"].input(handlers.pick_run, shown["picker"], state, **_LAST)
+    downloads.select(handlers.download, runs[:1], [downloads, state], preprocess=False, **_QUIET)
+    connect_panel(handlers.running, panel, shown["picker"], state)
+    _connect_look(handlers, runs, shown, state)
+    _connect_sections(handlers, runs, shown, cases)
+    _connect_cases(handlers, runs, cases, report, tabs)
 
 
-def _pickers() -> Pickers:
+def _pickers() -> dict[str, Any]:
     with gr.Row(elem_classes="r3-choice r3-pickers"):
         run = gr.Dropdown([], label="Evaluation", elem_id="run-picker", filterable=False)
         other = gr.Dropdown(
@@ -128,10 +102,11 @@ def _pickers() -> Pickers:
             elem_id="other-picker",
             filterable=False,
         )
-    return Pickers(run, other, markup("", "evaluation-notice"))
+    return {"picker": run, "other": other, "notice": markup("", "evaluation-notice")}
 
 
-def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
+def _sections() -> dict[str, Any]:
+    """Components of a run, by the names of :func:`rad3d.ui.evaluation.views.content_of`."""
     with gr.Row(elem_classes="r3-card r3-choice r3-lens"):
         sample_set = gr.Radio([], label="Sample set", elem_id="lens-set")
         metric = gr.Dropdown([], label="Metric of the figures", elem_id="lens-metric")
@@ -169,10 +144,12 @@ def _sections(headline: gr.HTML, body: gr.Column) -> Sections:
             classifier = figure_view("classifier-figure")
         with gr.Column(elem_classes="r3-card", min_width=320, scale=10):
             calibration = figure_view("calibration-figure")
-    return Sections(
-        headline, body, sample_set, metric, table, leaderboard, study, heatmap, baseline, forest,
-        classifier, calibration, against, downloads,
-    )  # fmt: skip
+    return {
+        "sample_set": sample_set, "metric": metric, "table": table, "against": against,
+        "baseline": baseline, "leaderboard": leaderboard, "study": study, "heatmap": heatmap,
+        "forest": forest, "classifier": classifier, "calibration": calibration,
+        "downloads": downloads,
+    }  # fmt: skip
 
 
 def _cases(handlers: EvaluationHandlers) -> Cases:
@@ -217,76 +194,45 @@ def _cases(handlers: EvaluationHandlers) -> Cases:
     )
 
 
-def _connect_pickers(
-    handlers: EvaluationHandlers,
-    tab: gr.Tab,
-    pickers: Pickers,
-    sections: Sections,
-    cases: Cases,
-    panel: RunPanel,
+_CHANGES = {
+    "other": (),
+    "sample_set": (),
+    "metric": (),
+    "table": ("table", "leaderboard"),
+    "against": ("against", "study"),
+    "baseline": ("baseline", "forest"),
+}
+"""What a control changes; nothing stands for all."""
+
+
+def _connect_look(
+    handlers: EvaluationHandlers, runs: list[Any], shown: dict[str, Any], state: gr.HTML
 ) -> None:
-    opened = gr.State(False)
-    picked = [
-        pickers.run, pickers.other, pickers.notice, panel.resume_area, *sections.outputs,
-        cases.state,
-    ]  # fmt: skip
-    chosen = tab.select(handlers.open_tab, opened, [opened, *picked], **_QUIET)
-    pickers.run.input(handlers.pick_run, pickers.run, picked, **_LAST)
-    followed = connect_panel(handlers.running, panel, pickers.run, picked)
-    chosen.then(handlers.running.follow, None, followed, concurrency_limit=None, **_QUIET)
+    look = [shown[field.name] for field in fields(Look)]
+    for name, parts in _CHANGES.items():
+        shown[name].input(handlers.look(*parts), [*runs, *look], state, **_LAST)
 
 
 def _connect_sections(
-    handlers: EvaluationHandlers, pickers: Pickers, sections: Sections, cases: Cases
+    handlers: EvaluationHandlers, runs: list[Any], shown: dict[str, Any], cases: Cases
 ) -> None:
-    runs = [pickers.run, pickers.other]
-    lens = [
-        sections.sample_set, sections.metric, sections.table, sections.against, sections.baseline,
-    ]  # fmt: skip
-    changed = [pickers.notice, *sections.outputs]
-    for control in (pickers.other, sections.sample_set, sections.metric):
-        control.input(handlers.look, [*runs, *lens], changed, **_LAST)
-    sections.table.input(
-        handlers.choose_table,
-        [*runs, sections.sample_set, sections.table],
-        sections.leaderboard,
-        **_LAST,
-    )
-    sections.against.input(
-        handlers.choose_against,
-        [*runs, sections.metric, sections.against],
-        sections.study,
-        **_LAST,
-    )
-    sections.baseline.input(
-        handlers.choose_baseline,
-        [*runs, sections.sample_set, sections.metric, sections.baseline],
-        sections.forest,
-        **_LAST,
-    )
-    for figure in (sections.study, sections.heatmap, sections.forest):
-        figure.select(handlers.cases.press_point, [*runs, cases.order], cases.state, **_EVERY).then(
-            None, js=_TO_CASES
-        )
-    sections.leaderboard.select(
-        handlers.cases.press_name,
-        [*runs, sections.sample_set, cases.order],
-        cases.state,
-        **_EVERY,
+    for name in ("study", "heatmap", "forest"):
+        shown[name].select(
+            handlers.cases.press_point, [*runs, cases.order], cases.state, **_EVERY
+        ).then(None, js=_TO_CASES)
+    shown["leaderboard"].select(
+        handlers.cases.press_name, [*runs, shown["sample_set"], cases.order], cases.state, **_EVERY
     ).then(None, js=_TO_CASES)
-    sections.downloads.select(
-        handlers.download, pickers.run, [sections.downloads, pickers.notice], **_QUIET
-    )
 
 
 def _connect_cases(
     handlers: EvaluationHandlers,
-    pickers: Pickers,
+    runs: list[Any],
     cases: Cases,
     report: ReportTab,
     tabs: gr.Tabs,
 ) -> None:
-    asked = [pickers.run, pickers.other, *cases.choice]
+    asked = [*runs, *cases.choice]
     for control in cases.choice:
         control.input(handlers.cases.list_cases, asked, cases.state, **_EVERY)
     cases.listed.select(handlers.cases.press_case, asked, cases.state, **_EVERY)
@@ -295,7 +241,7 @@ def _connect_cases(
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
     cases.open.click(
         handlers.cases.open_case,
-        [pickers.run, cases.sample_set],
+        [runs[0], cases.sample_set],
         [tabs, cases.state, report.state],
         preprocess=False,
         **reading,

@@ -1,15 +1,15 @@
-"""What the evaluation's handlers send to the page, as plain values in a fixed order."""
+"""What the evaluation's handlers show, as plain values by the name of the component."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from rad3d.evaluation.figures.scaling import Against
+from rad3d.evaluation.figures.scaling import AGAINST, Against
 from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.run_types import EvaluationRun, RunSummary, Status
 from rad3d.evaluation.summary_text import where
@@ -41,55 +41,48 @@ class Look:
         best = view.ranked(sample_set, metric) or view.ranked(sample_set, metric, controls=True)
         first = best[0].name if best else systems[0]  # none is defined on normal scans
         baseline = self.baseline if self.baseline in systems else first
-        return Look(sample_set, metric, table, self.against, baseline)
+        against = self.against if self.against in AGAINST else "parameters"
+        return Look(sample_set, metric, table, against, baseline)
 
 
-@dataclass(frozen=True)
-class Content:
-    """Everything of a run on the page; the fields are in the order of the components."""
+def content_of(
+    run: EvaluationRun, view: StudyView, look: Look, parts: Collection[str] = ()
+) -> dict[str, Any]:
+    """A run as the page shows it, or only these parts of it.
 
-    headline: Any = None
-    body: Any = None
-    sample_set: Any = None
-    metric: Any = None
-    table: Any = None
-    leaderboard: Any = None
-    study: Any = None
-    heatmap: Any = None
-    baseline: Any = None
-    forest: Any = None
-    classifier: Any = None
-    calibration: Any = None
+    Args:
+        run: which.
+        view: of the run.
+        look: has been fitted to the view.
+        parts: names of components; all of the run by default.
+    """
+    sample_set, metric, baseline = look.sample_set, look.metric, look.baseline
+    made: dict[str, Callable[[], Any]] = {
+        "headline": lambda: render.headline(view, run.title, facts_of(run, view)),
+        "body": lambda: gr.update(visible=True),
+        "sample_set": lambda: _choice([(where(s), s.id) for s in view.sets], sample_set),
+        "metric": lambda: _choice(_metric_choices(view.metrics(sample_set)), metric),
+        "table": lambda: _choice(render.tables_of(view), look.table),
+        "leaderboard": lambda: render.leaderboard(view, sample_set, look.table),
+        "against": lambda: gr.update(value=look.against),
+        "study": lambda: figures.study(view, metric, look.against) or NO_FIGURE,
+        "heatmap": lambda: figures.heatmap(view, sample_set) or NO_FIGURE,
+        "baseline": lambda: _choice(system_choices(view, sample_set), baseline),
+        "forest": lambda: figures.forest(view, sample_set, metric, baseline) or NO_FIGURE,
+        "classifier": lambda: figures.classifier(view, run.classifier.get(sample_set)) or NO_FIGURE,
+        "calibration": lambda: figures.calibration(view, dict(run.classifier)) or NO_FIGURE,
+    }
+    return {name: made[name]() for name in parts or made}
 
-    def outputs(self) -> tuple[Any, ...]:
-        """In the order of the page's components; None leaves one as it is."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return tuple(gr.skip() if value is None else value for value in values)
+
+def _choice(choices: Sequence[tuple[str, str]], value: str) -> dict[str, Any]:
+    return gr.update(choices=list(choices), value=value)
 
 
 NO_FIGURE: dict[str, Any] = {}
 """Hides a figure."""
 
-
-def content_of(run: EvaluationRun, view: StudyView, look: Look) -> Content:
-    """A run as the page shows it; ``look`` has been fitted to the view."""
-    return Content(
-        headline=render.headline(view, run.title, facts_of(run, view)),
-        body=gr.update(visible=True),
-        sample_set=gr.update(choices=[(where(s), s.id) for s in view.sets], value=look.sample_set),
-        metric=gr.update(choices=_metric_choices(view.metrics(look.sample_set)), value=look.metric),
-        table=gr.update(choices=render.tables_of(view), value=look.table),
-        leaderboard=render.leaderboard(view, look.sample_set, look.table),
-        study=figures.study(view, look.metric, look.against) or NO_FIGURE,
-        heatmap=figures.heatmap(view, look.sample_set) or NO_FIGURE,
-        baseline=gr.update(choices=system_choices(view, look.sample_set), value=look.baseline),
-        forest=figures.forest(view, look.sample_set, look.metric, look.baseline) or NO_FIGURE,
-        classifier=figures.classifier(view, run.classifier.get(look.sample_set)) or NO_FIGURE,
-        calibration=figures.calibration(view, dict(run.classifier)) or NO_FIGURE,
-    )
-
-
-EMPTY = Content(headline=render.nothing_yet(), body=gr.update(visible=False))
+EMPTY: dict[str, Any] = {"headline": render.nothing_yet(), "body": gr.update(visible=False)}
 """The page without a run."""
 
 
