@@ -91,12 +91,12 @@ def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandler
     assert "r3-progress" in steps[0]["progress"]
     assert steps[-1]["progress"] == ""
     assert "Phantom S · V-1" in str(steps[-1])
-    assert steps[-1]["picker"]["value"] == "run-1"
+    assert steps[-1]["evaluation"]["values"]["picker"]["value"] == "run-1"
 
 
 def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
     asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
-    assert _run(handlers, asked)["picker"]["value"] == "run-1"
+    assert _run(handlers, asked)["evaluation"]["values"]["picker"]["value"] == "run-1"
 
 
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
@@ -289,7 +289,7 @@ def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
     steps = asyncio.run(closed_and_opened())
     assert "Writing reports" in steps[1]["progress"]
     assert steps[1]["start"]["interactive"] is False, "Run waits"
-    assert steps[-1]["picker"]["value"] == "run-1"
+    assert steps[-1]["evaluation"]["values"]["picker"]["value"] == "run-1"
     assert "Phantom L · V-3" in str(steps[-1])
 
 
@@ -337,7 +337,7 @@ def test_a_second_run_of_a_session_stops_the_first_and_only_it_is_shown(
         return _values(await steps_of(steps))
 
     assert not any("Cancelled" in step["run_notice"] for step in asyncio.run(twice()))
-    assert handlers.again(_request())["values"]["start"]["interactive"] is False
+    assert handlers.running.again(_request())["values"]["start"]["interactive"] is False
 
 
 def test_what_a_deleted_session_ran_is_not_shown_in_the_next(service: FakeService) -> None:

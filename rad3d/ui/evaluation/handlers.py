@@ -44,8 +44,8 @@ _UNFINISHED = ("cancelled", "interrupted", "failures")
 class EvaluationHandlers:
     """The handlers, bound to the evaluations of one service.
 
-    Besides the components, the page's state holds the ``run`` that it shows. The cases have a state
-    of their own, which is a value of this one where both change.
+    Besides the components, the page's state holds the ``run`` that it shows. The cases and the run
+    panel have states of their own. Where two change, the one is a value of the other.
     """
 
     def __init__(self, evaluations: Evaluations, sessions: Sessions, report: Handlers) -> None:

@@ -23,7 +23,7 @@ from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.run_progress import minutes
 from rad3d.ui.evaluation.views import counted
 from rad3d.ui.failures import failures_to
-from rad3d.ui.page_state import Snapshot, Values
+from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import client_of
 from rad3d.ui.report import render
 from rad3d.ui.sessions import Sessions, owner_of
@@ -61,6 +61,14 @@ class RunHandlers:
         self._jobs: dict[str, Job] = {}
         self._turns = Turns(1, MOST_WAITING)
         sessions.at_end(self._ended)
+
+    def page(self, request: gr.Request) -> PageState:
+        """What the panel shows: small, as it is sent with every step of a run."""
+        return self._sessions.page(request, "run")[1]
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What the panel shows now."""
+        return self.page(request).snapshot()
 
     def run(self, asked: Asked, request: gr.Request) -> Snapshot:
         """Run was pressed: begin to evaluate what was chosen; :meth:`follow` shows the rest.
@@ -102,8 +110,8 @@ class RunHandlers:
         earlier, self._jobs[token] = self._jobs.get(token), job
         if earlier is not None:
             earlier.stop.set()
-        page = self._tab.page(request)
-        page.write({"progress": job.line, "run_notice": "", **_running(True)})
+        page = self.page(request)
+        page.write({"progress": job.line, "run_notice": "", "evaluation": {}, **_running(True)})
         job.begin(start, self._turns, lambda: self._finished(job, token), client_of(request))
         return page.snapshot()
 
@@ -143,7 +151,7 @@ class RunHandlers:
         """
         token, page, job = (
             self._sessions.token(request),
-            self._tab.page(request),
+            self.page(request),
             self._job(request),
         )
         yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
@@ -174,7 +182,8 @@ class RunHandlers:
             # It cannot be shown where its folder was deleted meanwhile.
             with failures_to(lambda text: notices.append(render.notice(text))):
                 await anyio.to_thread.run_sync(self._tab.show, job.run_id, request)
-        yield show({"progress": "", "run_notice": "".join(notices), **_running(False)})
+        ended = {"progress": "", "run_notice": "".join(notices), **_running(False)}
+        yield show({**ended, "evaluation": self._tab.again(request)})
         if self._jobs.get(token) is job:
             del self._jobs[token]
 
@@ -197,7 +206,7 @@ class RunHandlers:
 
     def cancel(self, request: gr.Request) -> Snapshot:
         """Stop the run."""
-        page, job = self._tab.page(request), self._job(request)
+        page, job = self.page(request), self._job(request)
         if job is not None and not job.has_ended:
             job.stop.set()
             text = "Stopping after the report that is being written"

@@ -13,7 +13,7 @@ from rad3d.evaluation.summary_text import listed
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation.run_handlers import RunHandlers
-from rad3d.ui.page_state import Snapshot
+from rad3d.ui.page_state import Snapshot, page_state
 from rad3d.ui.report.generation_fields import generation_fields
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class RunPanel:
         """What a running evaluation writes to, by the names of its handlers."""
         return {
             "progress": self.progress, "run_notice": self.notice, "start": self.run,
-            "cancel": self.cancel, "resume": self.resume, "resume_area": self.resume_area,
+            "cancel": self.cancel, "resume": self.resume,
         }  # fmt: skip
 
 
@@ -230,9 +230,17 @@ def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
 
 
 def connect_panel(
-    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, state: gr.HTML
-) -> None:
-    """Connect the buttons; ``state`` takes what they show, and ``picker`` names a run to resume."""
+    handlers: RunHandlers, panel: RunPanel, picker: gr.Dropdown, evaluation: gr.HTML
+) -> gr.HTML:
+    """Connect the buttons; returns the state of what they show.
+
+    Args:
+        handlers: what the buttons call.
+        panel: the components.
+        picker: names a run to resume.
+        evaluation: state of the tab, which a finished run changes.
+    """
+    state = page_state("run-state", {**panel.shown, "evaluation": evaluation}, handlers.again)
     once: dict[str, Any] = {**_QUIET, "queue": False, "preprocess": False}
 
     def run(values: dict[Any, Any], request: gr.Request) -> Snapshot:
@@ -247,6 +255,7 @@ def connect_panel(
     counted = [panel.asked[name] for name in ("variants", "sets", "controls", "limit")]
     for control in counted:
         control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
+    return state
 
 
 def _capital(text: str) -> str:

@@ -78,15 +78,15 @@ def evaluation_tab(
         downloads = shown.pop("downloads")
         cases = _cases(handlers)
         markup(published())
-    shown |= {**panel.shown, "cases": cases.state}
+    shown |= {"resume_area": panel.resume_area, "cases": cases.state}
     state = page_state("evaluation-state", shown, handlers.again)
     runs = [shown["picker"], shown["other"]]
+    running = connect_panel(handlers.running, panel, shown["picker"], state)
     tab.select(handlers.open_tab, None, state, **_QUIET).then(
-        handlers.running.follow, None, state, concurrency_limit=None, **_QUIET
+        handlers.running.follow, None, running, concurrency_limit=None, **_QUIET
     )
     shown["picker"].input(handlers.pick_run, shown["picker"], state, **_LAST)
     downloads.select(handlers.download, runs[:1], [downloads, state], preprocess=False, **_QUIET)
-    connect_panel(handlers.running, panel, shown["picker"], state)
     _connect_look(handlers, runs, shown, state)
     _connect_sections(handlers, runs, shown, cases)
     _connect_cases(handlers, runs, cases, report, tabs)
