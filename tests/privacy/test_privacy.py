@@ -36,7 +36,7 @@ from rad3d.server import limits, uploads
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.service.sessions import SessionStore
-from rad3d.ui.report.handlers import sentence
+from rad3d.ui.failures import sentence
 from rad3d.volume.load import read_volume
 
 ROOT = Path(__file__).resolve().parent.parent.parent
