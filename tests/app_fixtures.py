@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from browser.fakes import FakeService
 
-MOST_UPLOAD_MB = 4
+MAX_UPLOAD_MB = 4
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +38,9 @@ def fake_service(chest: Path) -> FakeService:
 
 @pytest.fixture(scope="module")
 def address(fake_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An app on ``fake_service`` that takes uploads of up to ``MOST_UPLOAD_MB``."""
+    """An app on ``fake_service`` that takes uploads of up to ``MAX_UPLOAD_MB``."""
     from browser.launch import running_app
 
     folder = tmp_path_factory.mktemp("app")
-    with running_app(fake_service, folder, max_upload_mb=MOST_UPLOAD_MB) as url:
+    with running_app(fake_service, folder, max_upload_mb=MAX_UPLOAD_MB) as url:
         yield url

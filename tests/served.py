@@ -20,21 +20,23 @@ from tiny_models import CountingEncoder, FakeEncoderStore
 from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.server.metrics_routes import Operations
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.service.service import Service
-from rad3d.service.zerogpu import Lender
+from rad3d.service.zerogpu import GpuLease
 
 ROOT = Path(__file__).resolve().parent.parent
 SHORT = GenerationOptions(max_new_tokens=8)
 
 
-def watched(models: Path, lender: Lender | None = None, **given: Any) -> tuple[Service, Operations]:
+def watched(
+    models: Path, lender: GpuLease | None = None, **given: Any
+) -> tuple[Service, Operations]:
     """A real service on tiny models, and who watches it."""
     settings = replace(Settings(), models_dir=models, metrics_token="secret", **given)
     operations = Operations(settings)
     store = FakeEncoderStore(settings, CountingEncoder())
     service = Service(settings, store, on_event=operations.on_event, lender=lender)
-    operations.attach(service, Turns(2, 32), models)
+    operations.attach(service, ReportQueue(2, 32), models)
     return service, operations
 
 
@@ -57,7 +59,7 @@ from functools import partial
 from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService, sample_card
-from rad3d.service.shutdown import Running
+from rad3d.service.shutdown import RunningReports
 import rad3d.evaluation.service as evaluation_module
 import rad3d.service.service as service_module
 from rad3d.core.settings import Settings
@@ -66,7 +68,7 @@ from rad3d.ui import launch as serving
 class Watched(FakeService):
     def __init__(self, settings, on_event, lender):
         super().__init__((sample_card("one", "Sample one", "A chest", Path({chest!r})),), {pause})
-        self.running = Running()
+        self.running = RunningReports()
     def warm_up(self):
         pass
     probe = warm_up

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SAY_EVERY = 5.0
 """Seconds between two lines of progress."""
 
-MOST_IN_A_SHARD = 10_000
+MAX_IN_A_SHARD = 10_000
 """Names and hashes of a shard are read whenever its store is opened."""
 
 LONGEST_WAIT = timedelta(days=30)
@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("readers", "shard_size", "processes"):
         if getattr(args, name) < 1:
             raise BadRequest(f"--{name.replace('_', '-')} must be 1 or more.", code="bad_option")
-    if args.shard_size > MOST_IN_A_SHARD:
-        raise BadRequest(f"--shard-size must be {MOST_IN_A_SHARD:,} or less.", code="bad_option")
+    if args.shard_size > MAX_IN_A_SHARD:
+        raise BadRequest(f"--shard-size must be {MAX_IN_A_SHARD:,} or less.", code="bad_option")
     if args.limit < 0:
         raise BadRequest("--limit must be 0 or more.", code="bad_option")
     crew = Crew.join()

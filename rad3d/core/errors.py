@@ -35,14 +35,14 @@ class CorruptWeights(Rad3dError):
     """A weight file does not match the hash recorded when it was made."""
 
 
-MOST_NAMES = 64
-MOST_CHARACTERS = 120
+MAX_NAMES = 64
+MAX_CHARACTERS = 120
 """Longest name in a message. In a file of another form, whole texts may stand in place of names."""
 
 
-def some(names: "list[str] | tuple[str, ...]", most: int = MOST_NAMES) -> str:
+def some(names: "list[str] | tuple[str, ...]", most: int = MAX_NAMES) -> str:
     """``"a, b, c and 297 more"``, so that no message repeats a file."""
-    shown = (n if len(n) <= MOST_CHARACTERS else f"{n[:MOST_CHARACTERS]}..." for n in names[:most])
+    shown = (n if len(n) <= MAX_CHARACTERS else f"{n[:MAX_CHARACTERS]}..." for n in names[:most])
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(shown)}{more}"
 

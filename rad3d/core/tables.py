@@ -35,12 +35,12 @@ SCAN_COLUMNS = ("VolumeName", "id")
 
 DELIMITERS = (",", ";", "\t", "|")
 
-MOST_LINE = 2**20
+MAX_LINE = 2**20
 """Characters; the tables that are published have lines of about 1,000."""
 
-MOST_COLUMNS = 10_000
+MAX_COLUMNS = 10_000
 
-MOST_LISTED = 200_000
+MAX_LISTED = 200_000
 """Characters of a cell that is read as a list of texts."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -101,9 +101,9 @@ class Table:
             delimiter = _delimiter(begun, wanted, known, name)
         self._reader = csv.reader(chain(begun, lines), delimiter=delimiter, strict=True)
         self._header = [cell.strip() for cell in self._next() or ()]
-        if len(self._header) > MOST_COLUMNS:
+        if len(self._header) > MAX_COLUMNS:
             raise BadRequest(
-                f"{name} has more than {MOST_COLUMNS:,} columns.",
+                f"{name} has more than {MAX_COLUMNS:,} columns.",
                 "Give a table with one row for each scan.",
                 code="bad_csv",
             )
@@ -248,7 +248,7 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
             header, *rows = csv.reader(begun, delimiter=delimiter)
         except (csv.Error, ValueError):
             return 0, 0, False, 0, False
-        names = {_bare(cell) for cell in header[:MOST_COLUMNS]}
+        names = {_bare(cell) for cell in header[:MAX_COLUMNS]}
         matches = [sum(_bare(column) in names for column in columns) for columns in (wanted, known)]
         whole = (row for row in rows[:-1] or rows if row)  # the last may go on
         even = len(header) > 1 and all(len(row) == len(header) for row in whole)
@@ -281,7 +281,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def text_lines(
-    stream: BinaryIO, name: str, notes: list[str] | None = None, most: int = MOST_LINE
+    stream: BinaryIO, name: str, notes: list[str] | None = None, most: int = MAX_LINE
 ) -> Iterator[str]:
     """The lines of a text with their ends, in UTF-8, UTF-16 or Windows-1252.
 
@@ -367,7 +367,7 @@ def cell_text(cell: object) -> str | None:
 
 def _unlisted(cell: str) -> Any:
     """``"['a', 'b']"``, as pandas writes a list, as the list."""
-    if len(cell) > MOST_LISTED or not _LISTED.fullmatch(cell.strip()):
+    if len(cell) > MAX_LISTED or not _LISTED.fullmatch(cell.strip()):
         return cell
     for parse in (json.loads, ast.literal_eval):
         try:

@@ -28,7 +28,7 @@ from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import PredictionSet, Sample
 from rad3d.evaluation.system_names import CONTROL_NAMES
 from rad3d.features.table import FeatureTable, Row
-from rad3d.model.engine import Condition
+from rad3d.model.engine import PrefixInput
 from rad3d.reports.labeller import Mention, find_mentions, label_report
 from rad3d.reports.sections import split_report
 from rad3d.synthetic.grammar import write_report
@@ -93,7 +93,7 @@ def _labels(id_: str) -> Sequence[int]:
     return _truth(id_).labels()
 
 
-class TrainingBank:
+class ReferenceSet:
     """The training scans with their labels and reports: what the controls know.
 
     Args:
@@ -114,7 +114,7 @@ class TrainingBank:
         self._reports: dict[int, str] = {}
 
     @classmethod
-    def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> TrainingBank:
+    def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> ReferenceSet:
         """A bank of cases with references, and with labels where they are known."""
         by_id = {case.id: case for case in cases}
 
@@ -189,8 +189,8 @@ class TrainingBank:
 
 
 def conditions(
-    control: str, features: FeatureTable, bank: TrainingBank | None, blank: Row | None
-) -> list[Condition]:
+    control: str, features: FeatureTable, bank: ReferenceSet | None, blank: Row | None
+) -> list[PrefixInput]:
     """What a variant is given for each case.
 
     Args:
@@ -200,7 +200,7 @@ def conditions(
         blank: for ``"image-zero"``.
     """
     if control == "image-zero" and blank is not None:
-        return [Condition(*blank)] * len(features.ids)
+        return [PrefixInput(*blank)] * len(features.ids)
     if control == "logits-only" and bank is not None:
         if features.logits is None:
             raise BadRequest(
@@ -208,8 +208,8 @@ def conditions(
                 "Leave out logits-only.",
                 code="no_head",
             )
-        return [Condition(bank.mean, logits) for logits in features.logits]
-    return [Condition(*row) for row in features.rows.values()]
+        return [PrefixInput(bank.mean, logits) for logits in features.logits]
+    return [PrefixInput(*row) for row in features.rows.values()]
 
 
 def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:

@@ -22,11 +22,11 @@ from rad3d.core.errors import Cancelled
 from rad3d.core.types import GenerationOptions
 from rad3d.data.samples import Prediction
 from rad3d.evaluation.storage import slug
-from rad3d.model.engine import Condition, Engine, Generated
+from rad3d.model.engine import Engine, Generated, PrefixInput
 from rad3d.model.variants.variant import VariantConfig
 
 WriteBatches = Callable[
-    [Sequence[Condition], str, GenerationOptions, threading.Event], Iterator[list[Generated]]
+    [Sequence[PrefixInput], str, GenerationOptions, threading.Event], Iterator[list[Generated]]
 ]
 """As :meth:`Engine.generate_batches`."""
 
@@ -72,11 +72,11 @@ class ReportWriter:
         self._path = kept_dir / f"{slug(variant)}-{self.identity[:16]}.jsonl" if kept_dir else None
         self._kept = _read(self._path) if self._path else {}
 
-    def missing(self, conditions: Sequence[Condition]) -> int:
+    def missing(self, conditions: Sequence[PrefixInput]) -> int:
         """How many reports would have to be written, equal conditions counted once."""
         return len({self._key(c) for c in conditions} - set(self._kept))
 
-    def write(self, conditions: Sequence[Condition], cancel: threading.Event) -> Iterator[int]:
+    def write(self, conditions: Sequence[PrefixInput], cancel: threading.Event) -> Iterator[int]:
         """Write what is missing; yields how many new reports there are after each batch.
 
         Those that will be about equally long are written together, as the guess of the classifier
@@ -108,7 +108,7 @@ class ReportWriter:
             _check(cancel)
 
     def predictions(
-        self, ids: Sequence[str], conditions: Sequence[Condition]
+        self, ids: Sequence[str], conditions: Sequence[PrefixInput]
     ) -> tuple[Prediction, ...]:
         """The reports of some cases, which have all been written."""
         found = []
@@ -118,7 +118,7 @@ class ReportWriter:
             found.append(Prediction(id_, kept.text, failure, kept.seconds, kept.finish))
         return tuple(found)
 
-    def _key(self, condition: Condition) -> str:
+    def _key(self, condition: PrefixInput) -> str:
         """Hash of what the variant is given; logits count only where they are used."""
         digest = hashlib.sha256(np.ascontiguousarray(condition.latent, np.float32).tobytes())
         if self.config.logits_dim and condition.logits is not None:
@@ -171,7 +171,7 @@ def _identity(config: VariantConfig, language: Any, options: GenerationOptions) 
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _expected_findings(condition: Condition) -> float:
+def _expected_findings(condition: PrefixInput) -> float:
     """Number of findings the classifier expects: the longer reports have more."""
     if condition.logits is None:
         return 0.0

@@ -17,7 +17,7 @@ from rad3d.model.variants.variant import VariantConfig
 
 
 @dataclass(frozen=True)
-class Measured:
+class VariantResult:
     """What a variant reached on one sample set.
 
     Attributes:
@@ -42,7 +42,7 @@ class Measured:
 
 def measured_in(
     runs: Iterable[tuple[str, Path]], config: VariantConfig, encoder_sha256: Callable[[str], str]
-) -> tuple[Measured, ...]:
+) -> tuple[VariantResult, ...]:
     """What the first of these runs that wrote with exactly these weights found.
 
     Reports of other options than the defaults are another measurement, and are passed over.
@@ -59,7 +59,7 @@ def measured_in(
         except BadRequest:  # the list of runs says so
             continue
         found = tuple(
-            Measured(sample_set, _domain(sample_set), estimates, created[:10], run)
+            VariantResult(sample_set, _domain(sample_set), estimates, created[:10], run)
             for sample_set, estimates, facts in rows
             if _is_of(facts, config)
             and facts["encoder"]["sha256"] == encoder_sha256(config.encoder)

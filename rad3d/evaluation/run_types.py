@@ -26,7 +26,7 @@ Key = tuple[str, str]
 """(system, sample set): whose scorecard or predictions."""
 
 
-MOST_DRAWS = 100_000
+MAX_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Bounds:
     """
 
     cases: int = 0
-    draws: int = MOST_DRAWS
+    draws: int = MAX_DRAWS
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class EvaluationRequest:
             raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
         for option, value, least, most in (
             ("limit", self.limit, 0, 2**31),
-            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("number of draws", self.draws, 1, MAX_DRAWS),
             ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not least <= value <= most:

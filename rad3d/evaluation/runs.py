@@ -24,7 +24,7 @@ STUDY = "study"
 """Id of the run that ships."""
 
 
-class KeptRuns:
+class RunRepository:
     """Runs on disk, and whose they are.
 
     Args:

@@ -24,8 +24,8 @@ from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 
 T = TypeVar("T")
 
-MOST_SECONDS = 900.0
-MOST_BYTES = 6 * 2**30
+MAX_SECONDS = 900.0
+MAX_BYTES = 6 * 2**30
 POLL_SECONDS = 0.1
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def apart(
     work: Callable[..., T],
     *arguments: Any,
     cancel: threading.Event,
-    seconds: float = MOST_SECONDS,
+    seconds: float = MAX_SECONDS,
     tells: bool = False,
     **named: Any,
 ) -> Generator[str, None, T]:
@@ -136,5 +136,5 @@ def _bound() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_DATA, (MAX_BYTES, MAX_BYTES))
         Path("/proc/self/oom_score_adj").write_text("900", encoding="ascii")

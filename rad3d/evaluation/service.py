@@ -35,7 +35,7 @@ from rad3d.evaluation.ablations import CONTROLS, ControlRow
 from rad3d.evaluation.access import Rights
 from rad3d.evaluation.exports import EXPORTS, Export, export
 from rad3d.evaluation.feature_source import FeatureSource
-from rad3d.evaluation.measured import Measured, measured_in
+from rad3d.evaluation.measured import VariantResult, measured_in
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
 from rad3d.evaluation.revision import code_revision, machine
 from rad3d.evaluation.run_types import (
@@ -50,7 +50,7 @@ from rad3d.evaluation.run_types import (
     Verdict,
 )
 from rad3d.evaluation.runner import EvaluationWork
-from rad3d.evaluation.runs import STUDY, KeptRuns
+from rad3d.evaluation.runs import STUDY, RunRepository
 from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.storage import copy_run, read_run
 from rad3d.evaluation.systems import Systems
@@ -79,10 +79,10 @@ __all__ = [
     "Export",
     "Key",
     "Layout",
-    "Measured",
     "RunSummary",
     "SetCard",
     "Status",
+    "VariantResult",
     "Verdict",
     "compare_runs",
     "compare_systems",
@@ -143,7 +143,7 @@ class Evaluations:
         self._service, self._places = service, Places.of(settings)
         self._home = settings.runs_dir / "evaluations"
         self.rights = Rights(settings, trusted)
-        self.kept = KeptRuns(self.rights, study_dir, self._home, visitors_dir)
+        self.kept = RunRepository(self.rights, study_dir, self._home, visitors_dir)
         self.store = service.engine.store
         self.feature_source = FeatureSource(
             self.store, study_dir / "features", self._home / "features", self._volume
@@ -186,7 +186,7 @@ class Evaluations:
 
     # Runs
 
-    def measured(self, variant: str) -> tuple[Measured, ...]:
+    def measured(self, variant: str) -> tuple[VariantResult, ...]:
         """What a variant reached with the weights it has here, on each sample set; else nothing.
 
         Of the study that ships where that wrote with these weights, else of the newest run that

@@ -44,7 +44,7 @@ from rad3d.metrics.scorecard import Scorecard, estimates_of
 SCHEMA_ID = "rad3d-evaluation/1"
 RUN_FILE = "run.json"
 SETS_FILE = "sets.json.gz"
-MOST_NAME = 80
+MAX_NAME = 80
 """Characters of a system's name in that of a file, which may have 255 with all that is added."""
 
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
@@ -195,9 +195,9 @@ def slug(name: str) -> str:
     What would lose more than that gets a hash, so that ``a b`` and ``a-b`` are two files.
     """
     plain = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.")
-    if plain == name.replace("/", "-") and len(plain) <= MOST_NAME:
+    if plain == name.replace("/", "-") and len(plain) <= MAX_NAME:
         return plain
-    return f"{plain[:MOST_NAME] or 'system'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{plain[:MAX_NAME] or 'system'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _damaged(directory: Path) -> BadRequest:

@@ -20,7 +20,7 @@ from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet, SampleSet
 from rad3d.evaluation.ablations import (
     CONTROLS,
-    TrainingBank,
+    ReferenceSet,
     conditions,
     shuffled,
 )
@@ -91,7 +91,7 @@ class Systems:
         self._request, self._writes = request, write
         self.sets = tuple(s for s in sets if any(sample.scan for sample in s.samples))
         self._cases = bank
-        self._banks: dict[str, TrainingBank] = {}
+        self._banks: dict[str, ReferenceSet] = {}
         features.check_given(self.encoders())
 
     # How much there is to do
@@ -136,7 +136,7 @@ class Systems:
             if self._needs_bank() and self._cases is not None:
                 found = self._features.features(self._cases.id, self._cases.samples, encoder)
                 if found.ids:
-                    self._banks[encoder] = TrainingBank.of(found, self._cases.samples)
+                    self._banks[encoder] = ReferenceSet.of(found, self._cases.samples)
             elif self._needs_bank() and encoder == SHIPPED_ENCODER:
                 yield from self._load_bank()
 
@@ -151,9 +151,9 @@ class Systems:
             for done in self._features.encode(TRAINING.id, cases, SHIPPED_ENCODER):
                 yield Step("encode", f"{TRAINING.name}: scan {done} of {len(cases)} encoded")
             found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
-        self._banks[SHIPPED_ENCODER] = TrainingBank(found)
+        self._banks[SHIPPED_ENCODER] = ReferenceSet(found)
 
-    def _bank(self, encoder: str) -> TrainingBank:
+    def _bank(self, encoder: str) -> ReferenceSet:
         if encoder not in self._banks:
             raise BadRequest(
                 f"The training scans of {encoder} are not known here.",

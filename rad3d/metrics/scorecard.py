@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 SCHEMA_ID = "rad3d-scorecard/1"
-MOST_DRAWS = 100_000
+MAX_DRAWS = 100_000
 
 Progress = Callable[[str, float], None]
 """Callback that receives the name of the current step and the share done, 0 to 1."""
@@ -159,8 +159,8 @@ def score(
         places: where metrics that need weights find them.
         progress: told of each metric.
     """
-    if not 1 <= draws <= MOST_DRAWS:
-        raise BadRequest(f"Draws must be from 1 to {MOST_DRAWS:,}, not {draws}.", code="bad_option")
+    if not 1 <= draws <= MAX_DRAWS:
+        raise BadRequest(f"Draws must be from 1 to {MAX_DRAWS:,}, not {draws}.", code="bad_option")
     if seed < 0:
         raise BadRequest(f"A seed is 0 or more, not {seed}.", code="bad_option")
     names = tuple(dict.fromkeys(default_metrics() if metrics is None else metrics))

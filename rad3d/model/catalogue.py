@@ -62,7 +62,7 @@ class VariantStatus:
     encoder: str = ""
 
 
-class Shelf:
+class VariantCatalogue:
     """The variants of one models folder.
 
     Args:

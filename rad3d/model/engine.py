@@ -52,7 +52,7 @@ BATCH_ROWS = 16
 
 
 @dataclass(frozen=True)
-class Condition:
+class PrefixInput:
     """The input of a report without its scan: an image embedding and diagnostic logits.
 
     Attributes:
@@ -226,7 +226,7 @@ class Engine:
     ) -> Iterator[Written]:
         threads = self.store.threads.for_language(reporter.language.nbytes)
         with plain_errors("make the prefix"), computing(threads):
-            embeds = _conditioning(reporter, [Condition(features.pooled, diagnosis.logits)])
+            embeds = _conditioning(reporter, [PrefixInput(features.pooled, diagnosis.logits)])
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
             # Each step may be asked for by another thread.
@@ -238,7 +238,7 @@ class Engine:
 
     def generate_batches(
         self,
-        conditions: Sequence[Condition],
+        conditions: Sequence[PrefixInput],
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event | None = None,
@@ -335,7 +335,7 @@ def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def _conditioning(reporter: PrefixReporter, conditions: Sequence[Condition]) -> Tensor:
+def _conditioning(reporter: PrefixReporter, conditions: Sequence[PrefixInput]) -> Tensor:
     """(B, N, H) embeddings in front of the reports."""
     latent = torch.from_numpy(np.stack([c.latent for c in conditions])).float()
     logits = None

@@ -14,7 +14,7 @@ from rad3d.core.registry import (
 )
 from rad3d.core.settings import Settings
 from rad3d.model.cache import ByteCache
-from rad3d.model.catalogue import Shelf, VariantStatus, readable
+from rad3d.model.catalogue import VariantCatalogue, VariantStatus, readable
 from rad3d.model.encoders.base import LoadedEncoder, load_encoder
 from rad3d.model.encoders.calibration import NoveltyReference
 from rad3d.model.encoders.head import with_head
@@ -51,7 +51,7 @@ class ModelStore:
         self._settings = settings
         self._cache = ByteCache(_model_memory(settings.model_cache_mb))
         self._failed: dict[str, tuple[Rad3dError, tuple[tuple[int, int], ...]]] = {}
-        self._shelf = Shelf(self.models_dir, self.hub, lambda: self.failures)
+        self._shelf = VariantCatalogue(self.models_dir, self.hub, lambda: self.failures)
 
     @property
     def nbytes(self) -> int:
@@ -166,19 +166,19 @@ class ModelStore:
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
 
     def statuses(self) -> tuple[VariantStatus, ...]:
-        """See :meth:`Shelf.statuses`."""
+        """See :meth:`VariantCatalogue.statuses`."""
         return self._shelf.statuses()
 
     def status(self, variant: str) -> VariantStatus:
-        """See :meth:`Shelf.status`."""
+        """See :meth:`VariantCatalogue.status`."""
         return self._shelf.status(variant)
 
     def config(self, variant: str) -> VariantConfig:
-        """See :meth:`Shelf.config`."""
+        """See :meth:`VariantCatalogue.config`."""
         return self._shelf.config(variant)
 
     def needs_download(self, variant: str) -> bool:
-        """See :meth:`Shelf.needs_download`."""
+        """See :meth:`VariantCatalogue.needs_download`."""
         return self._shelf.needs_download(variant)
 
     def ready(self, variant: str) -> VariantConfig:

@@ -234,7 +234,7 @@ def file_problem(body: bytes) -> str:
     while waiting:
         value = waiting.pop()
         seen += len(value) if isinstance(value, list | dict) else 0
-        if seen > limits.MOST_VALUES:
+        if seen > limits.MAX_VALUES:
             return "The request has too many values."
         if isinstance(value, list):
             waiting += value
@@ -272,7 +272,7 @@ async def _body(receive: Receive) -> bytes | None:
             return b""
         piece = message.get("body", b"")
         size += len(piece)
-        if size > limits.MOST_BODY_BYTES:
+        if size > limits.MAX_BODY_BYTES:
             return None
         pieces.append(piece)
         if not message.get("more_body", False):

@@ -21,14 +21,14 @@ def most_connections() -> int:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = limits.MOST_CONNECTIONS + limits.RESERVED_DESCRIPTORS
+        wanted = limits.MAX_CONNECTIONS + limits.RESERVED_DESCRIPTORS
         wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         if soft != resource.RLIM_INFINITY and soft < wanted:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
         if soft != resource.RLIM_INFINITY:
-            return max(64, min(limits.MOST_CONNECTIONS, soft - limits.RESERVED_DESCRIPTORS))
-    return limits.MOST_CONNECTIONS
+            return max(64, min(limits.MAX_CONNECTIONS, soft - limits.RESERVED_DESCRIPTORS))
+    return limits.MAX_CONNECTIONS
 
 
 class Connections:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # -- connections -----------------------------------------------------------------------------
 
-MOST_CONNECTIONS = 4096
+MAX_CONNECTIONS = 4096
 RESERVED_DESCRIPTORS = 256
 """For files, pipes and the like."""
 
@@ -13,10 +13,10 @@ HEAD_SECONDS = 20.0
 
 # -- requests --------------------------------------------------------------------------------
 
-MOST_BODY_BYTES = 128 * 2**10
+MAX_BODY_BYTES = 128 * 2**10
 """Of everything but an upload: the values of a call are options and names, never a scan."""
 
-MOST_VALUES = 2000
+MAX_VALUES = 2000
 """In one call, numbers and names of fields included; the largest call of the page has fewer."""
 
 BODY_SECONDS = 20.0
@@ -24,17 +24,17 @@ BODY_SECONDS = 20.0
 
 # -- uploads ---------------------------------------------------------------------------------
 
-MOST_FILES = 8
+MAX_FILES = 8
 """In one upload; all unread uploads together have the room of so many files of full size."""
 
-LEAST_COUNTED_BYTES = 2**20
+MIN_COUNTED_BYTES = 2**20
 """What a file takes of the room for all, however small it is: a million empty ones fill a disk,
 too, and take long to count."""
 
 COUNTED_EVERY_BYTES = 16 * 2**20
 """How much of an upload may arrive until the room is looked at again: others arrive meanwhile."""
 
-MOST_TYPE_CHARACTERS = 200
+MAX_TYPE_CHARACTERS = 200
 """Of the header with the form's boundary, which has 70 at most (RFC 2046)."""
 
 STALLED_SECONDS = 60.0

@@ -34,13 +34,13 @@ from rad3d.server.log import tell
 from rad3d.service.memory import in_use
 
 if TYPE_CHECKING:
-    from rad3d.server.queue import Turns
+    from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 """Upper bounds of the histograms' buckets."""
 
-LEAST_FREE_BYTES = 200 * 2**20
+MIN_FREE_BYTES = 200 * 2**20
 """With less room for uploads than this, the server is not fit to take visitors."""
 
 _OWN = "rad3d"
@@ -77,7 +77,7 @@ class Operations:
             registry=self.registry,
         )  # fmt: skip
 
-    def attach(self, service: Service, turns: Turns, uploads: Path) -> None:
+    def attach(self, service: Service, turns: ReportQueue, uploads: Path) -> None:
         """Answer for a service, its queue and its folder of uploads from now on."""
         self._service, self._uploads = service, uploads
         self.registry.register(Live(service, turns))
@@ -119,7 +119,7 @@ class Operations:
                 found.append("no_model")
         if not os.access(self._uploads, os.W_OK):
             found.append("uploads_unwritable")
-        elif shutil.disk_usage(self._uploads).free < LEAST_FREE_BYTES:
+        elif shutil.disk_usage(self._uploads).free < MIN_FREE_BYTES:
             found.append("disk_full")
         return found
 
@@ -149,7 +149,7 @@ class Live(Collector):
         turns: who waits.
     """
 
-    def __init__(self, service: Service, turns: Turns) -> None:
+    def __init__(self, service: Service, turns: ReportQueue) -> None:
         self._service, self._turns = service, turns
 
     def describe(self) -> Iterator[Metric]:

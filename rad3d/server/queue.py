@@ -3,7 +3,7 @@
 Each client has its share: whoever has fewest runs going comes first, and among equals who came
 first. Where the queue is full, a client that has more in it than a newcomer makes room.
 
-Nothing blocks here: a face asks its :class:`Turn` again and again whether it is ready, so that
+Nothing blocks here: a face asks its :class:`Ticket` again and again whether it is ready, so that
 waiting costs no thread and ends at once when a person leaves.
 """
 
@@ -24,7 +24,7 @@ SHORTEST_RUN_S = 0.2
 """A run that ended sooner was refused or cancelled and says nothing about the next."""
 
 
-class Turns:
+class ReportQueue:
     """A queue in front of a few places.
 
     Args:
@@ -43,8 +43,8 @@ class Turns:
     ) -> None:
         self.places, self.most_waiting = places, most_waiting
         self._on_event, self._clock = on_event, clock
-        self._waiting: deque[Turn] = deque()
-        self._running: dict[Turn, float] = {}
+        self._waiting: deque[Ticket] = deque()
+        self._running: dict[Ticket, float] = {}
         self._lengths: deque[float] = deque(maxlen=REMEMBERED)
         self._lock = threading.Lock()
 
@@ -60,7 +60,7 @@ class Turns:
         with self._lock:
             return len(self._running)
 
-    def join(self, whose: str = "") -> Turn:
+    def join(self, whose: str = "") -> Ticket:
         """A place in the queue; to be left in a ``finally``.
 
         Args:
@@ -77,7 +77,7 @@ class Turns:
                     "Try again in a minute; your scan stays open.",
                     code="queue_full",
                 )
-            turn = Turn(self, self._clock(), whose)
+            turn = Ticket(self, self._clock(), whose)
             self._waiting.append(turn)
             self._admit()
             return turn
@@ -96,7 +96,7 @@ class Turns:
         latest.displaced = True
         return True
 
-    def _order(self) -> list[Turn]:
+    def _order(self) -> list[Ticket]:
         """Who waits, in the order in which they will come."""
         before = Counter(turn.whose for turn in self._running if turn.whose)
         ranked = []
@@ -114,20 +114,20 @@ class Turns:
             self._running[turn] = now
             self._on_event("turn_came", seconds=now - turn.joined)
 
-    def _is_running(self, turn: Turn) -> bool:
+    def _is_running(self, turn: Ticket) -> bool:
         with self._lock:
             return turn in self._running
 
-    def _ahead(self, turn: Turn) -> int:
+    def _ahead(self, turn: Ticket) -> int:
         with self._lock:
             return self._order().index(turn) if turn in self._waiting else 0
 
-    def _is_overdue(self, turn: Turn, seconds: float) -> bool:
+    def _is_overdue(self, turn: Ticket, seconds: float) -> bool:
         with self._lock:
             began = self._running.get(turn)
             return bool(self._waiting) and began is not None and self._clock() - began > seconds
 
-    def _estimate(self, turn: Turn) -> float | None:
+    def _estimate(self, turn: Ticket) -> float | None:
         with self._lock:
             if turn not in self._waiting:
                 return 0.0
@@ -139,7 +139,7 @@ class Turns:
             rounds, place = divmod(self._order().index(turn), self.places)
             return left[min(place, len(left) - 1)] + rounds * mean
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, turn: Ticket) -> None:
         with self._lock:
             if turn in self._running:
                 length = self._clock() - self._running.pop(turn)
@@ -150,7 +150,7 @@ class Turns:
             self._admit()
 
 
-class Turn:
+class Ticket:
     """One person's place in the queue.
 
     Attributes:
@@ -159,7 +159,7 @@ class Turn:
         displaced: it was given to a client that had none.
     """
 
-    def __init__(self, turns: Turns, joined: float, whose: str = "") -> None:
+    def __init__(self, turns: ReportQueue, joined: float, whose: str = "") -> None:
         self._turns, self.joined, self.whose = turns, joined, whose
         self.displaced = False
 

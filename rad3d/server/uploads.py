@@ -31,7 +31,7 @@ from rad3d.core.errors import NO_ROOM, BadRequest, DiskFull
 from rad3d.server import limits
 from rad3d.volume.decoded import in_mb
 
-MOST_TABLE_MB = 64
+MAX_TABLE_MB = 64
 """Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
 
 ENDINGS = (
@@ -104,7 +104,7 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
         max_bytes: of one file.
         max_total: of all unread uploads together; eight files of full size by default.
     """
-    limit = limits.MOST_FILES * max_bytes if max_total is None else max_total
+    limit = limits.MAX_FILES * max_bytes if max_total is None else max_total
 
     async def respond(request: Request) -> Response:
         try:
@@ -131,11 +131,11 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
     """Paths of the files of a form; nothing stays of a form that fails."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MultiPartException("not a form")
-    if len(request.headers["content-type"]) > limits.MOST_TYPE_CHARACTERS:
+    if len(request.headers["content-type"]) > limits.MAX_TYPE_CHARACTERS:
         raise MultiPartException("a boundary that no program makes")
     length = request.headers.get("content-length", "")
     claimed = int(length) if length.isdigit() else 0
-    if claimed > limits.MOST_FILES * max_bytes + 2**20:
+    if claimed > limits.MAX_FILES * max_bytes + 2**20:
         raise MultiPartException("maximum allowed size")
     mark = client_mark(request.client.host if request.client else "")
     _check_room(claimed, max_total, mark)
@@ -148,7 +148,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
         parser = GradioMultiPartParser(
             request.headers,
             _counted(request, max_total, mark),
-            max_files=limits.MOST_FILES,
+            max_files=limits.MAX_FILES,
             max_fields=0,  # what is no file would be held in memory
             upload_dir=arriving,
             max_file_size=max_bytes,
@@ -215,7 +215,7 @@ def _check_room(more: int, max_total: int, mark: str) -> None:
     for home in list(folder().glob("*")):
         with contextlib.suppress(OSError):
             files = [path for path in home.rglob("*") if path.is_file()]
-            size = sum(max(path.stat().st_size, limits.LEAST_COUNTED_BYTES) for path in files)
+            size = sum(max(path.stat().st_size, limits.MIN_COUNTED_BYTES) for path in files)
             whose = home.name[: len(mark)]
             held[whose] += size
             if any(_PATH.fullmatch(f"{home.name}/{path.name}") for path in files):

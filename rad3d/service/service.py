@@ -25,8 +25,8 @@ from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.reading import read_scan
 from rad3d.service.sessions import SessionStore
-from rad3d.service.shutdown import Running
-from rad3d.service.zerogpu import Lender, lent_batches, lent_stream
+from rad3d.service.shutdown import RunningReports
+from rad3d.service.zerogpu import GpuLease, lent_batches, lent_stream
 from rad3d.volume.ctrate import ScanMetadata
 
 _LOG = logging.getLogger(__name__)
@@ -71,13 +71,13 @@ class Service:
         store: ModelStore | None = None,
         samples_dir: Path = SAMPLES_DIR,
         on_event: OnEvent = ignore_event,
-        lender: Lender | None = None,
+        lender: GpuLease | None = None,
     ) -> None:
         self._settings = settings
         self._store = store or ModelStore(settings)
         eighth = settings.feature_cache_mb * 2**20 // 8
         self.engine = Engine(self._store, ByteCache(2 * eighth))
-        self.running = Running()
+        self.running = RunningReports()
         self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
         self._on_event = on_event
         self._stream = lent_stream(self.engine, lender) if lender else self.engine.stream

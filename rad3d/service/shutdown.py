@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rad3d.core.errors import BadRequest
 
 
-class Running:
+class RunningReports:
     """The stop signals of all running work, and whether new work is taken. Thread-safe.
 
     Reports are let finish where the server stops; an evaluation, which can be resumed, is not.

@@ -29,10 +29,10 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
-from rad3d.model.engine import BATCH_ROWS, Condition, Engine, Generated
+from rad3d.model.engine import BATCH_ROWS, Engine, Generated, PrefixInput
 
-LEAST_SECONDS = 15
-MOST_SECONDS = 40
+MIN_SECONDS = 15
+MAX_SECONDS = 40
 """What is asked for: anonymous visitors have two minutes of GPU a day."""
 
 START_SECONDS = 8.0
@@ -48,7 +48,7 @@ Decorator = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 
 @dataclass(frozen=True)
-class Lender:
+class GpuLease:
     """Who lends the GPU.
 
     Attributes:
@@ -70,7 +70,7 @@ class Refused:
 
 
 def seconds_wanted(
-    scan: Volume | Sequence[Condition], variant_id: str, options: GenerationOptions
+    scan: Volume | Sequence[PrefixInput], variant_id: str, options: GenerationOptions
 ) -> int:
     """How long the GPU is asked for: for the report on a scan, or for batches of an evaluation.
 
@@ -78,7 +78,7 @@ def seconds_wanted(
     """
     batches = 1 if isinstance(scan, Volume) else math.ceil(len(scan) / BATCH_ROWS)
     seconds = START_SECONDS + batches * _longest(variant_id, options)
-    return round(min(MOST_SECONDS, max(LEAST_SECONDS, seconds)))
+    return round(min(MAX_SECONDS, max(MIN_SECONDS, seconds)))
 
 
 def _longest(variant_id: str, options: GenerationOptions) -> float:
@@ -89,7 +89,7 @@ def _longest(variant_id: str, options: GenerationOptions) -> float:
 
 
 def _lent(
-    lender: Lender, work: Callable[[*Asked], Iterator[T]], what: str
+    lender: GpuLease, work: Callable[[*Asked], Iterator[T]], what: str
 ) -> Callable[[*Asked], Generator[T, None, None]]:
     """Work on a lent GPU; raises what the work refuses, and ``no_gpu`` of the lender.
 
@@ -127,7 +127,7 @@ def _lent(
     return fetched
 
 
-def lent_stream(engine: Engine, lender: Lender) -> Callable[..., Iterator[Event]]:
+def lent_stream(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[Event]]:
     """:meth:`Engine.stream` on a lent GPU; ``cancel`` is looked at between events.
 
     It also raises ``no_gpu`` where none was lent.
@@ -167,26 +167,26 @@ def lent_stream(engine: Engine, lender: Lender) -> Callable[..., Iterator[Event]
     return stream
 
 
-def lent_batches(engine: Engine, lender: Lender) -> Callable[..., Iterator[list[Generated]]]:
+def lent_batches(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[list[Generated]]]:
     """:meth:`Engine.generate_batches` on a lent GPU, as many batches in one call as fit into it.
 
     ``cancel`` is looked at between batches. It also raises ``no_gpu`` where none was lent.
     """
 
     def write(
-        conditions: Sequence[Condition], variant_id: str, options: GenerationOptions
+        conditions: Sequence[PrefixInput], variant_id: str, options: GenerationOptions
     ) -> Iterator[list[Generated]]:
         return engine.generate_batches(conditions, variant_id, options)
 
     lent = _lent(lender, write, "these reports")
 
     def batches(
-        conditions: Sequence[Condition],
+        conditions: Sequence[PrefixInput],
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
     ) -> Iterator[list[Generated]]:
-        fitting = int((MOST_SECONDS - START_SECONDS) / _longest(variant_id, options))
+        fitting = int((MAX_SECONDS - START_SECONDS) / _longest(variant_id, options))
         rows = BATCH_ROWS * max(1, fitting)
         for first in range(0, len(conditions), rows):
             with closing(lent(list(conditions[first : first + rows]), variant_id, options)) as part:

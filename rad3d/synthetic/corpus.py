@@ -19,7 +19,7 @@ from rad3d.reports.sections import ReportText
 from rad3d.synthetic import organs
 from rad3d.synthetic.grammar.prose import in_report_order, prose_report, structured_report
 from rad3d.synthetic.grammar.summary import NAMES, summary_item, summary_name, write_summary
-from rad3d.synthetic.grammar.template import CANONICAL, FREE, MODERATE, Pen
+from rad3d.synthetic.grammar.template import CANONICAL, FREE, MODERATE, PhraseSampler
 from rad3d.synthetic.truth import draw_truth
 
 STAGES: tuple[str, ...] = ("ordered", "varied")
@@ -47,7 +47,7 @@ class Case:
     """The input of one example: the findings of one drawn truth, and the choices of wording."""
 
     findings: tuple[Finding, ...]
-    pen: Pen
+    pen: PhraseSampler
     seed: str
     varied: bool
 
@@ -73,7 +73,7 @@ def pretraining_examples(seed: int, n: int, stage: str = "ordered") -> Iterator[
     tasks, thresholds = zip(*_cumulative(stage), strict=True)
     for i in range(n):
         number = FIRST_SEED + seed * _STRIDE + i
-        pen = Pen(f"{stage} {number}", FREE)
+        pen = PhraseSampler(f"{stage} {number}", FREE)
         draw = pen.any_of(range(1000)) / 1000
         task = next(t for t, limit in zip(tasks, thresholds, strict=True) if draw < limit)
         findings = () if task in _WITHOUT_TRUTH else draw_truth(number, "in").findings
@@ -138,7 +138,7 @@ def _question(case: Case) -> Example:
     return Example(f"{source}\nQuestion: {wording}\nAnswer:", f" {answer}", "question")
 
 
-def _answer(finding: Finding | None, pen: Pen) -> tuple[str, str]:
+def _answer(finding: Finding | None, pen: PhraseSampler) -> tuple[str, str]:
     """A question with ``{name}`` in it, and its answer."""
     if finding is None:
         return "Is there {name}?", "No."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from rad3d.reports.sections import ReportText
 from rad3d.synthetic.exams import EXAMS, Abnormality, Structure
-from rad3d.synthetic.grammar.template import Pen, sentence
+from rad3d.synthetic.grammar.template import PhraseSampler, sentence
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ TECHNIQUES: tuple[str, ...] = (
 _ADVERBS = {"mild": "mildly", "moderate": "moderately", "severe": "severely"}
 
 
-def draw_exam(pen: Pen) -> tuple[str, list[ExamFact]]:
+def draw_exam(pen: PhraseSampler) -> tuple[str, list[ExamFact]]:
     """An exam and what is found in each of its structures."""
     exam = pen.any_of(tuple(EXAMS))
     return exam, [_draw_fact(structure, pen) for structure in EXAMS[exam]]
 
 
-def _draw_fact(structure: Structure, pen: Pen) -> ExamFact:
+def _draw_fact(structure: Structure, pen: PhraseSampler) -> ExamFact:
     if not pen.chance(0.45):
         return ExamFact(structure, None, {})
     abnormality = pen.any_of(structure.abnormal)
@@ -82,7 +82,7 @@ def _draw_fact(structure: Structure, pen: Pen) -> ExamFact:
     return ExamFact(structure, abnormality, slots)
 
 
-def exam_summary(facts: list[ExamFact], pen: Pen) -> str:
+def exam_summary(facts: list[ExamFact], pen: PhraseSampler) -> str:
     """The abnormal facts as a short list."""
     found = [f"{f.structure.name} {f.value}" for f in facts if f.abnormality]
     return "; ".join(pen.shuffled(found)) if found else "no abnormality"
@@ -93,7 +93,7 @@ def exam_keys(facts: list[ExamFact]) -> str:
     return "; ".join(f"{fact.structure.name} = {fact.value}" for fact in facts)
 
 
-def exam_report(facts: list[ExamFact], pen: Pen) -> ReportText:
+def exam_report(facts: list[ExamFact], pen: PhraseSampler) -> ReportText:
     """The exam as a report."""
     sentences, items = [], []
     for fact in facts:

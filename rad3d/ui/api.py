@@ -32,7 +32,7 @@ from rad3d.ui.report.handlers import sent_scan
 from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
-    from rad3d.server.queue import Turns
+    from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
 
 
@@ -45,7 +45,7 @@ class Sent(GradioRootModel):
 class Api:
     """Handlers of the endpoints, bound to one service."""
 
-    def __init__(self, service: Service, sessions: Sessions, turns: Turns) -> None:
+    def __init__(self, service: Service, sessions: Sessions, turns: ReportQueue) -> None:
         self._service = service
         self._sessions = sessions
         self._turns = turns
@@ -118,7 +118,9 @@ class Api:
         }
 
 
-def add_endpoints(service: Service, sessions: Sessions, turns: Turns, default_variant: str) -> None:
+def add_endpoints(
+    service: Service, sessions: Sessions, turns: ReportQueue, default_variant: str
+) -> None:
     """Register the endpoints; their components are never rendered."""
     api = Api(service, sessions, turns)
     with gr.Row(visible=False):
@@ -140,7 +142,7 @@ def add_endpoints(service: Service, sessions: Sessions, turns: Turns, default_va
         answer,
         api_name="write_report",
         concurrency_id="report",
-        concurrency_limit=None,  # Turns has the limit
+        concurrency_limit=None,  # ReportQueue has the limit
     )
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
     trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)

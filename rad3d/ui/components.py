@@ -83,7 +83,7 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
         js_on_load=module_script("source.js", "props, trigger, root"),
         samples=cards,
         max_mb=settings.max_upload_mb,
-        table_mb=uploads.MOST_TABLE_MB,
+        table_mb=uploads.MAX_TABLE_MB,
         apply_default_css=False,
         elem_id="source",
     )

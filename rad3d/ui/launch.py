@@ -24,7 +24,7 @@ from rad3d.server.log import configure_logging, tell, visitors_present
 from rad3d.server.login import accounts, public_path
 from rad3d.server.metrics_routes import Operations
 from rad3d.server.owner import link
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir
 from rad3d.ui.page import MODEL_PLACES, build_ui
 from rad3d.ui.routes import viewer_routes
@@ -32,12 +32,12 @@ from rad3d.ui.theme import favicon, page_head, theme
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
-    from rad3d.service.zerogpu import Lender
+    from rad3d.service.zerogpu import GpuLease
 
 SECONDS_TO_DELIVER = 1.0
 """For the last events of the reports to reach the pages before the server closes."""
 
-MOST_TABS = 2000
+MAX_TABS = 2000
 """Sessions of which Gradio keeps the state of the page; beyond it the oldest lose theirs."""
 
 
@@ -61,7 +61,7 @@ def launch_options(
         "server_port": settings.port,
         "max_file_size": settings.max_upload_mb * 2**20,
         "max_threads": 40 + settings.queue_size,  # Gradio runs no more events than that at once
-        "state_session_capacity": MOST_TABS,
+        "state_session_capacity": MAX_TABS,
         "app_kwargs": {
             "routes": [
                 *viewer_routes(service, settings),
@@ -103,7 +103,7 @@ def serve(settings: Settings) -> None:
 
     operations = Operations(settings)
     service = Service(settings, on_event=operations.on_event, lender=lender)
-    turns = Turns(MODEL_PLACES, settings.queue_size, operations.on_event)
+    turns = ReportQueue(MODEL_PLACES, settings.queue_size, operations.on_event)
     operations.attach(service, turns, work.uploads)
     service.probe()
     evaluations = Evaluations(service, settings, visitors_dir=work.runs)
@@ -151,12 +151,12 @@ def leave() -> NoReturn:
     os._exit(0)
 
 
-def zero_gpu() -> Lender:
+def zero_gpu() -> GpuLease:
     """ZeroGPU of Hugging Face Spaces, whose package is there and nowhere else."""
     gpu = resolve("spaces:GPU")
-    from rad3d.service.zerogpu import Lender
+    from rad3d.service.zerogpu import GpuLease
 
-    return Lender(gpu, gr.Error)
+    return GpuLease(gpu, gr.Error)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import gradio as gr
 
 from rad3d.core.registry import disclaimer
 from rad3d.evaluation.service import Evaluations
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.ui.about import about_tab
 from rad3d.ui.api import add_endpoints
 from rad3d.ui.components import markup
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODEL_PLACES = 2
 """Reports written at the same time."""
 
-MOST_EVENTS = 400
+MAX_EVENTS = 400
 """Opened scans and the like that may wait in Gradio's queue."""
 
 _HEADER = f"""
@@ -45,7 +45,7 @@ def build_ui(
     service: Service,
     settings: Settings,
     evaluations: Evaluations | None = None,
-    turns: Turns | None = None,
+    turns: ReportQueue | None = None,
 ) -> gr.Blocks:
     """The whole app, to be launched with :func:`rad3d.ui.launch.launch_options`.
 
@@ -57,7 +57,7 @@ def build_ui(
     """
     evaluations = evaluations or Evaluations(service, settings)
     sessions = Sessions(service)
-    turns = turns or Turns(MODEL_PLACES, settings.queue_size)
+    turns = turns or ReportQueue(MODEL_PLACES, settings.queue_size)
     handlers = Handlers(service, sessions, turns)
     evaluation = EvaluationHandlers(evaluations, sessions, handlers)
     with gr.Blocks(
@@ -83,6 +83,6 @@ def build_ui(
             api_visibility="private",
         )
         demo.unload(handlers.end)
-    # Reports wait in Turns, which tells them how long; this bound is for everything else.
-    demo.queue(max_size=MOST_EVENTS, default_concurrency_limit=2)
+    # Reports wait in ReportQueue, which tells them how long; this bound is for everything else.
+    demo.queue(max_size=MAX_EVENTS, default_concurrency_limit=2)
     return demo

@@ -14,7 +14,7 @@ from rad3d.core.errors import Cancelled
 from rad3d.core.types import Event, GenerationOptions, StageEvent
 
 if TYPE_CHECKING:
-    from rad3d.server.queue import Turns
+    from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
 
 POLL_SECONDS = 0.2
@@ -28,7 +28,7 @@ def client_of(request: gr.Request) -> str:
 
 async def in_turn(
     service: Service,
-    turns: Turns,
+    turns: ReportQueue,
     request: gr.Request,
     token: str,
     variant: str,

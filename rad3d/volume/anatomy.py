@@ -25,7 +25,7 @@ LUNG_MEDIAN_HU = (-960.0, -450.0)
 AROUND_PATIENT_HU = -930.0
 CUT_ROW = 0.1
 """Of a row of the image's front or back that shows the body: more than the couch leaves of it."""
-LEAST_LUNG_ML = 20.0
+MIN_LUNG_ML = 20.0
 LUNG_RADIUS_MM = 12.0
 NOT_CHEST_SHARE = 0.035
 """Lung share of the body below which there is no chest; healthy chests have 0.12 to 0.45."""
@@ -196,7 +196,7 @@ def _lungs(smooth: npt.NDArray[np.float32], body: BoolArray, pitch: FloatArray) 
     sizes = np.bincount(pieces.ravel()) * voxel_ml
     boxes = ndimage.find_objects(pieces)
     for index in range(1, n + 1):
-        if sizes[index] < LEAST_LUNG_ML:
+        if sizes[index] < MIN_LUNG_ML:
             continue
         box = boxes[index - 1]
         region = pieces[box] == index

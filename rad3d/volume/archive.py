@@ -20,8 +20,8 @@ from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.sandbox import decode_dicom_apart
 from rad3d.volume.stream import is_dicom, sniff
 
-MOST_MEMBERS = 20_000
-MOST_LIST_BYTES = 8 * 2**20
+MAX_MEMBERS = 20_000
+MAX_LIST_BYTES = 8 * 2**20
 """Of the list of members, which zipfile reads as a whole, at 50 times its size, before it tells how
 many there are."""
 PIECE_BYTES = 2**20
@@ -93,14 +93,14 @@ class Modest(io.FileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Up to ``size`` bytes; BadVolume where more than such a list are asked for at once."""
-        if size is not None and size > MOST_LIST_BYTES:
+        if size is not None and size > MAX_LIST_BYTES:
             raise _too_many("too many")
         return super().read(size) or b""
 
 
 def _too_many(count: str) -> BadVolume:
     return BadVolume(
-        f"The zip holds {count} files; the limit is {MOST_MEMBERS:,}.",
+        f"The zip holds {count} files; the limit is {MAX_MEMBERS:,}.",
         "Make a zip with the files of one series only.",
         code="too_large",
     )
@@ -108,7 +108,7 @@ def _too_many(count: str) -> BadVolume:
 
 def _members(archive: zipfile.ZipFile, limits: Limits) -> list[zipfile.ZipInfo]:
     everything = archive.infolist()
-    if len(everything) > MOST_MEMBERS:
+    if len(everything) > MAX_MEMBERS:
         raise _too_many(f"{len(everything):,}")
     kept = [m for m in everything if not m.is_dir() and not _is_junk(m.filename)]
     if any(member.flag_bits & ENCRYPTED for member in kept):

@@ -14,13 +14,13 @@ from rad3d.volume.decoded import Decoded, by
 from rad3d.volume.padding import fill_unmeasured
 from rad3d.volume.peaks import check_hounsfield
 
-LEAST_VOXELS = 8192
-LEAST_SLICES = 16
-LEAST_AXIS = 8
-LEAST_PLANE = 32
+MIN_VOXELS = 8192
+MIN_SLICES = 16
+MIN_AXIS = 8
+MIN_PLANE = 32
 SPACING_MM = (0.1, 12.0)
 EXTENT_MM = (60.0, 2300.0)
-LEAST_HEIGHT_MM = 8.0
+MIN_HEIGHT_MM = 8.0
 """From feet to head, where a scan may be a slab."""
 
 
@@ -52,7 +52,7 @@ def check_voxels(decoded: Decoded) -> tuple[Note, ...]:
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
-    if min(shape) < LEAST_AXIS or int(np.prod(shape)) < LEAST_VOXELS:
+    if min(shape) < MIN_AXIS or int(np.prod(shape)) < MIN_VOXELS:
         raise BadVolume(
             f"The volume has only {by(shape)} voxels, too few for a chest CT.",
             "Give the whole scan with all of its slices.",
@@ -62,17 +62,17 @@ def _check_size(shape: tuple[int, ...]) -> None:
 
 def _check_slices(shape: tuple[int, ...], affine: FloatArray) -> None:
     thinnest = int(np.argmin(shape))
-    if shape[thinnest] < LEAST_SLICES:
+    if shape[thinnest] < MIN_SLICES:
         thickness = shape[thinnest] * float(np.linalg.norm(affine[:3, thinnest]))
         raise BadVolume(
             f"The scan is only a slab of {shape[thinnest]} slices, {thickness:.0f} mm thick; at "
-            f"least {LEAST_SLICES} slices are needed.",
+            f"least {MIN_SLICES} slices are needed.",
             "Give the whole scan with all of its slices.",
             code="too_few_voxels",
         )
-    if sorted(shape)[1] < LEAST_PLANE:
+    if sorted(shape)[1] < MIN_PLANE:
         raise BadVolume(
-            f"The volume has only {by(shape)} voxels; slices need {LEAST_PLANE} x {LEAST_PLANE}.",
+            f"The volume has only {by(shape)} voxels; slices need {MIN_PLANE} x {MIN_PLANE}.",
             "Give the whole scan with all of its slices.",
             code="too_few_voxels",
         )
@@ -85,7 +85,7 @@ def _check_extent(shape: tuple[int, ...], affine: FloatArray) -> None:
         spacing.min() < SPACING_MM[0]
         or spacing.max() > SPACING_MM[1]
         or extent[:2].min() < EXTENT_MM[0]
-        or extent[2] < LEAST_HEIGHT_MM
+        or extent[2] < MIN_HEIGHT_MM
         or extent.max() > EXTENT_MM[1]
     )
     if wrong:

@@ -18,7 +18,7 @@ from rad3d.volume.blocks import slabs
 from rad3d.volume.decoded import Decoded, Limits, refuse
 from rad3d.volume.dicom_file import Opener, OtherObject, Slice, read_pixels, read_slices
 from rad3d.volume.dicom_stack import (
-    LEAST_SLICES,
+    MIN_SLICES,
     SAME_PLACE,
     Stack,
     check_headers,
@@ -128,7 +128,7 @@ def _check_count(chosen: Stack, files: int) -> None:
             "single_dicom",
         )
     check_headers(chosen)
-    if len(chosen) < LEAST_SLICES:
+    if len(chosen) < MIN_SLICES:
         refuse(
             f"The largest CT series has only {counted(len(chosen), 'slice')}.",
             "Put all DICOM files of the series into the zip.",

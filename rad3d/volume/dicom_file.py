@@ -49,7 +49,7 @@ SKEWED = 0.01
 HEAD_BYTES = 4096
 DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
 PLAIN = uid.ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
-MOST_INFLATED = 2**28
+MAX_INFLATED = 2**28
 """Of one deflated file: 500 frames of 512 x 512."""
 
 
@@ -159,7 +159,7 @@ class Opener:
         with file:
             begin = meta + 12 + int.from_bytes(head[meta + 8 : meta + 12], "little")
             file.seek(begin)
-            most = max(1, min(MOST_INFLATED, self._left))
+            most = max(1, min(MAX_INFLATED, self._left))
             inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), most)
         self._left -= len(inflated)
         return io.BytesIO(head[:begin].replace(DEFLATED, PLAIN) + inflated)

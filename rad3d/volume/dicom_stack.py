@@ -20,8 +20,8 @@ from rad3d.volume.dicom_file import Slice
 
 Stack = list[Slice]
 
-LEAST_SLICES = 3
-MOST_FAMILIES = 256
+MIN_SLICES = 3
+MAX_FAMILIES = 256
 """Kinds of slices that are told apart, so that the time for thousands of files stays linear."""
 SAME_DIRECTION = 2e-3
 """Radians that the axes of one stack may differ by: 0.4 mm at the edge of a slice."""
@@ -53,7 +53,7 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
     for found in slices:
         if found.axes is None or found.spacing is None or found.position is None:
             continue
-        known = families[:MOST_FAMILIES]
+        known = families[:MAX_FAMILIES]
         home = next((family for family in known if _alike(found, family[0])), None)
         if home is None:
             families.append(home := [])
@@ -94,7 +94,7 @@ def _alike(a: Slice, b: Slice) -> bool:
 
 
 def _is_even(stack: Stack) -> bool:
-    if len(stack) < LEAST_SLICES:
+    if len(stack) < MIN_SLICES:
         return False
     try:
         check_line(in_order(stack))
@@ -116,7 +116,7 @@ def depths(stack: Stack) -> FloatArray:
 
 def check_one_person(stacks: Sequence[Stack]) -> None:
     """Refuse where there are scans of several patients or studies."""
-    scans = [stack[0].study for stack in stacks if len(stack) >= LEAST_SLICES]
+    scans = [stack[0].study for stack in stacks if len(stack) >= MIN_SLICES]
     patients = len({patient for patient, _ in scans})
     if len(set(scans)) > 1:
         what = f"{patients} patients" if patients > 1 else f"{len(set(scans))} studies of a patient"

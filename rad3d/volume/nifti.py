@@ -26,7 +26,7 @@ from rad3d.volume.header import Geometry, Header, parse_header
 from rad3d.volume.hounsfield import Hounsfield
 from rad3d.volume.stream import Stream, is_gzip, open_stream, read_into, read_up_to, skip
 
-MOST_GZIP_SHRINKS = 1032
+MAX_GZIP_SHRINKS = 1032
 """Deflate cannot pack tighter than 1032 to 1, so a file that claims more is lying."""
 
 
@@ -85,7 +85,7 @@ def decode_nifti(
 def _check_claim(path: Path, header: Header) -> None:
     """Refuse before reading where the file cannot hold what its header claims."""
     size, claimed = path.stat().st_size, header.data_bytes + header.offset
-    available = size * MOST_GZIP_SHRINKS if is_gzip(path) else size
+    available = size * MAX_GZIP_SHRINKS if is_gzip(path) else size
     if available < claimed:
         refuse(
             f"The file is cut short: its header claims {in_mb(claimed)} of {by(header.shape)} "

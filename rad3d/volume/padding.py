@@ -20,9 +20,9 @@ from rad3d.volume.blocks import slabs
 AIR_HU = -1024
 HARMLESS_HU = -930.0
 """A constant below this is air, or one of the usual values outside the circle (-2000, -3024)."""
-LEAST_PIXELS, LEAST_SHARE = 16, 0.005
+MIN_PIXELS, MIN_SHARE = 16, 0.005
 """Of one value in a corner of the scan's surface; noise makes no such patch."""
-MOST_INVALID = 0.01
+MAX_INVALID = 0.01
 """Of the voxels, not counting those around the scan."""
 IN_PLANE = np.zeros((3, 3, 3), bool)
 IN_PLANE[:, 1, 1] = IN_PLANE[1, :, 1] = True
@@ -61,7 +61,7 @@ def _fill_invalid(values: npt.NDArray[Any]) -> list[Note]:
         holes = np.isnan(values[:, :, part])
         inside += int(np.count_nonzero(holes))
         values[:, :, part][holes] = AIR_HU
-    if inside > MOST_INVALID * values.size:
+    if inside > MAX_INVALID * values.size:
         raise BadVolume(
             f"{inside / values.size:.0%} of the voxels inside the scan are not numbers (NaN or "
             "infinite).",
@@ -93,7 +93,7 @@ def _is_patch(values: npt.NDArray[Any], corner: tuple[int, ...]) -> bool:
     """Whether the value of a corner covers a connected part of one of the three faces there."""
     for axis, end in enumerate(corner):
         same = values.take(end, axis) == values[corner]
-        least = max(LEAST_PIXELS, LEAST_SHARE * same.size)
+        least = max(MIN_PIXELS, MIN_SHARE * same.size)
         if np.count_nonzero(same) < least:
             continue
         pieces, _ = ndimage.label(same)
@@ -112,7 +112,7 @@ def _fill_around(values: npt.NDArray[Any], value: float) -> int:
         border = (pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1])
         reaches = np.zeros(n + 1, bool)
         reaches[np.unique(np.concatenate([side.ravel() for side in border]))] = True
-        reaches &= np.bincount(pieces.ravel(), minlength=n + 1) >= LEAST_PIXELS
+        reaches &= np.bincount(pieces.ravel(), minlength=n + 1) >= MIN_PIXELS
         reaches[0] = False
         slab[reaches[pieces]] = AIR_HU
         count += int(np.count_nonzero(reaches[pieces]))

@@ -22,11 +22,11 @@ LABEL_NEIGHBOURS = 0.7
 """Share of equal neighbours inside the labels of a map; in an image noise keeps it low."""
 
 BINS, SMOOTH_BINS = 300, 2.0
-LEAST_PEAK, LARGE_PEAK = 0.003, 0.05
+MIN_PEAK, LARGE_PEAK = 0.003, 0.05
 """Prominence of a peak / height of the tallest."""
 
 AIR_HU, SOFT_HU = -1000.0, 40.0
-LEAST_AIR, LEAST_TISSUE = 0.005, 0.02
+MIN_AIR, MIN_TISSUE = 0.005, 0.02
 LOWEST_TISSUE_HU, HIGHEST_LUNG_HU = -300.0, -600.0
 AIR_PEAK_HU, SOFT_PEAK_HU = (-1070.0, -930.0), (-140.0, 110.0)
 ODD_AIR_PEAK_HU, ODD_SOFT_PEAK_HU = (-1150.0, -870.0), (-200.0, 170.0)
@@ -35,7 +35,7 @@ DARKEST_HU, DARKER_THAN_LUNG_HU = -900.0, 100.0
 """Where the tallest low peak is lung, airways and noise reach so far below it."""
 
 SPIKE_SHARE, SPIKE_RATIO, SPIKE_ROOM_HU = 0.005, 5.0, 50.0
-CLIPPED_SHARE, CLIPPED_BELOW_HU, LEAST_BONE_HU = 5e-4, 1000.0, 300.0
+CLIPPED_SHARE, CLIPPED_BELOW_HU, MIN_BONE_HU = 5e-4, 1000.0, 300.0
 
 REMEDY = (
     "Give the scan in Hounsfield units (air -1000, water 0), as exported by dcm2niix from DICOM."
@@ -97,8 +97,8 @@ def _check_peaks(sample: npt.NDArray[Any]) -> list[Note]:
     def fit(air: tuple[float, float], soft: tuple[float, float]) -> bool:
         return _has_air(peaks, darkest, air) and _has_soft_tissue(peaks, soft)
 
-    enough_air = np.mean((sample > -1100) & (sample < -450)) >= LEAST_AIR
-    enough_tissue = np.mean((sample > -200) & (sample < 250)) >= LEAST_TISSUE
+    enough_air = np.mean((sample > -1100) & (sample < -450)) >= MIN_AIR
+    enough_tissue = np.mean((sample > -200) & (sample < 250)) >= MIN_TISSUE
     if not (enough_air and enough_tissue and fit(ODD_AIR_PEAK_HU, ODD_SOFT_PEAK_HU)):
         _refuse_peaks(sample, peaks)
     if fit(AIR_PEAK_HU, SOFT_PEAK_HU):
@@ -118,7 +118,7 @@ def peaks_of(sample: npt.NDArray[Any]) -> list[Peak]:
     counts, edges = np.histogram(sample, BINS, (low, high))
     heights = ndimage.gaussian_filter1d(counts.astype(np.float64), SMOOTH_BINS)
     padded = np.concatenate([[0.0], heights, [0.0]])
-    places, found = signal.find_peaks(padded, prominence=LEAST_PEAK * heights.max())
+    places, found = signal.find_peaks(padded, prominence=MIN_PEAK * heights.max())
     width = edges[1] - edges[0]
     return [
         Peak(float(edges[place - 1] + width / 2), float(size / heights.max()))
@@ -191,7 +191,7 @@ def _spikes(distinct: npt.NDArray[Any], counts: npt.NDArray[np.intp]) -> npt.NDA
 def _clipped(sample: npt.NDArray[Any]) -> list[Note]:
     top = float(sample.max())
     share = float(np.mean(sample > top - 0.5))
-    if top >= CLIPPED_BELOW_HU or (share < CLIPPED_SHARE and top >= LEAST_BONE_HU):
+    if top >= CLIPPED_BELOW_HU or (share < CLIPPED_SHARE and top >= MIN_BONE_HU):
         return []
     text = (
         f"The values were clipped: no voxel is above {top:.0f} HU. Bone, calcification and metal "

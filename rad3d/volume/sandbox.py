@@ -26,7 +26,7 @@ from rad3d.core.errors import NO_ROOM, BadVolume, DiskFull
 from rad3d.core.types import Note
 from rad3d.volume.decoded import Decoded, Limits
 
-MOST_SECONDS = 120
+MAX_SECONDS = 120
 BYTES_A_VOXEL = 8
 """As int16 (2), then as float32 (4) where HU have fractions; the slab at work beside them."""
 
@@ -71,7 +71,7 @@ def decode_dicom_apart(files: Sequence[Path], limits: Limits, unread: int = 0) -
                 stdout=subprocess.DEVNULL,  # the decoders quote what they read
                 stderr=subprocess.DEVNULL,
                 env=environment | _SET,
-                timeout=MOST_SECONDS,
+                timeout=MAX_SECONDS,
                 check=False,
             )
             answer: dict[str, Any] = json.loads((folder / "answer.json").read_bytes())

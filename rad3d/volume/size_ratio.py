@@ -30,7 +30,7 @@ from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, mirrored, 
 
 Plane = npt.NDArray[np.float32]
 
-MOST_THREADS = 4
+MAX_THREADS = 4
 DYADIC = 4096
 SPACING_TOLERANCE = 2e-7
 """Relative error of a spacing that went through float32, as in a NIfTI header."""
@@ -175,7 +175,7 @@ def resample(hu: npt.NDArray[Any], axes: list[Axis], spec: GridSpec) -> Plane:
             mixed += shift
             target[i] = mixed.T
 
-    parts = min(MOST_THREADS, usable_cores())
+    parts = min(MAX_THREADS, usable_cores())
     edges = [len(x.lower) * k // parts for k in range(parts + 1)]
     with ThreadPoolExecutor(parts) as pool:
         list(pool.map(rows, edges[:-1], edges[1:]))

@@ -23,7 +23,7 @@ Stream = io.BufferedReader | IGzipFile
 MAGIC = b"\x1f\x8b"
 PIECE_BYTES = 64 * 2**10
 """Unpacked at a time; where a file is cut short, so many bytes before its end may be lost, too."""
-MOST_LAYERS = 3
+MAX_LAYERS = 3
 """Of gzip around gzip; some browsers and mail programs add one."""
 
 NOT_SNIFFED = ("nifti", "unknown", "empty", "text", "text/json", "safetensors", "pickle", "torch")
@@ -130,7 +130,7 @@ def open_stream(path: Path) -> Iterator[Stream]:
     """
     with ExitStack() as layers:
         stream: Stream = layers.enter_context(path.open("rb"))
-        for _ in range(MOST_LAYERS):
+        for _ in range(MAX_LAYERS):
             with _damage_is_refused():
                 if stream.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
                     break

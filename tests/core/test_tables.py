@@ -14,7 +14,7 @@ import pytest
 from rad3d.core.errors import BadRequest, Rad3dError, UnknownName
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LABELS
-from rad3d.core.tables import MOST_LINE, Table, cell_text, guarded, open_table, read_lines
+from rad3d.core.tables import MAX_LINE, Table, cell_text, guarded, open_table, read_lines
 from rad3d.data.layouts import read_label_table
 from rad3d.data.predictions import Columns, read_predictions
 from rad3d.features.foreign import read_logits
@@ -194,7 +194,7 @@ def test_a_formula_is_guarded_a_number_is_not_and_reading_undoes_it(cell: str) -
         (b"id,a,b\n1,x\n2\nTotal\n", "Line 4 of t.csv has too few", "bad_csv"),
         (b'[{"id": 1}]', "t.csv is JSON, not a table", "bad_csv"),
         (b"id,a\n1,x,y\n", "Line 2 of t.csv has too few or too many cells", "bad_csv"),
-        (b"id,a\n1," + b"x" * MOST_LINE, "Line 2 of t.csv has more than 1,048,576", "bad_csv"),
+        (b"id,a\n1," + b"x" * MAX_LINE, "Line 2 of t.csv has more than 1,048,576", "bad_csv"),
         (b'id,a\n1,"' + b"x\n" * 70_000, "is not CSV: field larger than", "bad_csv"),
     ],
 )

@@ -13,7 +13,7 @@ from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet
 from rad3d.evaluation.ablations import (
     CONTROLS,
-    TrainingBank,
+    ReferenceSet,
     conditions,
     derangement,
     shuffled,
@@ -26,10 +26,10 @@ CASES = TRAINING.sample_set(TRAINING_N).samples
 
 
 @pytest.fixture(scope="module")
-def bank() -> TrainingBank:
+def bank() -> ReferenceSet:
     labels = np.array([case.labels for case in CASES])
     found = embeddings(labels, 3)
-    return TrainingBank(FeatureTable(tuple(c.id for c in CASES), found, found[:, :18] * 4))
+    return ReferenceSet(FeatureTable(tuple(c.id for c in CASES), found, found[:, :18] * 4))
 
 
 def features(n: int, seed: int = 0) -> FeatureTable:
@@ -65,7 +65,7 @@ def test_shuffled_reports_are_those_of_other_cases() -> None:
     assert {p.text for p in moved.predictions} == {p.text for p in own.predictions}
 
 
-def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: TrainingBank) -> None:
+def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: ReferenceSet) -> None:
     seen = features(4)
     given = conditions("logits-only", seen, bank, None)
     assert {tuple(c.latent) for c in given} == {tuple(bank.mean)}
@@ -91,7 +91,7 @@ def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
 @given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
 @settings(max_examples=40)
 def test_the_lookup_never_states_what_the_classifier_denies(
-    bank: TrainingBank, present: list[bool]
+    bank: ReferenceSet, present: list[bool]
 ) -> None:
     said = label_report(bank.lookup(present))
     lacking = {LABELS[i] for i, (a, b) in enumerate(zip(said, present, strict=True)) if b and not a}
@@ -99,7 +99,7 @@ def test_the_lookup_never_states_what_the_classifier_denies(
     assert lacking <= set(LABELS) - set(bank._sentences), "only where no stored sentence has it"
 
 
-def test_the_lookup_of_a_known_combination_is_that_report(bank: TrainingBank) -> None:
+def test_the_lookup_of_a_known_combination_is_that_report(bank: ReferenceSet) -> None:
     for case in CASES[:10]:
         assert case.labels is not None
         text = bank.lookup([bool(v) for v in case.labels])
@@ -107,11 +107,11 @@ def test_the_lookup_of_a_known_combination_is_that_report(bank: TrainingBank) ->
         assert text == first.reference
 
 
-def test_the_nearest_scan_of_a_training_scan_is_itself(bank: TrainingBank) -> None:
+def test_the_nearest_scan_of_a_training_scan_is_itself(bank: ReferenceSet) -> None:
     assert bank.nearest(bank.embedding[:5]) == [case.reference for case in CASES[:5]]
 
 
-def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: TrainingBank) -> None:
+def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: ReferenceSet) -> None:
     counts: dict[tuple[int, ...], int] = {}
     for case in CASES:
         assert case.labels is not None

@@ -418,10 +418,10 @@ def test_one_case_shows_both_reports_and_their_findings(
 def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> None:
     rng = np.random.default_rng(0)
     engine = Engine(evaluations.store)
-    from rad3d.model.engine import Condition
+    from rad3d.model.engine import PrefixInput
 
     given = [
-        Condition(rng.normal(size=32).astype(np.float32), rng.normal(size=18) * 3)
+        PrefixInput(rng.normal(size=32).astype(np.float32), rng.normal(size=18) * 3)
         for _ in range(BATCH_ROWS + 5)
     ]
     writer = ReportWriter(engine, V3, OPTIONS, None)

@@ -20,7 +20,7 @@ from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.service import EvaluationRequest, Evaluations
 from rad3d.server.metrics_routes import Operations
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.service.service import Service
 
 SHIPPED = Settings().models_dir
@@ -62,7 +62,7 @@ def test_a_corrupt_encoder_is_said_on_the_page_and_in_the_health_and_the_rest_go
     damage(settings.models_dir / ROW.source)
     operations = Operations(settings)
     service = Service(settings, on_event=operations.on_event)
-    operations.attach(service, Turns(1, 1), tmp_path)
+    operations.attach(service, ReportQueue(1, 1), tmp_path)
     evaluations = Evaluations(service, settings, trusted=True)
     service.probe()
     assert operations.problems() == ["corrupt_weights", "no_model"]

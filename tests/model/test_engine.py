@@ -27,7 +27,7 @@ from rad3d.core.types import (
 from rad3d.model import engine as engine_module
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.base import Encoding
-from rad3d.model.engine import Condition, Engine, Generated
+from rad3d.model.engine import Engine, Generated, PrefixInput
 
 pytestmark = pytest.mark.numeric
 
@@ -141,11 +141,14 @@ def test_image_and_logits_reach_the_text(engine: Engine) -> None:
     rng = np.random.default_rng(0)
     latents, logits = rng.normal(size=(2, 32)), rng.normal(size=(2, 18)) * 3
     texts = written(
-        engine, [Condition(latents[i], logits[j]) for i in range(2) for j in range(2)], V3, options
+        engine,
+        [PrefixInput(latents[i], logits[j]) for i in range(2) for j in range(2)],
+        V3,
+        options,
     )
     assert len({t.text for t in texts}) == 4
     ignoring = written(
-        engine, [Condition(latents[0], logits[j]) for j in range(2)], "phantom-s/v2", options
+        engine, [PrefixInput(latents[0], logits[j]) for j in range(2)], "phantom-s/v2", options
     )
     assert ignoring[0] == ignoring[1], "V-2 does not use the logits"
 
@@ -154,14 +157,14 @@ def test_batch_writes_the_texts_of_the_stream(engine: Engine) -> None:
     scans = [volume(seed) for seed in range(20)]  # more than one batch
     streamed = [report_of(list(engine.stream(scan, V3, OPTIONS))).text for scan in scans]
     features = [engine.features(scan) for scan in scans]
-    conditions = [Condition(f.pooled, engine.diagnose(f).logits) for f in features]
+    conditions = [PrefixInput(f.pooled, engine.diagnose(f).logits) for f in features]
     batch = written(engine, conditions, V3, OPTIONS)
     assert [item.text for item in batch] == streamed
 
 
 def test_batch_without_logits_is_refused_where_they_are_needed(engine: Engine) -> None:
     with pytest.raises(BadRequest, match="logits"):
-        written(engine, [Condition(np.zeros(32))], V3, OPTIONS)
+        written(engine, [PrefixInput(np.zeros(32))], V3, OPTIONS)
 
 
 def test_cancelled_while_writing_keeps_what_was_written(engine: Engine) -> None:
@@ -181,7 +184,7 @@ def test_cancelled_before_writing_raises(engine: Engine, encoder: CountingEncode
     with pytest.raises(Cancelled):
         list(engine.stream(volume(), V3, OPTIONS, cancel))
     with pytest.raises(Cancelled):
-        written(engine, [Condition(np.zeros(32), np.zeros(18))], V3, OPTIONS, cancel)
+        written(engine, [PrefixInput(np.zeros(32), np.zeros(18))], V3, OPTIONS, cancel)
     assert encoder.encoded == 0
 
 
@@ -260,7 +263,7 @@ def test_running_out_of_memory_while_loading_is_a_sentence_in_a_batch_as_well(
         raise MemoryError
 
     monkeypatch.setattr("rad3d.model.store.load_language_model", fail)
-    conditions = [Condition(np.zeros(32), np.zeros(18))]
+    conditions = [PrefixInput(np.zeros(32), np.zeros(18))]
     with pytest.raises(Rad3dError, match="not enough memory to load") as caught:
         written(engine, conditions, V3, OPTIONS)
     assert caught.value.code == "out_of_memory"

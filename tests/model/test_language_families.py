@@ -30,7 +30,7 @@ from rad3d.model.llm.architectures import build_config, random_model
 from rad3d.model.llm.decoding import Written, decode, decode_batch
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
-from rad3d.model.llm.selftest import tried
+from rad3d.model.llm.selftest import verify_causal
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
 
@@ -42,7 +42,7 @@ TEXT = "Findings: Small left pleural effusion."
 @pytest.fixture(scope="module", params=[*FAMILIES, *OTHERS])
 def language(request: pytest.FixtureRequest) -> LanguageBundle:
     seed = 5 if request.param == "falcon" else 0  # with 0 it repeats one word
-    return tried(tiny_language(request.param, seed))
+    return verify_causal(tiny_language(request.param, seed))
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from rad3d.core.types import GenerationOptions
 from rad3d.model.llm.decoding import decode, decode_batch
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model, outline
-from rad3d.model.llm.selftest import tried
+from rad3d.model.llm.selftest import verify_causal
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,16 @@ def _bundle(family: str, vocabulary: int = 320, **sizes: Any) -> LanguageBundle:
 
 def test_a_family_whose_tokens_see_those_after_them_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"bert does not continue a prefix.*not causal"):
-        tried(_bundle("bert"))
-    assert tried(_bundle("bert", is_decoder=True)).caches, "the same weights, read from the left"
+        verify_causal(_bundle("bert"))
+    assert verify_causal(_bundle("bert", is_decoder=True)).caches, (
+        "the same weights, read from the left"
+    )
 
 
 def test_a_family_without_a_cache_is_read_again_for_each_token_and_says_so() -> None:
-    language = tried(replace(tiny_language("openai-gpt"), reason="float32 on the processor."))
+    language = verify_causal(
+        replace(tiny_language("openai-gpt"), reason="float32 on the processor.")
+    )
     assert not language.caches
     assert language.reason.startswith("float32 on the processor. It keeps no cache")
     ids = torch.tensor([[1, *language.tokens("Findings: Small left pleural effusion.")]])
@@ -93,7 +97,7 @@ def test_a_model_that_reads_embeddings_otherwise_than_tokens_is_refused() -> Non
 
     language.model.model.forward = twice
     with pytest.raises(BadRequest, match="does not continue a prefix"):
-        tried(language)
+        verify_causal(language)
 
 
 def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
@@ -106,7 +110,7 @@ def test_weights_that_are_no_numbers_are_refused(folder: Path) -> None:
 
 def test_the_tokenizer_of_another_model_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"knows 320 tokens, and the model 100"):
-        tried(_bundle("llama", 100))
+        verify_causal(_bundle("llama", 100))
 
 
 def test_a_padding_token_that_the_model_has_no_row_for_is_not_used(folder: Path) -> None:

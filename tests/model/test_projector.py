@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.registry import PROJECTORS
 from rad3d.model.variants.projector import (
-    ConditionScaling,
+    InputScaling,
     LinearProjector,
     TransformerProjector,
     build_projector,
@@ -148,14 +148,14 @@ def test_width_that_heads_do_not_divide_is_refused() -> None:
 def test_default_scaling_is_plain_concatenation() -> None:
     latent, logits = torch.randn(3, 7), torch.randn(3, 18)
     torch.testing.assert_close(
-        ConditionScaling(7, 18)(latent, logits), torch.cat((latent, logits), dim=1)
+        InputScaling(7, 18)(latent, logits), torch.cat((latent, logits), dim=1)
     )
 
 
 def test_fitted_scaling_standardises_each_dimension_and_weighs_it() -> None:
     latent = torch.randn(200, 7) * torch.arange(1, 8) + 3
     logits = torch.randn(200, 18) * 20 - 5
-    scaling = ConditionScaling(7, 18, latent=2.0, logits=0.5)
+    scaling = InputScaling(7, 18, latent=2.0, logits=0.5)
     scaling.fit(latent, logits)
     condition = scaling(latent, logits)
     torch.testing.assert_close(condition.mean(0), torch.zeros(25), atol=1e-4, rtol=0)
@@ -165,4 +165,4 @@ def test_fitted_scaling_standardises_each_dimension_and_weighs_it() -> None:
 
 def test_variant_with_logits_asks_for_them() -> None:
     with pytest.raises(BadRequest, match="logits"):
-        ConditionScaling(7, 18)(torch.randn(1, 7))
+        InputScaling(7, 18)(torch.randn(1, 7))

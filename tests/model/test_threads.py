@@ -19,7 +19,7 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.model import engine as engine_module
 from rad3d.model import threads as threads_module
-from rad3d.model.engine import Condition, Engine
+from rad3d.model.engine import Engine, PrefixInput
 from rad3d.model.threads import SMALL_BYTES, Threads, computing
 
 V3 = "phantom-s/v3"
@@ -180,7 +180,7 @@ def test_scan_encoder_and_language_model_compute_with_the_number_that_was_chosen
             break
     pooled = engine.features(volume()).pooled
     logits = engine.diagnose(engine.features(volume())).logits
-    list(engine.generate_batches([Condition(pooled, logits)], V3, OPTIONS))
+    list(engine.generate_batches([PrefixInput(pooled, logits)], V3, OPTIONS))
     large, small = (asked, asked) if asked else (3, 1)
     assert seen == {"scan": {large}, "encoder": {large}, "language model": {small}}
 

@@ -27,7 +27,7 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, Event, GenerationOptions
 from rad3d.model.variants.variant import PROJECTOR_FILE, variant_directory
 from rad3d.server import uploads
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service
 from rad3d.volume.load import read_volume
@@ -199,7 +199,7 @@ class Clock:
 
 def test_turns_are_given_in_order_and_the_wait_is_told() -> None:
     clock = Clock()
-    turns = Turns(places=1, most_waiting=3, clock=clock)
+    turns = ReportQueue(places=1, most_waiting=3, clock=clock)
     first, second, third = turns.join(), turns.join(), turns.join()
     assert [t.ready for t in (first, second, third)] == [True, False, False]
     assert str(second) == "Waiting for a free model: you are next", "nothing is known yet"
@@ -220,7 +220,7 @@ def test_turns_are_given_in_order_and_the_wait_is_told() -> None:
 
 
 def test_a_full_queue_is_a_clear_refusal_and_a_place_that_frees_up_is_taken() -> None:
-    turns = Turns(places=1, most_waiting=1)
+    turns = ReportQueue(places=1, most_waiting=1)
     running, waiting = turns.join(), turns.join()
     with pytest.raises(BadRequest, match="queue is full: 1") as caught:
         turns.join()

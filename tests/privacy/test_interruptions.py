@@ -41,7 +41,7 @@ from rad3d.data.spec import SetSpec
 from rad3d.evaluation.generate import ReportWriter
 from rad3d.evaluation.service import EvaluationRequest, EvaluationRun, Evaluations
 from rad3d.server.metrics_routes import Operations
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
@@ -293,7 +293,7 @@ def test_a_server_whose_work_folder_is_removed_goes_on_and_stays_healthy(
     service = Service(
         settings, FakeEncoderStore(settings, CountingEncoder()), on_event=operations.on_event
     )
-    operations.attach(service, Turns(1, 1), work.uploads)
+    operations.attach(service, ReportQueue(1, 1), work.uploads)
     zipped = tmp_path / "scan.zip"
     with zipfile.ZipFile(zipped, "w") as out:
         out.write(chest, "scan.nii.gz")

@@ -16,7 +16,7 @@ from tabs import KEY, Tab
 
 from rad3d.server import uploads
 from rad3d.server.access_control import file_problem
-from rad3d.server.limits import MOST_BODY_BYTES
+from rad3d.server.limits import MAX_BODY_BYTES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -76,7 +76,7 @@ def test_every_call_refuses_every_forged_file_wherever_it_stands(tab: Tab) -> No
 
 def test_a_call_that_is_too_large_too_deep_or_no_json_is_refused(tab: Tab) -> None:
     url = f"{tab.api}/queue/join"
-    large = b'{"data": ["' + b"x" * MOST_BODY_BYTES + b'"]}'
+    large = b'{"data": ["' + b"x" * MAX_BODY_BYTES + b'"]}'
     for body, status in ((large, 413), (b"[" * 100_000, 400), (b"\xff\xfe", 400), (b"", 400)):
         answer = tab.client.post(url, content=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == status

@@ -17,7 +17,7 @@ from rad3d.core.errors import BadRequest, BadVolume, Rad3dError
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent
 from rad3d.server.metrics_routes import Operations
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 
 
 def test_metrics_tell_queue_latency_by_stage_memory_and_failures(
@@ -120,7 +120,9 @@ def test_health_sees_a_disk_that_is_nearly_full(
 def test_waiting_for_a_turn_is_measured_and_a_full_queue_is_counted(models: Path) -> None:
     _, operations = watched(models)
     now = [0.0]
-    turns = Turns(places=1, most_waiting=1, on_event=operations.on_event, clock=lambda: now[0])
+    turns = ReportQueue(
+        places=1, most_waiting=1, on_event=operations.on_event, clock=lambda: now[0]
+    )
     first = turns.join()
     turns.join()
     with pytest.raises(BadRequest):

@@ -16,7 +16,7 @@ from served import SHORT, server, watched
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import DoneEvent, TextEvent
-from rad3d.service.shutdown import Running
+from rad3d.service.shutdown import RunningReports
 
 
 def in_thread(work: Callable[[], None]) -> threading.Thread:
@@ -65,7 +65,7 @@ def test_a_report_over_the_grace_is_ended_with_what_it_has(models: Path, chest: 
     assert outcome == [1]
 
 
-def _cancelled(running: Running) -> bool:
+def _cancelled(running: RunningReports) -> bool:
     return all(signal.is_set() for signal in running._signals.values())
 
 

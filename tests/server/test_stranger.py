@@ -22,7 +22,7 @@ from tabs import eventually
 from rad3d.server import limits, uploads
 from rad3d.server.access_control import ALLOWED
 from rad3d.server.connections import Connections
-from rad3d.server.limits import MOST_BODY_BYTES, MOST_VALUES
+from rad3d.server.limits import MAX_BODY_BYTES, MAX_VALUES
 from rad3d.server.security_headers import another_site_asks, told
 
 POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
@@ -128,7 +128,7 @@ def test_the_browser_is_told_to_fetch_from_nowhere_else_and_to_keep_nothing(app:
 def test_a_body_over_the_limit_is_refused_before_it_is_looked_into(app: str, path: str) -> None:
     """Gradio would hold it in memory, or on the disk where it is a form."""
     kind = "multipart/form-data; boundary=b" if path == "login" else "application/json"
-    sizes = {MOST_BODY_BYTES + 1: True, MOST_BODY_BYTES: False}
+    sizes = {MAX_BODY_BYTES + 1: True, MAX_BODY_BYTES: False}
     for size, refused in sizes.items():
         pieces = iter([bytes(size - 1), b"x"])  # in chunks: nothing says how long it is
         answer = httpx.post(f"{app}/{path}", content=pieces, headers={"Content-Type": kind})
@@ -174,7 +174,7 @@ def test_uploads_at_the_same_time_share_the_room(
 ) -> None:
     """Each is small enough and says no length; together they are over the limit."""
     monkeypatch.setattr(limits, "COUNTED_EVERY_BYTES", 2**18)
-    senders = [Sender(app) for _ in range(limits.MOST_FILES + 4)]
+    senders = [Sender(app) for _ in range(limits.MAX_FILES + 4)]
     for sender in senders:
         for _ in range(6):
             sender.send(bytes(2**19))
@@ -195,7 +195,7 @@ def test_a_form_field_that_is_no_file_is_refused_before_its_content(app: str, em
 
 
 def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
-    room = limits.MOST_FILES * 4 * 2**20 // limits.LEAST_COUNTED_BYTES
+    room = limits.MAX_FILES * 4 * 2**20 // limits.MIN_COUNTED_BYTES
     answers = [
         httpx.post(f"{app}/gradio_api/upload", files=[("files", ("a.nii", b""))] * 8).status_code
         for _ in range(room // 8 + 2)
@@ -207,7 +207,7 @@ def test_a_million_empty_files_do_not_fit(app: str, empty: Path) -> None:
 
 def test_who_fills_the_room_locks_nobody_out(app: str, empty: Path) -> None:
     """396 requests of 599 bytes once locked the uploads of all for ten minutes."""
-    room = limits.MOST_FILES * 4 * 2**20 // limits.LEAST_COUNTED_BYTES
+    room = limits.MAX_FILES * 4 * 2**20 // limits.MIN_COUNTED_BYTES
     tiny = [("files", ("a.nii", b""))] * 8
     url = f"{app}/gradio_api/upload"
     for _ in range(room // 8):
@@ -268,7 +268,7 @@ def head(address: str, request: bytes, seconds: float = 30.0) -> bytes:
 def test_a_call_with_many_values_is_refused_before_gradio_looks_into_it(app: str) -> None:
     fine = {"fn_index": 0, "session_hash": "x", "data": [0] * 100}
     assert httpx.post(f"{app}/gradio_api/queue/join", json=fine).status_code != 400
-    many = {"fn_index": 0, "session_hash": "x", "data": [0] * (MOST_VALUES + 1)}
+    many = {"fn_index": 0, "session_hash": "x", "data": [0] * (MAX_VALUES + 1)}
     nested = {"fn_index": 0, "session_hash": "x", "data": [[[0] * 50] * 50]}
     for body in (many, nested):
         refused = httpx.post(f"{app}/gradio_api/queue/join", json=body)

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rad3d.core.errors import BadRequest
-from rad3d.server.queue import Turn, Turns
+from rad3d.server.queue import ReportQueue, Ticket
 
 
 def test_who_sends_many_leaves_the_next_place_to_who_sends_one() -> None:
-    turns = Turns(places=2, most_waiting=32)
+    turns = ReportQueue(places=2, most_waiting=32)
     many = [turns.join("192.0.2.1") for _ in range(20)]
     one = turns.join("192.0.2.2")
     assert one.ahead == 0
@@ -21,7 +21,7 @@ def test_who_sends_many_leaves_the_next_place_to_who_sends_one() -> None:
 
 
 def test_34_sessions_of_one_client_do_not_fill_the_queue() -> None:
-    turns = Turns(places=2, most_waiting=32)
+    turns = ReportQueue(places=2, most_waiting=32)
     many = [turns.join("192.0.2.1") for _ in range(34)]
     with pytest.raises(BadRequest) as refused:
         turns.join("192.0.2.1")
@@ -35,7 +35,7 @@ def test_34_sessions_of_one_client_do_not_fill_the_queue() -> None:
 
 
 def test_of_clients_with_one_turn_each_none_is_displaced() -> None:
-    turns = Turns(places=1, most_waiting=3)
+    turns = ReportQueue(places=1, most_waiting=3)
     for client in ("a", "b", "c", "d"):
         turns.join(client)
     for newcomer in ("e", "a", ""):
@@ -45,7 +45,7 @@ def test_of_clients_with_one_turn_each_none_is_displaced() -> None:
 
 def test_a_turn_is_overdue_only_while_somebody_waits() -> None:
     now = 0.0
-    turns = Turns(places=1, most_waiting=3, clock=lambda: now)
+    turns = ReportQueue(places=1, most_waiting=3, clock=lambda: now)
     first = turns.join("a")
     now = 700.0
     assert not first.is_overdue(600)
@@ -58,8 +58,8 @@ def test_a_turn_is_overdue_only_while_somebody_waits() -> None:
 def test_the_queue_stays_within_its_bounds_and_serves_everybody(
     steps: list[tuple[str, bool]],
 ) -> None:
-    turns = Turns(places=2, most_waiting=4)
-    held: list[Turn] = []
+    turns = ReportQueue(places=2, most_waiting=4)
+    held: list[Ticket] = []
     for client, leaves in steps:
         if leaves and held:
             held.pop(0).leave()

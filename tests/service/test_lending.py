@@ -23,12 +23,12 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.service import EvaluationRequest, Evaluations
-from rad3d.model.engine import Condition
+from rad3d.model.engine import PrefixInput
 from rad3d.service.service import Service
 from rad3d.service.zerogpu import (
-    LEAST_SECONDS,
-    MOST_SECONDS,
-    Lender,
+    MAX_SECONDS,
+    MIN_SECONDS,
+    GpuLease,
     seconds_wanted,
 )
 from rad3d.ui import launch as serving
@@ -60,7 +60,7 @@ def test_a_lent_gpu_writes_the_same_report_and_keeps_nothing_of_the_scan(
 ) -> None:
     asked: list[int] = []
     texts = []
-    for lender in (None, Lender(plain_gpu(asked), NoGpu)):
+    for lender in (None, GpuLease(plain_gpu(asked), NoGpu)):
         service, _ = watched(models, lender)
         session = service.new_session()
         opened = service.open_path(session, chest, "scan")
@@ -72,7 +72,7 @@ def test_a_lent_gpu_writes_the_same_report_and_keeps_nothing_of_the_scan(
         kept = [key for key in service.engine.cache._values if opened.sha256 in str(key)]
         assert bool(kept) is (lender is None)
     assert texts[0] == texts[1]
-    assert asked == [LEAST_SECONDS]
+    assert asked == [MIN_SECONDS]
 
 
 def test_the_seconds_asked_for_grow_with_model_and_report_within_15_to_40() -> None:
@@ -82,8 +82,8 @@ def test_the_seconds_asked_for_grow_with_model_and_report_within_15_to_40() -> N
         for variant in ("phantom-s/v3", "llama-3.2-1b/v3", "llama-2-7b-chat/v3")
         for tokens in (16, 320, 1024)
     ]
-    assert min(some) == LEAST_SECONDS == 15
-    assert max(some) == MOST_SECONDS == 40
+    assert min(some) == MIN_SECONDS == 15
+    assert max(some) == MAX_SECONDS == 40
     assert some[1] < some[4] < some[7], "a larger model needs longer"
     assert some[0] < some[1] <= some[2]
     beam = GenerationOptions(strategy="beam", max_new_tokens=320)
@@ -101,7 +101,7 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
 
         return decorate
 
-    service, operations = watched(models, Lender(none, NoGpu))
+    service, operations = watched(models, GpuLease(none, NoGpu))
     session = service.new_session()
     service.open_path(session, chest, "scan")
     with pytest.raises(Rad3dError, match=r"No GPU .* You have exceeded your quota\.") as refused:
@@ -110,7 +110,7 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
     assert scraped(operations)["rad3d_report_failures_total{code=no_gpu}"] == 1
 
     asked: list[int] = []
-    service, _ = watched(models, Lender(plain_gpu(asked), NoGpu))
+    service, _ = watched(models, GpuLease(plain_gpu(asked), NoGpu))
     session = service.new_session()
     service.open_path(session, chest, "scan")
     with pytest.raises(UnknownName):
@@ -133,10 +133,10 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
     assert last.report.n_tokens == 1
 
 
-def conditions(n: int) -> list[Condition]:
+def conditions(n: int) -> list[PrefixInput]:
     """Of ``n`` different images."""
     rng = np.random.default_rng(0)
-    return [Condition(rng.normal(size=LATENT_DIM), rng.normal(size=N_LABELS)) for _ in range(n)]
+    return [PrefixInput(rng.normal(size=LATENT_DIM), rng.normal(size=N_LABELS)) for _ in range(n)]
 
 
 def test_an_evaluation_is_written_on_lent_gpus_with_the_same_texts(
@@ -148,7 +148,7 @@ def test_an_evaluation_is_written_on_lent_gpus_with_the_same_texts(
     small_evaluations(tmp_path)
     asked: list[int] = []
     runs = []
-    for number, lender in enumerate((None, Lender(plain_gpu(asked), NoGpu))):
+    for number, lender in enumerate((None, GpuLease(plain_gpu(asked), NoGpu))):
         settings = Settings(models_dir=tmp_path / "models", runs_dir=tmp_path / f"runs{number}")
         store = FakeEncoderStore(settings, CountingEncoder())
         service = Service(settings, store, samples_dir=tmp_path / "none", lender=lender)
@@ -175,8 +175,8 @@ def test_the_seconds_asked_for_an_evaluation_stay_within_15_to_40() -> None:
             some = [seconds_wanted(conditions(n), variant, options) for n in (1, 16, 17, 200)]
             assert some == sorted(some)
             assert some[0] == some[1]
-            assert some[0] >= LEAST_SECONDS
-            assert some[-1] <= MOST_SECONDS
+            assert some[0] >= MIN_SECONDS
+            assert some[-1] <= MAX_SECONDS
 
 
 def test_an_evaluation_that_gets_no_gpu_says_so_and_keeps_what_was_written(
@@ -199,7 +199,7 @@ def test_an_evaluation_that_gets_no_gpu_says_so_and_keeps_what_was_written(
         return decorate
 
     calls: list[int] = []
-    service, _ = watched(models, Lender(only_once, NoGpu))
+    service, _ = watched(models, GpuLease(only_once, NoGpu))
     batches = service.write_batches(conditions(4), "phantom-s/v3", options, threading.Event())
     assert len(next(batches)) == 2
     with pytest.raises(Rad3dError, match=r"No GPU .* You have exceeded your quota\.") as refused:
@@ -207,7 +207,7 @@ def test_an_evaluation_that_gets_no_gpu_says_so_and_keeps_what_was_written(
     assert refused.value.code == "no_gpu"
 
     asked: list[int] = []
-    service, _ = watched(models, Lender(plain_gpu(asked), NoGpu))
+    service, _ = watched(models, GpuLease(plain_gpu(asked), NoGpu))
     with pytest.raises(Rad3dError, match="demo build"):
         list(service.write_batches(conditions(2), "phantom-m/v1", options, threading.Event()))
     cancel = threading.Event()

@@ -18,7 +18,7 @@ from rad3d.synthetic.grammar.impression import significant
 from rad3d.synthetic.grammar.prose import prose_report, structured_report
 from rad3d.synthetic.grammar.sentences import finding_sentence
 from rad3d.synthetic.grammar.summary import NOTHING, STYLES
-from rad3d.synthetic.grammar.template import CANONICAL, FREE, Pen, with_article
+from rad3d.synthetic.grammar.template import CANONICAL, FREE, PhraseSampler, with_article
 from rad3d.synthetic.truth import draw_truth
 
 N = 300
@@ -155,14 +155,14 @@ def test_the_labeller_reads_back_the_side(reports: list[tuple[Truth, ReportText]
 
 @pytest.mark.parametrize("finding", one_of_each(), ids=lambda f: f.label)
 def test_a_finding_has_hundreds_of_surface_forms(finding: Finding) -> None:
-    pen = Pen("forms", FREE)
+    pen = PhraseSampler("forms", FREE)
     forms = {finding_sentence(finding, pen) for _ in range(4000)}
     assert len(forms) >= 200
 
 
 @pytest.mark.parametrize("finding", one_of_each(), ids=lambda f: f.label)
 def test_the_attributes_of_a_finding_are_in_its_sentence(finding: Finding) -> None:
-    pen = Pen("attributes", FREE)
+    pen = PhraseSampler("attributes", FREE)
     for _ in range(200):
         text = finding_sentence(finding, pen).lower()
         if finding.side == "bilateral":
@@ -181,7 +181,7 @@ def test_plain_wording_varies_less_than_free_wording() -> None:
     finding = one_of_each()[9]
     counts = []
     for skew in (CANONICAL, FREE):
-        pen = Pen("skew", skew)
+        pen = PhraseSampler("skew", skew)
         counts.append(len({finding_sentence(finding, pen) for _ in range(200)}))
     assert counts[0] < counts[1] / 2
 
@@ -310,7 +310,7 @@ def test_sections_survive_a_round_trip_and_streaming() -> None:
 
 def test_a_pen_is_seeded_and_leaves_its_input_alone() -> None:
     items = [1, 2, 3, 4, 5]
-    assert Pen(1).shuffled(items) == Pen(1).shuffled(items)
+    assert PhraseSampler(1).shuffled(items) == PhraseSampler(1).shuffled(items)
     assert items == [1, 2, 3, 4, 5]
     assert joined(["a", "b", "c"], "or") == "a, b or c"
     assert [with_article(w) for w in ("8 mm", "11 mm", "7 mm", "enlarged", "uniform")] == [

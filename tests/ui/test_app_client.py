@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app_fixtures import MOST_UPLOAD_MB
+from app_fixtures import MAX_UPLOAD_MB
 from browser.fakes import FAKE_TEXT, FakeService
 from browser.launch import running_app, small_chest
 from gradio import networking
@@ -164,7 +164,7 @@ def test_only_the_viewers_own_files_are_served(address: str) -> None:
 
 def test_an_upload_over_the_limit_is_refused(address: str, tmp_path: Path) -> None:
     large = tmp_path / "large.nii"
-    large.write_bytes(b"\0" * (MOST_UPLOAD_MB * 2**20 + 1))
+    large.write_bytes(b"\0" * (MAX_UPLOAD_MB * 2**20 + 1))
     answer = httpx.post(f"{address}/gradio_api/upload", files={"files": large.open("rb")})
     assert answer.status_code == 413
 

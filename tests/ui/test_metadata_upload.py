@@ -120,7 +120,7 @@ def test_a_table_without_the_scan_is_refused_and_the_open_scan_stays(
         (b"VolumeName,Age\n", "lacks the columns RescaleSlope"),
         (b"\x1f\x8b\x08\x00\xff\xfe", "table.csv is not a table: it is a gzip file"),
         (f'{HEAD}\n{NAME},x,1,"[7, 7]",8'.encode(), "no number"),
-        (b'"' + b"x" * (tables.MOST_LINE + 1), "more than 1,048,576 characters"),
+        (b'"' + b"x" * (tables.MAX_LINE + 1), "more than 1,048,576 characters"),
         (b"", "table.csv is empty"),
     ],
 )
@@ -139,7 +139,7 @@ def test_what_is_no_such_table_is_refused_in_a_sentence(
 def test_a_table_that_is_too_large_is_refused_unread(
     tab: Tab, raw: Path, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "MOST_TABLE_MB", 0)
+    monkeypatch.setattr(uploads, "MAX_TABLE_MB", 0)
     _, notice = opened(tab, tab.upload(raw), tab.upload(table))
     assert "larger than the 0 MB" in notice
     assert left() == []

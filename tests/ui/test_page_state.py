@@ -31,7 +31,7 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.ui import queued as waiting
 from rad3d.ui.page_state import PageState
 from rad3d.ui.report import handlers as handlers_module
@@ -120,7 +120,7 @@ class Visitor:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.service = chance, HastyService(chance)
-        self.handlers = Handlers(self.service, Sessions(self.service), Turns(2, 9))  # type: ignore[arg-type]
+        self.handlers = Handlers(self.service, Sessions(self.service), ReportQueue(2, 9))  # type: ignore[arg-type]
         self.arrived: list[dict[str, Any]] = []
 
     @property

@@ -120,7 +120,7 @@ def test_a_list_of_a_million_members_is_refused_before_it_is_read(
     whole = zipped(tmp_path / "a.zip", {"a.nii": b"x"}).read_bytes()
     start = whole.rfind(b"PK\x01\x02")
     entry, end = whole[start:-22], bytearray(whole[-22:])
-    entries = entry * (archive.MOST_LIST_BYTES // len(entry) + 1)
+    entries = entry * (archive.MAX_LIST_BYTES // len(entry) + 1)
     struct.pack_into("<I", end, 12, len(entries))
     path = tmp_path / "list.zip"
     path.write_bytes(whole[:start] + entries + end)
@@ -131,6 +131,6 @@ def test_a_list_of_a_million_members_is_refused_before_it_is_read(
 def test_more_members_than_a_series_has_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archive, "MOST_MEMBERS", 3)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
     path = zipped(tmp_path / "a.zip", {f"{i}.dcm": b"x" for i in range(4)})
     assert refusal(path).problem == "The zip holds 4 files; the limit is 3."

@@ -38,7 +38,7 @@ SLABS, SLAB_SLICES = (3, 10), 4
 VOXELS = 2_500_000
 """The number of voxels that determines how many slabs are read, within :data:`SLABS`."""
 
-LEAST_PAIRS = 1000
+MIN_PAIRS = 1000
 CAP = 3.0
 """Differences count up to this many medians, so that edges and vessels hardly do."""
 
@@ -89,7 +89,7 @@ def _slabs(hu: npt.NDArray[Any]) -> list[npt.NDArray[np.float32]]:
 
 def _levels(differences: list[npt.NDArray[np.float32]]) -> list[float]:
     """The capped mean for each offset; zeros where it cannot be told."""
-    if min(len(d) for d in differences) < LEAST_PAIRS:
+    if min(len(d) for d in differences) < MIN_PAIRS:
         return [0.0] * len(differences)
     cap = CAP * max(float(np.median(differences[-1])), 1.0)
     return [float(np.minimum(d, cap).mean(dtype=np.float64)) for d in differences]

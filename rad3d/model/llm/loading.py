@@ -2,7 +2,8 @@
 
 What is loaded is what was asked for: no code that a model brings, no tensors that are filled with
 random numbers, no weights that somebody else quantised, and no family that cannot continue a
-prefix (:func:`rad3d.model.llm.selftest.tried`). Whatever is wrong with files ends in a sentence.
+prefix (:func:`rad3d.model.llm.selftest.verify_causal`). Whatever is wrong with files ends in a
+sentence.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from rad3d.model.llm.folders import SAFETENSORS, check_folder, weight_files
 from rad3d.model.llm.hub import Hub, Progress, find_local, obtain, pinned_revision
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.precision import DTYPES, cannot_shrink, is_out_of_memory
-from rad3d.model.llm.selftest import tried
+from rad3d.model.llm.selftest import verify_causal
 
 WRAPPED = re.compile(r"(?:_orig_mod\.|module\.)+|model\.(?=model\.|lm_head\.)")
 """Prefixes that torch.compile, DataParallel and Lightning add to the keys of a language model."""
@@ -200,7 +201,9 @@ def load_language_model(
     if trains:
         _keep_gradients(model)
     with plainly(source, precision):
-        return tried(bundle)  # also the pass that rearranges 4-bit weights, before they are shared
+        return verify_causal(
+            bundle
+        )  # also the pass that rearranges 4-bit weights, before they are shared
 
 
 def _load(place: Path, source: str, precision: str, device: str) -> Any:

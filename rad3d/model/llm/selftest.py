@@ -25,7 +25,7 @@ EXACT, NEAR = 0.01, 0.3
 1e-5 or so; below it by the rounding of each, or by an expert that another rounding calls."""
 
 
-def tried(language: LanguageBundle) -> LanguageBundle:
+def verify_causal(language: LanguageBundle) -> LanguageBundle:
     """The model, if it continues embeddings as it continues the tokens; else it is refused.
 
     One pass reads eight tokens at once. Then the embeddings of the first four are read, and the

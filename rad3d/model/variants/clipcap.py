@@ -20,7 +20,7 @@ from rad3d.core.errors import BadRequest
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.tensor_files import without_numbers
 from rad3d.model.variants.projector import (
-    ConditionScaling,
+    InputScaling,
     LinearProjector,
     TransformerProjector,
     build_projector,
@@ -110,7 +110,7 @@ def _linear(state: Mapping[str, Tensor]) -> LinearProjector:
 
 def write_frozen(directory: Path, config: VariantConfig, projector: Projector) -> VariantConfig:
     """Write a variant whose language model stays as it was published; it is not needed for it."""
-    scaling = ConditionScaling(config.latent_dim, config.logits_dim)
+    scaling = InputScaling(config.latent_dim, config.logits_dim)
     directory.mkdir(parents=True, exist_ok=True)
     return write_variant(directory, config, projector, scaling, torch.float32)
 

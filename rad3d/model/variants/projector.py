@@ -3,7 +3,7 @@
 :class:`TransformerProjector` is the transformer mapper of ClipCap (Mokady et al. 2021, arXiv
 2111.09734), with its parameter names, so that a ClipCap-style state dict loads strictly.
 :class:`LinearProjector` is the linear ablation. Both map (B, dim_input) to (B, prefix_length,
-width). What they are given is made by :class:`ConditionScaling`.
+width). What they are given is made by :class:`InputScaling`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Transformer(nn.Module):
 
 
 class TransformerProjector(nn.Module):
-    """Condition vector -> ``clip_length`` tokens, joined by learned constants -> transformer.
+    """PrefixInput vector -> ``clip_length`` tokens, joined by learned constants -> transformer.
 
     Args:
         dim_input: size of the condition (512 latent, or 530 with the 18 logits).
@@ -128,7 +128,7 @@ class TransformerProjector(nn.Module):
 
 
 class LinearProjector(nn.Module):
-    """Condition vector -> prefix through one linear map.
+    """PrefixInput vector -> prefix through one linear map.
 
     The transformer's sizes are accepted and not used, so that every projector of the registry is
     built in the same way.
@@ -152,7 +152,7 @@ class LinearProjector(nn.Module):
         return self.linear(condition).view(condition.shape[0], self.prefix_length, self.width)
 
 
-class ConditionScaling(nn.Module):
+class InputScaling(nn.Module):
     """Makes the condition vector: [latent, logits], each standardised and weighted.
 
     The default is the paper's plain concatenation: weights 1, mean 0, standard deviation 1.

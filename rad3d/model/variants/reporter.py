@@ -20,7 +20,7 @@ from rad3d.core.errors import BadRequest, CorruptWeights
 from rad3d.model.llm.hub import Hub
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
-from rad3d.model.variants.projector import ConditionScaling, build_projector
+from rad3d.model.variants.projector import InputScaling, build_projector
 from rad3d.model.variants.publish import locate
 from rad3d.model.variants.variant import (
     CONFIG_FILE,
@@ -47,7 +47,7 @@ class PrefixReporter(nn.Module):
     def __init__(self, config: VariantConfig, language: LanguageBundle) -> None:
         super().__init__()
         self.config = config
-        self.scaling = ConditionScaling(
+        self.scaling = InputScaling(
             config.latent_dim, config.logits_dim, config.latent_weight, config.logits_weight
         )
         self.projector = build_projector(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rad3d.core.findings import Finding
 from rad3d.core.labels import PULMONARY_EMBOLISM
 from rad3d.synthetic.grammar.sentences import finding_phrase
-from rad3d.synthetic.grammar.template import Pen
+from rad3d.synthetic.grammar.template import PhraseSampler
 
 IMPORTANCE: tuple[str, ...] = (
     PULMONARY_EMBOLISM,
@@ -71,7 +71,7 @@ def significant(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(chosen, key=lambda f: IMPORTANCE.index(f.label))[:_MOST]
 
 
-def impression_items(findings: Sequence[Finding], pen: Pen) -> list[str]:
+def impression_items(findings: Sequence[Finding], pen: PhraseSampler) -> list[str]:
     """The impression as short sentences."""
     if not findings:
         return [pen.pick(ALL_NORMAL)]

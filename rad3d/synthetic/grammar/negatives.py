@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rad3d.core.labels import LABELS, PULMONARY_EMBOLISM
 from rad3d.core.words import joined
-from rad3d.synthetic.grammar.template import Pen, sentence
+from rad3d.synthetic.grammar.template import PhraseSampler, sentence
 
 DENIAL_RATE: dict[str, float] = {
     "Medical material": 0.15,
@@ -109,7 +109,7 @@ HEART = LABELS[:7]
 LUNGS = tuple(name for name in LABELS[7:] if name != "Pleural effusion")
 
 
-def choose_denied(present: frozenset[str], pen: Pen, scale: float = 1.0) -> list[str]:
+def choose_denied(present: frozenset[str], pen: PhraseSampler, scale: float = 1.0) -> list[str]:
     """Absent labels that the report will deny, in published order."""
     return [
         name
@@ -118,7 +118,7 @@ def choose_denied(present: frozenset[str], pen: Pen, scale: float = 1.0) -> list
     ]
 
 
-def denials(labels: Sequence[str], pen: Pen) -> list[str]:
+def denials(labels: Sequence[str], pen: PhraseSampler) -> list[str]:
     """Sentences that deny the labels, up to three of them grouped in one."""
     sentences = []
     rest = list(labels)
@@ -131,7 +131,7 @@ def denials(labels: Sequence[str], pen: Pen) -> list[str]:
     return sentences
 
 
-def deny(labels: Sequence[str], pen: Pen) -> str:
+def deny(labels: Sequence[str], pen: PhraseSampler) -> str:
     """One sentence that denies all the labels."""
     nouns = [pen.pick(DENIED_NOUNS[name]) for name in labels]
     if {"Pleural effusion", "Pericardial effusion"} <= set(labels):
@@ -150,11 +150,11 @@ def _verbs(nouns: Sequence[str]) -> dict[str, str]:
     return {"is": is_, "first_is": first_is}
 
 
-def clear_lungs(pen: Pen) -> str:
+def clear_lungs(pen: PhraseSampler) -> str:
     """Said only where no label of the lungs is present."""
     return sentence(pen.pick(_CLEAR_LUNGS))
 
 
-def normal(table: tuple[str, ...], pen: Pen) -> str:
+def normal(table: tuple[str, ...], pen: PhraseSampler) -> str:
     """A sentence on normal anatomy."""
     return sentence(pen.write(pen.pick(table), {}))

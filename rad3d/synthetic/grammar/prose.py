@@ -11,7 +11,7 @@ from rad3d.reports.sections import ReportText
 from rad3d.synthetic.grammar import negatives as neg
 from rad3d.synthetic.grammar.impression import impression_items, numbered
 from rad3d.synthetic.grammar.sentences import finding_sentence
-from rad3d.synthetic.grammar.template import CANONICAL, FREE, MODERATE, Pen
+from rad3d.synthetic.grammar.template import CANONICAL, FREE, MODERATE, PhraseSampler
 
 REPORT_ORDER: tuple[str, ...] = (
     *(name for name in LABELS if name != "Pleural effusion"),
@@ -19,7 +19,7 @@ REPORT_ORDER: tuple[str, ...] = (
 )
 """Order of the findings in an ordered report: as published, but the pleura after the lungs."""
 
-MOST_WORDS = 160
+MAX_WORDS = 160
 _DENIAL_SCALES = (1.0, 0.6, 0.3, 0.0)
 _POSITION = {name: i for i, name in enumerate((PULMONARY_EMBOLISM, *REPORT_ORDER))}
 _SECTION = dict.fromkeys(neg.HEART, "heart") | dict.fromkeys(neg.LUNGS, "lungs")
@@ -75,8 +75,10 @@ def prose_report(
     """
     for denial_scale in _DENIAL_SCALES:
         plainer = skew if denial_scale else CANONICAL
-        report = _prose(findings, Pen(seed, plainer), reorder, denial_scale * _room(findings))
-        if len(report.text.split()) <= MOST_WORDS:
+        report = _prose(
+            findings, PhraseSampler(seed, plainer), reorder, denial_scale * _room(findings)
+        )
+        if len(report.text.split()) <= MAX_WORDS:
             break
     return report
 
@@ -86,7 +88,9 @@ def _room(findings: Sequence[Finding]) -> float:
     return 1.0 if len(findings) <= 4 else max(0.3, 1.0 - 0.15 * (len(findings) - 4))
 
 
-def _prose(findings: Sequence[Finding], pen: Pen, reorder: bool, denial_scale: float) -> ReportText:
+def _prose(
+    findings: Sequence[Finding], pen: PhraseSampler, reorder: bool, denial_scale: float
+) -> ReportText:
     sections = _sections(findings, pen, denial_scale, reorder)
     order = pen.any_of(_OTHER_ORDERS) if reorder and pen.chance(0.5) else _ORDER
     sentences = [text for name in order for text in sections[name]]
@@ -107,14 +111,14 @@ def structured_report(
     for denial_scale in _DENIAL_SCALES:
         plainer = skew if denial_scale else CANONICAL
         scale = denial_scale * _room(findings)
-        report = _structured(findings, Pen(seed, plainer), angiogram, scale)
-        if len(report.text.split()) <= MOST_WORDS:
+        report = _structured(findings, PhraseSampler(seed, plainer), angiogram, scale)
+        if len(report.text.split()) <= MAX_WORDS:
             break
     return report
 
 
 def _structured(
-    findings: Sequence[Finding], pen: Pen, angiogram: bool, denial_scale: float
+    findings: Sequence[Finding], pen: PhraseSampler, angiogram: bool, denial_scale: float
 ) -> ReportText:
     sections = _sections(findings, pen, denial_scale, reorder=True)
     embolism = [f for f in findings if f.label == PULMONARY_EMBOLISM]
@@ -135,7 +139,7 @@ def _structured(
     return ReportText(findings=opening + " ".join(parts), impression=numbered(items))
 
 
-def _pulmonary_arteries(embolism: Sequence[Finding], pen: Pen) -> str:
+def _pulmonary_arteries(embolism: Sequence[Finding], pen: PhraseSampler) -> str:
     if embolism:
         return finding_sentence(embolism[0], pen)
     return neg.normal(
@@ -150,7 +154,7 @@ def _pulmonary_arteries(embolism: Sequence[Finding], pen: Pen) -> str:
 
 
 def _sections(
-    findings: Sequence[Finding], pen: Pen, denial_scale: float, reorder: bool
+    findings: Sequence[Finding], pen: PhraseSampler, denial_scale: float, reorder: bool
 ) -> dict[str, list[str]]:
     """The sentences of each section: what is there, then what is not."""
     present = frozenset(f.label for f in findings)
@@ -166,7 +170,7 @@ def _sections(
 
 
 def _add_denials(
-    sections: dict[str, list[str]], present: frozenset[str], denied: list[str], pen: Pen
+    sections: dict[str, list[str]], present: frozenset[str], denied: list[str], pen: PhraseSampler
 ) -> None:
     """Denials at the end of their sections; both effusions are denied together."""
     heart = [name for name in denied if name in neg.HEART]
@@ -182,7 +186,7 @@ def _add_denials(
     sections["pleura"] += neg.denials(pleura, pen)
 
 
-def _add_normal_anatomy(sections: dict[str, list[str]], pen: Pen, scale: float) -> None:
+def _add_normal_anatomy(sections: dict[str, list[str]], pen: PhraseSampler, scale: float) -> None:
     """Normal anatomy that no label touches, less of it where there is much else to say."""
     extras = (
         ("heart", neg.NORMAL_VESSELS, 0.35, True),

@@ -6,7 +6,14 @@ from rad3d.core.findings import Finding
 from rad3d.core.labels import PULMONARY_EMBOLISM
 from rad3d.synthetic.grammar import phrases
 from rad3d.synthetic.grammar.slots import slots_of
-from rad3d.synthetic.grammar.template import FREE, MODERATE, Pen, sentence, usable, with_article
+from rad3d.synthetic.grammar.template import (
+    FREE,
+    MODERATE,
+    PhraseSampler,
+    sentence,
+    usable,
+    with_article,
+)
 
 _OWN_RATE = {FREE: 0.3, MODERATE: 0.2}
 _SIZED_IN_IMPRESSION = ("Lung nodule", "Lymphadenopathy")
@@ -19,7 +26,7 @@ _FRAMES = {
 }
 
 
-def finding_sentence(finding: Finding, pen: Pen) -> str:
+def finding_sentence(finding: Finding, pen: PhraseSampler) -> str:
     """The finding with all its attributes as one sentence."""
     slots = _slots(finding, pen)
     own = usable(phrases.OWN_SENTENCES.get(finding.label, ()), tuple(slots))
@@ -32,7 +39,7 @@ def finding_sentence(finding: Finding, pen: Pen) -> str:
     return sentence(pen.write(frame, words))
 
 
-def finding_phrase(finding: Finding, pen: Pen) -> str:
+def finding_phrase(finding: Finding, pen: PhraseSampler) -> str:
     """The finding as a short phrase for an impression; focal lesions keep their size."""
     slots = _slots(finding, pen)
     noun, _ = _noun(finding, slots, pen, with_tail=False)
@@ -44,7 +51,7 @@ def finding_phrase(finding: Finding, pen: Pen) -> str:
     return sentence(text)
 
 
-def _slots(finding: Finding, pen: Pen) -> dict[str, str]:
+def _slots(finding: Finding, pen: PhraseSampler) -> dict[str, str]:
     """The general slots and those that a single label needs."""
     slots = slots_of(finding, pen)
     if slots["loc"]:
@@ -60,7 +67,7 @@ def _slots(finding: Finding, pen: Pen) -> dict[str, str]:
 
 
 def _noun(
-    finding: Finding, slots: dict[str, str], pen: Pen, with_tail: bool = True
+    finding: Finding, slots: dict[str, str], pen: PhraseSampler, with_tail: bool = True
 ) -> tuple[str, bool]:
     """The noun phrase, an ``@`` before it where it takes an article, and whether it is plural."""
     if finding.label == "Medical material":
@@ -81,7 +88,7 @@ def _spelled(noun: str, bare: bool) -> str:
     return plain if bare else with_article(plain)
 
 
-def _in_artery(finding: Finding, pen: Pen) -> str:
+def _in_artery(finding: Finding, pen: PhraseSampler) -> str:
     """The phrase for the pulmonary artery that holds an embolus."""
     if not finding.sites:
         return ""

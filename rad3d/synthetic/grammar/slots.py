@@ -1,10 +1,10 @@
-"""Turns the attributes of a finding into words: side, place, size, severity, number."""
+"""ReportQueue the attributes of a finding into words: side, place, size, severity, number."""
 
 from __future__ import annotations
 
 from rad3d.core.findings import LOBES, Finding
 from rad3d.core.words import joined
-from rad3d.synthetic.grammar.template import Pen, with_article
+from rad3d.synthetic.grammar.template import PhraseSampler, with_article
 
 SEVERITY_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "sev": {
@@ -55,7 +55,7 @@ _SHORT_AXIS = (
 _EFFUSIONS = ("Pleural effusion", "Pericardial effusion")
 
 
-def slots_of(finding: Finding, pen: Pen) -> dict[str, str]:
+def slots_of(finding: Finding, pen: PhraseSampler) -> dict[str, str]:
     """The slots of the phrase tables that this finding can fill; absent attributes are left out.
 
     ``loc`` (place, with a leading space) and ``meas`` (size, with a leading comma or space) are
@@ -86,7 +86,7 @@ def slots_of(finding: Finding, pen: Pen) -> dict[str, str]:
     return slots
 
 
-def measure(finding: Finding, pen: Pen) -> str:
+def measure(finding: Finding, pen: PhraseSampler) -> str:
     """The size as a phrase that follows the noun, such as ``", measuring 8 mm"``."""
     if finding.size_mm is None:
         return ""
@@ -100,13 +100,13 @@ def measure(finding: Finding, pen: Pen) -> str:
     return chosen if chosen.startswith(",") else f" {chosen}"
 
 
-def place(finding: Finding, pen: Pen) -> str:
+def place(finding: Finding, pen: PhraseSampler) -> str:
     """Place of a finding, as ``" in the left upper lobe"``; empty where the noun implies it."""
     where = _where(finding, pen)
     return f" {where}" if where else ""
 
 
-def _where(finding: Finding, pen: Pen) -> str:
+def _where(finding: Finding, pen: PhraseSampler) -> str:
     label, sites, side = finding.label, finding.sites, finding.side
     if sites and sites[0] in LOBES:
         return f"{pen.pick(('in', 'in', 'within'))} {lobes(sites, pen)}"
@@ -130,7 +130,7 @@ def _where(finding: Finding, pen: Pen) -> str:
     return ""
 
 
-def in_lung(side: str | None, pen: Pen) -> str:
+def in_lung(side: str | None, pen: PhraseSampler) -> str:
     """A whole lung or both."""
     if side is None:
         return ""
@@ -139,7 +139,7 @@ def in_lung(side: str | None, pen: Pen) -> str:
     return pen.pick((f"in the {side} lung", f"on the {side}"))
 
 
-def lobes(sites: tuple[str, ...], pen: Pen) -> str:
+def lobes(sites: tuple[str, ...], pen: PhraseSampler) -> str:
     """``the right upper and left lower lobes``, ``both lower lobes`` and the like."""
     names = [site.removesuffix(" lobe") for site in sites]
     if len(names) == 1:
@@ -150,7 +150,7 @@ def lobes(sites: tuple[str, ...], pen: Pen) -> str:
     return pen.pick((f"the {joined(names)} lobes", f"the {joined(sites)}"))
 
 
-def apical(side: str | None, pen: Pen) -> str:
+def apical(side: str | None, pen: PhraseSampler) -> str:
     """An apex or both."""
     if side == "bilateral":
         return pen.pick(("in both apices", "at both lung apices"))
@@ -161,7 +161,7 @@ def apical(side: str | None, pen: Pen) -> str:
     )
 
 
-def _parts_of_lungs(sites: tuple[str, ...], side: str | None, pen: Pen) -> str:
+def _parts_of_lungs(sites: tuple[str, ...], side: str | None, pen: PhraseSampler) -> str:
     """Lobes that are named without a side (``upper lobe``) or ``central``, with the side added."""
     names = [site.removesuffix(" lobe") for site in sites if site != "central"]
     if not names:

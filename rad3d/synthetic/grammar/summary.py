@@ -9,7 +9,7 @@ from rad3d.core.findings import LOBES, Finding
 from rad3d.core.labels import PULMONARY_EMBOLISM
 from rad3d.core.words import joined
 from rad3d.synthetic.grammar.prose import in_report_order
-from rad3d.synthetic.grammar.template import Pen
+from rad3d.synthetic.grammar.template import PhraseSampler
 
 STYLES: tuple[str, ...] = ("plain", "terse", "keyed", "short")
 ORDERS: tuple[str, ...] = ("fixed", "shuffled")
@@ -93,7 +93,7 @@ def write_summary(
         return NOTHING
     listed = in_report_order(findings)
     if order == "shuffled":
-        listed = Pen(f"summary {seed}").shuffled(listed)
+        listed = PhraseSampler(f"summary {seed}").shuffled(listed)
     return "; ".join(summary_item(finding, style) for finding in listed)
 
 

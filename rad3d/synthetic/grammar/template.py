@@ -27,7 +27,7 @@ CANONICAL, MODERATE, FREE = 6, 2, 1
 """Values of ``skew``: mostly the plainest wording, a moderate variety, all wordings alike."""
 
 
-class Pen:
+class PhraseSampler:
     """A stream of choices that depends on its seed alone.
 
     Only ``random.Random.random`` is used, whose sequence Python keeps across versions, and

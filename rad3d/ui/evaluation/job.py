@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rad3d.core.errors import Cancelled
 from rad3d.evaluation.run_types import EvaluationRun, Events
-from rad3d.server.queue import Turn, Turns
+from rad3d.server.queue import ReportQueue, Ticket
 from rad3d.ui.evaluation.run_progress import Meter, waiting_line
 from rad3d.ui.failures import failures_to
 from rad3d.ui.report import render
@@ -15,7 +15,7 @@ from rad3d.ui.report import render
 POLL_SECONDS = 0.2
 """How often the place in the queue is looked at."""
 
-MOST_SECONDS = 600.0
+MAX_SECONDS = 600.0
 """A visitor's evaluation may take so long while others wait."""
 
 NEVER_BEGAN = "Cancelled before it began: nothing was evaluated. Run starts it anew."
@@ -57,7 +57,9 @@ class Job:
         """Whether nothing will change any more."""
         return self._ended.is_set()
 
-    def begin(self, start: Start, turns: Turns, ended: Callable[[], None], whose: str = "") -> None:
+    def begin(
+        self, start: Start, turns: ReportQueue, ended: Callable[[], None], whose: str = ""
+    ) -> None:
         """Read what was asked for, wait for the turn, and work; returns at once.
 
         Args:
@@ -82,7 +84,7 @@ class Job:
 
         threading.Thread(target=work, name="evaluation", daemon=True).start()
 
-    def _work(self, start: Start, turns: Turns, whose: str) -> None:
+    def _work(self, start: Start, turns: ReportQueue, whose: str) -> None:
         try:
             events = start(self)  # refused before the wait, not after it
             turn = turns.join(whose)
@@ -97,7 +99,7 @@ class Job:
         except Cancelled:
             self.notice = render.notice(NEVER_BEGAN, "info")
 
-    def _wait(self, turn: Turn) -> None:
+    def _wait(self, turn: Ticket) -> None:
         while not (self.stop.is_set() or turn.ready):
             self._awake()
             self.line = render.progress(waiting_line(turn.ahead, self.stays))
@@ -105,11 +107,11 @@ class Job:
         if self.stop.is_set():
             raise Cancelled("Cancelled while waiting.")
 
-    def _follow(self, events: Events, turn: Turn) -> None:
+    def _follow(self, events: Events, turn: Ticket) -> None:
         meter = Meter()
         for event in events:
             self._awake()
-            if not self.stays and turn.is_overdue(MOST_SECONDS):
+            if not self.stays and turn.is_overdue(MAX_SECONDS):
                 self._paused = True
                 self.stop.set()
             self.run_id, self.run = event.run_id, event.run

@@ -27,7 +27,7 @@ class RunCache:
         self._runs, self._views = ByteCache(_KEPT), ByteCache(_KEPT)
 
     def run(self, run_id: str, owner: str) -> EvaluationRun:
-        """A run that the owner may see; raises as ``KeptRuns.load``."""
+        """A run that the owner may see; raises as ``RunRepository.load``."""
         key = (run_id, _whose(owner, run_id))
         run = self._runs.get(key, lambda: self._evaluations.kept.load(*key), _one)
         if run.status == "running":

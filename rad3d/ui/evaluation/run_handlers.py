@@ -16,7 +16,7 @@ from rad3d.evaluation.access import OPERATOR
 from rad3d.evaluation.run_types import Events
 from rad3d.evaluation.system_names import expected_seconds
 from rad3d.server import uploads
-from rad3d.server.queue import Turns
+from rad3d.server.queue import ReportQueue
 from rad3d.ui.evaluation.form import Asked, request_of
 from rad3d.ui.evaluation.job import Job, Start
 from rad3d.ui.evaluation.run_cache import RunCache
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
     from rad3d.ui.evaluation.handlers import EvaluationHandlers
 
-MOST_WAITING = 8
+MAX_WAITING = 8
 """Evaluations that may wait for the one that runs: each may take an hour."""
 
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -59,7 +59,7 @@ class RunHandlers:
         self._evaluations, self._sessions = evaluations, sessions
         self._cache, self._tab = cache, tab
         self._jobs: dict[str, Job] = {}
-        self._turns = Turns(1, MOST_WAITING)
+        self._turns = ReportQueue(1, MAX_WAITING)
         sessions.at_end(self._ended)
 
     def page(self, request: gr.Request) -> PageState:

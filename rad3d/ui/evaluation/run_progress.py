@@ -33,7 +33,7 @@ def minutes(seconds: float) -> str:
 
 
 class Meter:
-    """Turns events into a line of progress with the time that is left.
+    """ReportQueue events into a line of progress with the time that is left.
 
     Args:
         clock: seconds; for tests.

@@ -35,7 +35,7 @@ from rad3d.ui.sessions import Sessions
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
-    from rad3d.server.queue import Turns
+    from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
 
 OPTION_NAMES = (
@@ -58,7 +58,7 @@ _SECONDS_BETWEEN_UPDATES = 0.08
 class Handlers:
     """The handlers, bound to one service."""
 
-    def __init__(self, service: Service, sessions: Sessions, turns: Turns) -> None:
+    def __init__(self, service: Service, sessions: Sessions, turns: ReportQueue) -> None:
         self._service = service
         self._sessions = sessions
         self._turns = turns
@@ -324,9 +324,9 @@ def sent_scan(
 
 def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
     """The row of a scan in CT-RATE's table; nothing else of the table is kept."""
-    if path.stat().st_size > uploads.MOST_TABLE_MB * 2**20:
+    if path.stat().st_size > uploads.MAX_TABLE_MB * 2**20:
         raise BadRequest(
-            f"The metadata table is larger than the {uploads.MOST_TABLE_MB} MB allowed here.",
+            f"The metadata table is larger than the {uploads.MAX_TABLE_MB} MB allowed here.",
             "Give one with the rows of your scans.",
             code="too_large",
         )

@@ -199,7 +199,7 @@ def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportCo
             [*choice.variant, *choice.options, gr.State(insist)],
             state,
             concurrency_id="report",
-            concurrency_limit=None,  # Turns has the limit
+            concurrency_limit=None,  # ReportQueue has the limit
             trigger_mode="multiple",  # the run before it may still be on its way to its end
             **_QUIET,
         )
