@@ -19,13 +19,13 @@ from rad3d.evaluation.figures.style import count
 from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Measured
+    from rad3d.evaluation.service import VariantResult
     from rad3d.model.catalogue import VariantStatus
 
 Choices = list[tuple[str, str]]
 _DOMAINS = {"in": "in domain", "out": "out of domain"}
 
-Look = Callable[[str], "Sequence[Measured]"]
+Look = Callable[[str], "Sequence[VariantResult]"]
 """Variant -> what was measured of it, as :meth:`rad3d.evaluation.service.Evaluations.measured`."""
 
 
@@ -84,7 +84,7 @@ def guidance(
     )
 
 
-def measured(found: Sequence[Measured]) -> str:
+def measured(found: Sequence[VariantResult]) -> str:
     """Macro F1 over the 18 labels on each sample set, with 95% interval, n and date; or nothing."""
     shown = {}
     for each in found:

@@ -33,9 +33,9 @@ from rad3d.evaluation.service import (
     EvaluationRun,
     Export,
     Layout,
-    Measured,
     RunSummary,
     SetCard,
+    VariantResult,
 )
 from rad3d.metrics.cases import Places
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
@@ -128,11 +128,13 @@ class FakeEvaluations:
         """Those of the small study."""
         return tuple(VariantStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
 
-    def measured(self, variant: str) -> tuple[Measured, ...]:
+    def measured(self, variant: str) -> tuple[VariantResult, ...]:
         """Of the small study, whatever the weights."""
         study = self.kept.known.get("study")
         return tuple(
-            Measured(name, SAMPLE_SETS[name].domain, card.estimates, study.created[:10], "study")
+            VariantResult(
+                name, SAMPLE_SETS[name].domain, card.estimates, study.created[:10], "study"
+            )
             for (system, name), card in (study.cards if study else {}).items()
             if system == variant and study
         )

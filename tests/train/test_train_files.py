@@ -172,6 +172,7 @@ def test_a_folder_of_ones_own_and_inspect_are_learned_from_as_they_are_evaluated
     spec = f"inspect:{inspect}"
     both = FileSource(known, spec, held_out_reports=spec).read()
     assert both.train.reports == [["Impression: PE."]] * 2
+    assert both.held_out is not None
     assert (both.train.patients, both.held_out.patients) == (["7", "7"], ["8"])
     assert both.facts()["source"]["reports"] == "inspect:inspect"
 

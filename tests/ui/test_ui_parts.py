@@ -16,7 +16,7 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS
 from rad3d.core.registry import MODES
 from rad3d.core.types import Note, Novelty, Volume
-from rad3d.evaluation.service import Measured
+from rad3d.evaluation.service import VariantResult
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.model.catalogue import VariantStatus
 from rad3d.reports.crosscheck import cross_check
@@ -40,7 +40,7 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
         np.zeros((2, 2, 2), np.int16), np.eye(4), ATTACK, (Note("warning", ATTACK, ATTACK),)
     )
     novel = Novelty(9.0, 99.0, 1.0)
-    found = Measured(ATTACK, "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, ATTACK, "r")
+    found = VariantResult(ATTACK, "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, ATTACK, "r")
     for html in (
         render.report_panel(f"Findings: {ATTACK}\nImpression: {ATTACK}", ATTACK),
         render.scan_notes(volume),
@@ -157,11 +157,11 @@ def test_guidance_is_the_papers_rule(parameters: int, mode: str, follows: bool) 
 
 def test_what_was_measured_is_shown_with_interval_n_and_date() -> None:
     found = (
-        Measured(
+        VariantResult(
             "phantom-in", "in", {"f1_macro": Estimate(0.9, 0.8, 0.95, 200)}, "2026-11-24", "r"
         ),
-        Measured("mine", "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, "2026-11-24", "r"),
-        Measured("no-labels", "", {"f1_macro": Estimate(nan, nan, nan, 5)}, "2026-11-24", "r"),
+        VariantResult("mine", "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, "2026-11-24", "r"),
+        VariantResult("no-labels", "", {"f1_macro": Estimate(nan, nan, nan, 5)}, "2026-11-24", "r"),
     )
     shown = "in domain 0.90 [0.80, 0.95], n = 200; mine 0.40 [0.30, 0.50], n = 20 (2026-11-24)"
     assert choices.measured(found) == shown
