@@ -328,7 +328,8 @@ def language_model(name: str) -> LanguageModel:
 def _unlisted(name: str) -> LanguageModel | None:
     """The row of a model that is not in the table; None where the name cannot be one."""
     source = name
-    beside = "/" not in name and Path(name).exists()  # given by its name alone
+    # A folder beside, given by its name alone.
+    beside = name not in ("", ".", "..") and "/" not in name and Path(name).exists()
     if beside or name.startswith(("/", "~", "./", "../")):
         source = str(Path(name).expanduser().resolve())
     elif name.startswith(_PATH_ID):

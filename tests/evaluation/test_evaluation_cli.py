@@ -96,7 +96,7 @@ def test_two_equal_runs_do_not_differ_and_a_baseline_compares_within_one(
     assert main(["eval", "compare", first, second, "--fail-if-worse", "--json"]) == 0
     out, err = capsys.readouterr()
     assert all(row["value"] == 0 for row in json.loads(out))
-    assert f"{3 * TEST_N} of {3 * TEST_N} reports are the same" in err
+    assert f"{3 * TEST_N} of {3 * TEST_N} reports are identical" in err
     assert main(["eval", "compare", "latest", "--baseline", "lookup", "--fail-if-worse"]) in (0, 3)
     assert f"{V3} - lookup" in capsys.readouterr().out
 

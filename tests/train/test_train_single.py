@@ -138,7 +138,7 @@ def schedules(monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, Variant
         return Path("variant")
 
     monkeypatch.setattr(single, "train_single", record)
-    monkeypatch.setattr(DemoBuild, "prepared", lambda build, llm: None)
+    monkeypatch.setattr(DemoBuild, "prepared", lambda build, llm: SimpleNamespace(source={}))
     monkeypatch.setattr(sources, "obtain", lambda source, hub, **_: Path())
     for llm in SCHEDULES:
         assert cli.main(["train", "--llm", llm, "--mode", "v3", *flags]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import gradio as gr
@@ -30,13 +30,22 @@ from rad3d.ui.sessions import Sessions, owner_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
-    from rad3d.ui.evaluation.handlers import EvaluationHandlers
 
 MAX_WAITING = 8
 """Evaluations that may wait for the one that runs: each may take an hour."""
 
 SECONDS_BETWEEN_LOOKS = 0.2
 """How often the page looks how far an evaluation is."""
+
+
+class ShownRun(Protocol):
+    """The part of the tab that shows a run."""
+
+    def show(self, run_id: str, request: gr.Request) -> Any:
+        """Show a run that has ended."""
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """What is shown now."""
 
 
 class RunHandlers:
@@ -54,7 +63,7 @@ class RunHandlers:
         evaluations: Evaluations,
         sessions: Sessions,
         cache: RunCache,
-        tab: EvaluationHandlers,
+        tab: ShownRun,
     ) -> None:
         self._evaluations, self._sessions = evaluations, sessions
         self._cache, self._tab = cache, tab
