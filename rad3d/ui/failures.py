@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
+import gradio as gr
+
 from rad3d.core.errors import NO_ROOM, Rad3dError
 
 _LOG = logging.getLogger(__name__)
@@ -15,9 +17,14 @@ _LOG = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def failures_to(tell: Callable[[str], object]) -> Iterator[None]:
-    """Whatever fails in the block ends there, and ``tell`` gets the sentence on it."""
+    """Whatever fails in the block ends there, and ``tell`` gets the sentence on it.
+
+    An error of Gradio is a sentence already, made by a block inside this one.
+    """
     try:
         yield
+    except gr.Error:
+        raise
     except Exception as error:
         tell(sentence(error))
 
