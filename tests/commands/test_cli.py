@@ -296,10 +296,10 @@ def test_a_variable_that_is_no_setting_is_told_once_and_stops_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for _ in range(2):
-        settings = Settings.from_env({"RAD3D_PROT": "1", "RAD3D_ZZZZZZ": "2", "RAD3D_PORT": "9"})
+        settings = Settings.from_env({"RAD3D_POORT": "1", "RAD3D_ZZZZZZ": "2", "RAD3D_PORT": "9"})
         assert settings.port == 9
     assert capsys.readouterr().err.splitlines() == [
-        "rad3d: The environment variable RAD3D_PROT is not a setting; RAD3D_PORT is. "
+        "rad3d: The environment variable RAD3D_POORT is not a setting; RAD3D_PORT is. "
         "It has no effect.",
         "rad3d: The environment variable RAD3D_ZZZZZZ is not a setting. It has no effect.",
     ]
