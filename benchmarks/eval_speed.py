@@ -1,6 +1,6 @@
 """Prints how long reports take through every metric that needs no weights, intervals included.
 
-Run from the repository root: ``python benchmarks/eval_speed.py [--n 200] [--draws 1000]``. The
+Run from the repository root: ``python benchmarks/eval_speed.py [--n 200] [--resamples 1000]``. The
 reports are real ones where they are at hand (RAD3D_SHARED), each scored against another one; else
 those of phantoms. Every metric is also timed by itself; metrics that share their statistics share
 the time.
@@ -35,7 +35,7 @@ def reports(n: int) -> tuple[str, list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=200, help="reports (default: %(default)s)")
-    parser.add_argument("--draws", type=int, default=1000, help="default: %(default)s")
+    parser.add_argument("--resamples", type=int, default=1000, help="default: %(default)s")
     args = parser.parse_args()
     source, texts = reports(args.n)
     n = len(texts) // 2
@@ -50,17 +50,17 @@ def main() -> None:
     card = score(
         samples,
         first,
-        draws=args.draws,
+        draws=args.resamples,
         progress=lambda text, _: marks.append((text, time.perf_counter())),
     )
     end, cpu = time.perf_counter(), time.process_time() - start_cpu
-    print(f"{n} {source} reports, {len(names)} metrics, {args.draws} draws")
+    print(f"{n} {source} reports, {len(names)} metrics, {args.resamples} resamples")
     for (text, at), (_, then) in zip(marks, [*marks[1:], ("", end)], strict=True):
         print(f"  {text:24s}{then - at:7.2f} s")
     print(f"one scorecard: {end - start:.2f} s ({cpu:.2f} s of processor time)")
-    other = score(samples, second, draws=args.draws)
+    other = score(samples, second, draws=args.resamples)
     start = time.perf_counter()
-    compare(card, other, draws=args.draws)
+    compare(card, other, draws=args.resamples)
     print(f"comparing two in {len(names)} metrics: {time.perf_counter() - start:.2f} s")
 
 

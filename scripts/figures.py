@@ -34,7 +34,7 @@ def readme(run: EvaluationRun, models: Path = MODELS) -> Lines:
     yield _origin(run)
     yield ""
     yield from _head("system", "macro F1, in", "macro F1, out", "laterality, in", "shuffled, in")
-    for system, shown in {**systems, LOOKUP: "template look-up"}.items():
+    for system, shown in {**systems, LOOKUP: "template baseline"}.items():
         shuffled = system + PLUS + SHUFFLED
         yield _row(
             shown,

@@ -86,7 +86,8 @@ def run_build(args: argparse.Namespace) -> int:
 def _measuring(models: Path, settings: Settings, quick: bool) -> str:
     """The command that measures a build; a few cases are enough where nothing was learned."""
     place = "" if models == settings.models_dir else f"RAD3D_MODELS_DIR={models} "
-    return f"{place}rad3d eval run{' --limit 20 --controls image-shuffled' if quick else ''}"
+    few = " --limit 20 --ablations image-shuffled --baselines" if quick else ""
+    return f"{place}rad3d eval run{few}"
 
 
 def tell(text: str, fraction: float) -> None:

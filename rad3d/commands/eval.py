@@ -71,8 +71,8 @@ def _configure_score(score: argparse.ArgumentParser) -> None:
     add("--id-column", default="id", metavar="C", help="default: %(default)s")
     add("--reference-column", default="reference", metavar="C", help="default: %(default)s")
     add("--prediction-column", default="prediction", metavar="C", help="default: %(default)s")
-    add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of the draws (default: %(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
     add(
         "--require",
         action="append",

@@ -8,7 +8,7 @@ from pathlib import Path
 from rad3d.commands import Commands, add_command
 from rad3d.commands.options import add_generation_options
 
-RUN = """Evaluate variants and controls on sample sets; without arguments the whole shipped study.
+RUN = """Evaluate variants with ablations and baselines on sample sets; without arguments the study.
 
 A sample set is phantom-in or phantom-out (200 held-out synthetic scans each), or is read by path:
   ct-rate:DIR[#valid|train]        the folder as downloaded
@@ -26,7 +26,7 @@ RUN_EXAMPLE = """
 rad3d eval run
 rad3d eval run --variants phantom-s/v1 phantom-s/v3 --sets phantom-in --limit 40
 rad3d eval run --variants phantom-l/v3 --strategy beam --beams 3 --title "Beams of 3"
-rad3d eval run --sets ct-rate:CT-RATE --features valid train --bank ct-rate:CT-RATE#train
+rad3d eval run --sets ct-rate:CT-RATE --features valid train --reference-set ct-rate:CT-RATE#train
 rad3d eval run --sets predictions:theirs.jsonl#phantom-in --variants phantom-l/v3
 rad3d eval run --resume latest
 """
@@ -114,23 +114,23 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
         help="LLM/mode as listed by `rad3d variants` (default: every shipped one that is ready, "
         "where a set has scans)",
     )
-    add(
-        "--controls",
-        nargs="*",
-        metavar="NAME",
-        help="logits-only, image-zero, image-shuffled, lookup, majority, nearest "
-        "(default: all that apply; none of them: --controls with nothing after it)",
-    )
+    add("--ablations", nargs="*", metavar="NAME",
+        help="of each variant: logits-only, image-zero, image-shuffled (default: all; none: "
+        "--ablations with nothing after it)")  # fmt: skip
+    add("--baselines", nargs="*", metavar="NAME",
+        help="without a language model: lookup (template baseline), majority, nearest (default: "
+        "all; none: --baselines with nothing after it)")  # fmt: skip
     add("--features", nargs="+", default=[], metavar="DIR",
         help="stores of `rad3d features` in place of scans: cases are found by id")  # fmt: skip
-    add("--bank", metavar="SET",
-        help="training cases that the controls draw on, such as ct-rate:DIR#train, with their "
-        "features among --features (default: the phantoms of the shipped models)")  # fmt: skip
+    add("--reference-set", metavar="SET",
+        help="training cases from which the baselines take their reports, such as "
+        "ct-rate:DIR#train, with their features among --features (default: the phantoms of the "
+        "shipped models)")  # fmt: skip
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
-    add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     add("--seed", type=int, default=0,
-        help="of draws and shuffling, and of reports with --strategy sample "
+        help="of resampling and shuffling, and of reports with --strategy sample "
         "(default: %(default)s)")  # fmt: skip
     add("--title", default="", help="shown in the list of runs")
     add("--resume", metavar="RUN", help="go on with a run; all other options but --out are its own")
@@ -146,8 +146,8 @@ def _configure_compare(compare: argparse.ArgumentParser) -> None:
     add("second", metavar="RUN", nargs="?", help="the run that is compared")
     add("--baseline", metavar="SYSTEM", help="within one run: what the others are compared with")
     add("--set", metavar="ID", help="only this sample set")
-    add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
-    add("--seed", type=int, default=0, help="of draws and swaps (default: %(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add("--seed", type=int, default=0, help="of resampling and permutations (default: %(default)s)")
     add("--fail-if-worse", action="store_true", help="exit with 3 where something is worse")
     add("--json", action="store_true", help="a JSON list instead of a table")
     compare.set_defaults(run=run_compare)

@@ -74,10 +74,10 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
     variants = args.variants
     if variants is None:
         variants = [] if files_alone else _shipped(evaluations)
-    controls = args.controls
-    if controls is None:
-        wanted = (c for c in evaluations.controls() if variants or not c.per_variant)
-        controls = [] if files_alone else [c.id for c in wanted]
+    controls = [
+        *_chosen(args.ablations, evaluations, per_variant=True, by_default=bool(variants)),
+        *_chosen(args.baselines, evaluations, per_variant=False, by_default=not files_alone),
+    ]
     return EvaluationRequest(
         sets=sets,
         variants=tuple(variants),
@@ -85,12 +85,21 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
         metrics=tuple(args.metric) if args.metric else None,
         options=written_with(generation_options(args), args.seed),
         limit=args.limit,
-        draws=args.draws,
+        draws=args.resamples,
         seed=args.seed,
         title=args.title,
         features=tuple(args.features),
-        bank=SetSpec.parse(args.bank) if args.bank else None,
+        bank=SetSpec.parse(args.reference_set) if args.reference_set else None,
     )
+
+
+def _chosen(
+    ids: list[str] | None, evaluations: Evaluations, *, per_variant: bool, by_default: bool
+) -> list[str]:
+    """The given ablations or baselines; where none are given, all or none of them."""
+    if ids is not None or not by_default:
+        return ids or []
+    return [row.id for row in evaluations.controls() if row.per_variant == per_variant]
 
 
 def _shipped(evaluations: Evaluations) -> list[str]:
@@ -208,14 +217,14 @@ def compare(args: argparse.Namespace) -> int:
         for name in first.sample_sets:
             if args.set in (None, name):
                 differences = compare_systems(
-                    first, name, args.baseline, draws=args.draws, seed=args.seed
+                    first, name, args.baseline, draws=args.resamples, seed=args.seed
                 )
                 rows += [(name, difference) for difference in differences]
     else:
         second = _load(evaluations, args.second)
         rows += [
             each
-            for each in compare_runs(first, second, draws=args.draws, seed=args.seed)
+            for each in compare_runs(first, second, draws=args.resamples, seed=args.seed)
             if args.set in (None, each[0])
         ]
         _say_identical(first, second)

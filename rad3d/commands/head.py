@@ -93,7 +93,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="of the scans of --test-labels (default: --features)")  # fmt: skip
     add("--patient-column", default="", metavar="C", help="of the tables: whose scan a row is")
     add("--seed", type=int, default=0, help="of the division of patients (default: %(default)s)")
-    add("--draws", type=int, default=1000, help="bootstrap draws (default: %(default)s)")
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     add("--replace", action="store_true", help="put it in place of the head that is there")
     add("--out", type=Path, metavar="DIR",
         help="write it there, and not beside the encoder's weights")  # fmt: skip
@@ -104,7 +104,7 @@ def run_fit(args: argparse.Namespace) -> int:
     """Fit, install and print."""
     from rad3d.train.heads import HeadOptions, fit_head
 
-    options = HeadOptions(args.balanced, args.folds, args.seed, args.draws)
+    options = HeadOptions(args.balanced, args.folds, args.seed, args.resamples)
     _check_place(args, ("none",))
     identity, data, test = _sources(args)
     return _install(args, fit_head(identity, data, test, options, say))
@@ -114,7 +114,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, install and print."""
     from rad3d.train.heads import HeadOptions, calibrate_head
 
-    options = HeadOptions(seed=args.seed, draws=args.draws)
+    options = HeadOptions(seed=args.seed, draws=args.resamples)
     _check_place(args, ("none", "uncalibrated"))
     identity, data, test = _sources(args)
     return _install(args, calibrate_head(identity, data, test, options))

@@ -72,8 +72,8 @@ class Settings:
         log: ``"text"`` or ``"json"``, one line for each event on stderr.
         zero_gpu: 1 where a GPU is lent for each report, as ZeroGPU of Hugging Face Spaces, which
             says so itself.
-        visitor_cases, visitor_draws: most cases of each sample set, and most bootstrap draws, in
-            one evaluation by a visitor from elsewhere.
+        visitor_cases, visitor_resamples: limits of an evaluation by a visitor who is not the owner:
+            cases of each sample set, and bootstrap resamples.
         data_dir: folder of data sets that visitors may evaluate by path; the owner needs none.
     """
 
@@ -104,7 +104,7 @@ class Settings:
     log: str = "text"
     zero_gpu: bool = False
     visitor_cases: int = 1000
-    visitor_draws: int = 2000
+    visitor_resamples: int = 2000
     data_dir: str = ""
 
     @classmethod

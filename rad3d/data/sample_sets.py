@@ -77,7 +77,7 @@ PHANTOM_SPLITS: dict[str, PhantomSplit] = {
         ),
         PhantomSplit(
             "phantom-train", "Phantoms, training", "in", 10_000, 1600, "train",
-            "What the variants learned from; look-up, majority and nearest reports are taken here.",
+            "What the variants learned from; the baselines take their reports from it.",
         ),
     )
 }  # fmt: skip

@@ -49,7 +49,7 @@ class Rights:
         """What one run may take: anything for who is trusted, less for a visitor."""
         if self.trusts(owner):
             return Bounds()
-        return Bounds(self._settings.visitor_cases, self._settings.visitor_draws)
+        return Bounds(self._settings.visitor_cases, self._settings.visitor_resamples)
 
     @property
     def offered(self) -> Bounds:

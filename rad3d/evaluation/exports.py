@@ -117,7 +117,7 @@ def _markdown(run: EvaluationRun) -> bytes:
         blocks.append("\n".join(lines))
     told = [f"- {_md(verdict.text)}" for verdict in run.verdicts if verdict.control == LOOKUP]
     if told:
-        blocks.append("\n".join(["## Against the look-up", "", *told]))
+        blocks.append("\n".join(["## Compared with the template baseline", "", *told]))
     return ("\n\n".join(blocks) + "\n").encode()
 
 

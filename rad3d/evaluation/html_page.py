@@ -80,7 +80,7 @@ def _facts(run: EvaluationRun) -> dict[str, Any]:
         "Date": f"{run.created[:16].replace('T', ' ')} UTC",
         "Revision": run.revision,
         "State": run.status,
-        "Draws and seed": f"{request.draws}, {request.seed}",
+        "Resamples and seed": f"{request.draws}, {request.seed}",
         "Decoding": request.options.strategy,
         **run.facts,
         **{
@@ -108,7 +108,7 @@ def _figures(
         if (LOOKUP, facts.id) in view.cards:
             differences = view.differences(facts.id, metric.id, LOOKUP)
             figure = forest_figure(differences, view.names, metric, facts.id)
-            yield f"Difference from the look-up: {facts.name}", figure, ""
+            yield f"Difference from the template baseline: {facts.name}", figure, ""
     for name, card in run.classifier.items():
         title = run.sample_sets[name].name
         note = (

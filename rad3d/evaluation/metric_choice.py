@@ -11,7 +11,7 @@ from rad3d.metrics.cases import Places
 from rad3d.metrics.registry import DEFAULT_FAMILIES, FAMILIES, METRICS, metric_status
 
 DESCRIPTIONS: dict[str, str] = {
-    "clinical": "what the report says of the patient: labels, findings, sides, inventions",
+    "clinical": "what the report says of the patient: labels, findings, laterality, errors",
     "overlap-hf": "how many words are those of the reference; says little about truth",
     "overlap-coco": "the same as other papers compute it",
     "weights": "judged by another model",

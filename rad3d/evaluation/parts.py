@@ -36,7 +36,7 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "matched": Kind("matched", "✓", "both state it, with details that agree"),
-    "omitted": Kind("missed", "−", "only the reference states it"),
+    "omitted": Kind("omitted", "−", "only the reference states it"),
     "hallucinated": Kind("invented", "+", "only the report states it"),
     "wrong_place": Kind("wrong place", "↔", "wrong side or wrong site"),
     "wrong_size": Kind("wrong size", "±", "wrong size, or mild instead of severe"),
@@ -173,7 +173,7 @@ def _span(cards: Sequence[Scorecard], metric: str) -> tuple[float, float]:
 def _legend(card: Scorecard) -> str:
     return (
         f"n = {card.n}. In brackets: 95% intervals, percentile bootstrap over reports, "
-        f"{card.settings.get('draws', '')} draws. ★: better than the runner-up by a paired "
+        f"{card.settings.get('draws', '')} resamples. ★: better than the runner-up by a paired "
         "randomisation test, corrected (Holm) over the comparisons with the best; where there is "
         "no ★, the best is not known to be better. ↓: lower is better."
     )

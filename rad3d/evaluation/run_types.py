@@ -35,7 +35,7 @@ class Bounds:
 
     Attributes:
         cases: of each set; 0 is any number.
-        draws: behind an interval.
+        draws: bootstrap resamples behind an interval.
     """
 
     cases: int = 0
@@ -53,8 +53,8 @@ class EvaluationRequest:
         metrics: keys of :data:`rad3d.metrics.registry.METRICS`; None is all that need no weights.
         options: how the reports are written.
         limit: at most so many cases of each set; 0 is all.
-        draws: bootstrap draws behind every interval.
-        seed: of draws, swaps and the shuffling of images.
+        draws: bootstrap resamples behind every interval.
+        seed: of resampling, permutations and the shuffling of images.
         title: shown in the list of runs.
         owner: whose run it is, see :class:`rad3d.evaluation.service.Evaluations`.
         features: stores or files of features, in place of scans; needed again to resume.
@@ -80,7 +80,7 @@ class EvaluationRequest:
             raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
         for option, value, least, most in (
             ("limit", self.limit, 0, 2**31),
-            ("number of draws", self.draws, 1, MAX_DRAWS),
+            ("number of resamples", self.draws, 1, MAX_DRAWS),
             ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not least <= value <= most:
@@ -96,7 +96,7 @@ class EvaluationRequest:
         """The same within what a visitor may ask for; raises BadRequest for more."""
         if self.draws > bounds.draws:
             raise BadRequest(
-                f"{self.draws} draws are more than the {bounds.draws} allowed here.",
+                f"{self.draws} resamples are more than the {bounds.draws} allowed here.",
                 "Choose fewer.",
                 code="too_many",
             )

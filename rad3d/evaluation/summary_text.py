@@ -69,7 +69,7 @@ def _leading(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
 
 
 def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
-    """Which systems beat the labels-to-template look-up, and which are shown not to."""
+    """Name the systems that beat the template baseline, and those that are shown not to."""
     control = view.cards.get((LOOKUP, facts.id))
     order = view.ranked(facts.id, metric)
     if control is None or metric not in control.estimates or not order:
@@ -80,19 +80,19 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
     worse = [c.name for c in order if c.name in found and found[c.name].better == LOOKUP]
     figure = control.estimates[metric]
     if len(better) == len(order):
-        yield f"Every variant is significantly better than the look-up of stored text ({figure})."
+        yield f"Every variant is significantly better than the template baseline ({figure})."
         return
     if len(worse) == len(order):
-        yield f"Every variant is significantly worse than the look-up of stored text ({figure})."
+        yield f"Every variant is significantly worse than the template baseline ({figure})."
         return
     if better:
         yield (
             f"{listed([names[name] for name in better])} "
-            f"{_is(better)} significantly better than the look-up of stored text ({figure}); "
+            f"{_is(better)} significantly better than the template baseline ({figure}); "
             f"the other {len(order) - len(better)} {_is(order[len(better) :])} not."
         )
     else:
-        yield f"No variant is significantly better than the look-up of stored text ({figure})."
+        yield f"No variant is significantly better than the template baseline ({figure})."
     if worse:
         yield f"{listed([names[n] for n in worse])} {_is(worse)} significantly worse than it."
 

@@ -1,7 +1,7 @@
 """How the systems of an evaluation are called, and what they cost.
 
 A system's id is ``"phantom-l/v3"`` for a variant, ``"phantom-l/v3+image-zero"`` for a variant under
-a control, and a plain word for a control on its own (``"lookup"``) or somebody's predictions.
+an ablation, and a plain word for a baseline (``"lookup"``) or a file of predictions.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ CONTROL_NAMES: dict[str, str] = {
     "logits-only": "logits only",
     "image-zero": "image zeroed",
     "image-shuffled": "images shuffled",
-    "lookup": "Look-up",
+    "lookup": "Template baseline",
     "majority": "Majority report",
     "nearest": "Nearest report",
 }
-"""Control -> a few words for a narrow column."""
+"""Ablation or baseline -> a few words for a narrow column."""
 
 LOOKUP = "lookup"
-"""The control that a variant has to beat: the classifier's labels as stored text."""
+"""The template baseline: the classifier's labels as stored sentences. A variant has to beat it."""
 
 SHUFFLED = "image-shuffled"
-"""The control that shows how much of a figure needs no image."""
+"""The ablation that shows how much of a figure needs no image."""
 
 PLUS = "+"
-"""Between a variant and its control."""
+"""Separates a variant from its ablation in a system's id."""
 
 OF_RUN = " @ "
 """Between a system and the title of the run it comes from, where two runs are compared."""
@@ -60,12 +60,12 @@ class System:
 
     @property
     def is_variant(self) -> bool:
-        """Whether it is a language model in a mode, without a control."""
+        """True for a language model in a mode, without an ablation."""
         return bool(self.mode) and not self.control
 
     @property
     def of_variant(self) -> bool:
-        """Whether it is a variant under a control."""
+        """True for a variant under an ablation."""
         return bool(self.mode and self.control)
 
     @property
@@ -100,7 +100,7 @@ def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
 
 
 WRITTEN_CONTROLS = ("logits-only", "image-zero")
-"""Controls for which a variant writes its reports anew."""
+"""Ablations for which a variant writes its reports anew."""
 
 
 def expected_seconds(
@@ -113,7 +113,7 @@ def expected_seconds(
 
     Args:
         costs: of an earlier run; a variant without ``seconds`` is taken to be like the slowest.
-        variants, controls: ids.
+        variants, controls: ids; controls are ablations and baselines.
         cases: of all sample sets together.
     """
     known = {name: float(cost["seconds"]) for name, cost in costs.items() if cost.get("seconds")}

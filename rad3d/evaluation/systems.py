@@ -157,7 +157,7 @@ class Systems:
         if encoder not in self._banks:
             raise BadRequest(
                 f"The training scans of {encoder} are not known here.",
-                "Name them with --bank, and a store of their features with --features.",
+                "Name them with --reference-set, and a store of their features with --features.",
                 code="no_bank",
             )
         return self._banks[encoder]

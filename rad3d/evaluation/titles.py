@@ -20,5 +20,5 @@ def title_of(request: EvaluationRequest) -> str:
     cases = [Path(s.path).name for s in request.sets if s.path and s.source != "predictions"]
     if domains:
         cases.insert(0, f"phantoms {' and '.join(domains)}{' of' * ('out' in domains)} domain")
-    words = filter(None, (" and ".join(systems) or "Controls", " and ".join(cases)))
+    words = filter(None, (" and ".join(systems) or "Baselines", " and ".join(cases)))
     return one_line(", ".join(words))

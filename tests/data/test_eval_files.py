@@ -326,7 +326,7 @@ def test_an_unknown_kind_of_file_is_refused() -> None:
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, str, str]:
-    status = main(["eval", "score", *map(str, args), "--draws", "20"])
+    status = main(["eval", "score", *map(str, args), "--resamples", "20"])
     out, err = capsys.readouterr()
     return status, out, err
 
@@ -370,14 +370,14 @@ def test_eval_score_compares_files_and_shows_labels(
         (("--strict",), 0),
         (("--metric", "nothing"), 1),
         (("--prediction-column", "text"), 1),
-        (("--draws", "0"), 1),
+        (("--resamples", "0"), 1),
     ],
 )
 def test_exit_codes_serve_ci(
     options: tuple[str, ...], status: int, good: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     metrics = () if "--metric" in options else ("--metric", "f1_macro", "--metric", "hallucinated")
-    found = main(["eval", "score", str(good), "--draws", "20", *metrics, *options])
+    found = main(["eval", "score", str(good), "--resamples", "20", *metrics, *options])
     out, err = capsys.readouterr()
     assert found == status
     assert "Traceback" not in err

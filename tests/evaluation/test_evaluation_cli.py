@@ -17,7 +17,7 @@ from rad3d.evaluation.service import Evaluations
 V3 = "phantom-s/v3"
 QUICK = [
     "eval", "run", "--sets", "phantom-in", "--variants", V3, "--limit", str(TEST_N),
-    "--metric", "f1_macro", "--draws", "50", "--max-new-tokens", "20",
+    "--metric", "f1_macro", "--resamples", "50", "--max-new-tokens", "20",
 ]  # fmt: skip
 
 
@@ -36,9 +36,12 @@ def evaluations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
 def test_a_run_prints_its_figures_and_its_place_in_the_list(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([*QUICK, "--controls", "lookup", "image-zero", "--out", str(tmp_path)]) == 0
+    assert (
+        main([*QUICK, "--ablations", "image-zero", "--baselines", "lookup", "--out", str(tmp_path)])
+        == 0
+    )
     out, err = capsys.readouterr()
-    assert "1.000 [1.000, 1.000]" in out, "the look-up of a perfect classifier"
+    assert "1.000 [1.000, 1.000]" in out, "the template baseline of a perfect classifier"
     assert f"{V3} does worse than lookup" in out or f"{V3} does not beat lookup" in out
     assert "run 20" in err
     assert (tmp_path / "run.json").is_file()
@@ -51,7 +54,16 @@ def test_a_run_prints_its_figures_and_its_place_in_the_list(
 def test_options_reach_the_run(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--controls", "image-shuffled", "--seed", "4", "--title", "Mine", "--json"]
+    options = [
+        "--ablations",
+        "image-shuffled",
+        "--baselines",
+        "--seed",
+        "4",
+        "--title",
+        "Mine",
+        "--json",
+    ]
     assert main([*QUICK, *options]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {row["system"] for row in shown["scores"]} == {V3, f"{V3}+image-shuffled"}
@@ -78,7 +90,9 @@ def test_options_reach_the_run(
 def test_reports_are_written_with_the_options_of_the_app_and_of_rad3d_report(
     flags: list[str], expected: dict[str, object]
 ) -> None:
-    args = build_parser().parse_args(["eval", "run", "--variants", V3, "--controls", *flags])
+    args = build_parser().parse_args(
+        ["eval", "run", "--variants", V3, "--ablations", "--baselines", *flags]
+    )
     request = eval_study._request(args, None)  # type: ignore[arg-type]
     assert request.options == replace(GenerationOptions(), **expected)  # type: ignore[arg-type]
     assert request.seed == (4 if "--seed" in flags else 0)
@@ -87,10 +101,10 @@ def test_reports_are_written_with_the_options_of_the_app_and_of_rad3d_report(
 def test_two_equal_runs_do_not_differ_and_a_baseline_compares_within_one(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    controls = ["--controls", "lookup", "majority"]
+    baselines = ["--ablations", "--baselines", "lookup", "majority"]
     earlier = {row.id for row in evaluations.kept.runs()}
     for _ in range(2):
-        assert main([*QUICK, *controls]) == 0
+        assert main([*QUICK, *baselines]) == 0
     first, second = {row.id for row in evaluations.kept.runs()} - earlier
     capsys.readouterr()
     assert main(["eval", "compare", first, second, "--fail-if-worse", "--json"]) == 0
@@ -157,7 +171,7 @@ def test_bad_input_is_one_sentence_and_status_1(
 def test_a_report_is_written_where_it_is_asked_for(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert main([*QUICK, "--controls"]) == 0
+    assert main([*QUICK, "--ablations", "--baselines"]) == 0
     capsys.readouterr()
     target = tmp_path / "table.md"
     assert main(["eval", "report", "latest", "--format", "markdown", "--out", str(target)]) == 0

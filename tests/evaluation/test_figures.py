@@ -74,7 +74,7 @@ def test_the_look_up_is_a_line_that_has_to_be_beaten(view: StudyView) -> None:
     references = view.references("f1_macro")
     assert [r.sample_set for r in references] == list(TITLES)
     figure = study_figure(view.points("f1_macro"), TITLES, METRIC, references=references)
-    lines = [t for t in figure.data if t.name == "Control: Look-up"]
+    lines = [t for t in figure.data if t.name == "Template baseline"]
     assert [line.y[0] for line in lines] == [r.estimate.value for r in references]
 
 

@@ -146,7 +146,7 @@ def test_a_visitor_is_bounded_by_the_settings_and_the_person_at_the_machine_is_n
     assert evaluations.rights.bounds("") == Bounds()
     public = small_evaluations(tmp_path, host="0.0.0.0")
     rights = public.rights
-    rights._settings = replace(rights._settings, visitor_cases=4, visitor_draws=100)
+    rights._settings = replace(rights._settings, visitor_cases=4, visitor_resamples=100)
     assert public.rights.bounds("me") == Bounds(4, 100)
     for changes in ({"limit": 5}, {"draws": 101}):
         request = request_of({**ASKED, "limit": 0, **changes}, public, "me")
@@ -164,7 +164,7 @@ def test_a_visitor_is_bounded_by_the_settings_and_the_person_at_the_machine_is_n
         (["phantom-in", "phantom-out"], 12, "12 variants, phantoms in and out of domain"),
         (["phantom-out", "phantom-in"], 2, "2 variants, phantoms in and out of domain"),
         (["phantom-in"], 1, "Phantom S · V-3, phantoms in domain"),
-        (["phantom-out"], 0, "Controls, phantoms out of domain"),
+        (["phantom-out"], 0, "Baselines, phantoms out of domain"),
         (["ct-rate:/x/CT", "phantom-in"], 1, "Phantom S · V-3, phantoms in domain and CT"),
         (["predictions:/x/theirs.csv"], 0, "theirs"),
         (["predictions:/x/a.csv", "phantom-in"], 1, "Phantom S · V-3 and a, phantoms in domain"),

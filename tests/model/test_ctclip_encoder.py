@@ -280,7 +280,7 @@ def test_a_head_can_be_fitted_for_the_encoder_alone(
     assert "rad3d head fit --encoder ct-clip" in head.remedy
     features, labels = labelled_files(tmp_path, encoder_identity(ModelStore(settings), "ct-clip"))
     monkeypatch.setenv("RAD3D_MODELS_DIR", str(models))
-    fit = ["--features", str(features), "--labels", str(labels), "--folds", "2", "--draws", "9"]
+    fit = ["--features", str(features), "--labels", str(labels), "--folds", "2", "--resamples", "9"]
     assert cli.main(["head", "fit", "--encoder", "ct-clip", *fit]) == 0
     encoder = ModelStore(settings).encoder("ct-clip")
     diagnosis = encoder.diagnose(np.full(12, 0.3, np.float32))

@@ -72,7 +72,7 @@ def files(folder: Path, models: Path, sha256: str = "", logits: bool = False) ->
     labels = table(folder / "labels.csv", rows, ("VolumeName",))
     return [
         "--encoder", "phantom-cnn", "--features", str(folder / "f.safetensors"),
-        "--labels", str(labels), "--draws", "20",
+        "--labels", str(labels), "--resamples", "20",
     ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def test_the_tab_opens_on_the_study_with_every_section(page: Page) -> None:
     _figures(page)
     assert page.locator("#study-figure .scatterlayer .trace").count() >= 6, "modes and domains"
     expect(page.locator("#leaderboard tbody").first.locator("tr")).to_have_count(7)
-    expect(page.locator("#leaderboard .r3-controls").first).to_contain_text("Look-up")
+    expect(page.locator("#leaderboard .r3-controls").first).to_contain_text("Template baseline")
     expect(page.locator(".r3-published")).to_contain_text("not comparable")
     expect(page.locator("#case .r3-pair section")).to_have_count(2)
 

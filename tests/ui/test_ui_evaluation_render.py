@@ -33,16 +33,16 @@ def view(run: EvaluationRun) -> StudyView:
     return view_of(run)
 
 
-def test_the_leaderboard_has_figures_with_intervals_and_controls_below_a_rule(
+def test_the_leaderboard_has_figures_with_intervals_and_baselines_below_a_rule(
     view: StudyView,
 ) -> None:
     html = render.leaderboard(view, IN, "core")
     e = view.cards["phantom-m/v3", IN].estimates["f1_macro"]
     assert f"{e.value:.3f}</span><small>[{e.low:.3f}, {e.high:.3f}]" in html
     compared, alone, folded = html.split("</table>")[0].split("<tbody")[1:]
-    assert "Look-up" not in compared
-    assert "Look-up" in alone
-    assert "Controls: what a figure means" in alone
+    assert "Template baseline" not in compared
+    assert "Template baseline" in alone
+    assert ">Baselines<" in alone
     assert "images shuffled" in folded
     assert "n = 16" in html
 
@@ -64,7 +64,7 @@ def test_the_headline_states_what_who_when_and_that_scans_are_synthetic(
     run: EvaluationRun, view: StudyView
 ) -> None:
     facts = facts_of(run, view)
-    assert facts["Compared"] == "7 variants, 4 controls"
+    assert facts["Compared"] == "7 variants, 2 baselines, 2 ablations"
     assert facts["Cases"] == "in domain 16, out of domain 16"
     assert facts["Reports that failed"] == "2"
     assert facts["Revision"] == run.revision[:12]
@@ -149,11 +149,11 @@ def test_cases_are_ordered_and_filtered_as_asked(view: StudyView) -> None:
     label = "Cardiomegaly"
     states = [cases.label_state(card, i, label) for i in range(card.n)]
     counts = card.per_label[label]
-    assert states.count("found") + states.count("missed") == counts["support"]
-    assert states.count("found") + states.count("invented") == counts["predicted"]
+    assert states.count("matched") + states.count("omitted") == counts["support"]
+    assert states.count("matched") + states.count("invented") == counts["predicted"]
     assert len(cases.ordered_ids(card, "set", label)) == sum(map(bool, states))
 
 
 def test_lower_is_better_is_said_where_it_holds(view: StudyView) -> None:
     assert not metric_row("hallucinated").higher_is_better
-    assert "Hallucinated ↓" in render.leaderboard(view, IN, "core")
+    assert "Invented ↓" in render.leaderboard(view, IN, "core")

@@ -145,7 +145,7 @@ def _add_reference(
 ) -> None:
     low, high = (10**exponent for exponent in _log_range(places))
     estimate = reference.estimate
-    name = f"Control: {reference.shown}"
+    name = reference.shown
     figure.add_scatter(
         x=[low, high],
         y=[estimate.value] * 2,

@@ -39,13 +39,13 @@ def ordered_ids(card: Scorecard, order: str, label: str = "") -> list[str]:
 
 
 def label_state(card: Scorecard, row: int, label: str) -> str:
-    """``"found"``, ``"invented"`` or ``"missed"``; empty where neither report states the label."""
+    """``"matched"``, ``"invented"`` or ``"omitted"``; empty if neither report states the label."""
     counts = card.statistics.get("labels")
     if counts is None:
         return ""
     at = np.arange(3) * N_LABELS + LABEL_INDEX[label]
-    hit, false, missed = counts[row, at] > 0
-    return "found" if hit else "invented" if false else "missed" if missed else ""
+    hit, false, omitted = counts[row, at] > 0
+    return "matched" if hit else "invented" if false else "omitted" if omitted else ""
 
 
 def case_list(card: Scorecard, ids: Sequence[str], chosen: str, label: str = "") -> str:

@@ -85,7 +85,7 @@ def nothing_yet() -> str:
 
 
 def leaderboard(view: StudyView, sample_set: str, table: str) -> str:
-    """The table of one sample set: compared systems, then controls below a rule."""
+    """The table of one sample set: compared systems, then baselines and ablations below a rule."""
     board = board_of(view, sample_set, columns_of(view, sample_set, table))
     return evaluation_html("leaderboard", board=board, needs=list(_needs(view)))
 

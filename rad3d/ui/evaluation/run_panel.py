@@ -1,4 +1,4 @@
-"""The run panel: choose variants, cases and controls, run, watch, cancel, resume."""
+"""The run panel: choose variants, cases, baselines and ablations; run, watch, cancel, resume."""
 
 from __future__ import annotations
 
@@ -86,10 +86,10 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
     controls = gr.CheckboxGroup(
         [(_capital(row.name), row.id) for row in rows],
         value=[row.id for row in rows],
-        label="Controls",
-        info="They show what a figure means.",
+        label="Baselines and ablations",
+        info="What the variants are compared with.",
         show_select_all=True,
-        elem_id="run-controls",
+        elem_id="run-compared",
     )
     return variants, controls
 
@@ -167,16 +167,16 @@ def _statistics(evaluations: Evaluations) -> dict[str, Any]:
             min(evaluations.rights.offered.draws, 10_000),
             1000,
             step=100,
-            label="Bootstrap draws",
-            info="Behind every interval: more of them take longer and make it steadier.",
-            elem_id="run-draws",
+            label="Bootstrap resamples",
+            info="More resamples take longer and give steadier intervals.",
+            elem_id="run-resamples",
         ),
         "seed": gr.Number(
             0,
             precision=0,
             minimum=0,
             label="Seed",
-            info="Of the draws, the shuffled images and sampled reports.",
+            info="Of resampling, shuffling and sampled reports.",
             elem_id="run-seed",
         ),
     }

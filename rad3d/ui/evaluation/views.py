@@ -21,7 +21,7 @@ PRIMARY_METRIC = "f1_macro"
 
 @dataclass(frozen=True)
 class Look:
-    """How a run is looked at: the controls of the page."""
+    """What the page shows of a run, as chosen in its lists."""
 
     sample_set: str = ""
     metric: str = PRIMARY_METRIC
@@ -89,11 +89,13 @@ EMPTY: dict[str, Any] = {"headline": render.nothing_yet(), "body": gr.update(vis
 def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
     """What the headline states of a run."""
     variants = [s for s in view.systems.values() if s.is_variant]
-    controls = [s for s in view.systems.values() if s.control]
-    others = len(view.systems) - len(variants) - len(controls)
+    ablations = [s for s in view.systems.values() if s.of_variant]
+    baselines = [s for s in view.systems.values() if s.control and not s.of_variant]
+    others = len(view.systems) - len(variants) - len(ablations) - len(baselines)
     compared = [
         counted(len(variants), "variant"),
-        counted(len(controls), "control"),
+        counted(len(baselines), "baseline"),
+        counted(len(ablations), "ablation"),
         counted(others, "predictions file"),
     ]
     failures = sum(card.failures for card in run.cards.values())
@@ -104,7 +106,7 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
         "Cases": ", ".join(f"{where(s).lower()} {s.n}" for s in view.sets),
         "Date": run.created[:16].replace("T", " "),
         "Revision": run.revision[:12],
-        "Seed of the draws": ", ".join(filter(None, seeds)),
+        "Seed of the resamples": ", ".join(filter(None, seeds)),
         "Reports that failed": str(failures) if failures else "none",
         "Rows that were dropped": str(dropped) if dropped else "",
         "Notes": " ".join(run.notes),
@@ -189,7 +191,7 @@ def _row(run: RunSummary) -> str:
 
 
 def system_choices(view: StudyView, sample_set: str) -> list[tuple[str, str]]:
-    """(shown, id) of the systems on a set, what is compared before the controls."""
+    """(shown, id) of the systems on a set, those that are compared first."""
     cards = [*view.on(sample_set, controls=False), *view.on(sample_set)]
     return [(view.names[name], name) for name in dict.fromkeys(card.name for card in cards)]
 
