@@ -1,4 +1,4 @@
-"""The controls that say what a figure means: the same reports with less to go on, or none at all.
+"""Ablations and baselines that the figures of the variants are compared with.
 
 * logits only: the image embedding is the mean of the training scans; the logits are the scan's own.
 * image zeroed: the scan is replaced by air and encoded like any other, so embedding and logits are
@@ -42,7 +42,7 @@ SENTENCES_FROM = 300
 
 @dataclass(frozen=True)
 class ControlRow:
-    """One control.
+    """One ablation or baseline.
 
     Attributes:
         id: on the command line and in the names of systems.
@@ -58,7 +58,7 @@ class ControlRow:
 
     @property
     def name(self) -> str:
-        """Shown to people."""
+        """The name shown to people."""
         return CONTROL_NAMES[self.id]
 
 
@@ -85,7 +85,7 @@ def _report(id_: str) -> str:
 
 
 def _truth(id_: str) -> Truth:
-    """Of a training phantom: ``"in-010000"``."""
+    """Return the truth of a training phantom, such as ``"in-010000"``."""
     return draw_truth(int(id_.rpartition("-")[2]), TRAINING.domain)
 
 
@@ -94,7 +94,7 @@ def _labels(id_: str) -> Sequence[int]:
 
 
 class ReferenceSet:
-    """The training scans with their labels and reports: what the controls know.
+    """The training scans with their labels and reports, from which baselines are made.
 
     Args:
         features: of the training scans; its ids say which cases there are.
@@ -115,7 +115,7 @@ class ReferenceSet:
 
     @classmethod
     def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> ReferenceSet:
-        """A bank of cases with references, and with labels where they are known."""
+        """Make a set of cases with references, and with labels where they are known."""
         by_id = {case.id: case for case in cases}
 
         def labels(id_: str) -> Sequence[int]:
@@ -126,22 +126,22 @@ class ReferenceSet:
 
     @cached_property
     def mean(self) -> FloatArray:
-        """(D,) mean embedding."""
+        """The mean embedding, (D,)."""
         return self.embedding.mean(axis=0)
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """(N, 18) 0 or 1."""
+        """The labels of every case, (N, 18), 0 or 1."""
         return np.array([self._labels_of(id_) for id_ in self.ids], dtype=np.int64)
 
     def report(self, row: int) -> str:
-        """The report of a training case."""
+        """Return the report of a training case."""
         if row not in self._reports:
             self._reports[row] = self._report_of(self.ids[row])
         return self._reports[row]
 
     def lookup(self, present: Sequence[bool]) -> str:
-        """Stored text that states these labels and no others.
+        """Return stored text that states these labels and no others.
 
         The report of the training case with the nearest labels, without its sentences on labels
         that are not present, and with one stored sentence for each that it lacks.
@@ -164,7 +164,7 @@ class ReferenceSet:
 
     @cached_property
     def _sentences(self) -> dict[str, str]:
-        """Label -> the sentence that most often states it and no other label."""
+        """Map each label to the sentence that most often states it and no other label."""
         counts: dict[str, Counter[str]] = {}
         for row in range(min(len(self.ids), SENTENCES_FROM)):
             by_sentence: dict[str, set[str]] = {}
@@ -177,13 +177,16 @@ class ReferenceSet:
         return {label: found.most_common(1)[0][0] for label, found in counts.items()}
 
     def majority(self) -> str:
-        """The first report of the most frequent combination of labels."""
+        """Return the first report of the most frequent combination of labels."""
         combinations = [tuple(row) for row in self.labels.tolist()]
         most = Counter(combinations).most_common(1)[0][0]
         return self.report(combinations.index(most))
 
     def nearest(self, embedding: FloatArray) -> list[str]:
-        """(N, D) -> the report of the training scan with the largest cosine, means removed."""
+        """Return, for each of (N, D) embeddings, the report of the most similar training scan.
+
+        Similarity is the cosine after the mean is removed.
+        """
         ours, theirs = (_unit(each - self.mean) for each in (self.embedding, embedding))
         return [self.report(int(row)) for row in (theirs @ ours.T).argmax(axis=1)]
 
@@ -191,7 +194,7 @@ class ReferenceSet:
 def conditions(
     control: str, features: FeatureTable, bank: ReferenceSet | None, blank: Row | None
 ) -> list[PrefixInput]:
-    """What a variant is given for each case.
+    """Return the embedding and logits that a variant is given for each case.
 
     Args:
         control: ``""`` for the scan itself, ``"logits-only"`` or ``"image-zero"``.
@@ -213,7 +216,7 @@ def conditions(
 
 
 def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:
-    """Every case with the prediction of another one; nothing is left in its place."""
+    """Give every case the prediction of another case; none keeps its own."""
     found = predictions.predictions
     order = derangement(len(found), seed)
     moved = tuple(
@@ -225,7 +228,7 @@ def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:
 
 
 def derangement(n: int, seed: int) -> list[int]:
-    """A permutation of ``n`` places without fixed points, for ``n`` of 2 or more."""
+    """Return a permutation of ``n`` places without fixed points, for ``n`` of 2 or more."""
     order = np.random.default_rng(seed).permutation(n)
     moved = np.empty(n, dtype=np.int64)
     moved[order] = np.roll(order, 1)
@@ -237,7 +240,7 @@ def _asserted(mentions: Sequence[Mention]) -> set[str]:
 
 
 def _without(text: str, names: frozenset[str]) -> str:
-    """A text without the sentences that state a label other than these."""
+    """Return a text without the sentences that state a label other than these."""
     unwanted = {
         (m.start, m.end)
         for m in find_mentions(text)

@@ -1,4 +1,4 @@
-"""What a person may see, read and take in an evaluation.
+"""Rights of the person who evaluates: which runs and files they may read, and within what limits.
 
 A run belongs to its ``owner``, a text that only its session knows, and files are read only below
 ``settings.data_dir`` or where the face vouches for them (``uploads``: what this visitor has just
@@ -36,28 +36,28 @@ class Rights:
         self._settings, self.is_shell = settings, shell
 
     def trusts(self, owner: str) -> bool:
-        """Whether ``owner`` may see and read everything."""
+        """Return whether ``owner`` may see and read everything."""
         return self.is_shell or owner == OPERATOR
 
     @property
     def files_are_named(self) -> bool:
-        """Whether there may be somebody here who evaluates paths of this machine."""
+        """True if anybody here may evaluate paths of this machine."""
         settings = self._settings
         return self.is_shell or settings.has_owner_link or bool(settings.data_dir)
 
     def bounds(self, owner: str) -> Bounds:
-        """What one run may take: anything for who is trusted, less for a visitor."""
+        """Return the limits of one run: none for a trusted person, lower ones for a visitor."""
         if self.trusts(owner):
             return Bounds()
         return Bounds(self._settings.visitor_cases, self._settings.visitor_resamples)
 
     @property
     def offered(self) -> Bounds:
-        """What a page offers that is the same for all."""
+        """The limits that a page offers, the same for all who open it."""
         return self.bounds(OPERATOR if self._settings.has_owner_link else "")
 
     def may_see(self, whose: str, owner: str) -> bool:
-        """Whether ``owner`` may see a run that is ``whose``; empty is the command line's, for all.
+        """Return whether ``owner`` may see a run of ``whose``; an empty owner's runs are for all.
 
         A run that the operator asked for in the app is the operator's alone.
         """

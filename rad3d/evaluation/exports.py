@@ -1,4 +1,4 @@
-"""A run as a file to take along: tables, predictions, and a report that opens offline."""
+"""Exports of a run: tables, predictions, and a report that opens offline."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ExportKind:
 
 
 def export(run: EvaluationRun, kind: str) -> Export:
-    """A run as a file; raises UnknownName for an unknown kind."""
+    """Export a run; raises UnknownName for an unknown kind."""
     row = lookup("export", EXPORTS, kind)
     data = row.make(run)
     name = f"evaluation-{slug(run.id)}"
@@ -74,7 +74,7 @@ def export(run: EvaluationRun, kind: str) -> Export:
 
 
 def _csv(run: EvaluationRun) -> bytes:
-    """One line for each system, set and metric; no cell is run as a formula by a spreadsheet."""
+    """Write one line per system, set and metric; no cell can run as a spreadsheet formula."""
     target = io.StringIO(newline="")
     writer = csv.writer(target, lineterminator="\n")
     writer.writerow(
@@ -172,7 +172,7 @@ def _columns(view: StudyView, facts: SetFacts) -> list[MetricRow]:
 def _table(
     view: StudyView, facts: SetFacts, columns: Sequence[MetricRow]
 ) -> Iterator[tuple[Scorecard, list[tuple[str, bool]]]]:
-    """Each system's cells, and which of them is the one that is significantly best."""
+    """Return each system's cells, and which of them is significantly best."""
     leaders = {row.id: view.leader(facts.id, row.id) for row in columns}
     for card in view.on(facts.id):
         yield (
@@ -196,7 +196,7 @@ def _origin(run: EvaluationRun) -> str:
 
 
 def _predictions(kind: str, suffix: str) -> Callable[[EvaluationRun], bytes]:
-    """One file of predictions, or an archive of one for each system and set."""
+    """Return one file of predictions, or an archive of one per system and set."""
 
     def make(run: EvaluationRun) -> bytes:
         texts: dict[str, str] = {}

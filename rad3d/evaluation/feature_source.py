@@ -1,4 +1,4 @@
-"""What an encoder saw in every case of a sample set: from a file of features, or computed here.
+"""Features of every case of a sample set, read from a file of features or computed here.
 
 Features are used only by the encoder whose weights made them; any other encodes the scans again,
 and what it finds is kept in a store below the runs folder. A store that a person names comes first,
@@ -34,7 +34,7 @@ SAVE_EVERY = 20
 
 
 class FeatureSource:
-    """Features of sample sets: from a shipped file, from an earlier run, or by encoding the scans.
+    """Finds features in a shipped file or an earlier run, and encodes the scans that remain.
 
     Args:
         store: the encoders.
@@ -60,7 +60,7 @@ class FeatureSource:
         self._rows_given: dict[str, dict[str, Row]] = {}
 
     def with_given(self, paths: Sequence[Path]) -> FeatureSource:
-        """This source, with stores or files of features that a person named.
+        """Return this source with stores or files of features that a person named.
 
         Raises:
             BadRequest: there is none, or it is damaged.
@@ -69,11 +69,11 @@ class FeatureSource:
 
     @property
     def given(self) -> tuple[EncoderIdentity, ...]:
-        """Whose the features are that a person named."""
+        """The encoders of the features that a person named."""
         return tuple(store.identity for store in self._stores)
 
     def told(self, samples: Sequence[Sample], encoder_id: str) -> str:
-        """How many of the samples have features that a person named; empty where nobody did."""
+        """Say how many samples have features that a person named; empty if none were named."""
         if not self._stores:
             return ""
         rows = self._given_rows(samples, encoder_id)
@@ -82,7 +82,7 @@ class FeatureSource:
         return text + (doubt if any(identity.is_imported for identity in self.given) else "")
 
     def check_given(self, encoder_ids: Sequence[str]) -> None:
-        """Refuse features that a person named and none of these encoders can use."""
+        """Refuse named features that none of these encoders can use."""
         for path, identity in ((store.path, store.identity) for store in self._stores):
             if all(differs(identity, self.identity(id_)) for id_ in encoder_ids):
                 raise BadRequest(
@@ -95,13 +95,13 @@ class FeatureSource:
                 )
 
     def identity(self, encoder_id: str) -> EncoderIdentity:
-        """Which weights an encoder has; they are hashed once."""
+        """Return which weights an encoder has; they are hashed once."""
         if encoder_id not in self._identities:
             self._identities[encoder_id] = encoder_identity(self._store, encoder_id)
         return self._identities[encoder_id]
 
     def features(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> FeatureTable:
-        """What is known of these samples, in their order; :meth:`encode` makes it all of them."""
+        """Return the known features of these samples, in order; :meth:`encode` adds the rest."""
         rows: dict[str, Row] = {}
         failures: dict[str, str] = {}
         given = self._given_rows(samples, encoder_id)
@@ -117,7 +117,7 @@ class FeatureSource:
         )
 
     def _given_rows(self, samples: Sequence[Sample], encoder_id: str) -> dict[str, Row]:
-        """Id of a sample -> its features of this encoder among those that a person named."""
+        """Map sample ids to their features of this encoder among the named ones."""
         if encoder_id not in self._rows_given:
             rows: dict[str, Row] = {}
             for store in self._stores:
@@ -132,19 +132,19 @@ class FeatureSource:
         return {id_: known[k] for id_, k in matched([s.id for s in samples], known).items()}
 
     def _judged(self, encoder_id: str, row: Row, keep: bool) -> Row:
-        """With the logits of the head that is here now, which may be newer than the features."""
+        """Replace the logits by those of the installed head, which may be newer."""
         encoder = self._store.encoder(encoder_id)
         if row[1] is not None and (keep or not isinstance(encoder, HeadedEncoder)):
             return row
         return row[0], logits_of(encoder, row[0])
 
     def missing(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> int:
-        """How many of the samples would have to be encoded."""
+        """Count the samples that still have to be encoded."""
         found = self.features(set_id, samples, encoder_id)
         return len(samples) - len(found.ids) - len(found.failures)
 
     def encode(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> Iterator[int]:
-        """Encode what has not been encoded; yields how many scans are done after each.
+        """Encode the remaining scans; yields after each how many are done.
 
         A scan that cannot be read is remembered with the reason. Closing the iterator keeps what
         is done.
@@ -170,7 +170,7 @@ class FeatureSource:
                 yield step.done
 
     def blank(self, encoder_id: str) -> Row:
-        """Embedding and logits of a scan that holds nothing but air, made as of any other scan."""
+        """Return embedding and logits of a scan that holds nothing but air."""
         air = np.full((64, 64, 64), -1000, dtype=np.int16)
         empty = Volume.from_array(air, np.diag([5.0, 5.0, 5.0, 1.0]))
         return encode(Engine(self._store, ByteCache(0)), empty, encoder_id)
@@ -178,7 +178,7 @@ class FeatureSource:
     def _own_stores(
         self, set_id: str, samples: Sequence[Sample], encoder_id: str
     ) -> Iterator[FeatureStore]:
-        """The shipped file and what earlier runs kept, where they are of the encoder's weights."""
+        """Return the shipped file and the files of earlier runs that fit the encoder's weights."""
         kept = self._path(set_id, samples, encoder_id)
         for path in (self._shipped / f"{set_id}.safetensors", kept):
             if path.is_file() or (path / STORE_FILE).is_file():
@@ -187,7 +187,7 @@ class FeatureSource:
                     yield store
 
     def _path(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> Path:
-        """Named by the set, where its scans lie, and the encoder's weights and model grid."""
+        """Return a file name made of set, place of the scans, weights and model grid."""
         place = Path(samples[0].scan).parent if samples else ""
         identity = self.identity(encoder_id)
         key = f"{identity.sha256}\0{identity.preprocessing}\0{place}"

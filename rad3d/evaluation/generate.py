@@ -33,7 +33,7 @@ WriteBatches = Callable[
 
 @dataclass(frozen=True)
 class Kept:
-    """One report as it is kept.
+    """One stored report.
 
     Attributes:
         text, finish: as generated.
@@ -73,11 +73,11 @@ class ReportWriter:
         self._kept = _read(self._path) if self._path else {}
 
     def missing(self, conditions: Sequence[PrefixInput]) -> int:
-        """How many reports would have to be written, equal conditions counted once."""
+        """Count the reports that have to be written; equal conditions count once."""
         return len({self._key(c) for c in conditions} - set(self._kept))
 
     def write(self, conditions: Sequence[PrefixInput], cancel: threading.Event) -> Iterator[int]:
-        """Write what is missing; yields how many new reports there are after each batch.
+        """Write the missing reports; yields after each batch how many are new.
 
         Those that will be about equally long are written together, as the guess of the classifier
         has it: a batch goes on until its longest report is finished.
@@ -143,7 +143,7 @@ def _check(cancel: threading.Event) -> None:
 
 
 def _read(path: Path) -> dict[str, Kept]:
-    """What was kept; a last line that was cut off is left out."""
+    """Read the stored reports; a last line that was cut off is skipped."""
     if not path.is_file():
         return {}
     found = {}

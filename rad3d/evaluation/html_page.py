@@ -36,7 +36,7 @@ CASES = 6
 
 
 def report_page(run: EvaluationRun) -> bytes:
-    """The page, UTF-8."""
+    """Return the page as UTF-8."""
     view = view_of(run)
     metric = metric_row(_main_metric(view))
     page = templates().get_template("page.jinja")
@@ -63,7 +63,7 @@ def _static(name: str) -> str:
 
 
 def _phantoms_only(run: EvaluationRun) -> bool:
-    """Whether a system of the run listens to an encoder that knows only phantoms."""
+    """Return whether a system of the run uses an encoder that was trained on phantoms only."""
     encoders = (said.facts.get("encoder") or {} for said in run.predictions.values())
     return any(knows_only_phantoms(encoder.get("id", "")) for encoder in encoders)
 

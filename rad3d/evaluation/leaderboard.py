@@ -1,4 +1,4 @@
-"""One evaluation as it is looked at: ranked, compared and put into words; every figure computed.
+"""A view of one evaluation: its systems ranked and compared, with every figure computed.
 
 Comparisons are made when they are asked for and kept with the view.
 """
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a sample set is called, and how many cases of it were evaluated."""
+    """Name, domain and number of evaluated cases of a sample set."""
 
     id: str
     name: str
@@ -33,7 +33,7 @@ class SetFacts:
 
 
 class StudyView:
-    """See the module's docstring. Thread-safe.
+    """A view of one evaluation, as the module describes it. Thread-safe.
 
     Args:
         cards: scorecards by system and sample set; two systems are compared where their cases are
@@ -64,7 +64,7 @@ class StudyView:
         return next(s for s in self.sets if s.id == sample_set)
 
     def on(self, sample_set: str, controls: bool = True) -> list[Scorecard]:
-        """The scorecards on a set; without ``controls`` only what is being compared."""
+        """Return the scorecards on a set; without ``controls`` only the compared systems."""
         return [
             card
             for (system, name), card in self.cards.items()
@@ -72,7 +72,7 @@ class StudyView:
         ]
 
     def beside(self, sample_set: str, system: str) -> list[Scorecard]:
-        """What a system is compared with: all but the controls of other variants."""
+        """Return the systems to compare one with: all but the ablations of other variants."""
         own = system.split(PLUS)[0]
         return [
             card
@@ -123,7 +123,7 @@ class StudyView:
         return self._once(("differences", sample_set, metric, baseline), compute)
 
     def leader(self, sample_set: str, metric: str) -> str:
-        """The system that is better than every other one of its kind, controls aside; else empty.
+        """Return the system that is better than all others of its kind; empty if there is none.
 
         The difference to the runner-up has to be significant after correction.
         """
@@ -140,7 +140,7 @@ class StudyView:
         return next((d for d in found if d.b == b), None)
 
     def against_lookup(self, sample_set: str, metric: str) -> dict[str, Difference]:
-        """System -> how it differs from the look-up: the run's own verdict where it has one."""
+        """Map each system to its difference from the template baseline, from the run's verdicts."""
         found = {
             v.variant: v.difference
             for v in self._verdicts
@@ -149,7 +149,7 @@ class StudyView:
         return found or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
 
     def points(self, metric: str) -> tuple[Point, ...]:
-        """What :func:`rad3d.evaluation.figures.scaling.study_figure` draws: the variants."""
+        """The variants as points of :func:`rad3d.evaluation.figures.scaling.study_figure`."""
         return tuple(
             _point(self.systems[system], sample_set, card, metric)
             for (system, sample_set), card in self.cards.items()
@@ -157,7 +157,7 @@ class StudyView:
         )
 
     def references(self, metric: str) -> tuple[Reference, ...]:
-        """The look-up control on every set where it was scored."""
+        """The template baseline on every set where it was scored."""
         return tuple(
             Reference(self.names[LOOKUP], s.id, card.estimates[metric])
             for s in self.sets
@@ -165,7 +165,7 @@ class StudyView:
         )
 
     def label_f1(self, sample_set: str) -> dict[str, dict[str, float]]:
-        """System -> label -> F1 on a set; controls of single variants are left out."""
+        """Map system and label to F1 on a set; ablations are left out."""
         return {
             card.name: {label: card.per_label[label]["f1"] for label in LABELS}
             for card in self.beside(sample_set, "")

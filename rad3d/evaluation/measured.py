@@ -1,4 +1,4 @@
-"""What was measured of a variant with the weights it has here: found in the runs that are kept."""
+"""Results of a variant with the weights that are installed, taken from kept runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rad3d.model.variants.variant import VariantConfig
 
 @dataclass(frozen=True)
 class VariantResult:
-    """What a variant reached on one sample set.
+    """The results of a variant on one sample set.
 
     Attributes:
         sample_set: id of the set.
@@ -35,7 +35,7 @@ class VariantResult:
     run: str
 
     def figure(self, metric: str) -> Estimate | None:
-        """None where the metric was not scored, or is not defined on the set."""
+        """Return a metric; None if it was not scored or is not defined on the set."""
         estimate = self.estimates.get(metric)
         return None if estimate is None or math.isnan(estimate.value) else estimate
 
@@ -43,7 +43,7 @@ class VariantResult:
 def measured_in(
     runs: Iterable[tuple[str, Path]], config: VariantConfig, encoder_sha256: Callable[[str], str]
 ) -> tuple[VariantResult, ...]:
-    """What the first of these runs that wrote with exactly these weights found.
+    """Return the results of the first of these runs that used exactly these weights.
 
     Reports of other options than the defaults are another measurement, and are passed over.
 
@@ -70,7 +70,7 @@ def measured_in(
 
 
 def _is_of(facts: Mapping[str, Any], config: VariantConfig) -> bool:
-    """Whether texts with these facts were written by a variant, as it writes by default."""
+    """Return whether texts with these facts were written by a variant with default options."""
     return (
         facts.get("weights") == config.files  # a predictions file has none
         and facts["llm"] == config.llm_source

@@ -1,4 +1,4 @@
-"""The groups of metrics that an evaluation can score, and what those that are missing need."""
+"""Groups of metrics that an evaluation can score, and the requirements of those it cannot."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class MetricGroup:
 
 
 def metric_groups(places: Places) -> tuple[MetricGroup, ...]:
-    """Every family, with what is ready here; takes about half a second, programs are asked."""
+    """Return every family with its ready metrics; takes half a second, as programs are called."""
     found = []
     for family, description in DESCRIPTIONS.items():
         rows = [row for row in METRICS.values() if row.family == family]
@@ -51,7 +51,7 @@ def metric_groups(places: Places) -> tuple[MetricGroup, ...]:
 def metrics_of_groups(
     groups: Collection[MetricGroup], chosen: Collection[str]
 ) -> tuple[str, ...] | None:
-    """Ids of the ready metrics of some groups; None for what is scored where nothing is chosen.
+    """Return the ready metrics of some groups; None for the default metrics.
 
     Raises:
         UnknownName: there is no such group.

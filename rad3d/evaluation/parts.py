@@ -1,4 +1,4 @@
-"""What the evaluation tab and the exported page share: the leaderboard, and cases with marks.
+"""Parts that the evaluation tab and the exported page share: leaderboard and marked cases.
 
 ``templates/parts.jinja`` lays out what is computed here.
 """
@@ -27,7 +27,7 @@ STATIC = _HERE / "static"
 
 @dataclass(frozen=True)
 class Kind:
-    """What can become of a finding: how it is called, and its sign."""
+    """An outcome of matching a finding: its name, sign and meaning."""
 
     name: str
     sign: str
@@ -48,7 +48,7 @@ _SEVERITY = ("contradictory", "hallucinated", "wrong_place", "wrong_size", "omit
 
 
 def templates(*folders: Path) -> Environment:
-    """The templates of this package and of further folders, with what both use."""
+    """Return the templates of this package and of further folders, with the shared filters."""
     made = environment(_HERE / "templates", *folders)
     made.globals["kinds"] = KINDS
     made.filters |= {
@@ -61,12 +61,12 @@ def templates(*folders: Path) -> Environment:
 
 
 def by_severity(findings: Sequence[Match]) -> list[Match]:
-    """The findings, worst first."""
+    """Sort the findings, worst first."""
     return sorted(findings, key=lambda match: _SEVERITY.index(match.kind))
 
 
 def marked(text: str, findings: Sequence[Match], side: str) -> Iterator[tuple[str, list[Match]]]:
-    """The text in pieces, each with the findings that it states: all of one sentence, or none.
+    """Cut the text into pieces, each with all findings of one sentence, or with none.
 
     Args:
         text: of a report.
@@ -122,7 +122,7 @@ class Board:
     legend: str
 
     def bar(self, card: Scorecard, metric: str) -> Bar | None:
-        """How a figure is drawn; None where there is none."""
+        """Return how a figure is drawn; None where there is none."""
         estimate = card.estimates.get(metric)
         if estimate is None or math.isnan(estimate.value):
             return None
@@ -137,7 +137,7 @@ class Board:
 
 
 def board_of(view: StudyView, sample_set: str, columns: Sequence[MetricRow]) -> Board | None:
-    """The leaderboard with these columns; None where nothing was scored."""
+    """Return the leaderboard with these columns; None where nothing was scored."""
     cards = view.on(sample_set)
     if not cards or not columns:
         return None
@@ -159,7 +159,7 @@ def board_of(view: StudyView, sample_set: str, columns: Sequence[MetricRow]) -> 
 
 
 def _span(cards: Sequence[Scorecard], metric: str) -> tuple[float, float]:
-    """From the lowest to the highest end of an interval in a column."""
+    """Return the lowest and the highest end of the intervals in a column."""
     ends = [
         end
         for card in cards

@@ -1,4 +1,4 @@
-"""Which code and machine made a run: stored with it, so that figures can be traced."""
+"""Code version and machine of a run, stored with it so that its figures can be traced."""
 
 from __future__ import annotations
 

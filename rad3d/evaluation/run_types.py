@@ -1,4 +1,4 @@
-"""The nouns of an evaluation: what is asked for, what comes of it, and what is told meanwhile."""
+"""Types of an evaluation: the request, the progress events and the results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_DRAWS = 100_000
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one run may take.
+    """Limits of one run.
 
     Attributes:
         cases: of each set; 0 is any number.
@@ -44,7 +44,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class EvaluationRequest:
-    """What to evaluate.
+    """The sample sets, systems, metrics and options of an evaluation.
 
     Attributes:
         sets: on which cases.
@@ -93,7 +93,7 @@ class EvaluationRequest:
                 raise BadRequest(f"A {name} was chosen twice.", "Keep one.", code="bad_option")
 
     def bounded(self, bounds: Bounds) -> EvaluationRequest:
-        """The same within what a visitor may ask for; raises BadRequest for more."""
+        """Return the request within a visitor's limits; raises BadRequest for more."""
         if self.draws > bounds.draws:
             raise BadRequest(
                 f"{self.draws} resamples are more than the {bounds.draws} allowed here.",
@@ -110,7 +110,7 @@ class EvaluationRequest:
 
 
 def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
-    """How the reports of a run are written: sampling takes the run's seed, nothing else needs one.
+    """Return generation options with the run's seed if they sample; others need no seed.
 
     So a greedy run with another seed finds its reports written already.
     """
@@ -119,7 +119,7 @@ def written_with(options: GenerationOptions, seed: int) -> GenerationOptions:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a variant is better than a control in one metric on one sample set.
+    """The test of a variant against a baseline or ablation in one metric on one sample set.
 
     Attributes:
         variant, control: names of the systems.
@@ -165,7 +165,7 @@ class RunSummary:
 
 @dataclass(frozen=True, eq=False)
 class EvaluationRun:
-    """One run with everything that came of it.
+    """One run with its request, cases, predictions and figures.
 
     Attributes:
         id, title, created, revision, status: as in :class:`RunSummary`.
@@ -201,24 +201,24 @@ class EvaluationRun:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Names of the variants that were asked for."""
+        """Names of the requested variants."""
         return self.request.variants
 
     @property
     def controls(self) -> tuple[str, ...]:
-        """Controls that were asked for."""
+        """Ids of the requested ablations and baselines."""
         return self.request.controls
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of the texts that were scored, see :func:`read_predictions`."""
+        """Notes about the scored texts, see :func:`read_predictions`."""
         noted = (note for card in self.cards.values() for note in card.settings.get("notes", ()))
         return tuple(dict.fromkeys(noted))
 
 
 @dataclass(frozen=True)
 class EvaluationEvent:
-    """What a running evaluation tells.
+    """Progress of a running evaluation.
 
     Attributes:
         stage: see :data:`Stage`.
@@ -244,7 +244,7 @@ Events = Generator[EvaluationEvent, None, None]
 
 @dataclass(frozen=True)
 class CaseView:
-    """One case to read: the sample, what was written, and the findings of both compared."""
+    """One case to read: the sample, the report, and the findings of both compared."""
 
     sample: Sample
     prediction: Prediction

@@ -1,4 +1,4 @@
-"""Runs an evaluation: encode, write, score, compare; told step by step, stopped at any of them."""
+"""Runs an evaluation in steps: encode, write, score, compare. It can be stopped at any step."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class EvaluationWork:
         self._total = max(1, systems.size() + sum(map(scoring_units, of_files)))
 
     def events(self, cancel: threading.Event) -> Events:
-        """Do it; the last event holds the whole run.
+        """Do the work; the last event holds the whole run.
 
         ``cancel`` is looked at after every scan, batch of reports and scorecard. A run that was
         cancelled, also by closing the iterator, is saved as such, with what it has.
@@ -157,7 +157,7 @@ class EvaluationWork:
     def _scored(
         self, predictions: PredictionSet, cancel: threading.Event
     ) -> Generator[EvaluationEvent, None, Scorecard | None]:
-        """The scorecard of a system on a set; None, and remembered, where it cannot be scored."""
+        """Score a system on a set; returns None, and records why, if that fails."""
         samples = self._run.sample_sets[predictions.sample_set]
         options: dict[str, Any] = {
             "metrics": self._request.metrics,
@@ -191,7 +191,7 @@ class EvaluationWork:
                     return cast(Scorecard, done.value)
 
     def _add_costs(self, variant: str) -> None:
-        """Parameters of a variant for all its systems, and the seconds of a report where known."""
+        """Record parameters of a variant, and the seconds of a report where they are known."""
         try:
             status = self._store.status(variant)
         except Rad3dError:
@@ -227,7 +227,7 @@ class EvaluationWork:
         return EvaluationEvent(step.stage, self._done, self._total, step.text, self._run.id)
 
     def _save(self, status: Status) -> EvaluationRun:
-        """Write ``run.json``, and all of the run where it begins or its folder was removed."""
+        """Write ``run.json``, and the whole run at its start or after its folder was removed."""
         directory = self._run.directory
         if directory and not (directory / RUN_FILE).is_file():
             save_sets(directory, self._run.sample_sets.values())

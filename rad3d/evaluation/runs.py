@@ -1,4 +1,4 @@
-"""The runs there are: the study that ships, those of the operator, and those of visitors.
+"""Stored runs: the shipped study, the operator's runs and those of visitors.
 
 What visitors run goes with their session and with the server: it is kept apart from what the
 operator has run.
@@ -25,7 +25,7 @@ STUDY = "study"
 
 
 class RunRepository:
-    """Runs on disk, and whose they are.
+    """Runs on disk and their owners.
 
     Args:
         rights: who may see what.
@@ -41,7 +41,7 @@ class RunRepository:
         self._home, self._visitors = home, visitors or home
 
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
-        """Newest first; the study that ships comes last. Runs that cannot be read are left out."""
+        """List the readable runs, newest first, the shipped study last."""
         found = [
             summary
             for summary, whose in self._rows()
@@ -53,17 +53,17 @@ class RunRepository:
         return tuple(found)
 
     def unreadable(self, owner: str = "") -> int:
-        """How many folders hold runs that cannot be read; for who may see every run, else 0."""
+        """Count folders whose run cannot be read, for those who may see every run; else 0."""
         if not self._rights.trusts(owner):
             return 0
         return sum(summary is None for summary, _ in self._rows())
 
     def load(self, run_id: str, owner: str = "") -> EvaluationRun:
-        """A run with everything that came of it; raises BadRequest or UnknownName."""
+        """Read a whole run; raises BadRequest or UnknownName."""
         return replace(read_run(self.directory(run_id, owner)), id=run_id)
 
     def directory(self, run_id: str, owner: str = "") -> Path:
-        """The folder of a run that the owner may see; raises UnknownName for any other."""
+        """Return the folder of a run that the owner may see; raises UnknownName otherwise."""
         if run_id == STUDY and self._study_ships:
             return self._study
         if is_run_id(run_id):
@@ -73,12 +73,12 @@ class RunRepository:
         raise UnknownName("run", run_id, [run.id for run in self.runs(owner)])
 
     def place_of(self, run_id: str, owner: str) -> Path:
-        """Where a run of an owner is kept, and goes on being kept."""
+        """Return the folder in which an owner's run is stored."""
         kept = self._home / run_id
         return kept if self._rights.trusts(owner) or kept.is_dir() else self._visitors / run_id
 
     def study_first(self) -> Iterator[tuple[str, Path]]:
-        """Id and folder of every run that all may see: the study, then the newest first."""
+        """Return id and folder of the runs that all may see: the study, then the newest first."""
         if self._study_ships:
             yield STUDY, self._study
         for row in self.runs():
@@ -96,7 +96,7 @@ class RunRepository:
                     shutil.rmtree(directory, ignore_errors=True)  # it may still be written
 
     def _rows(self) -> Iterator[tuple[RunSummary | None, str]]:
-        """Every run of this machine and whose it is; None for one that cannot be read."""
+        """Return every run of this machine with its owner; None for one that cannot be read."""
         for directory in (d for root in self._roots for d in root.glob("*")):
             if is_run_id(directory.name):
                 try:
@@ -111,5 +111,5 @@ class RunRepository:
 
     @property
     def _roots(self) -> tuple[Path, ...]:
-        """The folders of runs that are there."""
+        """Return the folders of runs that exist."""
         return tuple(root for root in {self._home, self._visitors} if root.is_dir())

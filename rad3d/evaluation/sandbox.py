@@ -88,7 +88,7 @@ def apart(
 
 
 def _opened(kind: str, answer: Any) -> Any:
-    """What an answer holds; raises what it says."""
+    """Return the result in an answer, or raise the error that it holds."""
     if kind == "refused":
         raise BadRequest(*answer)
     if kind == "full":
@@ -108,7 +108,7 @@ def _too_large() -> BadRequest:
 
 
 def _work(line: Connection) -> None:
-    """The other process: one question, one answer."""
+    """Answer one question in the other process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):  # packages quote texts
@@ -131,7 +131,7 @@ def _work(line: Connection) -> None:
 
 
 def _bound() -> None:
-    """No more memory than that, no file of it, and the first to go where the machine has none."""
+    """Limit this process's memory and files, and make it the first to be killed."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -1,4 +1,4 @@
-"""Evaluations for the faces: what can be evaluated, runs that are kept, and every case to read.
+"""The evaluation service of the front ends: sample sets, kept runs and cases to read.
 
 A run takes sample sets, variants and controls, writes what has not been written before, scores,
 compares, and keeps everything below the runs folder. The study that ships is a run like any other
@@ -169,25 +169,25 @@ class Evaluations:
             return row.n
 
     def layouts(self) -> tuple[Layout, ...]:
-        """What can be read by path; none where nobody may name one."""
+        """List the layouts that can be read by path; empty where nobody may name one."""
         return tuple(LAYOUTS.values()) if self.rights.files_are_named else ()
 
     def controls(self) -> tuple[ControlRow, ...]:
-        """The controls."""
+        """Return the ablations and baselines."""
         return tuple(CONTROLS.values())
 
     def metric_groups(self) -> tuple[MetricGroup, ...]:
-        """The groups of metrics, and what those that are missing need."""
+        """Return the groups of metrics, with what the missing ones need."""
         return metric_groups(self._places)
 
     def variants(self) -> tuple[VariantStatus, ...]:
-        """Every language model in every mode: ready, or with the reason and the command."""
+        """Return every language model in every mode: ready, or with reason and command."""
         return self.store.statuses()
 
     # Runs
 
     def measured(self, variant: str) -> tuple[VariantResult, ...]:
-        """What a variant reached with the weights it has here, on each sample set; else nothing.
+        """Return the results of a variant with its present weights on each set, if any.
 
         Of the study that ships where that wrote with these weights, else of the newest run that
         did. Runs that belong to one visitor count for nobody.
@@ -207,7 +207,7 @@ class Evaluations:
         cancel: threading.Event,
         uploads: Collection[str] = (),
     ) -> Events:
-        """Begin a run; everything that can be refused is refused before the first event.
+        """Begin a run; an invalid request is refused before the first event.
 
         Files are read before this returns, and are not needed again, also to resume.
 
@@ -233,7 +233,7 @@ class Evaluations:
         )
 
     def resume(self, run_id: str, cancel: threading.Event, owner: str = "") -> Events:
-        """Go on with a run that was stopped; what has been written is not written again."""
+        """Continue a stopped run; existing reports are not written again."""
         if run_id == STUDY:
             raise BadRequest("The study that ships is finished.", code="shipped")
         run = read_run(self.kept.directory(run_id, owner))
@@ -248,7 +248,7 @@ class Evaluations:
         return self._events(run.request, loaded, run.id, run.created, cancel)
 
     def _load(self, request: EvaluationRequest, cancel: threading.Event) -> LoadedSets:
-        """What is to be evaluated; the files of others in a process that can be ended."""
+        """Read the sample sets; uploaded files are read in a process that can be ended."""
         if not self._is_foreign(request):
             return load_sets(request.sets, request.limit)
         reading = apart(load_sets, request.sets, request.limit, cancel=cancel)
@@ -259,7 +259,7 @@ class Evaluations:
                 return cast(LoadedSets, done.value)
 
     def _is_foreign(self, request: EvaluationRequest) -> bool:
-        """Whether texts that neither ship nor are written here are read in a server."""
+        """Return whether texts that neither ship nor are written here are read on a server."""
         return not self.rights.is_shell and any(s.source not in SAMPLE_SETS for s in request.sets)
 
     def _events(
@@ -314,7 +314,7 @@ class Evaluations:
         return self._alone(work, cancel)
 
     def _check(self, request: EvaluationRequest) -> None:
-        """Names, weights and metrics, before anything is read or computed."""
+        """Check names, weights and metrics before anything is read or computed."""
         for control in request.controls:
             lookup("control", CONTROLS, control)
         if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
@@ -339,7 +339,7 @@ class Evaluations:
                 )
 
     def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Events:
-        """One run at a time: a second one would only slow down both, and the reports of people."""
+        """Run one evaluation at a time: a second one would slow down both and the reports."""
         if not self._busy.acquire(blocking=False):
             raise BadRequest(
                 "Another evaluation is running.", "Wait for it or cancel it.", code="busy"
@@ -353,7 +353,7 @@ class Evaluations:
     # Cases
 
     def case(self, run: EvaluationRun, system: str, sample_set: str, case_id: str) -> CaseView:
-        """One case to read, its findings compared anew; raises UnknownName."""
+        """Return one case to read, its findings compared anew; raises UnknownName."""
         key = (system, sample_set)
         if key not in run.cards:
             raise UnknownName("system on a set", f"{system} on {sample_set}", _names(run))
@@ -366,7 +366,7 @@ class Evaluations:
         return CaseView(sample, prediction, replace(known, findings=fresh.findings))
 
     def open_scan(self, session: str, sample: Sample) -> Volume:
-        """Make the scan of a case the session's open one.
+        """Open the scan of a case in the session.
 
         Raises:
             BadVolume: there is none, or it cannot be used.
@@ -375,7 +375,7 @@ class Evaluations:
         return self._service.open_volume(session, self._volume(sample))
 
     def export(self, run: EvaluationRun, kind: str) -> Export:
-        """A run as a file of one of :data:`EXPORTS`."""
+        """Export a run in one of the formats of :data:`EXPORTS`."""
         return export(run, kind)
 
     def _volume(self, sample: Sample) -> Volume:

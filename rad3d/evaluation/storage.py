@@ -1,4 +1,4 @@
-"""Runs on disk: ``run.json``, and one compressed file for each variant with all that came of it.
+"""Runs on disk: ``run.json``, and one compressed file with the results of each variant.
 
 ::
 
@@ -52,19 +52,19 @@ _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one system on one sample set."""
+    """Scorecard and predictions of one system on one sample set."""
 
     predictions: PredictionSet
     card: Scorecard
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text may be the name of a run's folder; keeps others out of paths."""
+    """Return whether a text is a valid run id; keeps others out of paths."""
     return bool(_RUN_ID.fullmatch(text))
 
 
 def save_group(directory: Path, group: str, outcomes: Iterable[Outcome]) -> None:
-    """Write the systems that belong together."""
+    """Write the systems of one group."""
     rows = [
         {"card": each.card.to_dict(findings=False), "predictions": _packed(each.predictions)}
         for each in outcomes
@@ -77,7 +77,7 @@ def _group_file(directory: Path, group: str) -> Path:
 
 
 def save_sets(directory: Path, sets: Iterable[SampleSet]) -> None:
-    """Write the cases of the sets that do not ship; the others are seeds."""
+    """Write the cases of sets that do not ship; the shipped ones follow from seeds."""
     own = [to_plain(each) for each in sets if each.id not in SAMPLE_SETS]
     if own:
         _write_gz(directory / SETS_FILE, own)
@@ -122,7 +122,7 @@ def copy_run(run: EvaluationRun, directory: Path) -> None:
 
 
 def read_summary(directory: Path) -> tuple[RunSummary, str]:
-    """The row of a run in the list, and whose it is; raises BadRequest where it is none."""
+    """Read a run's row in the list, and its owner; raises BadRequest if there is none."""
     values = _read_run(directory)
     try:
         summary = RunSummary(
@@ -140,7 +140,7 @@ def read_summary(directory: Path) -> tuple[RunSummary, str]:
 
 
 def read_run(directory: Path) -> EvaluationRun:
-    """A run with everything that came of it; raises BadRequest where files are damaged."""
+    """Read a whole run; raises BadRequest where files are damaged."""
     values = _read_run(directory)
     try:
         read = from_plain(list[SampleSet], _read_gz(directory / SETS_FILE, []))
@@ -173,7 +173,7 @@ def read_run(directory: Path) -> EvaluationRun:
 def read_figures(
     directory: Path, variant: str
 ) -> tuple[str, list[tuple[str, dict[str, Estimate], dict[str, Any]]]]:
-    """When a run was made, and what a variant reached: set, figures by metric, facts of its texts.
+    """Read a run's date, its figures by set and metric, and the facts of its texts.
 
     Only the variant's own file is read, and of that no case. Raises BadRequest where it is damaged.
     """
@@ -190,7 +190,7 @@ def read_figures(
 
 
 def slug(name: str) -> str:
-    """A system's name as a file's: ``phantom-l/v3 -> phantom-l-v3``.
+    """Turn a system's name into a file name: ``phantom-l/v3 -> phantom-l-v3``.
 
     What would lose more than that gets a hash, so that ``a b`` and ``a-b`` are two files.
     """
@@ -209,7 +209,7 @@ def _damaged(directory: Path) -> BadRequest:
 
 
 def _settled(status: Status, directory: Path) -> Status:
-    """A run that was never finished and that no living process writes was interrupted."""
+    """Mark a run as interrupted if it is unfinished and no living process writes it."""
     return "interrupted" if status == "running" and not is_locked(directory) else status
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, in plain sentences that are computed from its figures."""
+"""The findings of an evaluation in plain sentences that are computed from its figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DOMAINS = {"in": "In domain", "out": "Out of domain"}
 
 
 def finding_in_words(view: StudyView, metric: str = "f1_macro") -> tuple[str, ...]:
-    """What fine-tuning changed, which the method asks; then a few sentences for each sample set.
+    """Return what fine-tuning changed, then a few sentences for each sample set.
 
     Args:
         view: the evaluation.
@@ -35,7 +35,7 @@ def finding_in_words(view: StudyView, metric: str = "f1_macro") -> tuple[str, ..
 
 
 def where(facts: SetFacts) -> str:
-    """``"In domain"``, or the set's own name."""
+    """Return ``"In domain"`` or ``"Out of domain"``, or the set's own name."""
     return _DOMAINS.get(facts.domain, facts.name)
 
 
@@ -98,7 +98,7 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
 
 
 def _shuffled(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
-    """What remains when the images are shuffled across cases."""
+    """Say what remains when the images are shuffled across cases."""
     values = [
         card.estimates[metric].value
         for card in view.on(facts.id)
@@ -112,7 +112,7 @@ def _shuffled(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
 
 
 def _tuned_or_frozen(view: StudyView, metric: str) -> list[str]:
-    """Fine-tuning (V-1) against freezing with logits (V-3), language model by language model."""
+    """Compare fine-tuning (V-1) with freezing with logits (V-3) for each language model."""
     outcomes: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
     for facts in view.sets:
         pairs = {

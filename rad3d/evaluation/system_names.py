@@ -1,4 +1,4 @@
-"""How the systems of an evaluation are called, and what they cost.
+"""Names and costs of the systems of an evaluation.
 
 A system's id is ``"phantom-l/v3"`` for a variant, ``"phantom-l/v3+image-zero"`` for a variant under
 an ablation, and a plain word for a baseline (``"lookup"``) or a file of predictions.
@@ -70,7 +70,7 @@ class System:
 
     @property
     def short(self) -> str:
-        """For narrow columns: ``"Phantom L · V-3" -> "L V-3"``."""
+        """The name for narrow columns: ``"Phantom L · V-3" -> "L V-3"``."""
         return self.shown.replace("Phantom ", "").replace(" · ", " ")
 
 
@@ -109,7 +109,7 @@ def expected_seconds(
     controls: Sequence[str],
     cases: int,
 ) -> float:
-    """How long a run will take where reports take as long as they did; 0 where nothing is known.
+    """Estimate a run's duration from the seconds of earlier reports; 0 where none are known.
 
     Args:
         costs: of an earlier run; a variant without ``seconds`` is taken to be like the slowest.
@@ -125,10 +125,10 @@ def expected_seconds(
 
 
 def model_name(llm: str) -> str:
-    """Name of a language model; one that is not in the table keeps its id."""
+    """Return a language model's name; one that is not in the table keeps its id."""
     return LANGUAGE_MODELS[llm].name if llm in LANGUAGE_MODELS else llm
 
 
 def mode_name(mode: str) -> str:
-    """``"v3" -> "V-3"``: the first word of the mode's name."""
+    """Return the first word of a mode's name: ``"v3" -> "V-3"``."""
     return MODES[mode].name.split()[0].rstrip(",")

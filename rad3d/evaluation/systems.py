@@ -1,4 +1,4 @@
-"""The systems of an evaluation: what each variant and each control writes about each case."""
+"""The systems of an evaluation: variants, ablations and baselines, and their reports."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ NO_SCAN = "There is no scan."
 
 @dataclass(frozen=True)
 class Step:
-    """Progress: what is being done, and how many units of work have just been finished."""
+    """Progress: the current work, and how many units of it were just finished."""
 
     stage: Stage
     text: str
@@ -49,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Failure:
-    """A system that cannot be evaluated, and why."""
+    """A system that cannot be evaluated, and the reason."""
 
     system: str
     reason: str
@@ -59,12 +59,12 @@ Item = Step | PredictionSet | Failure
 
 
 def scoring_units(n: int) -> int:
-    """What scoring ``n`` reports is worth on the progress bar, in reports written."""
+    """Return the cost of scoring ``n`` reports on the progress bar, in reports written."""
     return max(1, n // 4)
 
 
 class Systems:
-    """Makes the predictions that a request asks for.
+    """Makes the requested predictions.
 
     Args:
         engine: writes the reports.
@@ -125,7 +125,7 @@ class Systems:
     # Scans
 
     def encode(self) -> Iterator[Step]:
-        """Encode the scans that have not been encoded, and find what the controls know."""
+        """Encode the remaining scans, and prepare the data that the baselines need."""
         for encoder in self.encoders():
             for each in self.sets:
                 if told := self._features.told(each.samples, encoder):
@@ -144,7 +144,7 @@ class Systems:
         return any(CONTROLS[c].needs_training for c in self._request.controls)
 
     def _load_bank(self) -> Iterator[Step]:
-        """From the shipped features of the training scans; without them, all are encoded."""
+        """Read the shipped features of the training scans, or encode them all."""
         cases = TRAINING.scans()
         found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
         if not found.ids:
@@ -172,7 +172,7 @@ class Systems:
     # Variants
 
     def variant(self, variant: str, cancel: threading.Event) -> Iterator[Item]:
-        """What a variant writes on every set, and under every control that concerns it."""
+        """Write a variant's reports on every set, as it is and under each ablation."""
         yield Step("write", f"Loading {variant}")
         try:
             writer = ReportWriter(
@@ -205,7 +205,7 @@ class Systems:
         samples: SampleSet,
         cancel: threading.Event,
     ) -> Generator[Step, None, PredictionSet]:
-        """Yields progress and returns the predictions."""
+        """Write the reports of one system; yields progress and returns the predictions."""
         encoder = writer.config.encoder or SHIPPED_ENCODER
         seen = self._seen(samples, encoder)
         bank = self._bank(encoder) if control == "logits-only" else None
@@ -227,7 +227,7 @@ class Systems:
     def _with_diagnoses(
         self, texts: Mapping[str, Prediction], encoder: str, seen: FeatureTable
     ) -> dict[str, Prediction]:
-        """The reports with what the classifier saw in the same scans, where there is one."""
+        """Add the classifier's output for the same scans, where there is any, to the reports."""
         try:
             found = self._diagnoses(encoder, seen)
         except MissingWeights:
@@ -258,7 +258,7 @@ class Systems:
     # Controls on their own
 
     def alone(self, control: str) -> Iterator[Item]:
-        """What a control that needs no variant writes on every set."""
+        """Write the reports of a baseline on every set."""
         for encoder in self.encoders():
             name = control if encoder == SHIPPED_ENCODER else f"{control} ({encoder})"
             for samples in self.sets:
@@ -287,7 +287,7 @@ class Systems:
     # The classifier
 
     def classifier(self, samples: SampleSet) -> ClassifierCard | None:
-        """The figures of the classifier on a set; None where its scans have not been encoded."""
+        """Return the classifier's figures on a set; None where its scans are not encoded."""
         encoders = self.encoders()
         if not encoders or samples not in self.sets:
             return None

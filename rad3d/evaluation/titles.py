@@ -1,4 +1,4 @@
-"""What a run is called."""
+"""Titles of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rad3d.evaluation.system_names import system_of
 
 
 def title_of(request: EvaluationRequest) -> str:
-    """What a run is called: ``"12 variants, phantoms in and out of domain"``."""
+    """Return a title such as ``"12 variants, phantoms in and out of domain"``."""
     n = len(request.variants)
     systems = [s.name or Path(s.path).stem for s in request.sets if s.source == "predictions"]
     if n:

@@ -1,4 +1,4 @@
-"""Whether the variants beat what needs no language model, and what needs no image."""
+"""Tests of the variants against baselines and ablations, and of runs against each other."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rad3d.metrics.scorecard import Scorecard
 def verdicts(
     cards: Mapping[Key, Scorecard], variants: Sequence[str], draws: int, seed: int
 ) -> tuple[Verdict, ...]:
-    """Every system that is compared against every control, set by set.
+    """Test every compared system against every ablation and baseline, set by set.
 
     Args:
         cards: of a run.
@@ -58,7 +58,7 @@ def _against(
 def _corrected(
     pairs: Sequence[tuple[Scorecard, Scorecard]], draws: int, seed: int
 ) -> list[Difference]:
-    """The differences of all pairs, corrected for their number."""
+    """Return the differences of all pairs, corrected for their number."""
     shared = [m for m in PRIMARY if all(m in c.estimates for pair in pairs for c in pair)]
     enough = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(shared))
     found = [d for a, b in pairs for d in compare(a, b, metrics=shared, draws=enough, seed=seed)]
@@ -77,7 +77,7 @@ def _sentence(d: Difference) -> str:
 def compare_runs(
     a: EvaluationRun, b: EvaluationRun, *, draws: int = 1000, seed: int = 0
 ) -> tuple[tuple[str, Difference], ...]:
-    """How the systems that two runs share differ between them: (set, run b minus run a).
+    """Compare the systems that two runs share: (set, run b minus run a).
 
     Only sets of which both runs evaluated the same cases; the correction is over everything.
     """
@@ -98,6 +98,6 @@ def compare_runs(
 def compare_systems(
     run: EvaluationRun, sample_set: str, baseline: str | None = None, *, draws: int, seed: int
 ) -> tuple[Difference, ...]:
-    """The systems of one run on one set, every pair or all against a baseline."""
+    """Compare the systems of one run on one set, every pair or all with a baseline."""
     cards = [card for (_, name), card in run.cards.items() if name == sample_set]
     return compare_all(cards, baseline=baseline, draws=draws, seed=seed)

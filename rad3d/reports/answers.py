@@ -1,4 +1,4 @@
-"""ReportQueue answers of yes and no, wherever they stand, into lines such as ``Emphysema: absent.``
+"""Turns answers of yes and no into lines such as ``Emphysema: absent.``
 
 Models answer in tables, lists, check boxes and JSON as often as in sentences. A line with
 ``present`` or ``absent`` is what the labeller reads.

@@ -67,7 +67,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Reference:
-    """A control drawn as a line across its sample set's panel."""
+    """A baseline drawn as a line across its sample set's panel."""
 
     shown: str
     sample_set: str

@@ -1,4 +1,4 @@
-"""What every figure shares: colours, panels that stack on a phone, rows with their own captions.
+"""Shared style of the figures: colours, panels that stack on a phone, rows with captions.
 
 A figure carries its phone layout in ``layout.meta["narrow"]``: a partial layout that whoever draws
 it merges in below :data:`NARROW_PX`; ``narrow_traces`` likewise is merged into every trace. Every
@@ -63,7 +63,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Series:
-    """How the points of one series look."""
+    """Name, colour and symbol of one series of points."""
 
     name: str
     color: str
@@ -241,7 +241,7 @@ def p_text(p: float) -> str:
 
 
 def axis_title(text: str) -> dict[str, Any]:
-    """In the size of the rest."""
+    """Return an axis title in the size of the other text."""
     return {"text": text, "standoff": 8, "font": {"size": 13}}
 
 

@@ -88,7 +88,7 @@ class Transformer(nn.Module):
 
 
 class TransformerProjector(nn.Module):
-    """PrefixInput vector -> ``clip_length`` tokens, joined by learned constants -> transformer.
+    """Maps the prefix input to ``clip_length`` tokens, and by a transformer to the prefix.
 
     Args:
         dim_input: size of the condition (512 latent, or 530 with the 18 logits).
@@ -128,7 +128,7 @@ class TransformerProjector(nn.Module):
 
 
 class LinearProjector(nn.Module):
-    """PrefixInput vector -> prefix through one linear map.
+    """Maps the prefix input to the prefix by one linear map.
 
     The transformer's sizes are accepted and not used, so that every projector of the registry is
     built in the same way.

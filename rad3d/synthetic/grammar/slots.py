@@ -1,4 +1,4 @@
-"""ReportQueue the attributes of a finding into words: side, place, size, severity, number."""
+"""Turns the attributes of a finding into words: side, place, size, severity, number."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def minutes(seconds: float) -> str:
 
 
 class Meter:
-    """ReportQueue events into a line of progress with the time that is left.
+    """Turns events into a line of progress with the remaining time.
 
     Args:
         clock: seconds; for tests.
