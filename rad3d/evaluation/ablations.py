@@ -174,7 +174,7 @@ class ReferenceSet:
             for sentence, labels in by_sentence.items():
                 if len(labels) == 1:
                     counts.setdefault(labels.pop(), Counter())[sentence] += 1
-        return {label: found.most_common(1)[0][0] for label, found in counts.items()}
+        return {label: sentences.most_common(1)[0][0] for label, sentences in counts.items()}
 
     def majority(self) -> str:
         """Return the first report of the most frequent combination of labels."""
@@ -217,11 +217,11 @@ def conditions(
 
 def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:
     """Give every case the prediction of another case; none keeps its own."""
-    found = predictions.predictions
-    order = derangement(len(found), seed)
+    rows = predictions.predictions
+    order = derangement(len(rows), seed)
     moved = tuple(
-        replace(found[source], id=case.id, seconds=None)
-        for case, source in zip(found, order, strict=True)
+        replace(rows[source], id=case.id, seconds=None)
+        for case, source in zip(rows, order, strict=True)
     )
     facts = {**predictions.facts, "control": "image-shuffled", "shuffle_seed": seed}
     return PredictionSet(name, predictions.sample_set, moved, facts)

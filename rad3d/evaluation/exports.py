@@ -200,11 +200,11 @@ def _predictions(kind: str, suffix: str) -> Callable[[EvaluationRun], bytes]:
 
     def make(run: EvaluationRun) -> bytes:
         texts: dict[str, str] = {}
-        for (system, name), found in run.predictions.items():
+        for (system, name), predictions in run.predictions.items():
             stem = f"{slug(system)}--{slug(name)}"
             if f"{stem}.{suffix}" in texts:  # a variant, and a file that is called as its file is
                 stem += f"-{len(texts)}"
-            texts[f"{stem}.{suffix}"] = predictions_text(run.sample_sets[name], found, kind)
+            texts[f"{stem}.{suffix}"] = predictions_text(run.sample_sets[name], predictions, kind)
         if len(texts) == 1:
             return next(iter(texts.values())).encode()
         target = io.BytesIO()

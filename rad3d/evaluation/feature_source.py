@@ -107,9 +107,9 @@ class FeatureSource:
         given = self._given_rows(samples, encoder_id)
         files = {s.id: file_of(Path(s.scan)) for s in samples if s.id not in given}
         for store in self._own_stores(set_id, samples, encoder_id):
-            found = store.table(id_ for id_, file in files.items() if store.state(id_, file))
-            rows |= found.rows
-            failures |= found.failures
+            table = store.table(id_ for id_, file in files.items() if store.state(id_, file))
+            rows |= table.rows
+            failures |= table.failures
         rows = {id_: self._judged(encoder_id, row, keep=False) for id_, row in rows.items()} | given
         return gathered(
             {s.id: rows[s.id] for s in samples if s.id in rows},
@@ -140,8 +140,8 @@ class FeatureSource:
 
     def missing(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> int:
         """Count the samples that still have to be encoded."""
-        found = self.features(set_id, samples, encoder_id)
-        return len(samples) - len(found.ids) - len(found.failures)
+        table = self.features(set_id, samples, encoder_id)
+        return len(samples) - len(table.ids) - len(table.failures)
 
     def encode(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> Iterator[int]:
         """Encode the remaining scans; yields after each how many are done.
@@ -149,8 +149,8 @@ class FeatureSource:
         A scan that cannot be read is remembered with the reason. Closing the iterator keeps what
         is done.
         """
-        found = self.features(set_id, samples, encoder_id)
-        known = {*found.ids, *found.failures}
+        table = self.features(set_id, samples, encoder_id)
+        known = {*table.ids, *table.failures}
         todo = {s.id: s for s in samples if s.id not in known}
         if not todo:
             return

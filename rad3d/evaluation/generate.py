@@ -111,12 +111,12 @@ class ReportWriter:
         self, ids: Sequence[str], conditions: Sequence[PrefixInput]
     ) -> tuple[Prediction, ...]:
         """The reports of some cases, which have all been written."""
-        found = []
+        predictions = []
         for id_, condition in zip(ids, conditions, strict=True):
             kept = self._kept[self._key(condition)]
             failure = "" if kept.text.strip() else "empty report"
-            found.append(Prediction(id_, kept.text, failure, kept.seconds, kept.finish))
-        return tuple(found)
+            predictions.append(Prediction(id_, kept.text, failure, kept.seconds, kept.finish))
+        return tuple(predictions)
 
     def _key(self, condition: PrefixInput) -> str:
         """Hash of what the variant is given; logits count only where they are used."""
@@ -146,15 +146,15 @@ def _read(path: Path) -> dict[str, Kept]:
     """Read the stored reports; a last line that was cut off is skipped."""
     if not path.is_file():
         return {}
-    found = {}
+    reports = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             row: dict[str, Any] = json.loads(line)
         except ValueError:
             continue
         key = row.pop("key")
-        found[key] = Kept(**row)
-    return found
+        reports[key] = Kept(**row)
+    return reports
 
 
 def _identity(config: VariantConfig, language: Any, options: GenerationOptions) -> str:

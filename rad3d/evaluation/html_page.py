@@ -125,12 +125,12 @@ def _figures(
 
 def _boards(view: StudyView, facts: SetFacts) -> list[tuple[str, Board]]:
     """One table for each family of metrics: they never share one."""
-    found = []
+    boards = []
     for family, words in FAMILIES.items():
         columns = [row for row in view.metrics(facts.id) if row.family == family]
         if board := board_of(view, facts.id, columns):
-            found.append((words, board))
-    return found
+            boards.append((words, board))
+    return boards
 
 
 def _missing(run: EvaluationRun) -> Iterator[str]:
@@ -154,7 +154,9 @@ def _worst(
                 best.cases, key=lambda case: (case.values.get("factuality", math.inf), case.id)
             )
             samples = {sample.id: sample for sample in run.sample_sets[facts.id].samples}
-            found = {p.id: p for p in run.predictions[best.name, facts.id].predictions}
-            pairs = [(samples[c.id], found[c.id]) for c in order[:CASES] if c.id in found]
+            predictions = {p.id: p for p in run.predictions[best.name, facts.id].predictions}
+            pairs = [
+                (samples[c.id], predictions[c.id]) for c in order[:CASES] if c.id in predictions
+            ]
             cases = [(s, p, score_case(s, p).findings) for s, p in pairs]
             yield facts, view.names[best.name], cases

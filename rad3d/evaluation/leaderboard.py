@@ -93,12 +93,12 @@ class StudyView:
     def ranked(self, sample_set: str, metric: str, controls: bool = False) -> list[Scorecard]:
         """The scorecards on a set, best first; those without the metric are left out."""
         sign = -1 if metric_row(metric).higher_is_better else 1
-        found = [
+        cards = [
             card
             for card in self.on(sample_set, controls)
             if metric in card.estimates and not math.isnan(card.estimates[metric].value)
         ]
-        return sorted(found, key=lambda card: sign * card.estimates[metric].value)
+        return sorted(cards, key=lambda card: sign * card.estimates[metric].value)
 
     def differences(self, sample_set: str, metric: str, baseline: str) -> tuple[Difference, ...]:
         """Every other system of the set minus ``baseline``, p-values corrected over these.
@@ -131,22 +131,22 @@ class StudyView:
         if len(order) < 2:
             return ""
         best, second = order[0].name, order[1].name
-        found = self.difference(sample_set, metric, best, second)
-        return best if found is not None and found.better == best else ""
+        difference = self.difference(sample_set, metric, best, second)
+        return best if difference is not None and difference.better == best else ""
 
     def difference(self, sample_set: str, metric: str, a: str, b: str) -> Difference | None:
         """``b`` minus ``a``, corrected over all comparisons with ``a``; None where impossible."""
-        found = self.differences(sample_set, metric, a)
-        return next((d for d in found if d.b == b), None)
+        differences = self.differences(sample_set, metric, a)
+        return next((d for d in differences if d.b == b), None)
 
     def against_lookup(self, sample_set: str, metric: str) -> dict[str, Difference]:
         """Map each system to its difference from the template baseline, from the run's verdicts."""
-        found = {
+        differences = {
             v.variant: v.difference
             for v in self._verdicts
             if v.sample_set == sample_set and v.difference.metric == metric
         }
-        return found or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
+        return differences or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
 
     def points(self, metric: str) -> tuple[Point, ...]:
         """The variants as points of :func:`rad3d.evaluation.figures.scaling.study_figure`."""

@@ -58,14 +58,14 @@ def measured_in(
             created, rows = read_figures(directory, config.id)
         except BadRequest:  # the list of runs says so
             continue
-        found = tuple(
+        results = tuple(
             VariantResult(sample_set, _domain(sample_set), estimates, created[:10], run)
             for sample_set, estimates, facts in rows
             if _is_of(facts, config)
             and facts["encoder"]["sha256"] == encoder_sha256(config.encoder)
         )
-        if found:
-            return found
+        if results:
+            return results
     return ()
 
 

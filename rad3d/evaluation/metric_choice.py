@@ -39,13 +39,13 @@ class MetricGroup:
 
 def metric_groups(places: Places) -> tuple[MetricGroup, ...]:
     """Return every family with its ready metrics; takes half a second, as programs are called."""
-    found = []
+    groups = []
     for family, description in DESCRIPTIONS.items():
         rows = [row for row in METRICS.values() if row.family == family]
         ready = tuple(row.id for row in rows if metric_status(row.id, places).ready)
         missing = {row.name: row.needs for row in rows if row.id not in ready}
-        found.append(MetricGroup(family, FAMILIES[family], description, ready, missing))
-    return tuple(found)
+        groups.append(MetricGroup(family, FAMILIES[family], description, ready, missing))
+    return tuple(groups)
 
 
 def metrics_of_groups(
@@ -61,7 +61,7 @@ def metrics_of_groups(
     wanted = {lookup("group of metrics", known, each).id for each in chosen}
     if wanted == set(DEFAULT_FAMILIES):
         return None
-    found = {metric for each in wanted for metric in known[each].ready}
-    if not found:
+    metrics = {metric for each in wanted for metric in known[each].ready}
+    if not metrics:
         raise BadRequest("No metrics were chosen.", "Choose a group.", code="no_metrics")
-    return tuple(metric for metric in METRICS if metric in found)
+    return tuple(metric for metric in METRICS if metric in metrics)

@@ -27,13 +27,13 @@ def code_revision() -> str:
 
 def machine() -> dict[str, Any]:
     """Versions and the kind of machine; nothing that names it or its user."""
-    found: dict[str, Any] = {"rad3d": __version__, "labeller": REVISION}
+    versions: dict[str, Any] = {"rad3d": __version__, "labeller": REVISION}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | {
+    return versions | {
         "python": platform.python_version(),
         "processor": platform.machine(),
         "cores": os.cpu_count(),

@@ -111,9 +111,9 @@ class EvaluationWork:
 
     def _steps(self, cancel: threading.Event) -> Generator[EvaluationEvent, None, None]:
         for name in dict.fromkeys(each.name for each in self._files):
-            found = [file for file in self._files if file.name == name]
+            same = [file for file in self._files if file.name == name]
             # A file may be called as a variant is.
-            yield from self._group(f"file {name}", found, cancel)
+            yield from self._group(f"file {name}", same, cancel)
         for step in self._systems.encode():
             yield self._event(step)
         for variant in self._request.variants:
@@ -131,17 +131,17 @@ class EvaluationWork:
         self, group: str, items: Iterable[Item], cancel: threading.Event
     ) -> Iterator[EvaluationEvent]:
         """Collect the predictions of a group, score each, and write the group's file."""
-        found: list[PredictionSet] = []
+        predicted: list[PredictionSet] = []
         for item in items:
             if isinstance(item, PredictionSet):
-                found.append(item)
+                predicted.append(item)
             elif isinstance(item, Failure):
                 self._failed[item.system] = item.reason
             else:
                 yield self._event(item)
         outcomes: list[Outcome] = []
         try:
-            for predictions in found:
+            for predictions in predicted:
                 yield self._event(Step("score", f"Scoring {predictions.name}"))
                 card = yield from self._scored(predictions, cancel)
                 if card is None:
@@ -201,9 +201,9 @@ class EvaluationWork:
             if system.partition("+")[0] == variant:
                 seconds = [
                     prediction.seconds
-                    for (name, _), found in self._predictions.items()
+                    for (name, _), predictions in self._predictions.items()
                     if name == system
-                    for prediction in found.predictions
+                    for prediction in predictions.predictions
                     if prediction.seconds
                 ]
                 timed = system == variant and bool(seconds)  # a control may be one report alone
@@ -214,13 +214,13 @@ class EvaluationWork:
 
     def _compare(self) -> None:
         compared = [*self._request.variants, *dict.fromkeys(f.name for f in self._files)]
-        found = verdicts(self._cards, compared, self._request.draws, self._request.seed)
+        tests = verdicts(self._cards, compared, self._request.draws, self._request.seed)
         cards = {
             name: card
             for name, samples in self._run.sample_sets.items()
             if (card := self._systems.classifier(samples)) is not None
         }
-        self._run = replace(self._run, verdicts=found, classifier=cards)
+        self._run = replace(self._run, verdicts=tests, classifier=cards)
 
     def _event(self, step: Step) -> EvaluationEvent:
         self._done = min(self._done + step.advance, self._total)

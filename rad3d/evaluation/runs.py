@@ -42,15 +42,15 @@ class RunRepository:
 
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
         """List the readable runs, newest first, the shipped study last."""
-        found = [
+        summaries = [
             summary
             for summary, whose in self._rows()
             if summary is not None and self._rights.may_see(whose, owner)
         ]
-        found.sort(key=lambda run: run.created, reverse=True)
+        summaries.sort(key=lambda run: run.created, reverse=True)
         if self._study_ships:
-            found.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
-        return tuple(found)
+            summaries.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
+        return tuple(summaries)
 
     def unreadable(self, owner: str = "") -> int:
         """Count folders whose run cannot be read, for those who may see every run; else 0."""

@@ -359,8 +359,8 @@ class Evaluations:
             raise UnknownName("system on a set", f"{system} on {sample_set}", _names(run))
         samples = {s.id: s for s in run.sample_sets[sample_set].samples}
         sample = lookup("case", samples, case_id)
-        found = {p.id: p for p in run.predictions[key].predictions}
-        prediction = found.get(case_id) or Prediction(case_id, "", "no prediction")
+        predictions = {p.id: p for p in run.predictions[key].predictions}
+        prediction = predictions.get(case_id) or Prediction(case_id, "", "no prediction")
         fresh = score_case(sample, prediction)
         known = next((c for c in run.cards[key].cases if c.id == case_id), fresh)
         return CaseView(sample, prediction, replace(known, findings=fresh.findings))

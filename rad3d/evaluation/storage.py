@@ -226,19 +226,19 @@ def _read_run(directory: Path) -> dict[str, Any]:
 
 
 def _read_outcomes(directory: Path, sets: Mapping[str, SampleSet]) -> dict[Key, Outcome]:
-    found: dict[Key, Outcome] = {}
+    outcomes: dict[Key, Outcome] = {}
     for path in sorted((directory / "systems").glob("*.json.gz")):
         for row in _read_gz(path, []):
             card = Scorecard.from_dict(row["card"])
             packed = row["predictions"]
             if "shuffled_from" in packed:  # written after the variant's own, in the same file
-                source = found[packed["shuffled_from"], card.sample_set].predictions
+                source = outcomes[packed["shuffled_from"], card.sample_set].predictions
                 predictions = shuffled(source, card.name, packed["facts"]["shuffle_seed"])
             else:
                 ids = [sample.id for sample in sets[card.sample_set].samples]
                 predictions = _unpacked(packed, card.name, card.sample_set, ids)
-            found[card.name, card.sample_set] = Outcome(predictions, card)
-    return found
+            outcomes[card.name, card.sample_set] = Outcome(predictions, card)
+    return outcomes
 
 
 def _packed(predictions: PredictionSet) -> dict[str, Any]:

@@ -75,9 +75,10 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
     if control is None or metric not in control.estimates or not order:
         return
     names = view.names
-    found = view.against_lookup(facts.id, metric)
-    better = [c.name for c in order if c.name in found and found[c.name].better == c.name]
-    worse = [c.name for c in order if c.name in found and found[c.name].better == LOOKUP]
+    differences = view.against_lookup(facts.id, metric)
+    winners = {system: difference.better for system, difference in differences.items()}
+    better = [c.name for c in order if winners.get(c.name) == c.name]
+    worse = [c.name for c in order if winners.get(c.name) == LOOKUP]
     figure = control.estimates[metric]
     if len(better) == len(order):
         yield f"Every variant is significantly better than the template baseline ({figure})."
@@ -123,10 +124,11 @@ def _tuned_or_frozen(view: StudyView, metric: str) -> list[str]:
             tuned, frozen = pairs.get((llm, "v1")), pairs.get((llm, "v3"))
             if tuned is None or frozen is None:
                 continue
-            found = view.difference(facts.id, metric, tuned, frozen)
-            if found is None:
+            difference = view.difference(facts.id, metric, tuned, frozen)
+            if difference is None:
                 continue
-            kind = "equal" if not found.better else "better" if found.better == tuned else "worse"
+            winner = difference.better
+            kind = "equal" if not winner else "better" if winner == tuned else "worse"
             outcomes[kind].append(f"{llm} {where(facts).lower()}")
     total = sum(len(names) for names in outcomes.values())
     if not total:

@@ -98,11 +98,11 @@ class Systems:
 
     def encoders(self) -> tuple[str, ...]:
         """The encoders whose features are needed."""
-        found = dict.fromkeys(self.encoder_of(v) for v in self._request.variants)
-        if not found and any(not CONTROLS[c].per_variant for c in self._request.controls):
+        encoders = dict.fromkeys(self.encoder_of(v) for v in self._request.variants)
+        if not encoders and any(not CONTROLS[c].per_variant for c in self._request.controls):
             given = dict.fromkeys(identity.id for identity in self._features.given)
             return tuple(given) or (SHIPPED_ENCODER,)
-        return tuple(found)
+        return tuple(encoders)
 
     def encoder_of(self, variant: str) -> str:
         """The encoder that a variant listens to."""
@@ -134,9 +134,9 @@ class Systems:
                 for done in self._features.encode(each.id, each.samples, encoder):
                     yield Step("encode", f"{each.name}: scan {done} of {missing} encoded", 1)
             if self._needs_bank() and self._cases is not None:
-                found = self._features.features(self._cases.id, self._cases.samples, encoder)
-                if found.ids:
-                    self._banks[encoder] = ReferenceSet.of(found, self._cases.samples)
+                features = self._features.features(self._cases.id, self._cases.samples, encoder)
+                if features.ids:
+                    self._banks[encoder] = ReferenceSet.of(features, self._cases.samples)
             elif self._needs_bank() and encoder == SHIPPED_ENCODER:
                 yield from self._load_bank()
 
@@ -146,12 +146,12 @@ class Systems:
     def _load_bank(self) -> Iterator[Step]:
         """Read the shipped features of the training scans, or encode them all."""
         cases = TRAINING.scans()
-        found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
-        if not found.ids:
+        features = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
+        if not features.ids:
             for done in self._features.encode(TRAINING.id, cases, SHIPPED_ENCODER):
                 yield Step("encode", f"{TRAINING.name}: scan {done} of {len(cases)} encoded")
-            found = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
-        self._banks[SHIPPED_ENCODER] = ReferenceSet(found)
+            features = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
+        self._banks[SHIPPED_ENCODER] = ReferenceSet(features)
 
     def _bank(self, encoder: str) -> ReferenceSet:
         if encoder not in self._banks:
@@ -163,11 +163,11 @@ class Systems:
         return self._banks[encoder]
 
     def _seen(self, samples: SampleSet, encoder: str) -> FeatureTable:
-        found = self._features.features(samples.id, samples.samples, encoder)
-        if not found.ids:
-            reason = next(iter(found.failures.values()), NO_SCAN)
+        features = self._features.features(samples.id, samples.samples, encoder)
+        if not features.ids:
+            reason = next(iter(features.failures.values()), NO_SCAN)
             raise BadRequest(f"Not one scan of {samples.name} can be read. {reason}")
-        return found
+        return features
 
     # Variants
 
@@ -229,12 +229,12 @@ class Systems:
     ) -> dict[str, Prediction]:
         """Add the classifier's output for the same scans, where there is any, to the reports."""
         try:
-            found = self._diagnoses(encoder, seen)
+            diagnoses = self._diagnoses(encoder, seen)
         except MissingWeights:
             return dict(texts)
         return {
             id_: replace(texts[id_], seen=tuple(compress(LABELS, diagnosis.present)))
-            for id_, diagnosis in zip(seen.ids, found, strict=True)
+            for id_, diagnosis in zip(seen.ids, diagnoses, strict=True)
         }
 
     def _shuffled(self, own: PredictionSet, name: str) -> PredictionSet:
@@ -302,14 +302,14 @@ class Systems:
             else label_report(cases[id_].reference)
             for id_ in seen.ids
         ]  # fmt: skip
-        found = self._diagnoses(encoder, seen)
+        diagnoses = self._diagnoses(encoder, seen)
         calibration = self._engine.store.encoder(encoder).calibration
         return classifier_card(
             encoder,
             samples.id,
             np.array(truth, dtype=np.int64),
-            np.stack([d.probabilities for d in found]),
-            found[0].thresholds,
+            np.stack([d.probabilities for d in diagnoses]),
+            diagnoses[0].thresholds,
             calibration.split if calibration else "",
             self._request.draws,
             self._request.seed,

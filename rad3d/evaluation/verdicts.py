@@ -26,12 +26,12 @@ def verdicts(
     Compared are the metrics of :data:`rad3d.metrics.registry.PRIMARY`. The correction is over all
     systems and metrics that are held against the same control on the same set.
     """
-    found: list[Verdict] = []
+    tests: list[Verdict] = []
     for sample_set in dict.fromkeys(name for _, name in cards):
         ours = [cards[v, sample_set] for v in variants if (v, sample_set) in cards]
         for control in CONTROLS.values():
-            found += _against(control.id, sample_set, ours, cards, draws, seed)
-    return tuple(found)
+            tests += _against(control.id, sample_set, ours, cards, draws, seed)
+    return tuple(tests)
 
 
 def _against(
@@ -61,9 +61,11 @@ def _corrected(
     """Return the differences of all pairs, corrected for their number."""
     shared = [m for m in PRIMARY if all(m in c.estimates for pair in pairs for c in pair)]
     enough = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(shared))
-    found = [d for a, b in pairs for d in compare(a, b, metrics=shared, draws=enough, seed=seed)]
-    adjusted = holm([difference.p_randomisation for difference in found])
-    return [replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True)]
+    differences = [
+        d for a, b in pairs for d in compare(a, b, metrics=shared, draws=enough, seed=seed)
+    ]
+    adjusted = holm([difference.p_randomisation for difference in differences])
+    return [replace(d, p_adjusted=p) for d, p in zip(differences, adjusted, strict=True)]
 
 
 def _sentence(d: Difference) -> str:
@@ -90,9 +92,9 @@ def compare_runs(
                 replace(card, name=f"{system} in {b.id}"),
             )
             pairs.append((sample_set, named))
-    found = _corrected([pair for _, pair in pairs], draws, seed)
-    per_pair = len(found) // len(pairs) if pairs else 0
-    return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(found))
+    differences = _corrected([pair for _, pair in pairs], draws, seed)
+    per_pair = len(differences) // len(pairs) if pairs else 0
+    return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(differences))
 
 
 def compare_systems(

@@ -163,20 +163,20 @@ def rows_figure(
     )
     places = list(range(len(rows)))[::-1]
     for each in series:
-        found = [
+        points = [
             (place, row, point)
             for place, row in zip(places, rows, strict=True)
             for point in row.points
             if point[0] == each.name
         ]
         figure.add_scatter(
-            x=[p[1] for _, _, p in found],
-            y=[place for place, _, _ in found],
+            x=[p[1] for _, _, p in points],
+            y=[place for place, _, _ in points],
             mode="markers",
             name=each.name,
             marker={"color": each.color, "symbol": each.symbol, "size": 10, "line": {"width": 0}},
-            error_x=interval_bars([p[1:4] for _, _, p in found], each.color),
-            customdata=[[*row.target, p[4]] for _, row, p in found],
+            error_x=interval_bars([p[1:4] for _, _, p in points], each.color),
+            customdata=[[*row.target, p[4]] for _, row, p in points],
             hovertemplate="%{customdata[3]}<extra></extra>",
             **each.extra,
         )
