@@ -101,7 +101,7 @@ def estimate(rows: FloatArray, combine: Combine, draws: int = 1000, seed: int = 
 
 
 def bootstrap_values(rows: FloatArray, combine: Combine, draws: int, seed: int) -> FloatArray:
-    """The figure of each bootstrap draw of (N, K) statistics: (draws,)."""
+    """Compute the figure of each bootstrap resample of (N, K) statistics: (draws,)."""
     blocks = [combine(counts @ rows) for counts in draw_counts(len(rows), draws, seed)]
     return np.concatenate(blocks) if blocks else np.empty(0)
 
@@ -176,7 +176,7 @@ def paired_test(
 def _randomisation(
     a: FloatArray, b: FloatArray, combine: Combine, value: float, swaps: int, seed: int
 ) -> float:
-    """Share of random swaps that part the systems at least as far as they are."""
+    """Share of random permutations with a difference at least as large as the observed one."""
     rng = np.random.default_rng([seed, 1])
     both, change = a.sum(axis=0) + b.sum(axis=0), b - a
     step = max(1, _CHUNK_NUMBERS // max(len(a), 1))
@@ -194,7 +194,7 @@ def _randomisation(
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
-    """Holm's correction: p-values adjusted for all of them being looked at. NaN stays NaN."""
+    """Adjust p-values for their number by Holm's method; NaN stays NaN."""
     order = sorted((p, i) for i, p in enumerate(p_values) if p == p)
     adjusted = [float("nan")] * len(p_values)
     largest = 0.0

@@ -106,7 +106,7 @@ class Cases:
 
     @cached_property
     def said(self) -> IntArray:
-        """(N, 18) labels of the predictions."""
+        """(N, 18) labels that the predictions state."""
         rows = [labels_of(mentions) for mentions in self.text_mentions]
         return np.array(rows, dtype=np.int64).reshape(-1, N_LABELS)
 

@@ -171,7 +171,7 @@ def calibration_error(truth: IntArray, probabilities: FloatArray, bins: int = BI
 
 
 def _drawn(n: int, patients: Sequence[str], draws: int, seed: int) -> list[Rows]:
-    """The cases of each bootstrap draw; of n single cases, or of patients with all of theirs."""
+    """Return the cases of each bootstrap resample, of n cases or of whole patients."""
     rng = np.random.default_rng(seed)
     if not patients:
         return list(rng.integers(0, n, (draws, n)))
@@ -212,7 +212,7 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
 
 
 def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> FloatArray:
-    """(1 + draws, 18) figures: of all cases, then of each draw."""
+    """Compute (1 + draws, 18) figures: of all cases, then of each resample."""
     return np.array([[figure(r, j) for j in range(N_LABELS)] for r in rows])
 
 

@@ -29,7 +29,7 @@ class LabelScores:
 
 
 def label_f1(truth: IntArray, predicted: IntArray) -> LabelScores:
-    """F1 of (N, L) binary predictions; positive means present.
+    """Compute F1 of (N, L) binary predictions; positive means present.
 
     Macro F1 averages the labels that occur in ``truth``. A label that occurs and is never
     predicted scores 0.
@@ -71,7 +71,7 @@ def per_label(counts: FloatArray) -> dict[str, FloatArray]:
 
 
 def _macro(name: str) -> Callable[[FloatArray], FloatArray]:
-    """Mean over the labels that occur in the truth."""
+    """Compute the mean over the labels that occur in the truth."""
 
     def combine(counts: FloatArray) -> FloatArray:
         scores = per_label(counts)
@@ -84,7 +84,7 @@ def _macro(name: str) -> Callable[[FloatArray], FloatArray]:
 
 
 def _micro(name: str) -> Callable[[FloatArray], FloatArray]:
-    """Over all labels of all reports together."""
+    """Compute the figure over all labels of all reports together."""
 
     def combine(counts: FloatArray) -> FloatArray:
         pooled = np.stack([part.sum(axis=-1) for part in np.split(counts, 3, axis=-1)], axis=-1)

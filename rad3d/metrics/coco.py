@@ -40,7 +40,7 @@ _TIMEOUT_S = 600
 
 
 def status(places: Places = Places()) -> MetricStatus:  # noqa: B008 (frozen)
-    """Ready where both Java programs and a Java runtime are there."""
+    """Return ready if both Java programs and a Java runtime are there."""
     if _jar(TOKENIZER_JAR) is None or _jar(METEOR_JAR) is None:
         return MetricStatus(
             "needs package",
@@ -62,7 +62,7 @@ def _jar(name: str) -> Path | None:
 
 
 def _java(jar: str, arguments: Sequence[str], given: str) -> list[str]:
-    """Lines that a Java program answers to lines; raises BadRequest where it fails."""
+    """Return a Java program's answers to lines; raises BadRequest where it fails."""
     path = _jar(jar)
     command = ["java", "-Xmx2G", *(str(path) if word == "{jar}" else word for word in arguments)]
     done = subprocess.run(

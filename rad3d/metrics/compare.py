@@ -48,12 +48,12 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is more than chance after the correction."""
+        """True if the difference is significant at the 5% level after the correction."""
         return self.p_adjusted < SIGNIFICANT
 
     @property
     def better(self) -> str:
-        """The name of the better system where the difference is significant, else empty."""
+        """The name of the better system if the difference is significant, else empty."""
         if not self.significant:
             return ""
         return self.b if (self.value > 0) == metric_row(self.metric).higher_is_better else self.a

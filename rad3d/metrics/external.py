@@ -52,7 +52,7 @@ class External:
     needs_gpu: bool = False
 
     def status(self, places: Places) -> MetricStatus:
-        """Whether the package, the weights and the GPU are there."""
+        """Check that the package, the weights and the GPU are available."""
         python = places.python or sys.executable
         if shutil.which(python) is None:
             return MetricStatus(
@@ -78,7 +78,7 @@ class External:
         return MetricStatus()
 
     def facts(self, places: Places) -> str:
-        """The version of the package, and the weights where they are a folder."""
+        """Return the version of the package, and the weights if they are a folder."""
         done = subprocess.run(
             [places.python or sys.executable, "-c", _VERSION, self.package],
             capture_output=True,
@@ -92,7 +92,7 @@ class External:
         )
 
     def ask(self, cases: Cases) -> dict[str, Any]:
-        """The worker's answer for the pairs; raises BadRequest with the package's own reason."""
+        """Return the worker's answer for the pairs; raises BadRequest with the package's reason."""
         question = {
             "metric": self.id,
             "references": list(cases.references),
@@ -149,7 +149,7 @@ def _values(external: External) -> Callable[[Cases], FloatArray]:
 
 
 def _judged(external: External) -> Callable[[Cases], FloatArray]:
-    """Scores of well-formed answers; the others are left out of the mean and not called 0."""
+    """Return the scores of well-formed answers; others are left out of the mean."""
 
     def collect(cases: Cases) -> FloatArray:
         answers = external.ask(cases)["answers"]

@@ -95,7 +95,7 @@ def statement_of(mentions: Iterable[Mention]) -> Statement:
     for mention in mentions:
         groups[mention.present].setdefault(mention.label, []).append(mention)
     present, denied = (
-        {label: _gathered(label, found) for label, found in groups[key].items()}
+        {label: _gathered(label, statements) for label, statements in groups[key].items()}
         for key in (True, False)
     )
     return Statement(present, denied)
@@ -169,13 +169,13 @@ def _matches(reference: Statement, prediction: Statement) -> Iterator[Match]:
 
 
 def _contradicts(denied: Stated, stated: Stated) -> bool:
-    """Whether a firm denial can be about the same place; a side left open is any side."""
+    """Return whether a firm denial may concern the same place; an unstated side is any side."""
     one_place = not denied.sides or not stated.sides or bool(denied.sides & stated.sides)
     return denied.firm and one_place
 
 
 def _compared(true: Stated, said: Stated) -> Match:
-    """Both reports state the finding: do its details agree?"""
+    """Compare the details of a finding that both reports state."""
     right: list[bool] = []
     wrong_place = wrong_size = ""
     if true.sides:
@@ -210,7 +210,7 @@ def _words(parts: frozenset[str]) -> str:
 
 
 def statements(cases: Cases, row: int) -> tuple[Statement, Statement]:
-    """The statements of the reference and of the prediction of a case."""
+    """Return the statements of the reference and of the prediction of a case."""
     sample = cases.samples[row]
     mentions = cases.reference_mentions[row]
     known = sample.findings
@@ -219,7 +219,7 @@ def statements(cases: Cases, row: int) -> tuple[Statement, Statement]:
 
 
 def matches_of(cases: Cases) -> tuple[tuple[Match, ...], ...]:
-    """:func:`match_findings` of every case."""
+    """Apply :func:`match_findings` to every case."""
     return tuple(match_findings(*statements(cases, row)) for row in range(cases.n))
 
 
@@ -271,7 +271,7 @@ WRONG_SIZE = _measure("wrong size|per report", _column_ratio("wrong_size", "repo
 
 
 def _collect_silence(cases: Cases) -> FloatArray:
-    """(N, 2): findings that the classifier saw and the report does not speak of; reports."""
+    """Count findings of the classifier that the report does not mention, and reports: (N, 2)."""
     rows = np.zeros((cases.n, 2))
     for i, (prediction, mentions) in enumerate(
         zip(cases.predictions, cases.text_mentions, strict=True)

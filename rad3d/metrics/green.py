@@ -70,7 +70,7 @@ def _section(answer: str, name: str) -> str:
 
 
 def _errors(answer: str, name: str) -> tuple[tuple[int, ...], bool]:
-    found = _ERROR.findall(_section(answer, name))
-    counts = {letter: int(count) for letter, count in found}
-    whole = len(found) == len(counts) == len(CATEGORIES)
+    matches = _ERROR.findall(_section(answer, name))
+    counts = {letter: int(count) for letter, count in matches}
+    whole = len(matches) == len(counts) == len(CATEGORIES)
     return tuple(counts.get(letter, 0) for letter in "abcdef"), whole

@@ -19,7 +19,7 @@ State = Literal["ready", "needs package", "needs weights", "needs gpu", "broken"
 
 @dataclass(frozen=True)
 class MetricStatus:
-    """Whether a metric can run here.
+    """Availability of a metric on this machine.
 
     Attributes:
         state: ``"ready"``, or what stands in the way.
@@ -33,13 +33,13 @@ class MetricStatus:
 
     @property
     def ready(self) -> bool:
-        """Whether the metric can run here."""
+        """True if the metric can run here."""
         return self.state == "ready"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One metric, computed.
+    """A metric with its statistics and the formula that turns their sums into a figure.
 
     Attributes:
         statistic: name of the statistics; measures that share it share the array.
@@ -63,7 +63,7 @@ class Measure:
 
 
 def ratio(sums: FloatArray, numerator: int = 0, denominator: int = 1) -> FloatArray:
-    """One column over another, NaN where that is 0; with values and ones it is the mean."""
+    """Divide one column by another, NaN where that is 0; with values and ones it is the mean."""
     below = sums[..., denominator]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below > 0, sums[..., numerator] / below, np.nan)

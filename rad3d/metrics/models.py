@@ -99,18 +99,18 @@ def _embeddings(texts: Sequence[str], folder: Path) -> list[Any]:
 
     tokenizer, model = _load(folder, AutoTokenizer, AutoModel)
     layer = comparison_layer(int(model.config.num_hidden_layers))
-    found: list[Any] = []
+    embeddings: list[Any] = []
     with torch.inference_mode():
         for start in range(0, len(texts), BATCH):
             inputs = _tokens(tokenizer, model, texts[start : start + BATCH])
             special = inputs.pop("special_tokens_mask").bool()
             hidden = model(**inputs, output_hidden_states=True).hidden_states[layer].float()
             kept = inputs["attention_mask"].bool() & ~special
-            found += [
+            embeddings += [
                 torch.nn.functional.normalize(row[mask], dim=-1)
                 for row, mask in zip(hidden, kept, strict=True)
             ]
-    return found
+    return embeddings
 
 
 def radbert_labels(texts: Sequence[str], folder: Path) -> FloatArray:

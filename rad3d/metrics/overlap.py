@@ -140,7 +140,7 @@ def tokens_treebank(text: str) -> list[str]:
 
 @lru_cache(maxsize=20_000)
 def _treebank(sentence: str) -> tuple[str, ...]:
-    """Remembered, because reports repeat their sentences."""
+    """Tokenise one sentence; results are cached, because reports repeat their sentences."""
     from nltk.tokenize.destructive import NLTKWordTokenizer
 
     return tuple(NLTKWordTokenizer().tokenize(sentence))
@@ -152,7 +152,7 @@ def meteor_scores(references: Sequence[str], predictions: Sequence[str]) -> Floa
     from nltk.translate.meteor_score import single_meteor_score
 
     class Stemmer(PorterStemmer):  # type: ignore[misc]
-        """Remembers the stems of the few thousand words that reports are made of."""
+        """A stemmer with a cache for the few thousand words of which reports are made."""
 
         stem = lru_cache(maxsize=100_000)(PorterStemmer.stem)
 

@@ -176,7 +176,7 @@ def measure(metric: str) -> Measure:
 
 
 def metric_status(metric: str, places: Places | None = None) -> MetricStatus:
-    """Whether a metric can run here."""
+    """Return whether a metric can run here, or what it needs."""
     return measure(metric).status(places or Places())
 
 

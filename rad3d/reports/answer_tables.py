@@ -62,7 +62,7 @@ def _rows(text: str) -> list[Edit]:
 
 
 def _is_ruler(line: str) -> bool:
-    """Whether a line only parts the head of a table from its rows."""
+    """Return whether a line only separates the head of a table from its rows."""
     return "--" in line and _RULER.issuperset(line)
 
 

@@ -77,7 +77,7 @@ _UNDERSCORE = re.compile(r"(?<=[A-Za-z])_(?=[A-Za-z])")
 
 
 def is_answer(text: str) -> bool:
-    """Whether a cell is an answer of yes or no, or says that there is none."""
+    """Return whether a cell answers yes or no, or says that there is no answer."""
     return _ALONE.fullmatch(text.strip(" *`\"'")) is not None
 
 
@@ -94,13 +94,13 @@ def spell_answers(edited: Edited) -> None:
     if "_" in edited.text:
         edited.sub(_UNDERSCORE, " ")
     if any(sign in edited.text for sign in "[(☐☑☒✗✘❌✕✓✔✅") and _MARKED_LINE.search(edited.text):
-        edited.sub(_MARKED, lambda found: "\nAbsent: " if found["off"] else "\n• ")
+        edited.sub(_MARKED, lambda match: "\nAbsent: " if match["off"] else "\n• ")
     if "..." in edited.text:
-        edited.sub(_LEADERS, lambda found: ": " if _ANSWERS.match(*_rest(found)) else None)
-    edited.sub(_STATUS, lambda found: ": " if _ANSWERS.match(*_rest(found)) else None)
+        edited.sub(_LEADERS, lambda match: ": " if _ANSWERS.match(*_rest(match)) else None)
+    edited.sub(_STATUS, lambda match: ": " if _ANSWERS.match(*_rest(match)) else None)
     edited.apply(_answers(edited.text))
     edited.sub(_BRACKETED, _bracketed)
-    edited.sub(_BARE, lambda found: _line(bool(found["no"])))
+    edited.sub(_BARE, lambda match: _line(bool(match["no"])))
     edited.apply(_headed(edited.text))
 
 
@@ -110,13 +110,13 @@ def _rest(match: re.Match[str]) -> tuple[str, int]:
 
 def _answers(text: str) -> list[Edit]:
     edits: list[Edit] = []
-    for found in _ANSWER.finditer(text):
-        start, new = found.start(), _line(bool(found["no"]))
-        if found["unknown"]:  # what is not answered is not stated
+    for match in _ANSWER.finditer(text):
+        start, new = match.start(), _line(bool(match["no"]))
+        if match["unknown"]:  # what is not answered is not stated
             floor = max(edits[-1][1] if edits else 0, start - 120)
             start = 1 + max(floor - 1, *(text.rfind(sign, floor, start) for sign in "\n.,;|"))
             new = "\n"
-        edits.append((start, found.end(), new))
+        edits.append((start, match.end(), new))
     return edits
 
 
@@ -135,14 +135,14 @@ def _headed(text: str) -> list[Edit]:
     edits: list[Edit] = []
     for colon in _COLON.finditer(text):
         done = edits[-1][1] if edits else 0
-        if (found := _head(text, colon.start())) is None or found.start() < done:
+        if (match := _head(text, colon.start())) is None or match.start() < done:
             continue
-        new = "\nAbsent: " if found["absent"] else "\n• "
+        new = "\nAbsent: " if match["absent"] else "\n• "
         if not colon["alone"]:
-            edits.append((found.start(), colon.end(), new))
+            edits.append((match.start(), colon.end(), new))
             continue
         place = colon.end() - 1
-        edits.append((found.start(), place, "\n"))
+        edits.append((match.start(), place, "\n"))
         while item := _ITEM.match(text, place):
             edits.append((item.start(), item.start("text"), new))
             place = item.end()

@@ -1,4 +1,4 @@
-"""Takes from a text what is not the report: markup, escapes, a chat model's thoughts.
+"""Removes from a text what is not the report: markup, escapes, a chat model's thoughts.
 
 A report that went through a spreadsheet, a web page or a JSON file, or that a chat model wrote,
 reads like the same report in plain text. Ordinary text stays as it is, to the letter.
@@ -82,7 +82,7 @@ def clean_report(text: str) -> str:
 
 
 def is_no_report(text: str) -> bool:
-    """Whether a cell says that there is no report: empty, ``nan``, ``None``, ``Not given.``"""
+    """Return whether a cell stands for no report: empty, ``nan``, ``None``, ``Not given.``"""
     bare = clean_report(text).strip()
     if len(bare) > _LONGEST_NOTHING:
         return False
@@ -110,13 +110,13 @@ def _thoughts(text: str) -> list[tuple[int, int, str]]:
     """Spans of thoughts; a closing tag without an opening one ends thoughts from the start on."""
     spans: list[tuple[int, int, str]] = []
     opened: int | None = None
-    for found in _THOUGHT.finditer(text):
-        if found.lastgroup == "open":
-            opened = found.start() if opened is None else opened
+    for tag in _THOUGHT.finditer(text):
+        if tag.lastgroup == "open":
+            opened = tag.start() if opened is None else opened
         else:
             if opened is None:
                 spans, opened = [], 0
-            spans.append((opened, found.end(), "\n"))
+            spans.append((opened, tag.end(), "\n"))
             opened = None
     return spans if opened is None else [*spans, (opened, len(text), "\n")]
 

@@ -1,4 +1,4 @@
-"""Holds a report against the diagnosis of the same scan: what do they say differently?
+"""Compares a report with the diagnosis of the same scan.
 
 Silence counts: a finding that reaches its threshold and that the report does not mention.
 """
@@ -37,7 +37,7 @@ class Statement:
 
     @property
     def contradicts(self) -> bool:
-        """Whether the report and the diagnosis cannot both be right."""
+        """True if the report and the diagnosis cannot both be right."""
         return self.kind in ("asserted_but_unlikely", "denied_but_likely")
 
 

@@ -23,10 +23,10 @@ class Edited:
     ) -> None:
         """Replace every match, as ``re.sub`` does; a function may give None to leave one."""
         edits = []
-        for found in pattern.finditer(self.text):
-            value = new if isinstance(new, str) else new(found)
-            if value is not None and value != found.group():
-                edits.append((found.start(), found.end(), value))
+        for match in pattern.finditer(self.text):
+            value = new if isinstance(new, str) else new(match)
+            if value is not None and value != match.group():
+                edits.append((match.start(), match.end(), value))
         self.apply(edits)
 
     def apply(self, edits: Iterable[Edit]) -> None:

@@ -43,7 +43,7 @@ def plain_sentences(text: str) -> Edited:
     if "  " in edited.text or not edited.text.replace("\n", "").isprintable():
         edited.sub(_BLANKS, " ")
     if "\n" in edited.text:
-        edited.sub(_LINE_BLANKS, lambda found: "\n\n" if found.group().count("\n") > 1 else "\n")
+        edited.sub(_LINE_BLANKS, lambda match: "\n\n" if match.group().count("\n") > 1 else "\n")
     if "\n" in edited.text:
         edited.apply(_unwrapped(edited.text))
     if "{" in edited.text or "[" in edited.text:
@@ -63,12 +63,12 @@ def plain_sentences(text: str) -> Edited:
 
 
 def _has_columns(text: str) -> bool:
-    """Whether tabs part columns, rather than stand for each space."""
+    """Return whether tabs separate columns, instead of standing for spaces."""
     return 0 < text.count("\t") <= text.count(" ") + 2 * (text.count("\n") + 1)
 
 
 def _without_stop(match: re.Match[str]) -> str | None:
-    """Nothing in place of the full stop of a word that is cut short."""
+    """Drop the full stop of an abbreviated word; return None for any other full stop."""
     begin = max(0, match.start() - _LONGEST_SHORTENED)
     return "" if _SHORTENED.search(match.string, begin, match.start()) else None
 
@@ -77,13 +77,13 @@ def _items(text: str) -> list[Edit]:
     """Numbers and letters that count upwards from the first, as bullets."""
     edits: list[Edit] = []
     held: dict[str, tuple[int, list[Edit]]] = {}
-    for found in _ITEM.finditer(text):
-        style = str(found.lastgroup)
-        mark = found[style]
+    for match in _ITEM.finditer(text):
+        style = str(match.lastgroup)
+        mark = match[style]
         number = (
             int(mark) if mark.isdecimal() else ord(mark) - ord("①" if style == "ring" else "a") + 1
         )
-        edit = (found.start(), found.end(), "• ")
+        edit = (match.start(), match.end(), "• ")
         reached, waiting = held.get(style, (0, []))
         if number == 1:
             held[style] = (1, [edit])
@@ -124,7 +124,7 @@ def _line_starts(text: str) -> list[Edit]:
 
 
 def _is_wrapped(lines: list[str]) -> bool:
-    """Whether each line ends where the next word did not fit."""
+    """Return whether each line ends where the next word did not fit."""
     width = max(map(len, lines))
     return (
         len(lines) >= _FEWEST_WRAPPED

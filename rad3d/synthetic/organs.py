@@ -61,7 +61,7 @@ _ADVERBS = {"mild": "mildly", "moderate": "moderately", "severe": "severely"}
 
 
 def draw_exam(pen: PhraseSampler) -> tuple[str, list[ExamFact]]:
-    """An exam and what is found in each of its structures."""
+    """Draw an exam with an abnormality or none for each of its structures."""
     exam = pen.any_of(tuple(EXAMS))
     return exam, [_draw_fact(structure, pen) for structure in EXAMS[exam]]
 
@@ -84,8 +84,8 @@ def _draw_fact(structure: Structure, pen: PhraseSampler) -> ExamFact:
 
 def exam_summary(facts: list[ExamFact], pen: PhraseSampler) -> str:
     """The abnormal facts as a short list."""
-    found = [f"{f.structure.name} {f.value}" for f in facts if f.abnormality]
-    return "; ".join(pen.shuffled(found)) if found else "no abnormality"
+    abnormalities = [f"{f.structure.name} {f.value}" for f in facts if f.abnormality]
+    return "; ".join(pen.shuffled(abnormalities)) if abnormalities else "no abnormality"
 
 
 def exam_keys(facts: list[ExamFact]) -> str:

@@ -194,7 +194,7 @@ class DemoBuild:
         torch.save({"network": network.state_dict(), "facts": facts}, self._network_file)
 
     def _has_phantoms(self, split: Split, state: Path) -> bool:
-        """Those that the encoder learns from are not needed once there is an encoder."""
+        """Return whether a split is complete, or no longer needed because the encoder exists."""
         spent = split == self.plan.encoder_split and self._is_calibrated()
         return spent or _is_complete(state, split.n)
 

@@ -91,9 +91,9 @@ def _cell_loss(dense: Tensor, cells: Tensor) -> Tensor:
     losses = F.binary_cross_entropy_with_logits(dense, cells, reduction="none").flatten(2)
     cells = cells.flatten(2)
     count = cells.sum(dim=2)
-    found = (losses * cells).sum(dim=2) / count.clamp(min=1)
+    positive = (losses * cells).sum(dim=2) / count.clamp(min=1)
     false = (losses * (1 - cells)).sum(dim=2) / 200
-    return found.sum() / (count > 0).sum().clamp(min=1) + false.mean()
+    return positive.sum() / (count > 0).sum().clamp(min=1) + false.mean()
 
 
 @lru_cache(maxsize=1)
@@ -173,7 +173,7 @@ def train_encoder(
 
     facts: dict[str, Any] = {"n_training_phantoms": arrays.split.n, "seconds": 0.0, "steps": 0}
     for i, loop in enumerate(training.loops, start=1):
-        found = fit(
+        results = fit(
             model,
             partial(batch, loop.seed),
             _loss(training),
@@ -183,9 +183,9 @@ def train_encoder(
             facts={"network": config.to_dict(), "training": asdict(training)},
             progress=progress,
         )
-        facts |= {k: v for k, v in found.items() if k not in ("seconds", "steps")}
-        facts["seconds"] += found["seconds"]
-        facts["steps"] += found["steps"]
+        facts |= {k: v for k, v in results.items() if k not in ("seconds", "steps")}
+        facts["seconds"] += results["seconds"]
+        facts["steps"] += results["steps"]
     model.network.eval()
     return model.network, facts
 

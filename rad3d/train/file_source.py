@@ -120,9 +120,9 @@ def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
             code="no_file",
         )
     columns = replace(columns, reference=columns.reference or ("report",))
-    found = read_entries(path, columns)
+    entries = read_entries(path, columns)
     return SampleSet(
-        "reports", path.name, found.samples(columns), dropped=found.dropped, notes=found.notes
+        "reports", path.name, entries.samples(columns), dropped=entries.dropped, notes=entries.notes
     )
 
 
@@ -183,6 +183,6 @@ def _require_same(fitted: EncoderIdentity, encoder: EncoderIdentity, path: Path)
 
 
 def _named(text: str) -> str:
-    """Without the folders above it, which are nobody's business."""
+    """Return a file's name without the folders above it, which stay private."""
     spec = data_set(text)
     return f"{spec.source}:{Path(spec.path).name}" if spec else Path(text).name

@@ -48,8 +48,8 @@ def _vectors(split: Split, jobs: int, progress: Progress | None) -> Iterator[Flo
     seeds = range(split.first, split.first + split.n)
     work = partial(_vector, domain=split.domain)
     if jobs <= 1:
-        found = map(work, seeds)
-        yield from _told(found, split, progress)
+        vectors = map(work, seeds)
+        yield from _told(vectors, split, progress)
         return
     with ProcessPoolExecutor(jobs) as pool:
         yield from _told(pool.map(work, seeds, chunksize=4), split, progress)

@@ -91,7 +91,7 @@ class Labelled:
         return len(self.patients)
 
     def part(self, rows: Rows) -> Labelled:
-        """Some of the scans."""
+        """Return some of the scans."""
         return replace(
             self,
             patients=tuple(self.patients[i] for i in rows),

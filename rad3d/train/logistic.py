@@ -43,8 +43,8 @@ class Regressions:
 
     def logits(self, x: FloatArray) -> FloatArray:
         """(N, D) -> (N, L)."""
-        found: FloatArray = x @ self.weight.T + self.bias
-        return found
+        logits: FloatArray = x @ self.weight.T + self.bias
+        return logits
 
 
 def fit_regressions(
@@ -126,7 +126,7 @@ class _Problem:
         self.bias = torch.from_numpy(np.log(share / (1 - share))).double()
 
     def solve(self, strength: FloatArray) -> Regressions:
-        """The minimum, sought from where the last one was."""
+        """Find the minimum, starting from the last solution."""
         penalty = torch.from_numpy(strength)
         scale = torch.from_numpy(1 / np.sqrt(self.curvature + strength))
         inner, bias = (self.weight / scale).requires_grad_(), self.bias.clone().requires_grad_()

@@ -176,7 +176,7 @@ def fit(
 
 
 def _accelerator(precision: str, device: str) -> Accelerator:
-    """A new one: one process may train in bf16 and then in float32."""
+    """Make a new accelerator: one process may train in bf16 and then in float32."""
     machine = inspect_machine(device)
     alone = not torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=alone)
@@ -186,7 +186,7 @@ def _accelerator(precision: str, device: str) -> Accelerator:
 
 
 def _seed(seed: int, step: int, process: int) -> None:
-    """Dropout's random numbers belong to the step, so that a resumed run draws the same."""
+    """Seed dropout by the step, so that a resumed run draws the same numbers."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step, process]).generate_state(1)[0]))
 
 
@@ -245,7 +245,7 @@ def _validate(
 
 
 def _sum(accelerator: Accelerator, value: float) -> float:
-    """Over all processes."""
+    """Sum over all processes."""
     if accelerator.num_processes == 1:
         return value
     tensor = torch.tensor(value, dtype=torch.float64, device=accelerator.device)

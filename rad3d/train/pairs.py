@@ -53,7 +53,7 @@ class PairedFeatures:
         return self.pooled.shape[2]
 
     def take(self, rows: Sequence[int]) -> PairedFeatures:
-        """Some of the pairs, in this order."""
+        """Return some of the pairs, in this order."""
         return replace(
             self,
             pooled=self.pooled[list(rows)],
@@ -63,7 +63,7 @@ class PairedFeatures:
         )
 
     def without(self, rows: Sequence[int], reason: str) -> PairedFeatures:
-        """The others, with the reason counted."""
+        """Return the other pairs, with the reason counted."""
         gone = set(rows)
         if not gone:
             return self
@@ -82,7 +82,7 @@ class PairedFeatures:
         }
 
     def sentence(self) -> str:
-        """Such as ``"9 pairs of 5 patients"``."""
+        """Return a sentence such as ``"9 pairs of 5 patients"``."""
         pairs, patients = len(self), len(set(self.patients))
         return f"{pairs:,} pair{'s' * (pairs != 1)} of {patients:,} patient{'s' * (patients != 1)}"
 

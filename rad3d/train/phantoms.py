@@ -79,10 +79,10 @@ def build_split(
     wanted = {"domain": split.domain, "first": split.first, "n": split.n, "grid": grid.id}
     cells_shape = tuple(n // TOKEN_STRIDE for n in grid.shape)
     if state.is_file():
-        found = json.loads(state.read_text())
-        if {k: found[k] for k in wanted} != wanted:
+        recorded = json.loads(state.read_text())
+        if {k: recorded[k] for k in wanted} != wanted:
             raise BadRequest(f"{state} describes another split.", "Remove it to build again.")
-        done, mode = int(found["done"]), "r+"
+        done, mode = int(recorded["done"]), "r+"
     else:
         done, mode = 0, "w+"
     hu = _array(directory / f"{split.name}.hu.npy", mode, np.int16, (split.n, *grid.shape))

@@ -211,7 +211,7 @@ def train_single(
 
 @contextmanager
 def _enough_memory(run: Path) -> Iterator[None]:
-    """Running out of memory in spite of the count, in a sentence."""
+    """Turn an out-of-memory error, in spite of the count, into a sentence."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -232,13 +232,13 @@ def _share(machine: Machine, processes: int) -> Machine:
 
 
 def _process(machine: Machine) -> PartialState:
-    """This process, one of several under ``accelerate launch``."""
+    """Return the place of this process among those of ``accelerate launch``."""
     AcceleratorState._reset_state()
     return PartialState(cpu=machine.device == "cpu")
 
 
 def _silent(text: str, fraction: float) -> None:
-    """Only the first of several processes speaks."""
+    """Ignore progress: only the first of several processes reports it."""
 
 
 def _check_logits(data: TrainingData, mode: str) -> None:
@@ -307,7 +307,7 @@ def _note_other_weights(encoder: EncoderIdentity, models_dir: Path, tell: Progre
 def _fitting(
     data: TrainingData, language: LanguageBundle, config: VariantConfig
 ) -> tuple[TrainingData, int]:
-    """Data without reports that the language model has no room for; the longest, in tokens."""
+    """Drop reports that do not fit into the language model; return the longest, in tokens."""
     room = language.context - config.prefix_length - len(language.tokens(config.prompt))
     room -= language.bos_id is not None
 

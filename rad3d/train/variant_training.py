@@ -172,11 +172,11 @@ def _held_out(
     ids = [reporter.report_ids(texts[0]) for texts in data.reports]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
     starts = range(0, len(order), batch_size)
-    found = []
+    batches = []
     for rows in (order[start : start + batch_size] for start in starts):
         logits = None if data.logits is None else data.logits[rows, 0]
-        found.append(_batch(reporter, data.pooled[rows, 0], logits, [ids[i] for i in rows]))
-    return found
+        batches.append(_batch(reporter, data.pooled[rows, 0], logits, [ids[i] for i in rows]))
+    return batches
 
 
 def _batch(

@@ -23,7 +23,7 @@ def locate(
     from huggingface_hub.errors import HFValidationError, HTTPError, OfflineModeIsEnabled
 
     try:
-        found = snapshot_download(
+        folder = snapshot_download(
             str(name),
             revision=revision,
             endpoint=hub.url or None,
@@ -37,9 +37,9 @@ def locate(
         raise (
             not_here(str(name)) if hub.closed else explained(error, str(name), hub, revision)
         ) from error
-    if not (Path(found) / CONFIG_FILE).is_file():
+    if not (Path(folder) / CONFIG_FILE).is_file():
         raise _no_variant(name)
-    return Path(found)
+    return Path(folder)
 
 
 def _no_variant(name: str | Path) -> MissingWeights:

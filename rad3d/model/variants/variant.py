@@ -101,7 +101,7 @@ class VariantConfig:
 
     @property
     def id(self) -> str:
-        """Such as ``phantom-m/v3``."""
+        """The id, such as ``phantom-m/v3``."""
         return variant_id(self.llm, self.mode)
 
     @property
@@ -111,12 +111,12 @@ class VariantConfig:
 
     @property
     def logits_dim(self) -> int:
-        """18 where the prefix is made from the logits as well, else 0."""
+        """18 if the prefix is made from the logits as well, else 0."""
         return N_LABELS if self.mode_row.uses_logits else 0
 
     @property
     def phantoms_only(self) -> bool:
-        """Whether its encoder and its reports are of phantoms; shipped variants name no source."""
+        """True if encoder and reports are of phantoms; shipped variants name no source."""
         source = self.training.get("source")
         of_phantoms = not source or "phantoms" in source
         return of_phantoms and knows_only_phantoms(self.encoder or SHIPPED_ENCODER)

@@ -151,7 +151,7 @@ def _verbs(nouns: Sequence[str]) -> dict[str, str]:
 
 
 def clear_lungs(pen: PhraseSampler) -> str:
-    """Said only where no label of the lungs is present."""
+    """Return a sentence on clear lungs; used only if no label of the lungs is present."""
     return sentence(pen.pick(_CLEAR_LUNGS))
 
 

@@ -154,7 +154,7 @@ class Canvas:
         local = (points - np.array(self.acquisition.origin_mm)) / spacing
         half = np.ceil((radius[:, None] + self.edge_mm / 2) / spacing).astype(np.int64)
         inside = np.all((local > -half - 1) & (local < np.array(self.hu.shape) + half), axis=1)
-        found = []
+        groups = []
         keys = half[:, 0] * 1_000_000 + half[:, 1] * 1000 + half[:, 2]
         for key in np.unique(keys[inside]):
             chosen = np.flatnonzero(inside & (keys == key))
@@ -162,10 +162,10 @@ class Canvas:
             step = max(1, _CHUNK // int(np.prod(2 * window + 1)))
             for start in range(0, len(chosen), step):
                 part = chosen[start : start + step]
-                found.append(self._splat_group(local[part], radius[part], window, spacing))
-        if not found:
+                groups.append(self._splat_group(local[part], radius[part], window, spacing))
+        if not groups:
             return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        index = np.concatenate(found)
+        index = np.concatenate(groups)
         depth = self._depth[index]
         self._depth[index] = _FAR
         return index, depth

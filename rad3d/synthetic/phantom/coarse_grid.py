@@ -40,8 +40,8 @@ class Lattice:
         """The rows of voxels in which a field of nodes (Yc, Zc) can exceed ``least``."""
         high = plane.max(axis=1) > least
         index = self.index[1]
-        found = np.flatnonzero(high[index] | high[index + 1])
-        return slice(int(found[0]), int(found[-1]) + 1) if len(found) else slice(0, 0)
+        cells = np.flatnonzero(high[index] | high[index + 1])
+        return slice(int(cells[0]), int(cells[-1]) + 1) if len(cells) else slice(0, 0)
 
     def refine(self, plane: Array, rows: slice) -> Array:
         """Voxel values (F, rows, Z) of a plane of nodes (F, Yc, Zc)."""

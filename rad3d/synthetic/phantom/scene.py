@@ -63,10 +63,10 @@ class Scene:
         apart_mm: float = 0.0,
     ) -> Array:
         """Canonical points (n, 3) in any of the lobes at a depth from the pleura."""
-        found = self.interior.where(lobes, low, high)
-        if len(found) == 0:
-            found = self.interior.where(lobes)
-        order = rng.permutation(found)
+        candidates = self.interior.where(lobes, low, high)
+        if len(candidates) == 0:
+            candidates = self.interior.where(lobes)
+        order = rng.permutation(candidates)
         chosen: list[int] = []
         for index in order:
             point = self.interior.points[index]
