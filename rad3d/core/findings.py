@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.labels import LABELS, PULMONARY_EMBOLISM
+from rad3d.core.labels import FINDING_NAMES, LABELS, PULMONARY_EMBOLISM
 
 SIDES: tuple[str, ...] = ("left", "right", "bilateral")
 SEVERITIES: tuple[str, ...] = ("mild", "moderate", "severe")
@@ -109,8 +109,6 @@ SCHEMA: dict[str, Attributes] = {
         sides=SIDES, sites=("main", "lobar", "segmental"), severities=SEVERITIES
     ),
 }
-
-FINDING_NAMES: tuple[str, ...] = (*LABELS, PULMONARY_EMBOLISM)
 
 
 @dataclass(frozen=True)

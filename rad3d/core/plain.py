@@ -14,6 +14,8 @@ from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import BeforeValidator, TypeAdapter
 
+from rad3d.core.labels import LabelSet
+
 T = TypeVar("T")
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -22,6 +24,8 @@ Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is Non
 
 def to_plain(value: Any) -> Any:
     """Dicts, lists, strings and numbers, for ``json.dumps``."""
+    if isinstance(value, LabelSet):
+        return value.to_plain()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Mapping):

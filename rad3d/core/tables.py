@@ -16,12 +16,10 @@ import csv
 import io
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +27,7 @@ from typing import Any, BinaryIO
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.file_kind import HEAD, kind_of, wide_encoding
 from rad3d.core.ids import scan_id
+from rad3d.core.words import bare
 
 SCAN_COLUMNS = ("VolumeName", "id")
 """Columns that name the scan of a row, the first one of CT-RATE."""
@@ -227,17 +226,12 @@ def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
     ``"Volume Name"`` is ``"VolumeName"``, unless both or two such are there.
     """
     here = set(there)
-    missing = {_bare(name): name for name in names if name not in here}
+    missing = {bare(name): name for name in names if name not in here}
     by_trait: dict[str, list[str]] = {}
     for each in there:
-        if name := missing.get(_bare(each)):
+        if name := missing.get(bare(each)):
             by_trait.setdefault(name, []).append(each)
     return {same[0]: name for name, same in by_trait.items() if len(same) == 1}
-
-
-@lru_cache(4096)
-def _bare(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str], name: str) -> str:
@@ -248,8 +242,8 @@ def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str]
             header, *rows = csv.reader(begun, delimiter=delimiter)
         except (csv.Error, ValueError):
             return 0, 0, False, 0, False
-        names = {_bare(cell) for cell in header[:MAX_COLUMNS]}
-        matches = [sum(_bare(column) in names for column in columns) for columns in (wanted, known)]
+        names = {bare(cell) for cell in header[:MAX_COLUMNS]}
+        matches = [sum(bare(column) in names for column in columns) for columns in (wanted, known)]
         whole = (row for row in rows[:-1] or rows if row)  # the last may go on
         even = len(header) > 1 and all(len(row) == len(header) for row in whole)
         tabs = delimiter == "\t" and name.lower().endswith(".tsv")

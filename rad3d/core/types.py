@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest, BadVolume
-from rad3d.core.labels import LABEL_INDEX, LABELS, N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -175,16 +175,17 @@ class Novelty:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The classifier's view of a volume: 18 logits and what they mean.
+    """The classifier's view of a volume: a logit for each label, and what they mean.
 
     Attributes:
-        logits: (18,) raw classifier outputs, published label order; what the projector gets.
-        probabilities: (18,) in [0, 1], calibrated unless ``calibrated`` says otherwise.
-        thresholds: (18,) probabilities from which a label counts as present, chosen on a split
+        logits: (L,) raw classifier outputs in the order of the labels; what the projector gets.
+        probabilities: (L,) in [0, 1], calibrated unless ``calibrated`` says otherwise.
+        thresholds: (L,) probabilities from which a label counts as present, chosen on a split
             that is neither training nor test.
         edited: labels that a person changed.
         source: which classifier.
         calibrated: False where the probabilities are plain sigmoids of the logits.
+        label_set: the labels.
     """
 
     logits: FloatArray
@@ -193,11 +194,13 @@ class Diagnosis:
     edited: frozenset[str] = frozenset()
     source: str = ""
     calibrated: bool = True
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
+        n = len(self.label_set)
         for values in (self.logits, self.probabilities, self.thresholds):
-            if values.shape != (N_LABELS,):
-                raise BadRequest(f"A diagnosis needs {N_LABELS} values, not {values.shape}.")
+            if values.shape != (n,):
+                raise BadRequest(f"A diagnosis needs {n} values, not {values.shape}.")
             values.setflags(write=False)
 
     @property
@@ -207,7 +210,7 @@ class Diagnosis:
 
     def edit(self, label: str, logit: float, probability: float) -> Diagnosis:
         """A copy in which a person has set one label; the copy remembers that."""
-        i = LABEL_INDEX[label]
+        i = self.label_set.index[label]
         logits, probabilities = self.logits.copy(), self.probabilities.copy()
         logits[i], probabilities[i] = logit, probability
         return replace(
@@ -225,7 +228,7 @@ class Diagnosis:
                 "present": self.present[i],
                 "edited": name in self.edited,
             }
-            for i, name in enumerate(LABELS)
+            for i, name in enumerate(self.label_set.names)
         ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rad3d.core.labels import LABEL_INDEX, LABELS
 from rad3d.core.types import Diagnosis
 from rad3d.reports.labeller import Mention, find_mentions
 
@@ -21,7 +20,7 @@ class Statement:
     """One place where the report speaks of a label of the diagnosis.
 
     Attributes:
-        label: one of the 18.
+        label: of the diagnosis.
         kind: what the report does with it.
         start, end: span of the words in the report's text.
         probability: what the classifier gives the label, in [0, 1].
@@ -46,7 +45,7 @@ class Seen:
     """A label that reaches its threshold.
 
     Attributes:
-        label: one of the 18.
+        label: of the diagnosis.
         probability, threshold: of the classifier, in [0, 1].
     """
 
@@ -89,30 +88,36 @@ class CrossCheck:
 
 
 def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
-    """Every place where the text speaks of one of the 18 labels, and what it leaves out.
+    """Every place where the text speaks of a label of the diagnosis, and what it leaves out.
 
     It contradicts where it asserts a label below its threshold, or denies one that reaches it. A
     finding that is only considered ("possible") contradicts nothing, and a denial that belongs
-    to an assertion elsewhere ("right effusion; none on the left") does not either.
+    to an assertion elsewhere ("right effusion; none on the left") does not either. A label that no
+    rule finds in a text is left out of everything.
 
     Args:
         text: of the report, which may be unfinished or empty.
         diagnosis: of the same scan.
     """
-    mentions = [m for m in find_mentions(text) if m.label in LABEL_INDEX]
-    asserted = {m.label for m in mentions if m.present}
+    labels = diagnosis.label_set
+    mentions = [
+        (label, mention)
+        for mention in find_mentions(text, labels)
+        for label in labels.stated_by.get(mention.label, ())
+    ]
+    asserted = {label for label, mention in mentions if mention.present}
     statements = []
-    for mention in mentions:
-        index = LABEL_INDEX[mention.label]
+    for label, mention in mentions:
+        index = labels.index[label]
         likely = diagnosis.present[index]
-        kind = _kind(mention, likely, mention.label in asserted)
+        kind = _kind(mention, likely, label in asserted)
         start, end = _span(mention)
         probability = float(diagnosis.probabilities[index])
-        statements.append(Statement(mention.label, kind, start, end, probability, likely))
+        statements.append(Statement(label, kind, start, end, probability, likely))
     seen = [
         Seen(label, float(diagnosis.probabilities[i]), float(diagnosis.thresholds[i]))
-        for i, label in enumerate(LABELS)
-        if diagnosis.present[i]
+        for i, label in enumerate(labels.names)
+        if diagnosis.present[i] and label not in labels.unread
     ]
     return CrossCheck(
         tuple(sorted(statements, key=lambda item: (item.start, item.end))),

@@ -186,7 +186,7 @@ def read_sites(label: str, clause: str) -> tuple[str, ...]:
     """The places of that label's schema that a lower-case clause names, in schema order."""
     patterns = _SITE_PATTERNS.get(label, {})
     named = {site for site, pattern in patterns.items() if pattern.search(clause)}
-    schema = SCHEMA[label]
+    schema = SCHEMA.get(label, Attributes())
     if set(LOBES) & set(schema.sites):
         named.update(read_lobes(clause))
     return tuple(site for site in schema.sites if site in named)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from rad3d.core.findings import LOBES, SCHEMA, Finding, side_of_sites
-from rad3d.core.labels import LABEL_INDEX, LABELS
+from rad3d.core.findings import LOBES, SCHEMA, Attributes, Finding, side_of_sites
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.reports.edits import Edited
 from rad3d.reports.labeller.attributes import (
     read_count,
@@ -18,8 +19,9 @@ from rad3d.reports.labeller.attributes import (
 )
 from rad3d.reports.labeller.ellipsis import is_gone, said_elsewhere, said_still
 from rad3d.reports.labeller.negation import Polarity, blank, polarity
+from rad3d.reports.labeller.rules import Rule
 from rad3d.reports.labeller.splitter import Sentence, stated_sentences
-from rad3d.reports.labeller.terms import RULES
+from rad3d.reports.labeller.terms import rules_of
 from rad3d.reports.reading import plain_sentences
 
 _CUT = re.compile(
@@ -48,7 +50,7 @@ class Mention:
     """One finding that one sentence asserts or denies.
 
     Attributes:
-        label: a name of ``FINDING_NAMES``.
+        label: a name of ``FINDING_NAMES``, or a label that has terms of its own.
         present: False where the sentence denies it.
         hedged: whether the clause leaves it open ("possible", "may represent", "?").
         side: the patient's side: left, right, bilateral or None where it is not stated.
@@ -78,6 +80,10 @@ class Mention:
     term: tuple[int, int] = (0, 0)
 
 
+_PLAIN = Attributes()
+"""What is read of a label that has only terms: a side, and nothing else."""
+
+
 @dataclass(frozen=True)
 class _Hit:
     """A term of a label in a sentence, before its attributes are read."""
@@ -88,18 +94,23 @@ class _Hit:
     normal: bool
 
 
-def find_mentions(text: str) -> tuple[Mention, ...]:
+def find_mentions(text: str, label_set: LabelSet = CT_RATE) -> tuple[Mention, ...]:
     """Every finding that ``text`` asserts or denies, in the order of the text.
 
     A sentence gives at most one asserted and one denied mention of a label. Any text is accepted,
     also empty, truncated or repetitive text.
+
+    Args:
+        text: of a report.
+        label_set: the terms of its labels are looked for as well.
     """
+    rules = rules_of(label_set)
     mentions: list[Mention] = []
     plain = plain_sentences(text)
     before: Sentence | None = None
     reach = 0
     for sentence in stated_sentences(plain.text):
-        said = _mentions_of(sentence, plain, before if reach else None)
+        said = _mentions_of(sentence, plain, before if reach else None, rules)
         if not said and reach and is_gone(sentence.lower):
             mentions[-reach:] = [replace(mention, present=False) for mention in mentions[-reach:]]
         mentions += said
@@ -107,13 +118,21 @@ def find_mentions(text: str) -> tuple[Mention, ...]:
     return tuple(mentions)
 
 
-def label_report(text: str) -> tuple[int, ...]:
-    """The 18 labels of a report as 0 or 1 in published order; hedged findings count as present."""
-    values = [0] * len(LABELS)
-    for mention in find_mentions(text):
-        if mention.present and mention.label in LABEL_INDEX:
-            values[LABEL_INDEX[mention.label]] = 1
-    return tuple(values)
+def label_report(text: str, label_set: LabelSet = CT_RATE) -> tuple[int, ...]:
+    """The labels of a report as 0 or 1 in their order; hedged findings count as present.
+
+    Raises:
+        BadRequest: no rule finds one of the labels.
+    """
+    return stated_labels(find_mentions(text, label_set), label_set)
+
+
+def stated_labels(mentions: Iterable[Mention], label_set: LabelSet) -> tuple[int, ...]:
+    """The labels that mentions assert, as :func:`label_report` gives them."""
+    label_set.require_rules()
+    stated = {m.label for m in mentions if m.present}
+    present = {name for key in stated for name in label_set.stated_by.get(key, ())}
+    return tuple(int(name in present) for name in label_set.names)
 
 
 def findings_in(text: str) -> tuple[Finding, ...]:
@@ -129,15 +148,17 @@ def findings_in(text: str) -> tuple[Finding, ...]:
     return tuple(_merged(label, grouped[label]) for label in SCHEMA if label in grouped)
 
 
-def _mentions_of(sentence: Sentence, plain: Edited, before: Sentence | None) -> list[Mention]:
+def _mentions_of(
+    sentence: Sentence, plain: Edited, before: Sentence | None, rules: Sequence[Rule]
+) -> list[Mention]:
     """Mentions in one sentence: of findings that it names, or that the sentence before denied."""
-    hits = _hits(sentence.lower)
+    hits = _hits(sentence.lower, rules)
     mentions: list[Mention] = []
     if not hits:
         if before is None:
             return mentions
         match = said_elsewhere(sentence.lower) or said_still(sentence.lower)
-        label = _denied_last(before) if match else ""
+        label = _denied_last(before, rules) if match else ""
         return [_elsewhere(label, match, sentence, plain)] if label and match else []
     scope = polarity(sentence.lower)
     hedged = _hedged(sentence.lower, hits, scope)
@@ -169,7 +190,7 @@ def _mention(
     plain: Edited,
 ) -> Mention:
     """A hit with what its clause says of it."""
-    schema, clause = SCHEMA[hit.label], sentence.lower[slice(*window)]
+    schema, clause = SCHEMA.get(hit.label, _PLAIN), sentence.lower[slice(*window)]
     start, end = plain.span(sentence.start, sentence.end)
     return Mention(
         label=hit.label,
@@ -194,9 +215,9 @@ def _is_heading(lower: str, hits: list[_Hit], i: int) -> bool:
     return after.startswith(":") and any(hit.label == hits[i].label for hit in hits[i + 1 :])
 
 
-def _denied_last(sentence: Sentence) -> str:
+def _denied_last(sentence: Sentence, rules: Sequence[Rule]) -> str:
     """The finding that a sentence names last, if it denies it; else nothing."""
-    hits = _hits(sentence.lower)
+    hits = _hits(sentence.lower, rules)
     if not hits or not polarity(sentence.lower).is_denied(hits[-1].end):
         return ""
     return hits[-1].label
@@ -231,10 +252,10 @@ def _is_not_stated(lower: str, hit: _Hit) -> bool:
     return lower[hit.end : hit.end + 2].lstrip().startswith("?")
 
 
-def _hits(lower: str) -> list[_Hit]:
+def _hits(lower: str, rules: Sequence[Rule]) -> list[_Hit]:
     """Terms in a sentence in order of appearance, overlapping ones of a label only once."""
     hits: list[_Hit] = []
-    for rule in RULES:
+    for rule in rules:
         for hint in rule.hints:
             if hint in lower:
                 break
