@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rad3d.core.errors import BadRequest, some
 from rad3d.core.words import bare
@@ -199,9 +199,9 @@ class LabelSet:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """How :func:`rad3d.core.plain.from_plain` reads it."""
-        from pydantic_core import core_schema
+        from pydantic import PlainValidator
 
-        return core_schema.no_info_plain_validator_function(cls.from_plain)
+        return handler.generate_schema(Annotated[Any, PlainValidator(cls.from_plain)])
 
 
 def _label(value: Any) -> Label:

@@ -80,7 +80,7 @@ def test_a_file_that_is_no_set_is_refused_in_a_sentence(
 
 
 def test_a_set_that_is_not_there_is_refused() -> None:
-    with pytest.raises(BadRequest, match="no label set nowhere.json"):
+    with pytest.raises(BadRequest, match="no label set nowhere"):
         LabelSet.find("nowhere.json")
 
 
