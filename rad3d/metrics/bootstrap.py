@@ -5,6 +5,11 @@ of values over a sum of ones; F1 is made from sums of hits and errors). A bootst
 vector of how often each report was drawn, and a thousand draws are one matrix product. Nothing is
 tokenised or labelled twice.
 
+Statistics are (N, K), or (S, N, K) where a system was trained S times from other seeds: its figure
+is then the mean over the seeds, and a draw resamples cases and seeds. Few seeds resampled with
+repeats vary too little, by the factor (S - 1) / S, so their part of a draw is stretched by its
+inverse root.
+
 Sources: percentile bootstrap, Efron and Tibshirani 1993; approximate randomisation, Noreen 1989;
 correction for many comparisons, Holm 1979.
 """
@@ -24,14 +29,17 @@ from rad3d.core.types import FloatArray
 Combine = Callable[[FloatArray], FloatArray]
 """(..., K) sums of statistics -> (...) figures, NaN where one is not defined."""
 
+Counts = npt.NDArray[np.uint16]
+"""(D, N) how often each of N reports occurs in each of D resamples."""
+
 LEVEL = 0.95
 """Coverage of every interval."""
 
 _CHUNK_NUMBERS = 4_000_000
 """Numbers of one block of draw counts (32 MB), so that memory does not grow with the reports."""
 
-_KEPT_NUMBERS = 1_000_000
-"""Numbers of the draw counts that are kept (8 MB): enough for 500 reports and 2,000 draws."""
+_KEPT_NUMBERS = 4_000_000
+"""Numbers of the draw counts that are kept (8 MB): enough for 1,000 reports and 4,000 draws."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,7 @@ def bootstrap(
     return Estimate(float(statistic(np.arange(n))), low, high, n)
 
 
-def draw_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
+def draw_counts(n: int, draws: int, seed: int) -> Iterator[Counts]:
     """Count how often each of ``n`` reports occurs in each resample, in blocks of (D, N).
 
     The same arguments give the same draws, so two systems see the same reports; those of the
@@ -76,34 +84,57 @@ def draw_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
 
 
 @lru_cache(maxsize=4)
-def _kept_counts(n: int, draws: int, seed: int) -> tuple[FloatArray, ...]:
+def _kept_counts(n: int, draws: int, seed: int) -> tuple[Counts, ...]:
     blocks = tuple(_drawn_counts(n, draws, seed))
     for block in blocks:
         block.setflags(write=False)
     return blocks
 
 
-def _drawn_counts(n: int, draws: int, seed: int) -> Iterator[FloatArray]:
+def _drawn_counts(n: int, draws: int, seed: int) -> Iterator[Counts]:
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_NUMBERS // max(n, 1))
     for start in range(0, draws, step):
         rows = min(step, draws - start)
         drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
         counts = np.bincount(drawn.ravel(), minlength=rows * n)
-        yield counts.reshape(rows, n).astype(np.float64)
+        yield counts.reshape(rows, n).astype(np.uint16)
+
+
+def figure_of(rows: FloatArray, combine: Combine) -> float:
+    """The figure of (N, K) or (S, N, K) statistics."""
+    return float(combine(rows.sum(axis=-2)).mean())
 
 
 def estimate(rows: FloatArray, combine: Combine, draws: int = 1000, seed: int = 0) -> Estimate:
-    """The figure of (N, K) statistics with its percentile bootstrap interval."""
-    value = float(combine(rows.sum(axis=0)))
+    """The figure of (N, K) or (S, N, K) statistics with its percentile bootstrap interval."""
     low, high = interval(bootstrap_values(rows, combine, draws, seed))
-    return Estimate(value, low, high, len(rows))
+    return Estimate(figure_of(rows, combine), low, high, rows.shape[-2])
 
 
 def bootstrap_values(rows: FloatArray, combine: Combine, draws: int, seed: int) -> FloatArray:
-    """Compute the figure of each bootstrap resample of (N, K) statistics: (draws,)."""
-    blocks = [combine(counts @ rows) for counts in draw_counts(len(rows), draws, seed)]
-    return np.concatenate(blocks) if blocks else np.empty(0)
+    """Compute the figure of each bootstrap resample of (N, K) or (S, N, K) statistics: (draws,).
+
+    Two systems with equally many seeds see the same seeds in a resample: seeds are paired.
+    """
+    repeats = rows if rows.ndim == 3 else rows[None]
+    blocks = [
+        combine(counts.astype(np.float64) @ repeats)
+        for counts in draw_counts(rows.shape[-2], draws, seed)
+    ]
+    return _over_seeds(np.concatenate(blocks, axis=1), seed) if blocks else np.empty(0)
+
+
+def _over_seeds(values: FloatArray, seed: int) -> FloatArray:
+    """(S, draws) figures of each seed -> (draws,) means over resampled seeds."""
+    n = len(values)
+    mean = values.mean(axis=0)
+    if n == 1:
+        return mean
+    drawn = np.random.default_rng([seed, 2]).integers(0, n, values.shape)
+    apart = np.take_along_axis(values, drawn, axis=0).mean(axis=0) - mean
+    stretched: FloatArray = mean + np.sqrt(n / (n - 1)) * apart
+    return stretched
 
 
 def interval(values: FloatArray) -> tuple[float, float]:
@@ -124,7 +155,8 @@ class PairedTest:
         value: figure of b minus figure of a.
         low, high: its bootstrap interval.
         p_bootstrap: two-sided, from the share of draws on the other side of zero.
-        p_randomisation: two-sided, from swapping the two systems' reports at random.
+        p_randomisation: two-sided, from swapping the two systems' reports at random; where a
+            system has several seeds, which no swap of reports varies, it is ``p_bootstrap``.
         n: reports.
     """
 
@@ -144,33 +176,31 @@ def paired_test(
     swaps: int = 1000,
     seed: int = 0,
 ) -> PairedTest:
-    """Compare two systems by their (N, K) statistics on the same reports in the same order.
+    """Compare two systems by their statistics on the same cases in the same order.
 
     Args:
-        a, b: statistics of the systems.
+        a, b: (N, K) or (S, N, K) statistics of the systems.
         combine: sums -> figure.
         draws: bootstrap draws.
-        swaps: random swaps of approximate randomisation.
+        swaps: random swaps of approximate randomisation; with several seeds, least draws.
         seed: of both.
 
     Both p-values count the observed difference as one of the draws, so they are never 0. Where the
     figure is not defined for the whole set, everything is NaN.
     """
-    value = float(combine(b.sum(axis=0)) - combine(a.sum(axis=0)))
+    value = figure_of(b, combine) - figure_of(a, combine)
+    seeds = a.ndim == 3 or b.ndim == 3
+    draws = max(draws, swaps) if seeds else draws
+    n = a.shape[-2]
     drawn = bootstrap_values(b, combine, draws, seed) - bootstrap_values(a, combine, draws, seed)
     low, high = interval(drawn)
     if np.isnan(value):
-        return PairedTest(value, low, high, float("nan"), float("nan"), len(a))
+        return PairedTest(value, low, high, float("nan"), float("nan"), n)
     drawn = drawn[~np.isnan(drawn)]
     beyond = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return PairedTest(
-        value=value,
-        low=low,
-        high=high,
-        p_bootstrap=min(1.0, 2 * (beyond + 1) / (len(drawn) + 1)),
-        p_randomisation=_randomisation(a, b, combine, value, swaps, seed),
-        n=len(a),
-    )
+    p = min(1.0, 2 * (beyond + 1) / (len(drawn) + 1))
+    swapped = p if seeds else _randomisation(a, b, combine, value, swaps, seed)
+    return PairedTest(value, low, high, p, swapped, n)
 
 
 def _randomisation(

@@ -36,7 +36,7 @@ def label_f1(truth: IntArray, predicted: IntArray) -> LabelScores:
     """
     counts = label_counts(truth, predicted).sum(axis=0)
     return LabelScores(
-        macro=float(_macro("f1")(counts)),
+        macro=float(macro_f1(counts)),
         micro=float(_micro("f1")(counts)),
         per_label=per_label(counts)["f1"],
     )
@@ -123,7 +123,10 @@ def _signature(name: str) -> Callable[[], str]:
     return lambda: f"{name}|labels:{N_LABELS}|positive:present|labeller:{REVISION}"
 
 
-F1_MACRO = Measure("labels", _collect_counts, _macro("f1"), _signature("f1|macro"))
+macro_f1 = _macro("f1")
+"""(..., 3 L) sums -> (...) mean F1 of the labels that occur in the truth."""
+
+F1_MACRO = Measure("labels", _collect_counts, macro_f1, _signature("f1|macro"))
 F1_MICRO = Measure("labels", _collect_counts, _micro("f1"), _signature("f1|micro"))
 PRECISION_MACRO = Measure(
     "labels", _collect_counts, _macro("precision"), _signature("precision|macro")

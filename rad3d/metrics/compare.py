@@ -15,6 +15,9 @@ from rad3d.metrics.scorecard import Scorecard
 SIGNIFICANT = 0.05
 """A difference counts where its adjusted p-value is below this."""
 
+Z_LEVEL, Z_POWER = 1.960, 0.842
+"""Standard errors of a 95% interval, and what 80% power adds to them."""
+
 SWAPS_PER_COMPARISON = 40
 """The least p-value is one in the number of swaps, and the correction multiplies it by the number
 of comparisons: with 40 swaps for each, 1/40 is still below :data:`SIGNIFICANT`."""
@@ -29,7 +32,8 @@ class Difference:
         a, b: names of the systems.
         value: figure of b minus figure of a.
         low, high: its 95% paired bootstrap interval.
-        p_bootstrap, p_randomisation: two-sided, uncorrected.
+        p_bootstrap, p_randomisation: two-sided, uncorrected, see
+            :class:`rad3d.metrics.bootstrap.PairedTest`.
         p_adjusted: ``p_randomisation`` after Holm's correction over all differences of the same
             call.
         n: cases.
@@ -50,6 +54,14 @@ class Difference:
     def significant(self) -> bool:
         """True if the difference is significant at the 5% level after the correction."""
         return self.p_adjusted < SIGNIFICANT
+
+    @property
+    def detectable(self) -> float:
+        """The smallest true difference that such cases and seeds would show with 80% power.
+
+        From the interval's width: 2.80 standard errors for a two-sided test at 5%.
+        """
+        return (self.high - self.low) / 2 * (1 + Z_POWER / Z_LEVEL)
 
     @property
     def better(self) -> str:

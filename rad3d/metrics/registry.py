@@ -47,6 +47,7 @@ _OVERLAP = "rad3d.metrics.overlap"
 _COCO = "rad3d.metrics.coco"
 _CLINICAL = "rad3d.metrics.clinical"
 _FACTS = "rad3d.metrics.factuality"
+_PRIOR = "rad3d.metrics.agreement"
 
 _MODELS = "rad3d.metrics.models"
 _EXTERNAL = "rad3d.metrics.external"
@@ -137,6 +138,21 @@ METRICS: dict[str, MetricRow] = {
         MetricRow("not_mentioned", "Not mentioned", "clinical", False, "per report",
                   "Findings above their threshold in the diagnosis that the report was written "
                   "from, and of which it does not speak.", f"{_FACTS}:NOT_MENTIONED"),
+        MetricRow("prior_f1", "Agreement with the prior", "clinical", True, "",
+                  "Macro F1 of the labels that the report states against those that the "
+                  "classifier saw in the scan it was written from.", f"{_PRIOR}:PRIOR_F1"),
+        MetricRow("prior_same", "Labels as in the prior", "clinical", True, "",
+                  "Share of labels on which the report says what the classifier saw.",
+                  f"{_PRIOR}:PRIOR_SAME"),
+        MetricRow("prior_omitted", "Omitted from the prior", "clinical", False, "per report",
+                  "Labels that the classifier saw and the report does not state.",
+                  f"{_PRIOR}:PRIOR_OMITTED"),
+        MetricRow("prior_invented", "Added to the prior", "clinical", False, "per report",
+                  "Labels that the report states and the classifier did not see.",
+                  f"{_PRIOR}:PRIOR_INVENTED"),
+        MetricRow("right_against", "Right against the prior", "clinical", True, "",
+                  "Where report and prior differ on a label, the share in which the report is "
+                  "right: above a half it judges, below it loses.", f"{_PRIOR}:RIGHT_AGAINST"),
         MetricRow("bertscore", "BERTScore", "weights", True, "",
                   "F-measure of words matched by their embeddings in a language model.",
                   f"{_MODELS}:BERTSCORE", "a transformers encoder"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = [
     "Estimate",
     "Match",
     "Scorecard",
+    "pooled",
     "score",
     "score_case",
 ]
@@ -60,7 +61,8 @@ class Scorecard:
         cases: one for each case, in the set's order.
         signature: metric -> what fixes its figure.
         settings: draws, seed, level, and where truth came from.
-        statistics: name -> (N, K) statistics of each report, see :mod:`rad3d.metrics.bootstrap`.
+        statistics: name -> (N, K) statistics of each report, or (S, N, K) of S seeds, see
+            :mod:`rad3d.metrics.bootstrap`.
     """
 
     name: str
@@ -76,7 +78,7 @@ class Scorecard:
     statistics: dict[str, FloatArray] = field(default_factory=dict)
 
     def rows(self, metric: str) -> FloatArray:
-        """(N, K) statistics of a metric; raises BadRequest where it was not scored."""
+        """The statistics of a metric; raises BadRequest where it was not scored."""
         if metric not in self.estimates:
             raise BadRequest(
                 f"{self.name} was not scored with {metric}.",
@@ -197,6 +199,47 @@ def score(
         },
         statistics=statistics,
     )
+
+
+def pooled(name: str, cards: Sequence[Scorecard]) -> Scorecard:
+    """The mean of a system over the seeds that it was trained from.
+
+    Intervals and comparisons are over cases and seeds. Nothing is said of a single case: there the
+    seeds wrote several reports.
+
+    Args:
+        name: of the system.
+        cards: one for each seed, of the same cases.
+    """
+    first = cards[0]
+    shared = [m for m in first.estimates if all(m in card.estimates for card in cards)]
+    needed = {measure(metric).statistic for metric in shared}
+    statistics = {each: np.stack([card.statistics[each] for card in cards]) for each in needed}
+    draws, seed = first.settings["draws"], first.settings["seed"]
+    return replace(
+        first,
+        name=name,
+        failures=max(card.failures for card in cards),
+        estimates={
+            metric: estimate(
+                statistics[measure(metric).statistic], measure(metric).combine, draws, seed
+            )
+            for metric in shared
+        },
+        per_label={
+            label: {key: _mean([card.per_label[label][key] for card in cards]) for key in row}
+            for label, row in first.per_label.items()
+        },
+        cases=tuple(CaseScore(case.id, {}) for case in first.cases),
+        settings={**first.settings, "trained_seeds": len(cards)},
+        statistics=statistics,
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of the values that are defined."""
+    defined = [value for value in values if value == value]
+    return sum(defined) / len(defined) if defined else float("nan")
 
 
 def score_case(sample: Sample, prediction: Prediction) -> CaseScore:

@@ -23,10 +23,10 @@ from rad3d.metrics.bootstrap import (
     paired_test,
 )
 from rad3d.metrics.clinical import crg, label_counts
-from rad3d.metrics.compare import SIGNIFICANT, compare, compare_all
+from rad3d.metrics.compare import SIGNIFICANT, Difference, compare, compare_all
 from rad3d.metrics.measure import ratio, values_and_ones
 from rad3d.metrics.registry import PRIMARY
-from rad3d.metrics.scorecard import Scorecard, score, score_case
+from rad3d.metrics.scorecard import Scorecard, pooled, score, score_case
 from rad3d.synthetic.grammar import write_report
 from rad3d.synthetic.truth import draw_truth
 
@@ -389,3 +389,61 @@ def test_the_interval_of_a_ratio_is_the_one_that_scipy_finds() -> None:
     width = theirs.high - theirs.low
     assert ours.low == pytest.approx(theirs.low, abs=0.08 * width)
     assert ours.high == pytest.approx(theirs.high, abs=0.08 * width)
+
+
+def test_the_mean_over_seeds_has_an_interval_over_cases_and_seeds() -> None:
+    """Seeds that differ by nothing add nothing; seeds that differ widen the interval as they do."""
+    values = np.random.default_rng(0).normal(0, 1, 200)
+    one = values_and_ones(values)
+    same = estimate(np.stack([one, one, one]), ratio, 1000)
+    assert same == estimate(one, ratio, 1000)
+    apart = np.array([-0.5, 0.0, 0.5])
+    seeds = np.stack([values_and_ones(values + shift) for shift in apart])
+    found = estimate(seeds, ratio, 4000)
+    assert found.value == pytest.approx(values.mean())
+    expected = np.sqrt(values.var() / len(values) + apart.var(ddof=1) / len(apart))
+    assert (found.high - found.low) / 3.92 == pytest.approx(expected, rel=0.1)
+
+
+def test_two_systems_that_share_their_seeds_are_compared_seed_by_seed() -> None:
+    """What a seed does to both alike is no noise of their difference."""
+    rng = np.random.default_rng(1)
+    base, shifts = rng.normal(0, 1, 300), (-0.6, 0.1, 0.5)
+    a = np.stack([values_and_ones(base + s) for s in shifts])
+    b = np.stack([values_and_ones(base + s + 0.1) for s in shifts])
+    test = paired_test(a, b, ratio, 400, 400)
+    assert test.value == pytest.approx(0.1)
+    assert (test.low, test.high) == pytest.approx((0.1, 0.1))
+    assert test.p_randomisation == test.p_bootstrap < 0.01
+    unlike = np.stack([values_and_ones(base + s) for s in (0.4, -0.5, 0.3)])
+    wide = paired_test(a, unlike, ratio, 400, 400)
+    assert wide.low < 0 < wide.high
+
+
+def test_a_pooled_scorecard_compares_as_the_mean_of_its_seeds(
+    samples: SampleSet, cards: dict[str, Scorecard]
+) -> None:
+    right, half, wrong = cards["right"], cards["half"], cards["wrong"]
+    both = pooled("both", [right, wrong])
+    mean = (right.estimates["f1_macro"].value + wrong.estimates["f1_macro"].value) / 2
+    assert both.estimates["f1_macro"].value == pytest.approx(mean)
+    assert both.per_label["Lung nodule"]["support"] == right.per_label["Lung nodule"]["support"]
+    (found,) = compare(half, both, metrics=["f1_macro"], draws=100)
+    assert found.value == pytest.approx(mean - half.estimates["f1_macro"].value)
+    assert found.n == N
+
+
+def test_the_detectable_difference_is_found_in_four_of_five_studies() -> None:
+    rng = np.random.default_rng(2)
+    n, truth = 200, 2.80 / np.sqrt(200)
+    found, told = 0, []
+    for trial in range(200):
+        a = values_and_ones(np.zeros(n))
+        test = paired_test(a, values_and_ones(rng.normal(truth, 1, n)), ratio, 300, 10, seed=trial)
+        found += test.low > 0
+        difference = Difference(
+            "f1_macro", "a", "b", test.value, test.low, test.high, 0, 0, 0, test.n
+        )
+        told.append(difference.detectable)
+    assert 0.72 <= found / 200 <= 0.88
+    assert np.mean(told) == pytest.approx(truth, rel=0.05)
