@@ -12,6 +12,7 @@ from rad3d.metrics.registry import DEFAULT_FAMILIES, FAMILIES, METRICS, metric_s
 
 DESCRIPTIONS: dict[str, str] = {
     "clinical": "what the report says of the patient: labels, findings, laterality, errors",
+    "prior": "whether the report says what the classifier saw in the scan",
     "overlap-hf": "how many words are those of the reference; says little about truth",
     "overlap-coco": "the same as other papers compute it",
     "weights": "judged by another model",

@@ -13,6 +13,7 @@ FAMILIES: dict[str, str] = {
     "overlap-hf": "word overlap, profile hf",
     "overlap-coco": "word overlap, profile coco",
     "clinical": "clinical",
+    "prior": "against the diagnostic prior",
     "weights": "clinical, with a model",
 }
 """Family -> what it is called. The two overlap profiles never share a column."""
@@ -135,22 +136,22 @@ METRICS: dict[str, MetricRow] = {
         MetricRow("wrong_size", "Wrong size", "clinical", False, "per report",
                   "Findings of the wrong size, or mild instead of severe or the reverse.",
                   f"{_FACTS}:WRONG_SIZE"),
-        MetricRow("not_mentioned", "Not mentioned", "clinical", False, "per report",
+        MetricRow("not_mentioned", "Not mentioned", "prior", False, "per report",
                   "Findings above their threshold in the diagnosis that the report was written "
                   "from, and of which it does not speak.", f"{_FACTS}:NOT_MENTIONED"),
-        MetricRow("prior_f1", "Agreement with the prior", "clinical", True, "",
+        MetricRow("prior_f1", "Agreement with the prior", "prior", True, "",
                   "Macro F1 of the labels that the report states against those that the "
                   "classifier saw in the scan it was written from.", f"{_PRIOR}:PRIOR_F1"),
-        MetricRow("prior_same", "Labels as in the prior", "clinical", True, "",
+        MetricRow("prior_same", "Labels as in the prior", "prior", True, "",
                   "Share of labels on which the report says what the classifier saw.",
                   f"{_PRIOR}:PRIOR_SAME"),
-        MetricRow("prior_omitted", "Omitted from the prior", "clinical", False, "per report",
+        MetricRow("prior_omitted", "Omitted from the prior", "prior", False, "per report",
                   "Labels that the classifier saw and the report does not state.",
                   f"{_PRIOR}:PRIOR_OMITTED"),
-        MetricRow("prior_invented", "Added to the prior", "clinical", False, "per report",
+        MetricRow("prior_invented", "Added to the prior", "prior", False, "per report",
                   "Labels that the report states and the classifier did not see.",
                   f"{_PRIOR}:PRIOR_INVENTED"),
-        MetricRow("right_against", "Right against the prior", "clinical", True, "",
+        MetricRow("right_against", "Right against the prior", "prior", True, "",
                   "Where report and prior differ on a label, the share in which the report is "
                   "right: above a half it judges, below it loses.", f"{_PRIOR}:RIGHT_AGAINST"),
         MetricRow("bertscore", "BERTScore", "weights", True, "",
@@ -171,7 +172,7 @@ METRICS: dict[str, MetricRow] = {
     )
 }  # fmt: skip
 
-DEFAULT_FAMILIES: tuple[str, ...] = ("overlap-hf", "clinical")
+DEFAULT_FAMILIES: tuple[str, ...] = ("overlap-hf", "clinical", "prior")
 """Families that are scored by default: all that need neither weights nor Java."""
 
 

@@ -25,6 +25,7 @@ CORE = (
 TABLES: dict[str, str] = {
     "core": "Clinical",
     "clinical": "Clinical, all",
+    "prior": "Against the prior",
     "overlap-hf": "Word overlap, hf",
     "overlap-coco": "Word overlap, coco",
     "weights": "With a model",
