@@ -128,9 +128,11 @@ def test_groups_give_the_metrics_that_are_ready_in_the_tables_order() -> None:
     groups = (
         MetricGroup("clinical", "clinical", "", ("crg", "f1_macro"), {}),
         MetricGroup("overlap-hf", "overlap", "", ("hf_bleu",), {}),
+        MetricGroup("prior", "against the prior", "", ("prior_f1",), {}),
         MetricGroup("weights", "with a model", "", (), {"GREEN": "a GPU"}),
     )
-    assert metrics_of_groups(groups, ["clinical", "overlap-hf"]) is None, "what is the default"
+    default = ["clinical", "overlap-hf", "prior"]
+    assert metrics_of_groups(groups, default) is None, "what is the default"
     chosen = metrics_of_groups(groups, ["clinical", "weights"])
     assert chosen == tuple(m for m in METRICS if m in ("crg", "f1_macro"))
     for none in ([], ["weights"]):
