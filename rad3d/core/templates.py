@@ -1,4 +1,4 @@
-"""HTML from Jinja templates. Every value is escaped, and one that is missing is an error."""
+"""Texts from Jinja templates. Every value is escaped, and one that is missing is an error."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def environment(*folders: Path) -> Environment:
-    """The templates of some folders; of two with the same name the first is taken.
+def environment(*folders: Path, escape: Callable[[str], str] | None = None) -> Environment:
+    """Return the templates of some folders; of two with the same name the first is taken.
 
     Besides Jinja's own, there is the filter ``lines``, which splits a text and drops empty lines.
+
+    Args:
+        folders: where the templates lie.
+        escape: how values are escaped, except those marked as ``safe``; for HTML by default.
     """
+
+    def escaped(value: object) -> object:
+        return value if escape is None or hasattr(value, "__html__") else escape(str(value))
+
     made = Environment(
         loader=FileSystemLoader(folders),
-        autoescape=True,
+        autoescape=escape is None,
+        finalize=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

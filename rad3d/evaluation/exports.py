@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from rad3d.core.registry import lookup
 from rad3d.core.tables import guarded
+from rad3d.core.templates import environment
 from rad3d.evaluation.html_page import report_page
 from rad3d.evaluation.leaderboard import SetFacts, StudyView, view_of
+from rad3d.evaluation.parts import TEMPLATES
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.storage import slug
 from rad3d.evaluation.system_names import LOOKUP
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.registry import MetricRow, metric_row
-from rad3d.metrics.scorecard import Scorecard
 from rad3d.metrics.writers import predictions_text
 
 SHOWN = (
@@ -98,59 +99,25 @@ def _numbers(estimate: Estimate) -> Iterator[str | float]:
         yield "" if math.isnan(value) else round(value, 6)
 
 
-def _markdown(run: EvaluationRun) -> bytes:
-    """A table for each sample set; the best is bold only where it is significantly better."""
-    view = view_of(run)
-    blocks = [f"# {_md(run.title)}", _origin(run)]
-    for facts in view.sets:
-        columns = _columns(view, facts)
-        head = ["system", *(f"{c.name} {'↑' if c.higher_is_better else '↓'}" for c in columns)]
-        lines = [
-            f"## {_md(facts.name)} (n = {facts.n})",
-            "",
-            _md_row(head),
-            _md_row(["---"] * len(head)),
-        ]
-        for card, cells in _table(view, facts, columns):
-            texts = [f"**{text}**" if best else text for text, best in cells]
-            lines.append(_md_row([_md(view.names[card.name]), *texts]))
-        blocks.append("\n".join(lines))
-    told = [f"- {_md(verdict.text)}" for verdict in run.verdicts if verdict.control == LOOKUP]
-    if told:
-        blocks.append("\n".join(["## Compared with the template baseline", "", *told]))
-    return ("\n\n".join(blocks) + "\n").encode()
+def _tables(template: str, escape: Callable[[str], str]) -> Callable[[EvaluationRun], bytes]:
+    """Return an export by a template, every value escaped."""
 
+    def make(run: EvaluationRun) -> bytes:
+        view = view_of(run)
+        columns = {facts: _columns(view, facts) for facts in view.sets}
+        tables = [(facts, rows, _table(view, facts, rows)) for facts, rows in columns.items()]
+        told = [verdict for verdict in run.verdicts if verdict.control == LOOKUP]
+        made = environment(TEMPLATES, escape=escape).get_template(template)
+        text = made.render(run=run, origin=_origin(run), tables=tables, verdicts=told)
+        return f"{text.strip()}\n".encode()
 
-def _md_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return make
 
 
 def _md(text: str) -> str:
-    """Text that is neither a cell's end, nor emphasis, HTML, a link or an image."""
+    """Escape text that would end a cell, or be emphasis, HTML, a link or an image."""
     escaped = re.sub(r"([\\|`*\[\]])", r"\\\1", " ".join(text.split()))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def _latex(run: EvaluationRun) -> bytes:
-    """A tabular for each sample set, for \\usepackage{booktabs}; bold as in the Markdown."""
-    view = view_of(run)
-    blocks = [f"% {_origin(run)}"]
-    for facts in view.sets:
-        columns = _columns(view, facts)
-        arrows = (r"$\uparrow$" if c.higher_is_better else r"$\downarrow$" for c in columns)
-        names = [f"{_tex(c.name)} {a}" for c, a in zip(columns, arrows, strict=True)]
-        lines = [
-            f"% {_tex(facts.name)}, n = {facts.n}",
-            rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
-            r"\toprule",
-            " & ".join(["System", *names]) + r" \\",
-            r"\midrule",
-        ]
-        for card, cells in _table(view, facts, columns):
-            texts = [rf"\textbf{{{text}}}" if best else text for text, best in cells]
-            lines.append(" & ".join([_tex(view.names[card.name]), *texts]) + r" \\")
-        blocks.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]))
-    return ("\n\n".join(blocks) + "\n").encode()
 
 
 _TEX = {
@@ -171,12 +138,12 @@ def _columns(view: StudyView, facts: SetFacts) -> list[MetricRow]:
 
 def _table(
     view: StudyView, facts: SetFacts, columns: Sequence[MetricRow]
-) -> Iterator[tuple[Scorecard, list[tuple[str, bool]]]]:
+) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
     """Return each system's cells, and which of them is significantly best."""
     leaders = {row.id: view.leader(facts.id, row.id) for row in columns}
     for card in view.on(facts.id):
         yield (
-            card,
+            view.names[card.name],
             [(_cell(card.estimates.get(row.id)), leaders[row.id] == card.name) for row in columns],
         )
 
@@ -188,7 +155,7 @@ def _cell(estimate: Estimate | None) -> str:
 def _origin(run: EvaluationRun) -> str:
     return (
         f"Run {run.id}, {run.created[:10]}, revision {run.revision}, 95% bootstrap intervals "
-        f"({run.request.draws} draws, seed {run.request.seed})."
+        f"({run.request.draws} resamples, seed {run.request.seed})."
     )
 
 
@@ -220,8 +187,10 @@ EXPORTS: dict[str, ExportKind] = {
     row.id: row
     for row in (
         ExportKind("csv", "Table, CSV", "csv", "text/csv", _csv),
-        ExportKind("markdown", "Table, Markdown", "md", "text/markdown", _markdown),
-        ExportKind("latex", "Table, LaTeX", "tex", "application/x-tex", _latex),
+        ExportKind("markdown", "Table, Markdown", "md", "text/markdown",
+                   _tables("table.md.jinja", _md)),
+        ExportKind("latex", "Table, LaTeX", "tex", "application/x-tex",
+                   _tables("table.tex.jinja", _tex)),
         ExportKind("jsonl", "Predictions, JSON lines", "jsonl", "application/jsonl",
                    _predictions("jsonl", "jsonl")),
         ExportKind("vlm3d", "Predictions, VLM3D", "json", "application/json",

@@ -21,6 +21,7 @@ from rad3d.metrics.scorecard import Scorecard
 from rad3d.reports.sections import split_report
 
 _HERE = Path(__file__).parent
+TEMPLATES = _HERE / "templates"
 STATIC = _HERE / "static"
 """Scripts that the app serves and the exported page carries inside."""
 
@@ -49,7 +50,7 @@ _SEVERITY = ("contradictory", "hallucinated", "wrong_place", "wrong_size", "omit
 
 def templates(*folders: Path) -> Environment:
     """Return the templates of this package and of further folders, with the shared filters."""
-    made = environment(_HERE / "templates", *folders)
+    made = environment(TEMPLATES, *folders)
     made.globals["kinds"] = KINDS
     made.filters |= {
         "by_severity": by_severity,
