@@ -1,6 +1,9 @@
 """Ablations and baselines that the figures of the variants are compared with.
 
 * logits only: the image embedding is the mean of the training scans; the logits are the scan's own.
+* prior of another case: the image embedding stays; a report that listens follows the other case.
+* one logit flipped: one label of each case, the labels in turn, gets logit and probability of a
+  case on the other side of its threshold, so that the share of reports that follow can be counted.
 * image zeroed: the scan is replaced by air and encoded like any other, so embedding and logits are
   those of an empty scan. (An embedding of zeros in standardised space is the training mean, which
   "logits only" shows already.)
@@ -24,10 +27,10 @@ import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABEL_INDEX, LABELS
+from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import PredictionSet, Sample
-from rad3d.evaluation.system_names import CONTROL_NAMES
-from rad3d.features.table import FeatureTable, Row
+from rad3d.features.table import FeatureTable
 from rad3d.model.engine import PrefixInput
 from rad3d.reports.labeller import Mention, find_mentions, label_report
 from rad3d.reports.sections import split_report
@@ -41,43 +44,11 @@ SENTENCES_FROM = 300
 
 
 @dataclass(frozen=True)
-class ControlRow:
-    """One ablation or baseline.
+class Given:
+    """What a report is written from: the input of the prefix, and the prior of which that is."""
 
-    Attributes:
-        id: on the command line and in the names of systems.
-        summary: one sentence.
-        per_variant: True where it changes what a variant is given, False for one on its own.
-        needs_training: True where it needs the features of the training scans.
-    """
-
-    id: str
-    summary: str
-    per_variant: bool
-    needs_training: bool
-
-    @property
-    def name(self) -> str:
-        """The name shown to people."""
-        return CONTROL_NAMES[self.id]
-
-
-CONTROLS: dict[str, ControlRow] = {
-    row.id: row
-    for row in (
-        ControlRow("logits-only", "The image embedding is the training mean; the logits stay.",
-                   True, True),
-        ControlRow("image-zero", "The scan is replaced by air; embedding and logits are its.",
-                   True, False),
-        ControlRow("image-shuffled", "Every case gets the report of another case.", True, False),
-        ControlRow("lookup", "The classifier's labels, written as stored text of training reports.",
-                   False, True),
-        ControlRow("majority", "The report of the most frequent combination of labels.",
-                   False, True),
-        ControlRow("nearest", "The report of the training scan with the nearest embedding.",
-                   False, True),
-    )
-}  # fmt: skip
+    input: PrefixInput
+    prior: Diagnosis | None
 
 
 def _report(id_: str) -> str:
@@ -192,27 +163,65 @@ class ReferenceSet:
 
 
 def conditions(
-    control: str, features: FeatureTable, bank: ReferenceSet | None, blank: Row | None
-) -> list[PrefixInput]:
-    """Return the embedding and logits that a variant is given for each case.
+    control: str,
+    features: FeatureTable,
+    priors: Sequence[Diagnosis] | None,
+    bank: ReferenceSet | None = None,
+    seed: int = 0,
+) -> list[Given]:
+    """Return what a variant is given for each case.
 
     Args:
-        control: ``""`` for the scan itself, ``"logits-only"`` or ``"image-zero"``.
+        control: ``""`` for the scan itself, or an ablation that changes what is seen in it.
         features: of the cases.
+        priors: of the cases; None where the encoder has no head.
         bank: for ``"logits-only"``.
-        blank: for ``"image-zero"``.
+        seed: of ``"logits-swapped"``.
     """
-    if control == "image-zero" and blank is not None:
-        return [PrefixInput(*blank)] * len(features.ids)
+    if not control:
+        known: Sequence[Diagnosis | None] = priors or [None] * len(features.ids)
+        return [
+            Given(PrefixInput(*r), p) for r, p in zip(features.rows.values(), known, strict=True)
+        ]
+    if features.logits is None or priors is None:
+        raise BadRequest(
+            "These features have no logits: the encoder has no head for the labels.",
+            f"Leave out {control}.",
+            code="no_head",
+        )
+    latents, logits = features.embedding, features.logits
     if control == "logits-only" and bank is not None:
-        if features.logits is None:
-            raise BadRequest(
-                "These features have no logits: the encoder has no head for the 18 labels.",
-                "Leave out logits-only.",
-                code="no_head",
+        latents = np.broadcast_to(bank.mean, latents.shape)
+    if control == "logits-swapped":
+        order = derangement(len(priors), seed)
+        logits, priors = logits[order], [priors[i] for i in order]
+    if control == "logit-flipped":
+        logits, priors = _flipped(logits, priors)
+    return [
+        Given(PrefixInput(*row), prior) for *row, prior in zip(latents, logits, priors, strict=True)
+    ]
+
+
+def _flipped(logits: FloatArray, priors: Sequence[Diagnosis]) -> tuple[FloatArray, list[Diagnosis]]:
+    """Move one label of each case across its threshold, where some case lies on the other side.
+
+    It takes the values of the case with the median probability there.
+    """
+    present = np.array([prior.present for prior in priors])
+    moved, found = logits.copy(), list(priors)
+    for row, prior in enumerate(priors):
+        label = row % present.shape[1]
+        others = np.flatnonzero(present[:, label] != present[row, label])
+        if len(others):
+            order = np.argsort([priors[i].probabilities[label] for i in others])
+            donor = int(others[order[len(order) // 2]])
+            moved[row, label] = logits[donor, label]
+            found[row] = prior.edit(
+                LABELS[label],
+                float(logits[donor, label]),
+                float(priors[donor].probabilities[label]),
             )
-        return [PrefixInput(bank.mean, logits) for logits in features.logits]
-    return [PrefixInput(*row) for row in features.rows.values()]
+    return moved, found
 
 
 def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:

@@ -49,7 +49,7 @@ class EvaluationRequest:
     Attributes:
         sets: on which cases.
         variants: ids such as ``phantom-l/v3``; none for predictions files alone.
-        controls: keys of ``CONTROLS`` in rad3d.evaluation.ablations.
+        controls: keys of :data:`rad3d.evaluation.system_names.CONTROLS`.
         metrics: keys of :data:`rad3d.metrics.registry.METRICS`; None is all that need no weights.
         options: how the reports are written.
         limit: at most so many cases of each set; 0 is all.

@@ -12,7 +12,6 @@ from typing import Any, cast
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.locks import locked
 from rad3d.data.samples import PredictionSet
-from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRun, Events, Key, Status
 from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.storage import (
@@ -22,6 +21,7 @@ from rad3d.evaluation.storage import (
     save_run,
     save_sets,
 )
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.evaluation.systems import Failure, Item, Step, Systems, scoring_units
 from rad3d.evaluation.verdicts import verdicts
 from rad3d.metrics.cases import Places

@@ -31,7 +31,6 @@ from rad3d.data.sample_sets import (
 )
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.data.spec import SetSpec
-from rad3d.evaluation.ablations import CONTROLS, ControlRow
 from rad3d.evaluation.access import Rights
 from rad3d.evaluation.exports import EXPORTS, Export, export
 from rad3d.evaluation.feature_source import FeatureSource
@@ -53,6 +52,7 @@ from rad3d.evaluation.runner import EvaluationWork
 from rad3d.evaluation.runs import STUDY, RunRepository
 from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.storage import copy_run, read_run
+from rad3d.evaluation.system_names import CONTROLS, ControlRow
 from rad3d.evaluation.systems import Systems
 from rad3d.evaluation.titles import title_of
 from rad3d.evaluation.verdicts import compare_runs, compare_systems

@@ -12,15 +12,58 @@ from typing import Any
 
 from rad3d.core.registry import LANGUAGE_MODELS, MODES
 
-CONTROL_NAMES: dict[str, str] = {
-    "logits-only": "logits only",
-    "image-zero": "image zeroed",
-    "image-shuffled": "images shuffled",
-    "lookup": "Template baseline",
-    "majority": "Majority report",
-    "nearest": "Nearest report",
-}
-"""Ablation or baseline -> a few words for a narrow column."""
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One ablation or baseline.
+
+    Attributes:
+        id: on the command line and in the names of systems.
+        name: a few words for a narrow column.
+        summary: one sentence.
+        per_variant: True where it changes what a variant is given, False for one on its own.
+        needs_training: True where it needs the features of the training scans.
+        writes: True where the variant writes its reports anew.
+        of_prior: True where only variants that read the prior can be asked.
+    """
+
+    id: str
+    name: str
+    summary: str
+    per_variant: bool = False
+    needs_training: bool = False
+    writes: bool = False
+    of_prior: bool = False
+
+
+CONTROLS: dict[str, ControlRow] = {
+    row.id: row
+    for row in (
+        ControlRow("logits-only", "logits only",
+                   "The image embedding is the training mean; the logits stay.",
+                   per_variant=True, needs_training=True, writes=True),
+        ControlRow("logits-swapped", "prior of another case",
+                   "The image embedding stays; the prior is another case's.",
+                   per_variant=True, writes=True, of_prior=True),
+        ControlRow("logit-flipped", "one logit flipped",
+                   "In each case one label of the prior is moved across its threshold, the labels "
+                   "in turn.", per_variant=True, writes=True, of_prior=True),
+        ControlRow("image-zero", "image zeroed",
+                   "The scan is replaced by air; embedding and logits are its.",
+                   per_variant=True, writes=True),
+        ControlRow("image-shuffled", "images shuffled",
+                   "Every case gets the report of another case.", per_variant=True),
+        ControlRow("lookup", "Template baseline",
+                   "The classifier's labels, written as stored text of training reports.",
+                   needs_training=True),
+        ControlRow("majority", "Majority report",
+                   "The report of the most frequent combination of labels.", needs_training=True),
+        ControlRow("nearest", "Nearest report",
+                   "The report of the training scan with the nearest embedding.",
+                   needs_training=True),
+    )
+}  # fmt: skip
+"""Ablation or baseline -> its row."""
 
 LOOKUP = "lookup"
 """The template baseline: the classifier's labels as stored sentences. A variant has to beat it."""
@@ -44,7 +87,7 @@ class System:
         shown: for people, such as ``"Phantom L · V-3"``.
         llm: name of the language model, empty where there is none.
         mode: key of :data:`rad3d.core.registry.MODES`, empty where there is none.
-        control: key of :data:`CONTROL_NAMES`, empty for what is being compared.
+        control: key of :data:`CONTROLS`, empty for what is being compared.
         parameters, trainable: of the language model, and of what training changed; 0 if unknown.
         seconds: for one report; None where it was not measured.
     """
@@ -91,16 +134,13 @@ def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
     variant, _, control = own.partition(PLUS)
     llm, _, mode = variant.rpartition("/")
     if mode not in MODES or not llm:
-        alone = variant if variant in CONTROL_NAMES else ""
-        return System(name, CONTROL_NAMES.get(own, own) + at + run, control=alone, **known)
+        alone = CONTROLS.get(own)
+        shown = alone.name if alone else own
+        return System(name, shown + at + run, control=own if alone else "", **known)
     shown = f"{model_name(llm)} · {mode_name(mode)}"
     if control:
-        shown += f", {CONTROL_NAMES.get(control, control)}"
+        shown += f", {CONTROLS[control].name if control in CONTROLS else control}"
     return System(name, shown + at + run, model_name(llm), mode, control, **known)
-
-
-WRITTEN_CONTROLS = ("logits-only", "image-zero")
-"""Ablations for which a variant writes its reports anew."""
 
 
 def expected_seconds(
@@ -120,7 +160,7 @@ def expected_seconds(
     if not known:
         return 0.0
     slowest = max(known.values())
-    rounds = 1 + sum(control in WRITTEN_CONTROLS for control in controls)
+    rounds = 1 + sum(CONTROLS[control].writes for control in controls)
     return cases * rounds * sum(known.get(variant, slowest) for variant in variants)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import compress
@@ -14,26 +14,19 @@ import numpy as np
 
 from rad3d.core.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import SHIPPED_ENCODER
+from rad3d.core.registry import SHIPPED_ENCODER, knows_only_phantoms
 from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet, SampleSet
-from rad3d.evaluation.ablations import (
-    CONTROLS,
-    ReferenceSet,
-    conditions,
-    shuffled,
-)
+from rad3d.evaluation.ablations import Given, ReferenceSet, conditions, shuffled
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.generate import ReportWriter, WriteBatches
 from rad3d.evaluation.run_types import EvaluationRequest, Stage
+from rad3d.evaluation.system_names import CONTROLS, SHUFFLED, ControlRow
 from rad3d.features.table import FeatureTable
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
 from rad3d.model.engine import Engine
 from rad3d.reports.labeller import label_report
-
-WRITTEN = ("logits-only", "image-zero")
-"""Controls for which a variant writes anew."""
 
 NO_SCAN = "There is no scan."
 
@@ -115,12 +108,20 @@ class Systems:
             for encoder in self.encoders()
             for each in self.sets
         )
-        variants, controls = len(self._request.variants), self._request.controls
-        of_variants = sum(CONTROLS[control].per_variant for control in controls)
-        times = variants * (1 + sum(control in WRITTEN for control in controls))
-        cards = variants * (1 + of_variants) + len(controls) - of_variants
+        variants, controls = self._request.variants, self._request.controls
+        of_variants = [c for v in variants for c in self._ablations(v)]
+        times = len(variants) + sum(row.writes for row in of_variants)
+        cards = (
+            len(variants) + len(of_variants) + sum(not CONTROLS[c].per_variant for c in controls)
+        )
         sizes = [len(each.samples) for each in self.sets]
         return scans + sum(n * times + scoring_units(n) * cards for n in sizes)
+
+    def _ablations(self, variant: str) -> list[ControlRow]:
+        """Return the ablations of the request that say something of a variant."""
+        reads = self._engine.store.config(variant).mode_row.uses_logits
+        rows = (CONTROLS[control] for control in self._request.controls)
+        return [row for row in rows if row.per_variant and (reads or not row.of_prior)]
 
     # Scans
 
@@ -137,21 +138,21 @@ class Systems:
                 features = self._features.features(self._cases.id, self._cases.samples, encoder)
                 if features.ids:
                     self._banks[encoder] = ReferenceSet.of(features, self._cases.samples)
-            elif self._needs_bank() and encoder == SHIPPED_ENCODER:
-                yield from self._load_bank()
+            elif self._needs_bank() and knows_only_phantoms(encoder):
+                yield from self._load_bank(encoder)
 
     def _needs_bank(self) -> bool:
         return any(CONTROLS[c].needs_training for c in self._request.controls)
 
-    def _load_bank(self) -> Iterator[Step]:
-        """Read the shipped features of the training scans, or encode them all."""
+    def _load_bank(self, encoder: str) -> Iterator[Step]:
+        """Read the shipped features of the training phantoms, or encode them all."""
         cases = TRAINING.scans()
-        features = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
+        features = self._features.features(TRAINING.id, cases, encoder)
         if not features.ids:
-            for done in self._features.encode(TRAINING.id, cases, SHIPPED_ENCODER):
+            for done in self._features.encode(TRAINING.id, cases, encoder):
                 yield Step("encode", f"{TRAINING.name}: scan {done} of {len(cases)} encoded")
-            features = self._features.features(TRAINING.id, cases, SHIPPED_ENCODER)
-        self._banks[SHIPPED_ENCODER] = ReferenceSet(features)
+            features = self._features.features(TRAINING.id, cases, encoder)
+        self._banks[encoder] = ReferenceSet(features)
 
     def _bank(self, encoder: str) -> ReferenceSet:
         if encoder not in self._banks:
@@ -183,15 +184,15 @@ class Systems:
             return
         for samples in self.sets:
             own: PredictionSet | None = None
-            for control in ("", *self._request.controls):
+            for control in ("", *(row.id for row in self._ablations(variant))):
                 name = f"{variant}+{control}" if control else variant
                 try:
-                    if control == "image-shuffled" and own is not None:
-                        yield self._shuffled(own, name)
-                    elif not control or control in WRITTEN:
+                    if control != SHUFFLED:
                         written = yield from self._write(writer, name, control, samples, cancel)
                         own = written if not control else own
                         yield written
+                    elif own is not None:
+                        yield self._shuffled(own, name)
                 except Cancelled:
                     raise
                 except Rad3dError as error:
@@ -208,34 +209,37 @@ class Systems:
         """Write the reports of one system; yields progress and returns the predictions."""
         encoder = writer.config.encoder or SHIPPED_ENCODER
         seen = self._seen(samples, encoder)
-        bank = self._bank(encoder) if control == "logits-only" else None
-        blank = self._features.blank(encoder) if control == "image-zero" else None
-        given = conditions(control, seen, bank, blank)
+        rows = self._given(control, encoder, seen)
+        given = [row.input for row in rows]
         n, told = writer.missing(given), 0
         for done in writer.write(given, cancel):
             now = done * len(samples.samples) // n
             yield Step("write", f"{name} on {samples.name}: {done} of {n} reports", now - told)
             told = now
-        texts = {p.id: p for p in writer.predictions(seen.ids, given)}
-        if not control:
-            texts = self._with_diagnoses(texts, encoder, seen)
+        texts = {
+            p.id: p if row.prior is None else replace(p, seen=_stated(row.prior))
+            for p, row in zip(writer.predictions(seen.ids, given), rows, strict=True)
+        }
         yield Step("write", f"{name} on {samples.name}: written", len(samples.samples) - told)
         return PredictionSet(
             name, samples.id, _in_order(samples, texts, seen), self._facts(writer, control, encoder)
         )
 
-    def _with_diagnoses(
-        self, texts: Mapping[str, Prediction], encoder: str, seen: FeatureTable
-    ) -> dict[str, Prediction]:
-        """Add the classifier's output for the same scans, where there is any, to the reports."""
+    def _given(self, control: str, encoder: str, seen: FeatureTable) -> list[Given]:
+        """Return what a variant is given for each case under an ablation."""
+        if control == "image-zero":
+            latent, logits = self._features.blank(encoder)
+            table = FeatureTable(("air",), latent[None], None if logits is None else logits[None])
+            return conditions("", table, self._priors(encoder, table)) * len(seen.ids)
+        bank = self._bank(encoder) if control and CONTROLS[control].needs_training else None
+        priors = self._priors(encoder, seen)
+        return conditions(control, seen, priors, bank, self._request.seed)
+
+    def _priors(self, encoder: str, seen: FeatureTable) -> list[Diagnosis] | None:
         try:
-            diagnoses = self._diagnoses(encoder, seen)
+            return self._diagnoses(encoder, seen)
         except MissingWeights:
-            return dict(texts)
-        return {
-            id_: replace(texts[id_], seen=tuple(compress(LABELS, diagnosis.present)))
-            for id_, diagnosis in zip(seen.ids, diagnoses, strict=True)
-        }
+            return None
 
     def _shuffled(self, own: PredictionSet, name: str) -> PredictionSet:
         if len(own.predictions) < 2:
@@ -318,6 +322,11 @@ class Systems:
     def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
         loaded = self._engine.store.encoder(encoder)
         return [loaded.diagnose(embedding) for embedding in seen.embedding]
+
+
+def _stated(prior: Diagnosis) -> tuple[str, ...]:
+    """Return the labels that a prior has at or above their threshold."""
+    return tuple(compress(LABELS, prior.present))
 
 
 def _in_order(

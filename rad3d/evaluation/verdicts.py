@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.metrics.bootstrap import holm
 from rad3d.metrics.compare import SWAPS_PER_COMPARISON, Difference, compare, compare_all
 from rad3d.metrics.registry import PRIMARY, metric_row

@@ -8,17 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from study_parts import TRAINING_N, embeddings
 
+from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet
 from rad3d.evaluation.ablations import (
-    CONTROLS,
     ReferenceSet,
     conditions,
     derangement,
     shuffled,
 )
-from rad3d.evaluation.system_names import CONTROL_NAMES
 from rad3d.features.table import FeatureTable
 from rad3d.reports.labeller import label_report
 
@@ -65,27 +65,65 @@ def test_shuffled_reports_are_those_of_other_cases() -> None:
     assert {p.text for p in moved.predictions} == {p.text for p in own.predictions}
 
 
+def priors(features: FeatureTable) -> list[Diagnosis]:
+    assert features.logits is not None
+    return [
+        Diagnosis(row, 1 / (1 + np.exp(-row)), np.full(N_LABELS, 0.5)) for row in features.logits
+    ]
+
+
 def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: ReferenceSet) -> None:
     seen = features(4)
-    given = conditions("logits-only", seen, bank, None)
+    given = [row.input for row in conditions("logits-only", seen, priors(seen), bank)]
     assert {tuple(c.latent) for c in given} == {tuple(bank.mean)}
     logits = [c.logits for c in given if c.logits is not None]
     np.testing.assert_array_equal(np.stack(logits), seen.logits)
 
 
-def test_with_the_image_zeroed_every_case_is_the_same() -> None:
-    blank = (np.full(32, 7.0), np.full(N_LABELS, -3.0))
-    given = conditions("image-zero", features(4), None, blank)
-    assert len(given) == 4
-    assert {(tuple(c.latent), tuple(c.logits)) for c in given} == {  # type: ignore[arg-type]
-        (tuple(blank[0]), tuple(blank[1]))
-    }
+def test_a_swapped_prior_is_another_cases_and_the_image_stays() -> None:
+    seen = features(5)
+    own = priors(seen)
+    for i, row in enumerate(conditions("logits-swapped", seen, own, seed=3)):
+        assert row.prior is not None
+        assert [row.prior is each for each in own].count(True) == 1
+        assert row.prior is not own[i]
+        np.testing.assert_array_equal(row.input.logits, row.prior.logits)
+        np.testing.assert_array_equal(row.input.latent, seen.embedding[i])
+
+
+def test_one_label_of_each_case_is_flipped_the_labels_in_turn() -> None:
+    seen = features(60)
+    own = priors(seen)
+    for i, row in enumerate(conditions("logit-flipped", seen, own)):
+        assert row.prior is not None
+        changed = np.flatnonzero(np.array(row.prior.present) != np.array(own[i].present))
+        assert changed.tolist() == [i % N_LABELS]
+        assert row.prior.edited == {LABELS[i % N_LABELS]}
+        np.testing.assert_array_equal(row.input.logits, row.prior.logits)
+    assert seen.logits is not None
+    np.testing.assert_array_equal(seen.logits[0], own[0].logits)
+
+
+def test_a_label_that_no_case_has_cannot_be_flipped() -> None:
+    seen = features(20)
+    assert seen.logits is not None
+    seen.logits[:, 0] = -2.0
+    flipped = conditions("logit-flipped", seen, own := priors(seen))
+    assert flipped[0].prior is own[0]
+
+
+def test_an_encoder_without_a_head_has_no_prior_to_change() -> None:
+    table = features(3)
+    bare = FeatureTable(table.ids, table.embedding, None)
+    assert [row.prior for row in conditions("", bare, None)] == [None] * 3
+    with pytest.raises(BadRequest, match="no logits"):
+        conditions("logits-swapped", bare, None)
 
 
 def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
     seen = features(4)
-    given = conditions("", seen, None, None)
-    np.testing.assert_array_equal(np.stack([c.latent for c in given]), seen.embedding)
+    given = conditions("", seen, None)
+    np.testing.assert_array_equal(np.stack([c.input.latent for c in given]), seen.embedding)
 
 
 @given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
@@ -118,7 +156,3 @@ def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: Refe
         counts[case.labels] = counts.get(case.labels, 0) + 1
     most = max(counts, key=lambda labels: counts[labels])
     assert bank.majority() == next(c.reference for c in CASES if c.labels == most)
-
-
-def test_every_control_has_a_name() -> None:
-    assert set(CONTROLS) == set(CONTROL_NAMES)

@@ -75,7 +75,13 @@ def fresh(tmp_path: Path, folder: Path) -> Evaluations:
 def test_every_system_is_scored_on_every_set(run: EvaluationRun) -> None:
     assert run.status == "finished"
     assert run.failed == {}
-    of_variants = {f"{v}+{c}" for v in (V3, V2) for c in CONTROLS if CONTROLS[c].per_variant}
+    rows = CONTROLS.values()
+    of_variants = {
+        f"{v}+{c.id}"
+        for v in (V3, V2)
+        for c in rows
+        if c.per_variant and (v == V3 or not c.of_prior)
+    }
     alone = {c for c in CONTROLS if not CONTROLS[c].per_variant}
     expected = {V3, V2} | of_variants | alone
     assert set(run.cards) == {(s, n) for s in expected for n in run.sample_sets}
