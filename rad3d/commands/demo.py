@@ -24,8 +24,9 @@ EXAMPLE = BUILD_EXAMPLE
 
 BUILD = """Train everything that ships, or go on where an earlier run stopped.
 
-Stages run in order: phantoms, encoder, features, calibration, tokenizer, llm, variant. --quick
-proves the whole path with smaller models, beside the shipped ones and not worth using.
+Stages run in order: phantoms, encoder, features, calibration, prior, noise, tokenizer, llm,
+variant. --quick proves the whole path with smaller models, beside the shipped ones and not worth
+using.
 """
 
 

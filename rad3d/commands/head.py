@@ -58,6 +58,13 @@ rad3d head show phantom-cnn
 rad3d head show ct-clip --json
 """
 
+KINDS = {
+    "fit": "Head",
+    "calibration": "Calibration of the own head",
+    "prior": "Correction of the own head, and attributes of findings,",
+}
+"""How a head was fitted -> what it is called."""
+
 EXAMPLE = FIT_EXAMPLE + CALIBRATE_EXAMPLE.lstrip() + SHOW_EXAMPLE.lstrip()
 
 
@@ -233,7 +240,7 @@ def _cells(parameters: dict[str, float]) -> tuple[str, ...]:
 def _print_head(head: Head) -> None:
     """Print what was fitted, on which scans, and the figures that it reaches."""
     facts = head.facts
-    kind = "Head" if facts["kind"] == "fit" else "Calibration of the own head"
+    kind = KINDS[facts["kind"]]
     print(
         f"{kind} of {ENCODERS[head.encoder.id].name}, fitted {facts['made']}, seed {facts['seed']}"
     )

@@ -190,6 +190,17 @@ class Truth:
 
 DOMAINS: tuple[str, ...] = ("in", "out")
 
+MIDLINE_DEVICES = ("sternal wires", "nasogastric tube")
+SIDED_NODES = frozenset(("hilar", "axillary"))
+"""Places of lymph nodes that have a side; the others lie in the midline."""
+
+
+def has_side(label: str, kind: str | None, sites: tuple[str, ...]) -> bool:
+    """Whether a finding of this kind in these places lies on a side at all."""
+    if label == "Lymphadenopathy" and not SIDED_NODES & set(sites):
+        return False
+    return bool(SCHEMA[label].sides) and kind not in MIDLINE_DEVICES
+
 
 def side_of_sites(sites: tuple[str, ...]) -> str | None:
     """The side that a tuple of lobes lies on: left, right, bilateral, or None without lobes."""

@@ -186,6 +186,9 @@ class Diagnosis:
         source: which classifier.
         calibrated: False where the probabilities are plain sigmoids of the logits.
         label_set: the labels.
+        details: (A,) probability of each attribute, given that its label is present, in the order
+            of :func:`rad3d.core.details.attribute_names`; None where the encoder has no head for
+            them.
     """
 
     logits: FloatArray
@@ -195,6 +198,7 @@ class Diagnosis:
     source: str = ""
     calibrated: bool = True
     label_set: LabelSet = CT_RATE
+    details: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.label_set)
@@ -202,6 +206,8 @@ class Diagnosis:
             if values.shape != (n,):
                 raise BadRequest(f"A diagnosis needs {n} values, not {values.shape}.")
             values.setflags(write=False)
+        if self.details is not None:
+            self.details.setflags(write=False)
 
     @property
     def present(self) -> tuple[bool, ...]:

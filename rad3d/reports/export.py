@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from rad3d.core.details import findings_of
 from rad3d.core.registry import disclaimer
 from rad3d.core.types import Report
 from rad3d.reports.crosscheck import CrossCheck, cross_check
@@ -65,6 +66,7 @@ def report_dict(report: Report) -> dict[str, Any]:
             "calibrated": report.diagnosis.calibrated,
             "edited": sorted(report.diagnosis.edited),
             "labels": report.diagnosis.to_rows(),
+            "findings": [finding.to_dict() for finding in findings_of(report.diagnosis)],
         },
         "contradictions": [asdict(item) for item in check.contradictions],
         "not_mentioned": [asdict(item) for item in check.not_mentioned],

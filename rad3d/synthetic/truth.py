@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from rad3d.core.findings import SCHEMA, SEVERITIES, Finding, Truth, side_of_sites
+from rad3d.core.findings import SCHEMA, SEVERITIES, Finding, Truth, has_side, side_of_sites
 from rad3d.core.labels import LABELS, PULMONARY_EMBOLISM
 
 PICTURES: dict[str, dict[str, float]] = {
@@ -133,13 +133,10 @@ def _draw_finding(label: str, rng: np.random.Generator) -> Finding:
     side = side_of_sites(sites)
     if side is None and schema.sides:
         side = str(rng.choice(schema.sides))
-    if label == "Medical material":
-        side = _device_side(kind, side)
-    if label == "Lymphadenopathy":
-        if not {"hilar", "axillary"} & set(sites):
-            side = None
-        elif side == "bilateral":
-            count = max(count or 2, 2)
+    if not has_side(label, kind, sites):
+        side = None
+    elif label == "Lymphadenopathy" and side == "bilateral":
+        count = max(count or 2, 2)
     return Finding(
         label=label,
         side=side,
@@ -172,8 +169,3 @@ def _draw_size(
         return int(round(low + (high - low) * rng.beta(1.2, 2.0)))
     third = SEVERITIES.index(severity)
     return int(round(low + (high - low) * (third + rng.random()) / 3))
-
-
-def _device_side(kind: str | None, side: str | None) -> str | None:
-    """Wires and gastric tubes lie in the midline; pacemakers are mostly left, ports right."""
-    return None if kind in ("sternal wires", "nasogastric tube") else side

@@ -20,15 +20,18 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
 from rad3d.core.settings import Settings
 from rad3d.features.encoder_features import encoder_identity
+from rad3d.model.encoders.head import HEAD_DIR, HEAD_FILE
 from rad3d.model.encoders.noise import FILE as NOISE_FILE
 from rad3d.model.encoders.noise import write_reference
 from rad3d.model.encoders.phantom_cnn import ConvEncoder, ShippedEncoder
+from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.model.variants.variant import variant_directory
 from rad3d.synthetic.grammar import write_report
 from rad3d.train.demo_plan import FULL, QUICK, DemoPlan
 from rad3d.train.encoder_training import encode_arrays, finish_encoder, train_encoder
 from rad3d.train.fit_noise import noise_reference
+from rad3d.train.fit_prior import fit_prior
 from rad3d.train.loop import Progress
 from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.phantoms import PhantomArrays, Split, build_split
@@ -112,6 +115,9 @@ class DemoBuild:
                 split.n * self._views(split) * FEATURES_SECONDS / 60,
             )
         yield Stage("calibration", self._is_calibrated, self._calibrate, 0.2)
+        yield Stage(
+            "prior", (self.encoder_dir / HEAD_DIR / HEAD_FILE).is_file, self._learn_prior, 0.5
+        )
         rendered = self.plan.noise_split.n + self.plan.calibration_split.n
         yield Stage(
             "noise",
@@ -248,6 +254,22 @@ class DemoBuild:
         )
         encoder.save_pretrained(self.encoder_dir, facts)
 
+    def _learn_prior(self) -> None:
+        """What the embedding says of labels and of where each finding is."""
+        split, encoder = self.plan.paired_split, ShippedEncoder.from_pretrained(self.encoder_dir)
+        features = self.features(split)
+        identity = EncoderIdentity(encoder.id, weights_sha256(self.encoder_dir), encoder.grid.id)
+        head = fit_prior(
+            identity,
+            encoder.calibration,
+            features["pooled"][:, 0],
+            features["logits"][:, 0],
+            split.truths,
+            split.n // 8,
+            split.name,
+        )
+        head.save(self.encoder_dir)
+
     def _learn_noise(self) -> None:
         fitted, held_out = self.plan.noise_split, self.plan.calibration_split
         reference, facts = noise_reference(fitted, held_out, self.jobs, self.progress)
@@ -330,6 +352,7 @@ def _inputs(name: str, plan: DemoPlan) -> tuple[str, ...]:
         "encoder": (f"phantoms:{plan.encoder_split.name}",),
         "features": ("encoder", f"phantoms:{what}"),
         "calibration": (paired, f"features:{plan.calibration_split.name}"),
+        "prior": ("calibration", paired),
         "llm": ("tokenizer",),
     }
     return inputs.get(kind, ())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rad3d.core.details import attribute_names
 from rad3d.core.types import FloatArray
 from rad3d.model.encoders.calibration import novelty_vector
 from rad3d.model.encoders.phantom_cnn import (
@@ -22,7 +23,7 @@ from rad3d.model.encoders.phantom_cnn import (
     ConvEncoderConfig,
     ShippedEncoder,
 )
-from rad3d.train.attribute_targets import attribute_names, attribute_targets
+from rad3d.train.attribute_targets import attribute_targets
 from rad3d.train.fit_calibration import calibrate, novelty_reference
 from rad3d.train.loop import LoopConfig, Progress, fit
 from rad3d.train.phantoms import PhantomArrays

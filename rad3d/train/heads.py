@@ -28,7 +28,7 @@ from rad3d.metrics.bootstrap import Estimate, bootstrap
 from rad3d.metrics.classifier import calibration_error, classifier_card, rows_by_patient
 from rad3d.metrics.clinical import macro_auroc
 from rad3d.model.encoders.base import load_encoder
-from rad3d.model.encoders.calibration import Calibration, NoveltyReference
+from rad3d.model.encoders.calibration import NoveltyReference
 from rad3d.model.encoders.head import Head, differs
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.train.fit_calibration import MIN_CASES, calibrate, novelty_reference
@@ -253,7 +253,7 @@ def fit_head(
         zip(np.array(LABELS)[usable].tolist(), regressions.strength.tolist(), strict=True)
     )
     tell("calibrating and measuring")
-    return _finished(
+    return finished(
         Head(
             encoder,
             calibrate(
@@ -301,7 +301,7 @@ def calibrate_head(
         reference=_reference(held_out, parts["test"]),
         facts={"kind": "calibration"},
     )
-    return _finished(head, parts, options)
+    return finished(head, parts, options)
 
 
 def _parts(
@@ -340,7 +340,7 @@ def _reference(known: Labelled, held_out: Labelled) -> NoveltyReference | None:
     return novelty_reference(known.embedding, held_out.embedding)
 
 
-def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -> Head:
+def finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -> Head:
     """The head with what it reaches on the test part, and where everything came from."""
     test = parts["test"]
     own, fitted = test.logits, head.logits(test.embedding)
@@ -355,7 +355,7 @@ def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -
         "rare": [
             label for label, slope in zip(LABELS, head.calibration.slope, strict=True) if not slope
         ],
-        "measured": _measured(head.calibration, logits, test, options),
+        "measured": _measured(head, logits, test, options),
         "notes": [IMPORTED_NOTE] if head.encoder.is_imported else [],
     }
     if own is not None and fitted is not None:
@@ -370,13 +370,14 @@ def _finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) -
 
 
 def _measured(
-    calibration: Calibration, logits: FloatArray, test: Labelled, options: HeadOptions
+    head: Head, logits: FloatArray, test: Labelled, options: HeadOptions
 ) -> dict[str, Any]:
+    calibration = head.calibration
     card = classifier_card(
         "head",
         test.name,
         test.labels,
-        calibration.probabilities(logits),
+        calibration.probabilities(head.corrected(logits, test.embedding)),
         calibration.threshold,
         calibration.split,
         options.draws,

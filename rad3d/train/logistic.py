@@ -69,14 +69,35 @@ def fit_regressions(
         losses += _held_out_losses(x, labels, rows, held_out, balanced)
     tell(f"all {len(x)} scans")
     strength = np.array(STRENGTHS)[losses.argmin(axis=0)]
-    return _Problem(x, labels, balanced).solve(strength)
+    return _Problem(x, labels, _case_weights(labels, balanced)).solve(strength)
+
+
+def fit_ridge(
+    x: FloatArray,
+    labels: FloatArray,
+    ridge: float,
+    known: FloatArray | None = None,
+    offset: FloatArray | None = None,
+) -> Regressions:
+    """Fit at one strength: the sum of the losses of a label plus ``ridge`` times |weight|^2.
+
+    Args:
+        x: (N, D) embeddings.
+        labels: (N, L), from 0 to 1.
+        ridge: of embeddings of unit variance.
+        known: (N, L) 1 where a label counts, 0 where nobody knows it; all by default.
+        offset: (N, L) logits that are known already; what is fitted is added to them.
+    """
+    count = np.ones(labels.shape) if known is None else known
+    total = np.maximum(count.sum(axis=0), 1)
+    return _Problem(x, labels, count / total, offset).solve(2 * ridge / total)
 
 
 def _held_out_losses(
     x: FloatArray, labels: FloatArray, rows: Rows, held_out: Rows, balanced: bool
 ) -> FloatArray:
     """(S, L) losses at each of :data:`STRENGTHS`; infinite beyond the one that helps no label."""
-    problem = _Problem(x[rows], labels[rows], balanced)
+    problem = _Problem(x[rows], labels[rows], _case_weights(labels[rows], balanced))
     weights = _case_weights(labels[held_out], balanced)
     losses = np.full((len(STRENGTHS), labels.shape[1]), np.inf)
     for k, value in enumerate(STRENGTHS):
@@ -107,20 +128,23 @@ def _losses(logits: FloatArray, labels: FloatArray, weights: FloatArray) -> Floa
 class _Problem:
     """Weighted cross-entropy + strength / 2 * |weight|^2 on standardised embeddings.
 
-    Standardisation and axes are folded into weights and biases afterwards.
+    Standardisation and axes are folded into weights and biases afterwards. The weights of the
+    cases sum to 1 for each label.
     """
 
-    def __init__(self, x: FloatArray, labels: FloatArray, balanced: bool) -> None:
+    def __init__(
+        self, x: FloatArray, labels: FloatArray, cases: FloatArray, offset: FloatArray | None = None
+    ) -> None:
         self.mean, spread = x.mean(axis=0), x.std(axis=0)
         standard = (x - self.mean) / np.where(spread > 0, spread, 1.0)
         variance, axes = np.linalg.eigh(standard.T @ standard / len(x))
         self.to_axes = axes / np.where(spread > 0, spread, 1.0)[:, None]
         self.values = torch.from_numpy(standard @ axes).double()
         self.target = torch.from_numpy(labels).double()
-        self.cases = torch.from_numpy(_case_weights(labels, balanced))
-        share = (labels.sum(axis=0) + 1) / (len(x) + 2)  # a fold may hold no case with a label
-        if balanced:
-            share = np.full(labels.shape[1], 0.5)
+        self.cases = torch.from_numpy(cases)
+        self.offset = torch.from_numpy(np.zeros(labels.shape) if offset is None else offset)
+        often = (cases * labels).sum(axis=0) * len(x)
+        share = (often + 1) / (len(x) + 2)  # a fold may hold no case with a label
         self.curvature = np.maximum(variance, 0)[:, None] * (share * (1 - share))
         self.weight = torch.zeros(x.shape[1], labels.shape[1], dtype=torch.float64)
         self.bias = torch.from_numpy(np.log(share / (1 - share))).double()
@@ -139,7 +163,10 @@ class _Problem:
             solver.zero_grad()
             weight = inner * scale
             fit = F.binary_cross_entropy_with_logits(
-                self.values @ weight + bias, self.target, weight=self.cases, reduction="sum"
+                self.offset + self.values @ weight + bias,
+                self.target,
+                weight=self.cases,
+                reduction="sum",
             )
             total = fit + (penalty * weight.square()).sum() / 2
             total.backward()

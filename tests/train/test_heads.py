@@ -11,6 +11,7 @@ import pytest
 from labelled_scans import IDENTITY, QUICK, separable, table
 from tiny_models import LATENT_DIM, CountingEncoder
 
+from rad3d.core.details import finding_bits, findings_of
 from rad3d.core.errors import BadRequest, CorruptWeights, Rad3dError
 from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.settings import ROOT
@@ -19,7 +20,9 @@ from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable
 from rad3d.model.encoders.head import Head, HeadedEncoder
 from rad3d.model.identity import EncoderIdentity
+from rad3d.synthetic.truth import draw_truth
 from rad3d.train.fit_calibration import _shrunk_covariance, calibrate
+from rad3d.train.fit_prior import fit_prior
 from rad3d.train.heads import HeadOptions, Labelled, calibrate_head, divide, fit_head, join
 from rad3d.train.logistic import STRENGTHS, fit_regressions
 
@@ -307,3 +310,30 @@ def test_a_head_on_the_shipped_features_reaches_the_shipped_head() -> None:
     fitted, shipped = head.facts["measured"]["macro"]["auroc"], head.facts["own_head_auroc"]
     print(f"macro AUROC on phantom-in, n = {fitted['n']}: fitted {fitted}, shipped {shipped}")
     assert fitted["value"] > shipped["value"] - 0.01
+
+
+def test_a_prior_learns_places_and_leaves_the_logits_as_they_are(tmp_path: Path) -> None:
+    truths = [draw_truth(seed) for seed in range(400)]
+    bits = np.stack([finding_bits(truth.findings) for truth in truths])
+    rng = np.random.default_rng(0)
+    embedding = bits @ rng.normal(size=(bits.shape[1], 96)) + 0.5 * rng.normal(size=(400, 96))
+    labels = np.array([truth.labels() for truth in truths])
+    logits = (2.0 * labels - 1) + 1.5 * rng.normal(size=labels.shape)
+    own = calibrate(logits, labels, "own")
+    head = fit_prior(IDENTITY, own, embedding, logits, truths, 100, "phantoms")
+    head.save(tmp_path)
+    read = Head.read(tmp_path)
+    assert read is not None
+    seen = [read.diagnosis(x, z, "prior") for x, z in zip(logits, embedding, strict=True)][300:]
+    assert all(s.logits.tolist() == x.tolist() for s, x in zip(seen, logits[300:], strict=True))
+    assert read.sha256 == "", "variants that were trained with the logits stay valid"
+    before = (own.probabilities(logits[300:]) - labels[300:]) ** 2
+    after = (np.stack([s.probabilities for s in seen]) - labels[300:]) ** 2
+    assert after.mean() < 0.8 * before.mean()
+    pairs = [
+        (finding.side, true.side)
+        for s, truth in zip(seen, truths[300:], strict=True)
+        for finding in findings_of(s)
+        if (true := truth.get(finding.label)) and true.side in ("left", "right")
+    ]
+    assert np.mean([a == b for a, b in pairs]) > 0.7

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding, Truth
 from rad3d.core.types import Volume
 from rad3d.synthetic.phantom.acquisition import draw_acquisition
 from rad3d.synthetic.phantom.render import render
-from rad3d.train.attribute_targets import attribute_names, attribute_targets
+from rad3d.train.attribute_targets import attribute_targets
 from rad3d.train.encoder_training import EncoderTraining, augment
 from rad3d.train.fit_calibration import calibrate, novelty_reference
 from rad3d.train.loop import LoopConfig, fit

@@ -1,4 +1,4 @@
-"""A head for the 18 labels, or the calibration of one, that was fitted here for an encoder.
+"""A head for labels and their attributes, or the calibration of one, fitted for an encoder.
 
 It lies in the folder ``head`` below the encoder's own: ``head.json`` says what it is and what it
 reached, and names the file of its arrays by their hash, so a head is replaced in one step. The
@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import write_whole
 from rad3d.core.labels import N_LABELS
@@ -46,6 +47,10 @@ class Head:
         calibration: of the logits.
         weight, bias: (18, D) and (18,): the logits of an embedding are ``weight @ z + bias``;
             None where it is the encoder's own head that was calibrated.
+        correction: (18, D): ``correction @ z`` is added to the logits before they are calibrated,
+            so that probabilities learn from more scans than the logits, which stay what they are.
+        details: (A, D + 1): logits of the attributes of
+            :func:`rad3d.core.details.attribute_names`, the bias last.
         reference: embeddings that a scan is compared with; None where there were too few.
         facts: plain JSON values: how it was fitted, and what it reached on held-out patients.
     """
@@ -54,6 +59,8 @@ class Head:
     calibration: Calibration
     weight: FloatArray | None = None
     bias: FloatArray | None = None
+    correction: FloatArray | None = None
+    details: FloatArray | None = None
     reference: NoveltyReference | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,6 +76,10 @@ class Head:
             shaped = self.weight.ndim == 2 and len(self.weight) == N_LABELS
             if not shaped or self.bias.shape != (N_LABELS,):
                 wrong.append("weight and bias")
+        if self.correction is not None and len(self.correction) != N_LABELS:
+            wrong.append("correction")
+        if self.details is not None and len(self.details) != len(attribute_names()):
+            wrong.append("details")
         if wrong:
             raise BadRequest(f"This is no head: {', '.join(wrong)} cannot be.", code="bad_head")
 
@@ -87,6 +98,27 @@ class Head:
         found: FloatArray = np.asarray(embedding, np.float64) @ self.weight.T + self.bias
         return found
 
+    def corrected(self, logits: FloatArray, embedding: FloatArray) -> FloatArray:
+        """(..., 18) logits of (..., D) embeddings as they are calibrated."""
+        if self.correction is None:
+            return logits
+        found: FloatArray = logits + np.asarray(embedding, np.float64) @ self.correction.T
+        return found
+
+    def diagnosis(self, logits: FloatArray, embedding: FloatArray, source: str) -> Diagnosis:
+        """What (18,) logits and a (D,) embedding say, with calibrated probabilities."""
+        z = np.asarray(embedding, np.float64)
+        details = None
+        if self.details is not None:
+            details = 1 / (1 + np.exp(-(self.details[:, :-1] @ z + self.details[:, -1])))
+        return Diagnosis(
+            logits=logits,
+            probabilities=self.calibration.probabilities(self.corrected(logits, z)),
+            thresholds=self.calibration.threshold,
+            source=source,
+            details=details,
+        )
+
     def arrays(self) -> dict[str, FloatArray]:
         """Everything that is numbers, by name."""
         found = {
@@ -96,6 +128,10 @@ class Head:
         }
         if self.weight is not None and self.bias is not None:
             found |= {"weight": self.weight, "bias": self.bias}
+        if self.correction is not None:
+            found["correction"] = self.correction
+        if self.details is not None:
+            found["details"] = self.details
         if self.reference is not None:
             found |= {
                 "novelty.mean": self.reference.mean,
@@ -199,12 +235,7 @@ class HeadedEncoder:
         logits = self.head.logits(pooled)
         if logits is None:
             logits = self.encoder.diagnose(pooled).logits
-        return Diagnosis(
-            logits=logits,
-            probabilities=self.head.calibration.probabilities(logits),
-            thresholds=self.head.calibration.threshold,
-            source=self.id,
-        )
+        return self.head.diagnosis(logits, pooled, self.id)
 
 
 def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:
