@@ -47,22 +47,22 @@ class Head:
         calibration: of the logits.
         weight, bias: (18, D) and (18,): the logits of an embedding are ``weight @ z + bias``;
             None where it is the encoder's own head that was calibrated.
+        reference: embeddings that a scan is compared with; None where there were too few.
+        facts: plain JSON values: how it was fitted, and what it reached on held-out patients.
         correction: (18, D): ``correction @ z`` is added to the logits before they are calibrated,
             so that probabilities learn from more scans than the logits, which stay what they are.
         details: (A, D + 1): logits of the attributes of
             :func:`rad3d.core.details.attribute_names`, the bias last.
-        reference: embeddings that a scan is compared with; None where there were too few.
-        facts: plain JSON values: how it was fitted, and what it reached on held-out patients.
     """
 
     encoder: EncoderIdentity
     calibration: Calibration
     weight: FloatArray | None = None
     bias: FloatArray | None = None
-    correction: FloatArray | None = None
-    details: FloatArray | None = None
     reference: NoveltyReference | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    correction: FloatArray | None = None
+    details: FloatArray | None = None
 
     def __post_init__(self) -> None:
         arrays = self.arrays()
