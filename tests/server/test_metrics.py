@@ -48,6 +48,12 @@ def test_metrics_tell_queue_latency_by_stage_memory_and_failures(
     assert seen["rad3d_scan_bytes"] > 1000
     assert seen["rad3d_model_bytes"] > 1000
     assert seen["process_resident_memory_bytes"] > 10_000_000
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(rad3d_\w+)`", page))
+    served = {re.sub(r"(_bucket|_count|_sum)?({.*)?$", "", key) for key in seen}
+    served = {name for name in served if name.startswith("rad3d_") and "_created" not in name}
+    assert served <= named, "SECURITY.md lists what is served"
+    assert named - served == set(), "and nothing else"
 
 
 def test_metrics_hold_no_name_and_no_content(models: Path, chest: Path) -> None:

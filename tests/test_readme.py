@@ -1,0 +1,201 @@
+"""README's claims about the app hold: what ships, what a model writes, what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+from scripts_as_modules import ROOT
+from test_docs import PAGES, read
+
+import rad3d
+from rad3d.cli import build_parser
+from rad3d.commands.eval_study import _request, open_evaluations
+from rad3d.core.registry import LANGUAGE_MODELS, MODES
+from rad3d.evaluation.leaderboard import StudyView, view_of
+from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
+from rad3d.evaluation.system_names import LOOKUP
+from rad3d.metrics.factuality import known_statement, match_findings, statement_of
+from rad3d.model.variants.variant import VariantConfig
+from rad3d.reports.labeller import find_mentions
+from rad3d.synthetic.truth import draw_truth
+
+README = read("README.md")
+PROSE = " ".join(README.split())
+VARIANTS = [
+    VariantConfig.read(path.parent)
+    for path in sorted((ROOT / "assets" / "models" / "variants").glob("*/*/variant.json"))
+]
+NUMBERS = [
+    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve",
+]  # fmt: skip
+
+
+def number(word: str) -> int:
+    return int(word) if word.isdigit() else NUMBERS.index(word.lower())
+
+
+@pytest.fixture(scope="module")
+def study() -> EvaluationRun:
+    return read_run(STUDY_DIR)
+
+
+@pytest.fixture(scope="module")
+def view(study: EvaluationRun) -> StudyView:
+    return view_of(study)
+
+
+# What ships
+
+
+def test_as_many_variants_ship_as_are_counted() -> None:
+    counted = re.search(r"(\w+) trained variants", PROSE)
+    assert counted
+    assert number(counted[1]) == len(VARIANTS)
+
+
+def test_the_table_of_modes_is_the_registrys() -> None:
+    table = README.partition("| mode | language model |")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert len(rows) == len(MODES)
+    for (name, language_model, prefix, projector), mode in zip(rows, MODES.values(), strict=True):
+        assert name.split()[0] == mode.name.split()[0].rstrip(",")
+        assert language_model.startswith("fine-tuned") == mode.trains_llm
+        assert ("logits" in prefix) == mode.uses_logits
+        assert mode.projector.split("-")[0] in projector
+
+
+def test_the_sizes_of_shipped_language_models_are_theirs() -> None:
+    shipped = {row.id for row in LANGUAGE_MODELS.values() if row.shipped}
+    counted = re.search(r"(\w+) language models ship", PROSE)
+    assert counted
+    assert number(counted[1]) == len(shipped)
+    sizes = dict(re.findall(r"`(phantom-\w)` \((\d\.\d+)M", PROSE.replace(" parameters", "")))
+    assert set(sizes) == shipped
+    for name, size in sizes.items():
+        facts = json.loads((ROOT / f"assets/models/llms/{name}/training.json").read_text())
+        assert abs(facts["parameters"] / 1e6 - float(size)) < 0.06, name
+
+
+def test_the_sizes_of_embedding_and_prefix_are_those_of_the_variants() -> None:
+    assert {f"{config.latent_dim}" for config in VARIANTS} == {
+        re.search(r"\((\d+) numbers for the shipped encoder", PROSE)[1]  # type: ignore[index]
+    }
+    assert {f"{config.prefix_length}" for config in VARIANTS} == {
+        re.search(r"a prefix of (\d+) token embeddings", PROSE)[1]  # type: ignore[index]
+    }
+
+
+def test_what_is_named_of_the_python_package_is_there() -> None:
+    for page in PAGES:
+        for name in re.findall(r"`rad3d\.([a-zA-Z]\w*)", read(page)):
+            assert name in dir(rad3d) or (ROOT / "rad3d" / name).exists(), f"{page}: rad3d.{name}"
+
+
+# Commands
+
+
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from options(part)
+
+
+def test_every_option_named_in_a_sentence_is_one_of_the_command() -> None:
+    scripts = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")]
+    known = {*options(build_parser()), "--dist"}  # the latter is of pytest
+    known |= {o for path in scripts for o in re.findall(r'"(--[\w-]+)"', path.read_text())}
+    known |= {"--multi_gpu", "--num_processes", "--cpu", "--nproc-per-node"}  # of launchers
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", read(page), flags=re.M | re.S)
+        for code in re.findall(r"`([^`]+)`", text):
+            named = set(re.findall(r"(?<!\S)--[\w-]+", code))
+            assert named <= known, f"{page} names {named - known}"
+
+
+def test_an_evaluation_without_arguments_is_the_shipped_study(study: EvaluationRun) -> None:
+    assert "without arguments it is the whole shipped study" in PROSE
+    request = _request(build_parser().parse_args(["eval", "run"]), open_evaluations())
+    for name in ("sets", "variants", "controls", "limit", "draws", "seed"):
+        assert sorted(map(str, as_list(getattr(request, name)))) == sorted(
+            map(str, as_list(getattr(study.request, name)))
+        ), name
+
+
+def as_list(value: object) -> list[object]:
+    return list(value) if isinstance(value, tuple) else [value]
+
+
+# A report
+
+
+@pytest.fixture(scope="module")
+def quote() -> list[str]:
+    """The quoted sentences of the sample's report."""
+    lines = re.findall(r"^> (.+)$", README.partition("## A report")[2].partition("## In")[0], re.M)
+    pieces = " ".join(lines).split("[...]")
+    return [s for piece in pieces for s in re.split(r"(?<=[.])\s+", piece.strip()) if s]
+
+
+def matches(text: str) -> dict[str, str]:
+    """Label -> how the text's finding compares with the truth about the quoted sample."""
+    truth = known_statement(draw_truth(50023, "in").findings, ())
+    found = match_findings(truth, statement_of(find_mentions(text)))
+    return {match.label: match.kind for match in found}
+
+
+def test_the_quoted_report_states_what_the_readme_says_of_it(quote: list[str]) -> None:
+    kinds = matches(" ".join(quote))
+    assert kinds["Pleural effusion"] == "wrong_size", "the large effusion is called small"
+    assert "wrong_place" not in kinds.values(), "the sides are right"
+
+
+@pytest.mark.slow
+def test_the_quoted_report_is_what_the_shipped_variant_writes(quote: list[str]) -> None:
+    reporter = rad3d.Reporter.from_pretrained("phantom-l/v3")
+    text = reporter(ROOT / "assets" / "samples" / "in-050023.nii.gz").text
+    # A sum in another order may turn a word on another processor: nearly all is the same.
+    same = sum(sentence in text for sentence in quote)
+    assert same >= 0.8 * len(quote), f"README quotes another report. It is now:\n{text}"
+    kinds = matches(text)
+    right = len(draw_truth(50023, "in").findings)
+    assert f"{NUMBERS[right].capitalize()} of {NUMBERS[right]} findings are right" in PROSE
+    assert sum(kind in ("matched", "wrong_size") for kind in kinds.values()) == right
+    assert [label for label, kind in kinds.items() if kind == "hallucinated"] == ["Atelectasis"]
+
+
+# Results
+
+
+def test_the_conclusions_below_the_results_follow_from_the_study(view: StudyView) -> None:
+    models = [row.id for row in LANGUAGE_MODELS.values() if row.shipped]
+    significant = [
+        (llm, name)
+        for llm in models
+        for name in ("phantom-in", "phantom-out")
+        if (tuned := view.difference(name, "f1_macro", f"{llm}/v3", f"{llm}/v1"))
+        and tuned.significant
+    ]
+    assert "only that of `phantom-l` in domain is significant" in PROSE
+    assert significant == [("phantom-l", "phantom-in")]
+    f1 = {key: card.estimates["f1_macro"].value for key, card in view.cards.items()}
+    assert "Fine-tuning (V-1) has the highest F1 at every size in domain" in PROSE
+    for llm in models:
+        modes = {mode: f1[f"{llm}/{mode}", "phantom-in"] for mode in MODES}
+        assert max(modes, key=modes.__getitem__) == "v1"
+    assert "No variant beats the template baseline" in PROSE
+    for name in ("phantom-in", "phantom-out"):
+        winners = {d.better for d in view.against_lookup(name, "f1_macro").values()}
+        assert winners <= {LOOKUP, ""}
+    losses = [f1[config.id, "phantom-in"] - f1[config.id, "phantom-out"] for config in VARIANTS]
+    lost = re.search(r"Out of domain every variant loses about (0\.\d) to (0\.\d)", PROSE)
+    assert lost
+    assert [f"{min(losses):.1f}", f"{max(losses):.1f}"] == [lost[1], lost[2]]
+    side = view.cards[LOOKUP, "phantom-in"].estimates["side"]
+    assert side.low < 0.5 < side.high, "the template baseline picks the side at chance"
