@@ -165,7 +165,7 @@ def test_the_quoted_report_is_what_the_shipped_variant_writes(quote: list[str]) 
     assert same >= 0.8 * len(quote), f"README quotes another report. It is now:\n{text}"
     kinds = matches(text)
     right = len(draw_truth(50023, "in").findings)
-    assert f"{NUMBERS[right].capitalize()} of {NUMBERS[right]} findings are right" in PROSE
+    assert f"All {NUMBERS[right]} of its findings are reported" in PROSE
     assert sum(kind in ("matched", "wrong_size") for kind in kinds.values()) == right
     assert [label for label, kind in kinds.items() if kind == "hallucinated"] == ["Atelectasis"]
 
