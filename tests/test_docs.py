@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
+import argparse
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from scripts_as_modules import ROOT, script
+from scripts_as_modules import ROOT
 
+import rad3d
 from rad3d.cli import COMMANDS, build_parser
-from rad3d.core.registry import LANGUAGE_MODELS, MODES
 from rad3d.core.settings import Settings
-from rad3d.evaluation.leaderboard import view_of
-from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
-from rad3d.metrics.bootstrap import Estimate
 
 PAGES = [
     path.relative_to(ROOT).as_posix()
     for folder in (ROOT, ROOT / "docs", ROOT / "dev")
     for path in sorted(folder.glob("*.md"))
 ]
+HISTORY = "CHANGELOG.md"
+"""The page that names what was renamed."""
 OF_TESTS = {"RAD3D_SHARED", "RAD3D_TEST_SLOW", "RAD3D_TEST_BROWSER"}
 """Variables that only the tests read."""
+OF_OTHERS = {"--dist", "--multi_gpu", "--num_processes", "--cpu", "--nproc-per-node"}
+"""Options of pytest and of accelerate's and torch's launchers."""
 
 
 def read(name: str) -> str:
@@ -52,6 +53,11 @@ def rad3d_commands() -> list[tuple[str, str]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def parser() -> argparse.ArgumentParser:
+    return build_parser()
+
+
 def test_the_readme_has_one_command_to_serve_and_one_to_test() -> None:
     lines = [line for line in code_lines("README.md") if line.startswith("python3 -m venv")]
     assert len(lines) == 2
@@ -63,26 +69,50 @@ def test_the_readme_has_one_command_to_serve_and_one_to_test() -> None:
         assert all((ROOT / name).is_file() for name in files)
 
 
-@pytest.mark.parametrize(("page", "line"), rad3d_commands())
-def test_a_command_named_in_the_pages_parses(page: str, line: str) -> None:
-    words = shlex.split(line.split("|")[0].split(">")[0])
-    if words[0] in COMMANDS and len(words) == 1:
-        return  # the bare name of a command, in prose
-    try:
-        args = build_parser().parse_args(words)
-    except SystemExit as stop:
-        assert stop.code == 0, f"{page} names `rad3d {line}`, which does not parse"  # noqa: PT017
-    else:
-        assert callable(args.run)
+def test_a_command_named_in_the_pages_parses(parser: argparse.ArgumentParser) -> None:
+    for page, line in rad3d_commands():
+        words = shlex.split(line.split("|")[0].split(">")[0])
+        if words[0] in COMMANDS and len(words) == 1:
+            continue  # the bare name of a command, in prose
+        try:
+            assert callable(parser.parse_args(words).run)
+        except SystemExit as stop:
+            if stop.code:
+                pytest.fail(f"{page} names `rad3d {line}`, which does not parse")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_a_variable_or_script_named_in_the_pages_exists(page: str) -> None:
-    text = read(page)
-    settings = {f"RAD3D_{field.name.upper()}" for field in fields(Settings)}
-    assert set(re.findall(r"\bRAD3D_[A-Z_]*[A-Z]\b", text)) <= settings | OF_TESTS
-    for name in re.findall(r"\b(?:benchmarks|scripts)/[\w/]+\.py", text):
-        assert (ROOT / name).is_file(), f"{page} names {name}"
+def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """Every option of a command and of its parts."""
+    for action in parser._actions:
+        yield from action.option_strings
+        if isinstance(action, argparse._SubParsersAction):
+            for part in action.choices.values():
+                yield from options(part)
+
+
+def test_an_option_named_in_a_sentence_is_one_of_a_command(
+    parser: argparse.ArgumentParser,
+) -> None:
+    scripts = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")]
+    known = {*options(parser), *OF_OTHERS}
+    known |= {o for path in scripts for o in re.findall(r'"(--[\w-]+)"', path.read_text())}
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```", "", read(page), flags=re.M | re.S)
+        for code in re.findall(r"`([^`]+)`", text):
+            named = set(re.findall(r"(?<!\S)--\w[\w-]*", code))
+            assert page == HISTORY or named <= known, f"{page} names {named - known}"
+
+
+def test_a_variable_script_or_name_in_the_pages_exists() -> None:
+    settings = {f"RAD3D_{field.name.upper()}" for field in fields(Settings)} | OF_TESTS
+    for page in PAGES:
+        text = read(page)
+        variables = set(re.findall(r"\bRAD3D_[A-Z_]*[A-Z]\b", text))
+        assert page == HISTORY or variables <= settings, f"{page}: {variables - settings}"
+        for name in re.findall(r"\b(?:benchmarks|scripts)/[\w/]+\.py", text):
+            assert (ROOT / name).is_file(), f"{page} names {name}"
+        for name in re.findall(r"`rad3d\.([a-zA-Z]\w*)", text):
+            assert name in dir(rad3d) or (ROOT / "rad3d" / name).exists(), f"{page}: rad3d.{name}"
 
 
 def test_every_command_has_its_place_in_the_readme() -> None:
@@ -90,69 +120,23 @@ def test_every_command_has_its_place_in_the_readme() -> None:
     assert set(COMMANDS) <= named
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_relative_links_resolve(page: str) -> None:
-    here = (ROOT / page).parent
-    text = read(page)
-    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
-    for target in targets:
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, anchor = target.partition("#")
-        assert not path or (here / path).exists(), f"{page} links to {target}"
-        if anchor:
-            linked = (here / path) if path else ROOT / page
-            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.M)
-            slugs = {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
-            assert anchor in slugs, f"{page} links to the missing heading {target}"
+def test_relative_links_resolve() -> None:
+    for page in PAGES:
+        text = read(page)
+        targets = re.findall(r"\]\(([^)\s]+)\)", text)
+        targets += re.findall(r'(?:src|href)="([^"]+)"', text)
+        for target in targets:
+            if not re.match(r"[a-z]+:", target):
+                path, _, anchor = target.partition("#")
+                linked = (ROOT / page).parent / path if path else ROOT / page
+                assert linked.exists(), f"{page} links to {target}"
+                assert not anchor or anchor in slugs(linked), f"{page}: no heading {target}"
 
 
-def test_the_readme_names_every_adaptation_mode_and_shipped_model() -> None:
-    text = read("README.md")
-    for mode in MODES.values():
-        assert mode.name.split()[0].strip(",") in text
-    for row in LANGUAGE_MODELS.values():
-        if row.shipped:
-            assert row.id in text
-
-
-@pytest.fixture(scope="module")
-def study() -> EvaluationRun:
-    return read_run(STUDY_DIR)
-
-
-@pytest.fixture(scope="module")
-def figures() -> ModuleType:
-    return script("figures")
-
-
-@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md"])
-def test_the_tables_of_figures_are_those_of_the_study(
-    figures: ModuleType, study: EvaluationRun, page: str
-) -> None:
-    assert figures.filled(page, read(page), study) == read(page), "run: python scripts/figures.py"
-
-
-def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
-    figures: ModuleType, study: EvaluationRun, tmp_path: Path
-) -> None:
-    folder = tmp_path / "variants" / "phantom-z" / "v3"
-    folder.mkdir(parents=True)
-    (folder / "variant.json").write_text('{"id": "phantom-z/v3"}', encoding="utf-8")
-    assert "| `phantom-z/v3` | not measured |" in "\n".join(figures.card(study, tmp_path))
-
-
-def test_every_figure_in_the_readmes_prose_is_one_of_the_study(study: EvaluationRun) -> None:
-    known = {str(each) for card in study.cards.values() for each in card.estimates.values()}
-    known |= {str(each) for card in study.classifier.values() for each in card.macro.values()}
-    view = view_of(study)
-    for llm, name in itertools.product(("phantom-s", "phantom-m", "phantom-l"), study.sample_sets):
-        tuned = view.difference(name, "f1_macro", f"{llm}/v3", f"{llm}/v1")
-        assert tuned is not None
-        known.add(str(Estimate(tuned.value, tuned.low, tuned.high, tuned.n)))
-    prose = " ".join(read("README.md").partition("end of figures")[2].split())
-    for text in re.findall(r"[+-]?0\.\d+ \[-?0\.\d+, -?0\.\d+\]", prose):
-        assert text.lstrip("+") in known, f"README states {text}, which the study has not found"
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", h).strip().lower().replace(" ", "-") for h in headings}
 
 
 def test_the_contributing_page_draws_the_layers_that_are_enforced() -> None:

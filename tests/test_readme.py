@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
-from scripts_as_modules import ROOT
-from test_docs import PAGES, read
+from scripts_as_modules import ROOT, script
+from test_docs import read
 
 import rad3d
 from rad3d.cli import build_parser
@@ -18,6 +19,7 @@ from rad3d.core.registry import LANGUAGE_MODELS, MODES
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
 from rad3d.evaluation.system_names import LOOKUP
+from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.factuality import known_statement, match_findings, statement_of
 from rad3d.model.variants.variant import VariantConfig
 from rad3d.reports.labeller import find_mentions
@@ -90,33 +92,7 @@ def test_the_sizes_of_embedding_and_prefix_are_those_of_the_variants() -> None:
     }
 
 
-def test_what_is_named_of_the_python_package_is_there() -> None:
-    for page in PAGES:
-        for name in re.findall(r"`rad3d\.([a-zA-Z]\w*)", read(page)):
-            assert name in dir(rad3d) or (ROOT / "rad3d" / name).exists(), f"{page}: rad3d.{name}"
-
-
 # Commands
-
-
-def options(parser: argparse.ArgumentParser) -> Iterator[str]:
-    for action in parser._actions:
-        yield from action.option_strings
-        if isinstance(action, argparse._SubParsersAction):
-            for part in action.choices.values():
-                yield from options(part)
-
-
-def test_every_option_named_in_a_sentence_is_one_of_the_command() -> None:
-    scripts = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("scripts/*.py")]
-    known = {*options(build_parser()), "--dist"}  # the latter is of pytest
-    known |= {o for path in scripts for o in re.findall(r'"(--[\w-]+)"', path.read_text())}
-    known |= {"--multi_gpu", "--num_processes", "--cpu", "--nproc-per-node"}  # of launchers
-    for page in PAGES:
-        text = re.sub(r"^```.*?^```", "", read(page), flags=re.M | re.S)
-        for code in re.findall(r"`([^`]+)`", text):
-            named = set(re.findall(r"(?<!\S)--[\w-]+", code))
-            assert named <= known, f"{page} names {named - known}"
 
 
 def test_an_evaluation_without_arguments_is_the_shipped_study(study: EvaluationRun) -> None:
@@ -199,3 +175,38 @@ def test_the_conclusions_below_the_results_follow_from_the_study(view: StudyView
     assert [f"{min(losses):.1f}", f"{max(losses):.1f}"] == [lost[1], lost[2]]
     side = view.cards[LOOKUP, "phantom-in"].estimates["side"]
     assert side.low < 0.5 < side.high, "the template baseline picks the side at chance"
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return script("figures")
+
+
+@pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md"])
+def test_the_tables_of_figures_are_those_of_the_study(
+    figures: ModuleType, study: EvaluationRun, page: str
+) -> None:
+    assert figures.filled(page, read(page), study) == read(page), "run: python scripts/figures.py"
+
+
+def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
+    figures: ModuleType, study: EvaluationRun, tmp_path: Path
+) -> None:
+    folder = tmp_path / "variants" / "phantom-z" / "v3"
+    folder.mkdir(parents=True)
+    (folder / "variant.json").write_text('{"id": "phantom-z/v3"}', encoding="utf-8")
+    assert "| `phantom-z/v3` | not measured |" in "\n".join(figures.card(study, tmp_path))
+
+
+def test_every_figure_in_the_readmes_prose_is_one_of_the_study(
+    study: EvaluationRun, view: StudyView
+) -> None:
+    known = {str(each) for card in study.cards.values() for each in card.estimates.values()}
+    known |= {str(each) for card in study.classifier.values() for each in card.macro.values()}
+    for llm, name in itertools.product(("phantom-s", "phantom-m", "phantom-l"), study.sample_sets):
+        tuned = view.difference(name, "f1_macro", f"{llm}/v3", f"{llm}/v1")
+        assert tuned is not None
+        known.add(str(Estimate(tuned.value, tuned.low, tuned.high, tuned.n)))
+    prose = " ".join(read("README.md").partition("end of figures")[2].split())
+    for text in re.findall(r"[+-]?0\.\d+ \[-?0\.\d+, -?0\.\d+\]", prose):
+        assert text.lstrip("+") in known, f"README states {text}, which the study has not found"

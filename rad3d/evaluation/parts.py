@@ -36,12 +36,12 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "matched": Kind("matched", "✓", "both state it, with details that agree"),
+    "matched": Kind("matched", "✓", "both state it, and the details agree"),
     "omitted": Kind("omitted", "−", "only the reference states it"),
     "hallucinated": Kind("invented", "+", "only the report states it"),
     "wrong_place": Kind("wrong place", "↔", "wrong side or wrong site"),
     "wrong_size": Kind("wrong size", "±", "wrong size, or mild instead of severe"),
-    "contradictory": Kind("contradicted", "≠", "there, and denied"),
+    "contradictory": Kind("contradicted", "≠", "present, but denied"),
 }
 
 _SEVERITY = ("contradictory", "hallucinated", "wrong_place", "wrong_size", "omitted", "matched")

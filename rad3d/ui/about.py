@@ -62,8 +62,14 @@ def _others(statuses: Sequence[VariantStatus]) -> str:
         parameters = group[0].parameters or llm.parameters
         size = count(parameters) if parameters else ""
         rows.append((llm.name, size, llm.licence, modes, advised(group).command))
-    head = ("Language model", "Parameters", "Licence", "Modes", "The mode that the paper advises")
-    return _table("Not here yet, and the command that makes it", head, rows)
+    head = (
+        "Language model",
+        "Parameters",
+        "Licence",
+        "Modes",
+        "Command for the mode that the paper advises",
+    )
+    return _table("Not installed, and the command that installs it", head, rows)
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -106,7 +106,7 @@ def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> Non
     assert eventually(lambda: job.run_id)
     handlers.running.cancel(_request())
     stopped = _values(followed(handlers.running.follow(_request())))[-1]
-    assert "Cancelled. What was written is kept" in stopped["run_notice"]
+    assert "Cancelled. Finished reports are kept" in stopped["run_notice"]
     handlers.running.resume("run-1", _request())
     resumed = _values(followed(handlers.running.follow(_request())))[-1]
     assert "Phantom L · V-3" in str(resumed)
@@ -394,7 +394,7 @@ def test_a_run_without_results_hides_nothing_and_says_what_it_is(
     assert "“Mine” of 2026-11-24 18:00" in shown["notice"]
     text = handlers.pick_run("run-1", _request())["values"]["headline"]
     assert "Nothing of this run has been scored" in text
-    assert "No study ships" not in text
+    assert "No evaluation yet" not in text
     assert "No evaluation yet" not in text
 
 

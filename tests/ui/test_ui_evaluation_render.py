@@ -66,7 +66,7 @@ def test_the_headline_states_what_who_when_and_that_scans_are_synthetic(
     facts = facts_of(run, view)
     assert facts["Compared"] == "7 variants, 2 baselines, 2 ablations"
     assert facts["Cases"] == "in domain 16, out of domain 16"
-    assert facts["Reports that failed"] == "2"
+    assert facts["Failed reports"] == "2"
     assert facts["Revision"] == run.revision[:12]
     html = render.headline(view, run.title, facts)
     assert PHANTOMS in html

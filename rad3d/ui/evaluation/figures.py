@@ -49,7 +49,7 @@ def heatmap(view: StudyView, sample_set: str) -> FigureValue | None:
     figure = heatmap_figure(f1, names, view.positives(sample_set), sample_set)
     return figure_value(
         f"F1 of each finding, {where(view.set_facts(sample_set)).lower()}",
-        "In percent; in brackets the cases that have it. Press a cell to read them.",
+        "In percent; number of cases with the finding in brackets. Press a cell to read them.",
         f"rad3d-findings-{sample_set}",
         figure,
     )
@@ -78,8 +78,9 @@ def classifier(view: StudyView, card: ClassifierCard | None) -> FigureValue | No
     auroc, precision = card.macro["auroc"], card.macro["average_precision"]
     return figure_value(
         f"Classifier, {where(view.set_facts(card.sample_set)).lower()}",
-        f"Macro AUROC {auroc}, macro average precision {precision}, n = {card.n}; in brackets the "
-        f"cases that have the label. Thresholds were chosen on {card.threshold_split}.",
+        f"Macro AUROC {auroc}, macro average precision {precision}, n = {card.n}; "
+        "number of cases with the label in brackets. Thresholds were chosen on "
+        f"{card.threshold_split}.",
         f"rad3d-classifier-{card.sample_set}",
         classifier_figure(card),
     )
@@ -92,8 +93,8 @@ def calibration(view: StudyView, cards: dict[str, ClassifierCard]) -> FigureValu
         return None
     return figure_value(
         "Calibration",
-        "Share of positive cases against the stated probability, all labels together; on the "
-        "dashed line a probability means what it says.",
+        "Share of positive cases against the predicted probability, all labels together. On the "
+        "dashed line the probabilities are calibrated.",
         "rad3d-calibration",
         calibration_figure(shown),
     )

@@ -18,13 +18,13 @@ POLL_SECONDS = 0.2
 MAX_SECONDS = 600.0
 """A visitor's evaluation may take so long while others wait."""
 
-NEVER_BEGAN = "Cancelled before it began: nothing was evaluated. Run starts it anew."
-_CANCELLED = "Cancelled. What was written is kept: Resume goes on from there."
+NEVER_BEGAN = "Cancelled before it began. Nothing was evaluated; press Run to start again."
+_CANCELLED = "Cancelled. Finished reports are kept; press Resume to continue."
 _PAUSED = (
-    "Others are waiting, so this evaluation was paused after 10 minutes. What was written is kept: "
-    "Resume goes on from there, behind them."
+    "Others are waiting, so this evaluation was paused after 10 minutes. Finished reports are "
+    "kept; press Resume to continue after the others."
 )
-_READING = render.progress("Reading what is to be evaluated")
+_READING = render.progress("Reading the sample sets")
 
 
 class Job:

@@ -99,7 +99,7 @@ def _needs(view: StudyView) -> Iterator[tuple[str, str, str, str]]:
         if row.id not in scored:
             status = metric_status(row.id)
             why = f"{status.state}: {status.reason}"
-            reason = "not asked for in this run" if status.ready else why
+            reason = "not chosen for this run" if status.ready else why
             key = (f"{FAMILIES[row.family]}, {reason}", status.command)
             reasons.setdefault(key, []).append(row.name)
     for (reason, command), names in reasons.items():

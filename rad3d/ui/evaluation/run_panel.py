@@ -192,7 +192,7 @@ def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
             show_label=False, file_types=_FILE_TYPES, type="filepath", height=96, elem_id="run-file"
         )
         references = gr.Dropdown(
-            [("In the file itself", ""), *((s.name, s.id) for s in evaluations.sets())],
+            [("In the file", ""), *((s.name, s.id) for s in evaluations.sets())],
             value="",
             label="References",
             filterable=False,
@@ -202,8 +202,8 @@ def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
 
 
 _WHO_MAY = (
-    '<p class="r3-fine">This is for the person who started the app: open the link that it printed, '
-    "which ends with <code>owner=</code> and a secret.</p>"
+    '<p class="r3-fine">Only the owner can do this: open the link that the app printed at the '
+    "start, which contains <code>owner=</code> and a secret.</p>"
 )
 
 

@@ -21,8 +21,8 @@ _STAGES = {
 def waiting_line(ahead: int, stays: bool = False) -> str:
     """What is told while others are first; ``stays`` where nobody has to wait at the page."""
     place = f"{ahead} before you" if ahead else "yours is next"
-    leave = "also when this tab is closed" if stays else "leave this tab open, or press Cancel"
-    return f"Waiting: another evaluation is running, {place}. It begins by itself; {leave}"
+    leave = "even if this tab is closed" if stays else "while this tab is open"
+    return f"Waiting: another evaluation is running, {place}. It starts by itself, {leave}"
 
 
 def minutes(seconds: float) -> str:

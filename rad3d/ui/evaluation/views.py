@@ -107,8 +107,8 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
         "Date": run.created[:16].replace("T", " "),
         "Revision": run.revision[:12],
         "Seed of the resamples": ", ".join(filter(None, seeds)),
-        "Reports that failed": str(failures) if failures else "none",
-        "Rows that were dropped": str(dropped) if dropped else "",
+        "Failed reports": str(failures) if failures else "none",
+        "Dropped rows": str(dropped) if dropped else "",
         "Notes": " ".join(run.notes),
         "Systems without a result": "; ".join(f"{k}: {v}" for k, v in run.failed.items()),
         "Status": "" if run.status == "finished" else _STATUS.get(run.status, run.status),
@@ -116,14 +116,14 @@ def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
 
 
 _STATUS = {
-    "running": "still running: what there is so far",
-    "cancelled": "cancelled: what there was by then",
-    "interrupted": "interrupted when its process ended: what there was by then",
+    "running": "still running; results so far",
+    "cancelled": "cancelled; results up to then",
+    "interrupted": "interrupted when its process ended; results up to then",
     "failures": "finished, with failures",
 }
 
 
-_RESUME = "Resume, under “Run an evaluation”, goes on from there."
+_RESUME = "Press Resume under “Run an evaluation” to continue it."
 
 
 def standing(status: Status) -> str:
@@ -131,20 +131,19 @@ def standing(status: Status) -> str:
     if status != "interrupted":
         return ""
     return (
-        "The run was interrupted: the program that wrote it ended. What was finished is kept; "
-        + _RESUME
+        "This run was interrupted because its program ended. Finished results are kept. " + _RESUME
     )
 
 
 def unscored(status: Status) -> str:
     """Why nothing of a run was scored, and what to do."""
     why = {
-        "running": "It is running. Open this page again, or choose it again, to see what came "
-        "of it.",
-        "cancelled": f"It was cancelled before that. {_RESUME}",
-        "interrupted": f"The program that ran it ended before that. {_RESUME}",
+        "running": "It is still running. Reload this page, or choose the run again, to see "
+        "results.",
+        "cancelled": f"It was cancelled first. {_RESUME}",
+        "interrupted": f"Its program ended first. {_RESUME}",
     }
-    rest = "It ended without a result: start it anew under “Run an evaluation”."
+    rest = "It ended without a result. Start it again under “Run an evaluation”."
     return f"Nothing of this run has been scored. {why.get(status, rest)}"
 
 

@@ -114,10 +114,10 @@ def _scan_column(service: Service, settings: Settings) -> ScanColumn:
     with gr.Row(elem_classes="r3-run"):
         delete = gr.Button("Delete scan and report", size="sm", elem_id="delete")
     markup(
-        '<p class="r3-fine">A scan is held in this server\'s memory only. It is deleted with '
-        "everything computed from it (on a shared server your evaluations too) when you press "
-        "Delete, when you close this tab, and after "
-        f"{settings.session_minutes} minutes without use.</p>"
+        '<p class="r3-fine">Your scan is kept in this server\'s memory only. The scan and '
+        "everything computed from it, on a shared server your evaluations too, are deleted when "
+        f"you press Delete, when you close this tab, and after {settings.session_minutes} minutes "
+        "without use.</p>"
     )
     return ScanColumn(source, notice, viewer, notes, truth, delete)
 
@@ -168,9 +168,9 @@ def _report_column() -> ReportColumn:
             report = report_sheet(NO_RUN.values()["report"])
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
-                "<h2>Diagnosis</h2><p>What the classifier sees: the probability of each "
-                "finding; the upright line is its threshold. &ne; is contradicted by the report, "
-                "&empty; is not mentioned in it.</p>"
+                "<h2>Diagnosis</h2><p>The classifier's probability of each finding; the upright "
+                "line is its threshold. &ne;: contradicted by the report; &empty;: not mentioned "
+                "in it.</p>"
             )
             chart = gr.Plot(show_label=False, visible=False, elem_id="chart")
             table = markup("", "table")
