@@ -107,7 +107,9 @@ def _configure_import(found: argparse.ArgumentParser) -> None:
     add("--encoder", required=True, choices=list(ENCODERS), help="whose they are, as you know")
     add("--out", required=True, type=Path, metavar="DIR", help="the store")
     add("--logits", type=Path, metavar="CSV",
-        help="VolumeName or id, and the logits of the 18 labels, each by its name")  # fmt: skip
+        help="VolumeName or id, and the logits of the labels, each by its name")  # fmt: skip
+    add("--label-set", default="ct-rate", metavar="SET",
+        help="of the logits: ct-rate (default), inspect, or a file of your own")  # fmt: skip
     add("--json", action="store_true", help="the summary as JSON")
     found.set_defaults(run=features_compute.run_import)
 
@@ -132,6 +134,7 @@ def run_show(args: argparse.Namespace) -> int:
         "scans": len({case.content for case in store.cases.values()}),
         "dimensions": table.embedding.shape[1],
         "logits": bool(store.cases) and table.logits is not None,
+        "label_set": table.label_set.to_plain() if table.logits is not None else None,
         "failed": len(store.failures),
         "failed_by_code": dict(codes.most_common()),
         "bytes": store.nbytes(),
@@ -144,7 +147,7 @@ def run_show(args: argparse.Namespace) -> int:
     weights = "weights not known: imported" if whose.is_imported else f"weights {whose.sha256}"
     print(f"encoder: {whose.id}, {weights}, grid {whose.preprocessing or 'not known'}")
     print(f"cases: {facts['cases']} of {facts['scans']} different scans")
-    logits = "with 18 logits" if facts["logits"] else "without logits"
+    logits = f"with the logits of {table.label_set}" if facts["logits"] else "without logits"
     print(f"features: {facts['dimensions']} numbers each, {logits}")
     named = ", ".join(f"{code} {n}" for code, n in codes.most_common())
     print(f"failures: {facts['failed']}{f' ({named})' if named else ''}")

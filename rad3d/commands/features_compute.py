@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LabelSet
 from rad3d.core.settings import Settings
 from rad3d.core.words import byte_text, duration_text
 
@@ -102,9 +103,10 @@ def run_import(args: argparse.Namespace) -> int:
     from rad3d.features.imports import import_features, imported_identity
     from rad3d.features.shards import FeatureStore
 
-    logits = read_logits(args.logits) if args.logits else None
+    labels = LabelSet.find(args.label_set)
+    logits = read_logits(args.logits, labels) if args.logits else None
     store = FeatureStore.create(args.out, imported_identity(args.encoder))
-    summary = import_features(store, args.files, logits)
+    summary = import_features(store, args.files, logits, labels)
     say(f"Whose features these are is not proven: they are recorded as {args.encoder}, imported.")
     return _finish(summary, store, args.json, "imported")
 

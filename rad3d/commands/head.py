@@ -1,4 +1,4 @@
-"""Give an encoder a head for the 18 labels, or a calibration, from features of labelled scans.
+"""Give an encoder a head for labels, or a calibration, from features of labelled scans.
 
 Both lie beside the encoder's weights, and app, report, training and evaluation use them from then
 on: `fit` for an encoder without a head, `calibrate` for one whose logits are no probabilities.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import add_command, print_json, print_table, say
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.settings import Settings
 
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from rad3d.model.identity import EncoderIdentity
     from rad3d.train.heads import Labelled
 
-FIT = """Fit a head for the 18 labels on an encoder's embeddings.
+FIT = """Fit a head for labels on an encoder's embeddings.
 
-18 logistic regressions, each with the strength of L2 that cross-validation over patients chooses,
-then Platt scaling and the threshold of the best F1 on held-out patients. What is installed is
-measured on further patients: a fifth of them, or --test-labels. A label that fewer than 10 training
-scans have or lack gets its prevalence, and is named. CT-RATE's names tell the patient (train_1_a_2
-is of train_1); other scans count as one patient each, unless --patient-column says whose they are.
+A logistic regression for each label, with the strength of L2 that cross-validation over patients
+chooses, then Platt scaling and the threshold of the best F1 on held-out patients. What is installed
+is measured on further patients: a fifth of them, or --test-labels. A label that fewer than 10
+training scans have or lack gets its prevalence, and is named. CT-RATE's names tell the patient
+(train_1_a_2 is of train_1); other scans count as one patient each, unless --patient-column says
+whose they are.
 
 Features that were made with other weights than those here are refused; of imported ones nobody can
 tell, and the head says so.
@@ -38,6 +39,7 @@ FIT_EXAMPLE = """
 rad3d head fit --encoder colipri --features features --labels train_predicted_labels.csv
 rad3d head fit --encoder ct-clip --features features --labels train.csv --test-labels valid.csv
 rad3d head fit --encoder colipri --features features --labels labels.csv --patient-column patient
+rad3d head fit --encoder colipri --features features --labels own.csv --label-set own.json
 """
 
 CALIBRATE = """Turn the logits of an encoder's own head into probabilities.
@@ -93,8 +95,11 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     add("--features", required=True, type=Path, metavar="STORE",
         help="a store of `rad3d features`, or one file of features")  # fmt: skip
     add("--labels", required=True, type=Path, metavar="CSV",
-        help="VolumeName or id, and the 18 labels as 0 or 1 in columns of their names, as in "
+        help="VolumeName or id, and the labels as 0 or 1 in columns of their names, as in "
         "CT-RATE's multi_abnormality_labels")  # fmt: skip
+    add("--label-set", default="ct-rate", metavar="SET",
+        help="ct-rate (default), inspect, a file of your own, or columns: what the other columns "
+        "of the table are called")  # fmt: skip
     add("--test-labels", type=Path, metavar="CSV", help="measure on these scans")
     add("--test-features", type=Path, metavar="STORE",
         help="of the scans of --test-labels (default: --features)")  # fmt: skip
@@ -151,7 +156,8 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
 
     if args.test_features and not args.test_labels:
         raise BadRequest("--test-features needs --test-labels.", code="bad_option")
-    parts = []
+    parts: list[Labelled] = []
+    labels_of = None if args.label_set == "columns" else LabelSet.find(args.label_set)
     own: EncoderIdentity | None = None
     for features, labels in (
         (args.features, args.labels),
@@ -164,8 +170,9 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
         models_dir = None if args.out else Settings.from_env().models_dir
         require_own_features(identity, table, args.encoder, models_dir, like=own)
         own = own or identity
-        parts.append(join(table, read_label_table(labels, args.patient_column), labels.name))
-        data = parts[-1]
+        known = read_label_table(labels, args.patient_column, labels_of)
+        parts.append(join(table, known, labels.name))
+        data, labels_of = parts[-1], known.label_set
         say(
             f"{labels.name}: {len(data)} scans of {len(set(data.patients))} patients; left out: "
             f"{data.unlabelled} without labels, {data.unseen} without features."
@@ -181,7 +188,7 @@ def _install(args: argparse.Namespace, head: Head) -> int:
     folder = args.out or Settings.from_env().models_dir / ENCODERS[args.encoder].source
     head.save(folder)
     if args.json:
-        print_json({"encoder": args.encoder, **head.facts})
+        print_json({"encoder": args.encoder, **_facts(head)})
     else:
         _print_head(head)
     from rad3d.model.encoders.head import HEAD_DIR
@@ -203,7 +210,7 @@ def run_show(args: argparse.Namespace) -> int:
     state = head_state(row, models_dir)
     if head is not None:
         if args.json:
-            print_json({"encoder": row.id, "state": state, **head.facts})
+            print_json({"encoder": row.id, "state": state, **_facts(head)})
         else:
             _print_head(head)
         return 0
@@ -212,25 +219,31 @@ def run_show(args: argparse.Namespace) -> int:
         raise no_head(row.id)
     calibration = encoder.calibration
     if args.json:
-        print_json({"encoder": row.id, "state": state, "labels": _parameters(calibration)})
+        print_json({"encoder": row.id, "state": state, "labels": _parameters(calibration, CT_RATE)})
     elif calibration is None:
         print(f"{row.name} has a head of its own, which is not calibrated.")
         print(f"With labelled scans, run: {CALIBRATE_COMMAND.format(row.id)}")
     else:
         print(f"{row.name} has a head of its own, calibrated on: {calibration.split}.")
-        rows = [(label, *_cells(p)) for label, p in _parameters(calibration).items()]
+        rows = [(label, *_cells(p)) for label, p in _parameters(calibration, CT_RATE).items()]
         print_table(rows, ("label", "slope", "offset", "threshold"))
     return 0
 
 
-def _parameters(calibration: Calibration | None) -> dict[str, dict[str, float]]:
+def _parameters(calibration: Calibration | None, labels: LabelSet) -> dict[str, dict[str, float]]:
     if calibration is None:
         return {}
-    numbers = zip(LABELS, calibration.slope, calibration.offset, calibration.threshold, strict=True)
+    numbers = zip(
+        labels.names, calibration.slope, calibration.offset, calibration.threshold, strict=True
+    )
     return {
         label: {"slope": float(slope), "offset": float(offset), "threshold": float(threshold)}
         for label, slope, offset, threshold in numbers
     }
+
+
+def _facts(head: Head) -> dict[str, Any]:
+    return {**head.facts, "label_set": head.label_set.to_plain()}
 
 
 def _cells(parameters: dict[str, float]) -> tuple[str, ...]:
@@ -244,13 +257,14 @@ def _print_head(head: Head) -> None:
     print(
         f"{kind} of {ENCODERS[head.encoder.id].name}, fitted {facts['made']}, seed {facts['seed']}"
     )
+    print(f"labels: {head.label_set}")
     for name, part in facts["parts"].items():
         print(f"{name}: {part['scans']} scans of {part['patients']} patients, {part['labels']}")
     measured, test = facts["measured"], facts["parts"]["test"]
     shown = {"auroc": "macro AUROC", "f1": "macro F1", "calibration_error": "calibration error"}
     for key, name in shown.items():
         print(f"{name}: {_estimate(measured['macro'][key])}{_before(facts, key)}")
-    parameters = _parameters(head.calibration)
+    parameters = _parameters(head.calibration, head.label_set)
     rows = [
         (
             label,

@@ -20,13 +20,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.errors import BadRequest, UnknownName, some
 from rad3d.core.file_kind import HEAD, kind_of, wide_encoding
 from rad3d.core.ids import scan_id
+from rad3d.core.labels import LabelSet
 from rad3d.core.words import bare
 
 SCAN_COLUMNS = ("VolumeName", "id")
@@ -232,6 +234,45 @@ def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
         if name := missing.get(bare(each)):
             by_trait.setdefault(name, []).append(each)
     return {same[0]: name for name, same in by_trait.items() if len(same) == 1}
+
+
+@lru_cache(64)
+def label_columns(there: tuple[str, ...], label_set: LabelSet) -> Mapping[str, str]:
+    """Label -> its column among these; labels without one are left out."""
+    found: dict[str, str] = {}
+    for label in label_set.labels:
+        names = (label.name, *label.columns)
+        same = recognised(there, names)
+        if own := [column for column in there if column in names or column in same]:
+            found[label.name] = own[0]
+    return found
+
+
+def labels_of_row(cells: Mapping[str, Any], label_set: LabelSet) -> tuple[int, ...] | None:
+    """The labels of a row as 0 or 1; None where it has no column of them.
+
+    Raises:
+        UnknownName: it has columns of some labels only.
+        BadRequest: one is neither 0 nor 1.
+    """
+    columns = label_columns(tuple(cells), label_set)
+    if not columns:
+        return None
+    values = []
+    for name in label_set.names:
+        if name not in columns:
+            raise UnknownName("column", name, list(cells))
+        try:
+            values.append(float(cells[columns[name]]))
+        except (TypeError, ValueError):
+            values.append(-1.0)
+        if values[-1] not in (0.0, 1.0):
+            raise BadRequest(
+                f"{name} is {some([str(cells[columns[name]])])!r}, neither 0 nor 1.",
+                "Correct the table of labels.",
+                code="bad_labels",
+            )
+    return tuple(map(int, values))
 
 
 def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str], name: str) -> str:

@@ -14,8 +14,15 @@ from pathlib import Path
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.files import as_spelled
 from rad3d.core.ids import REPEATED, SCAN_SUFFIXES, scan_id
-from rad3d.core.labels import LABELS
-from rad3d.core.tables import SCAN_COLUMNS, TableRow, cell_text, open_table
+from rad3d.core.labels import CT_RATE, Label, LabelSet
+from rad3d.core.tables import (
+    SCAN_COLUMNS,
+    TableRow,
+    cell_text,
+    label_columns,
+    labels_of_row,
+    open_table,
+)
 from rad3d.data.predictions import Columns, language_notes, read_entries
 from rad3d.data.samples import Dropped, Sample, SampleSet
 
@@ -144,30 +151,35 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
             samples.append(replace(sample, scan=str(path)))
     return SampleSet(
         f"folder-{table.stem}", root.name, tuple(samples), split="", dropped=tuple(dropped),
-        notes=(*cases.notes, *language_notes(samples)),
+        notes=(*cases.notes, *language_notes(samples)), label_set=names.label_set,
     )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The 18 labels of scans, and whose scans they are.
+    """The labels of scans, and whose scans they are.
 
     Attributes:
-        labels: id -> 0 or 1 for each label, in published order.
+        labels: id -> 0 or 1 for each label, in their order.
         patients: id -> patient; the scans of one patient belong together.
+        label_set: which labels.
     """
 
     labels: Mapping[str, tuple[int, ...]]
     patients: Mapping[str, str]
+    label_set: LabelSet = CT_RATE
 
 
-def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
+def read_label_table(
+    path: Path, patient_column: str = "", label_set: LabelSet | None = CT_RATE
+) -> LabelTable:
     """A CSV or TSV of labels: CT-RATE's ``multi_abnormality_labels``, or one's own.
 
     Args:
-        path: has the column ``VolumeName`` or ``id``, and one for each of the 18 labels, with 0 or
-            1. A suffix such as ``.nii.gz`` of a name does not count.
+        path: has the column ``VolumeName`` or ``id``, and one for each label, with 0 or 1. A
+            suffix such as ``.nii.gz`` of a name does not count.
         patient_column: says whose scan a row is; without it, see :func:`patient_of`.
+        label_set: the labels; None for whatever the other columns are called.
 
     Raises:
         BadRequest: there is no such file, an id is there twice, or a label is neither 0 nor 1.
@@ -175,8 +187,12 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
     """
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
-    wanted = (*LABELS, *filter(None, [patient_column]))
-    with open_table(path, wanted, known=SCAN_COLUMNS) as table:
+    wanted = tuple(filter(None, [patient_column]))
+    with open_table(path, wanted, known=(*SCAN_COLUMNS, *(label_set or CT_RATE).names)) as table:
+        label_set = label_set or _own_set(path, table.columns, patient_column)
+        for name in label_set.names:
+            if name not in label_columns(table.columns, label_set):
+                raise UnknownName(f"column in {path.name}", name, table.columns)
         for id_, row in table.by_scan("bad_labels"):
             patient = row.cells[patient_column].strip() if patient_column else patient_of(id_)
             if not patient:
@@ -185,10 +201,21 @@ def read_label_table(path: Path, patient_column: str = "") -> LabelTable:
                     "Give every scan its patient.",
                     code="bad_labels",
                 )
-            labels[id_], patients[id_] = _labels(row.cells, id_), patient
+            try:
+                labels[id_] = labels_of_row(row.cells, label_set) or ()
+            except BadRequest as error:
+                raise BadRequest(f"{id_}: {error.problem}", error.remedy, error.code) from error
+            patients[id_] = patient
     if not labels:
         raise BadRequest(f"{path.name} has no rows.", "Check the file.", code="bad_labels")
-    return LabelTable(labels, patients)
+    return LabelTable(labels, patients, label_set)
+
+
+def _own_set(path: Path, columns: Sequence[str], patient_column: str) -> LabelSet:
+    """The columns of a table that name neither the scan nor the patient, as labels."""
+    names = [name for name in columns if name not in (*SCAN_COLUMNS, patient_column)]
+    id_ = re.sub(r"[^A-Za-z0-9]+", "-", path.stem).strip("-")[:40] or "own"
+    return LabelSet(id_, path.name, tuple(map(Label, names)))
 
 
 def patient_of(id_: str) -> str:
@@ -256,21 +283,3 @@ def _absent(folder: Path, name: str) -> BadRequest:
 def _rows(path: Path, columns: Sequence[str]) -> list[TableRow]:
     with open_table(path, columns) as table:
         return list(table)
-
-
-def _labels(row: Mapping[str, str], id_: str) -> tuple[int, ...]:
-    for label in LABELS:
-        if _number(row[label]) not in (0.0, 1.0):
-            raise BadRequest(
-                f"{label} of {id_} is {row[label]!r}, neither 0 nor 1.",
-                "Correct the table of labels.",
-                code="bad_labels",
-            )
-    return tuple(int(_number(row[label])) for label in LABELS)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

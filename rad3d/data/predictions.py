@@ -1,6 +1,6 @@
 """Predictions files, read with care: CSV, JSON lines, and the JSON that others write.
 
-A row holds an id, a reference and a prediction, and may hold the 18 labels under their names and
+A row holds an id, a reference and a prediction, and may hold labels under their names and
 ``failure``, ``seconds``, ``finish``. The forms of JSON are those of :mod:`rad3d.data.json_rows`.
 """
 
@@ -15,8 +15,8 @@ from typing import Any
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.file_kind import wide_encoding
 from rad3d.core.ids import repeated, scan_id
-from rad3d.core.labels import LABELS
-from rad3d.core.tables import cell_text, open_table, recognised, text_lines
+from rad3d.core.labels import CT_RATE, LabelSet
+from rad3d.core.tables import cell_text, labels_of_row, open_table, recognised, text_lines
 from rad3d.data.english import looks_english
 from rad3d.data.json_rows import json_rows
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
@@ -31,7 +31,7 @@ MAX_CELL_CHARACTERS = 10 * MAX_REPORT_CHARACTERS
 
 MAX_NAME_CHARACTERS = 120
 
-OPTIONAL = ("failure", "seconds", "finish", "scan", *LABELS)
+OPTIONAL = ("failure", "seconds", "finish", "scan")
 
 _RUN = ("=", "@", "+")
 
@@ -46,12 +46,14 @@ class Columns:
             ``HEADING=COLUMN`` puts ``HEADING: `` before the text.
         prediction: the report that a system wrote.
         patient: whose scan it is; empty where no column says so.
+        label_set: the labels, whose columns are called as they are.
     """
 
     id: str = "id"
     reference: str | tuple[str, ...] = "reference"
     prediction: str = "prediction"
     patient: str = ""
+    label_set: LabelSet = CT_RATE
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
@@ -101,7 +103,12 @@ class Entries:
     def samples(self, columns: Columns) -> tuple[Sample, ...]:
         """The references as cases, with the labels and patients of their rows."""
         return tuple(
-            Sample(id_, text, _labels(row), patient=cell_text(row.get(columns.patient)) or "")
+            Sample(
+                id_,
+                text,
+                labels_of_row(row, columns.label_set),
+                patient=cell_text(row.get(columns.patient)) or "",
+            )
             for id_, text in self.references.items()
             for row in (self.cells[id_],)
         )
@@ -134,7 +141,7 @@ def read_predictions(
     texts = {id_: report_of(row[names.prediction]) for id_, row in found.cells.items()}
     predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in found.cells.items())
     if samples is None:
-        samples = _case_set(path, found.samples(names), found, name=name)
+        samples = _case_set(path, names, found, name=name)
     else:
         samples = replace(samples, dropped=(*samples.dropped, *found.dropped))
     cells = [cell_text(row[names.prediction]) or "" for row in found.cells.values()]
@@ -175,20 +182,20 @@ def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     """The cases of a file that holds references, as :func:`read_predictions` reads them."""
     names = columns or Columns()
     found = read_entries(path, names)
-    return _case_set(path, found.samples(names), found, found.notes)
+    return _case_set(path, names, found, found.notes)
 
 
 def _case_set(
-    path: Path,
-    samples: tuple[Sample, ...],
-    found: Entries,
-    notes: Sequence[str] = (),
-    name: str = "",
+    path: Path, columns: Columns, found: Entries, notes: Sequence[str] = (), name: str = ""
 ) -> SampleSet:
     """A sample set of the file's name, or of another one."""
+    samples = found.samples(columns)
     id_, shown = one_line(name or path.stem) or "file", one_line(name or path.name)
     notes = (*notes, *language_notes(samples))
-    return SampleSet(id_, shown or id_, samples, split="", dropped=found.dropped, notes=notes)
+    return SampleSet(
+        id_, shown or id_, samples, split="", dropped=found.dropped, notes=notes,
+        label_set=columns.label_set,
+    )  # fmt: skip
 
 
 def language_notes(samples: Iterable[Sample]) -> tuple[str, ...]:
@@ -234,7 +241,7 @@ def read_entries(
         reason = row.problem or _reason(row.cells, id_, wanted)
         report = columns.report(row.cells) if references and not reason else ""
         if references and not reason:
-            reason = _reason_of_reference(row.cells, report)
+            reason = _reason_of_reference(row.cells, report, columns.label_set)
         if not reason and id_ in cells:
             reason = repeated(name, called[id_])
         if reason:
@@ -285,29 +292,15 @@ def _reason(cells: Mapping[str, Any], id_: str, wanted: tuple[str, ...]) -> str:
     return "" if id_ else "without an id"
 
 
-def _reason_of_reference(cells: Mapping[str, Any], report: str) -> str:
+def _reason_of_reference(cells: Mapping[str, Any], report: str, labels: LabelSet) -> str:
     """Why a row cannot be a case; empty where it can."""
     if not report:
         return "without a reference"
     try:
-        _labels(cells)
-    except (TypeError, ValueError):
+        labels_of_row(cells, labels)
+    except BadRequest:
         return "with a label that is neither 0 nor 1"
     return ""
-
-
-def _labels(cells: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """The 18 labels of a row; None where it has none. Raises ValueError for other values."""
-    there = [label for label in LABELS if label in cells]
-    if not there:
-        return None
-    if len(there) < len(LABELS):
-        missing = next(label for label in LABELS if label not in cells)
-        raise UnknownName("column", missing, list(cells))
-    values = tuple(float(cells[label]) for label in LABELS)
-    if not set(values) <= {0.0, 1.0}:
-        raise ValueError
-    return tuple(int(value) for value in values)
 
 
 def _prediction(id_: str, text: str, row: Mapping[str, Any]) -> Prediction:

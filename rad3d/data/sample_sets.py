@@ -101,7 +101,7 @@ class Layout:
         id: on the command line: ``<id>:<path>``.
         name: shown to people.
         description: what is expected where.
-        load: reads it; its second argument is False where nobody needs the 18 labels.
+        load: reads it; its second argument is False where nobody needs labels.
         is_split: it has the splits ``"train"`` and ``"valid"``.
     """
 
@@ -140,7 +140,7 @@ LAYOUTS: dict[str, Layout] = {
         ),
         Layout(
             "folder", "Your own folder",
-            "A folder of scans with one CSV: id, reference, and where you have them the 18 labels "
+            "A folder of scans with one CSV: id, reference, and where you have them the labels "
             "and scan (a path inside the folder; else <id>.nii.gz and the like).",
             lambda spec, _: (read_folder(Path(spec.path), spec.split, spec.columns), None),
         ),
@@ -174,7 +174,8 @@ def load_set(spec: SetSpec, limit: int = 0, labelled: bool = True) -> Loaded:
     """
     if spec.source in SAMPLE_SETS:
         row = SAMPLE_SETS[spec.source]
-        return row.sample_set(min(limit, row.n) if limit else None), None
+        shipped = row.sample_set(min(limit, row.n) if limit else None)
+        return shipped.labelled_by(spec.columns.label_set), None
     if spec.source not in LAYOUTS:
         raise UnknownName(
             "sample set", spec.source, [*SAMPLE_SETS, *(f"{k}:PATH" for k in LAYOUTS)]
@@ -186,6 +187,7 @@ def load_set(spec: SetSpec, limit: int = 0, labelled: bool = True) -> Loaded:
             code="no_path",
         )
     samples, written = LAYOUTS[spec.source].load(spec, labelled)
+    samples = samples.labelled_by(spec.columns.label_set)
     return (replace(samples, samples=samples.samples[:limit]) if limit else samples), written
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Sample:
     Attributes:
         id: unique in its set.
         reference: the reference report.
-        labels: the 18 labels in published order; None where only the report is known, which the
+        labels: those of the set in their order; None where only the report is known, which the
             labeller then reads.
         findings: everything that is present; None likewise.
         scan: where the scan can be opened: a path, ``"phantom:<domain>:<seed>"``, or empty.
@@ -36,12 +36,8 @@ class Sample:
     def __post_init__(self) -> None:
         if not self.id:
             raise BadRequest("A sample needs an id.", code="bad_sample")
-        if self.labels is not None and (
-            len(self.labels) != N_LABELS or not set(self.labels) <= {0, 1}
-        ):
-            raise BadRequest(
-                f"The labels of {self.id} are not {N_LABELS} values of 0 or 1.", code="bad_sample"
-            )
+        if self.labels is not None and not set(self.labels) <= {0, 1}:
+            raise BadRequest(f"The labels of {self.id} are not 0 or 1.", code="bad_sample")
 
 
 @dataclass(frozen=True)
@@ -66,6 +62,7 @@ class SampleSet:
         licence: of the data.
         dropped: rows of the source that are not among the samples.
         notes: what a person should know of the others.
+        label_set: what the samples' labels are.
     """
 
     id: str
@@ -77,6 +74,7 @@ class SampleSet:
     licence: str = ""
     dropped: tuple[Dropped, ...] = ()
     notes: tuple[str, ...] = ()
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
         if not self.samples:
@@ -86,6 +84,20 @@ class SampleSet:
                 code="no_samples",
             )
         _require_unique((sample.id for sample in self.samples), self.name)
+        for sample in self.samples:
+            if sample.labels is not None and len(sample.labels) != len(self.label_set):
+                raise BadRequest(
+                    f"{sample.id} has {len(sample.labels)} labels, not those of {self.label_set}.",
+                    code="bad_sample",
+                )
+
+    def labelled_by(self, label_set: LabelSet) -> SampleSet:
+        """The same cases with other labels, which are then read from their references."""
+        if self.label_set.names == label_set.names:
+            return replace(self, label_set=label_set)
+        label_set.require_rules()
+        unlabelled = tuple(replace(sample, labels=None) for sample in self.samples)
+        return replace(self, samples=unlabelled, label_set=label_set)
 
 
 @dataclass(frozen=True)

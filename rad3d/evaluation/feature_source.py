@@ -16,6 +16,7 @@ import numpy as np
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
+from rad3d.core.labels import LabelSet
 from rad3d.core.types import Volume
 from rad3d.data.samples import Sample
 from rad3d.features.encoder_features import encode, encoder_identity, logits_of
@@ -58,6 +59,7 @@ class FeatureSource:
         self._identities: dict[str, EncoderIdentity] = {}
         self._stores = [FeatureStore.open(path) for path in given]
         self._rows_given: dict[str, dict[str, Row]] = {}
+        self._sets_given: dict[str, LabelSet] = {}
 
     def with_given(self, paths: Sequence[Path]) -> FeatureSource:
         """Return this source with stores or files of features that a person named.
@@ -114,6 +116,7 @@ class FeatureSource:
         return gathered(
             {s.id: rows[s.id] for s in samples if s.id in rows},
             {s.id: failures[s.id] for s in samples if s.id in failures and s.id not in rows},
+            self._sets_given.get(encoder_id) or self._store.encoder(encoder_id).label_set,
         )
 
     def _given_rows(self, samples: Sequence[Sample], encoder_id: str) -> dict[str, Row]:
@@ -122,10 +125,12 @@ class FeatureSource:
             rows: dict[str, Row] = {}
             for store in self._stores:
                 if not differs(store.identity, self.identity(encoder_id)):
-                    own = store.identity.is_imported
+                    table, own = store.table(), store.identity.is_imported
+                    if own and table.logits is not None:
+                        self._sets_given.setdefault(encoder_id, table.label_set)
                     rows |= {
                         scan_id(name): self._judged(encoder_id, row, own)
-                        for name, row in store.table().rows.items()
+                        for name, row in table.rows.items()
                     }
             self._rows_given[encoder_id] = rows
         known = self._rows_given[encoder_id]

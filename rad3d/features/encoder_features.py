@@ -26,7 +26,7 @@ def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
 
 
 def logits_of(encoder: LoadedEncoder, pooled: FloatArray) -> FloatArray | None:
-    """(D,) embedding -> (18,) logits; None where the encoder has no head."""
+    """(D,) embedding -> (L,) logits; None where the encoder has no head."""
     try:
         with plain_errors("run the classifier", remedy=OUR_FAULT):
             return encoder.diagnose(pooled).logits

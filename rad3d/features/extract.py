@@ -25,7 +25,6 @@ import numpy as np
 from rad3d import __version__
 from rad3d.core.errors import DiskFull, Rad3dError
 from rad3d.core.files import write_whole
-from rad3d.core.labels import N_LABELS
 from rad3d.core.tables import guarded
 from rad3d.core.types import Volume
 from rad3d.features.encoder_features import encode
@@ -250,7 +249,8 @@ class FeatureWork:
             todo=len(self._todo),
             missing=sum(file is None for _, file in self._todo),
             source_bytes=sum(file.size for _, file in self._todo if file),
-            bytes_per_scan=4 * (self._encoder.embedding_dim + N_LABELS) + ROW_BYTES,
+            bytes_per_scan=4 * (self._encoder.embedding_dim + len(self._encoder.label_set))
+            + ROW_BYTES,
             probed=len(timed),
             seconds_per_scan=(times[-1] - times[0]) / len(timed) if timed else math.nan,
             read_s=statistics.median(o.read_s for o in timed) if timed else math.nan,
@@ -269,7 +269,9 @@ class FeatureWork:
             Rad3dError: many scans in a row failed for want of memory or the like.
         """
         began = time.monotonic()
-        writer = ShardWriter(self._store, shard_size, SAVE_SECONDS, self._facts)
+        writer = ShardWriter(
+            self._store, shard_size, SAVE_SECONDS, self._facts, self._encoder.label_set
+        )
         in_a_row = 0
         try:
             with closing(self._outcomes(self._todo, writer.holds)) as outcomes:

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rad3d.core.errors import BadRequest
+from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.ids import scan_id
-from rad3d.core.labels import LABELS, N_LABELS
-from rad3d.core.tables import SCAN_COLUMNS, open_table
+from rad3d.core.labels import CT_RATE, LabelSet
+from rad3d.core.tables import SCAN_COLUMNS, label_columns, open_table
 from rad3d.features.table import FeatureTable, FloatArray
 from rad3d.model.tensor_files import DAMAGE, torch_file
 
@@ -30,14 +30,15 @@ def case_of(path: Path) -> str:
     return scan_id(path.name)
 
 
-def read_foreign(path: Path, dimensions: int) -> FeatureTable:
+def read_foreign(path: Path, dimensions: int, label_set: LabelSet = CT_RATE) -> FeatureTable:
     """The features in a file.
 
     Args:
         path: of many scans: an array of text, one of (N, ``dimensions``) numbers, and perhaps
-            ``logits`` of (N, 18). Of one scan, which is called as the file: ``arr`` of
+            ``logits`` of (N, L). Of one scan, which is called as the file: ``arr`` of
             (``dimensions``,) or (1, ``dimensions``), or the only array.
         dimensions: D of the encoder.
+        label_set: the L labels.
 
     Raises:
         BadRequest: it is damaged, or holds something else.
@@ -60,30 +61,37 @@ def read_foreign(path: Path, dimensions: int) -> FeatureTable:
             f"{path.name} holds {what} of {array.shape}, not {len(ids)} x {dimensions} numbers.",
             code="bad_shape",
         )
-    if logits is not None and (logits.dtype.kind != "f" or logits.size != len(ids) * N_LABELS):
+    n = len(label_set)
+    if logits is not None and (logits.dtype.kind != "f" or logits.size != len(ids) * n):
         raise BadRequest(
-            f"{path.name} holds logits of {logits.shape}, not {len(ids)} x {N_LABELS} numbers.",
+            f"{path.name} holds logits of {logits.shape}, not {len(ids)} x {n} numbers.",
             code="bad_shape",
         )
-    known = None if logits is None else logits.reshape(-1, N_LABELS).astype(np.float32)
-    return FeatureTable(tuple(ids), flat.astype(np.float32), known)
+    known = None if logits is None else logits.reshape(-1, n).astype(np.float32)
+    return FeatureTable(tuple(ids), flat.astype(np.float32), known, label_set=label_set)
 
 
-def read_logits(path: Path) -> dict[str, FloatArray]:
-    """Id -> (18,) logits from a CSV with ``VolumeName`` or ``id`` and a column for each label.
+def read_logits(path: Path, label_set: LabelSet = CT_RATE) -> dict[str, FloatArray]:
+    """Id -> (L,) logits from a CSV with ``VolumeName`` or ``id`` and a column for each label.
 
     Raises:
         BadRequest: it is no such table, or holds probabilities.
     """
     found: dict[str, FloatArray] = {}
-    with open_table(path, LABELS, known=SCAN_COLUMNS) as table:
+    with open_table(path, known=(*SCAN_COLUMNS, *label_set.names)) as table:
+        columns = label_columns(table.columns, label_set)
+        for name in label_set.names:
+            if name not in columns:
+                raise UnknownName(f"column in {path.name}", name, table.columns)
         for id_, row in table.by_scan("bad_logits"):
             try:
-                numbers = np.array([row.cells[label] for label in LABELS], dtype=np.float32)
+                numbers = np.array(
+                    [row.cells[columns[name]] for name in label_set.names], dtype=np.float32
+                )
             except ValueError as error:
                 raise BadRequest(
                     f"Line {row.line} of {path.name} holds something that is no number.",
-                    "Give the 18 logits of every scan.",
+                    "Give the logits of every scan.",
                     code="bad_logits",
                 ) from error
             found[id_] = numbers

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.features.extract import Summary
 from rad3d.features.foreign import SUFFIXES, case_of, read_foreign
@@ -32,14 +33,18 @@ def imported_identity(encoder_id: str) -> EncoderIdentity:
 
 
 def import_features(
-    store: FeatureStore, paths: Sequence[Path], logits: Mapping[str, FloatArray] | None = None
+    store: FeatureStore,
+    paths: Sequence[Path],
+    logits: Mapping[str, FloatArray] | None = None,
+    label_set: LabelSet = CT_RATE,
 ) -> Summary:
     """Add features from files.
 
     Args:
         store: of :func:`imported_identity`.
         paths: ``.npz`` files of many scans, files of one scan, and folders of such files.
-        logits: id -> (18,) logits, where they come from elsewhere.
+        logits: id -> (L,) logits, where they come from elsewhere.
+        label_set: the L labels of the logits.
 
     Raises:
         BadRequest: there is no such path, or a scan is there twice. A file that cannot be used is
@@ -47,11 +52,13 @@ def import_features(
     """
     began = time.monotonic()
     dimensions = ENCODERS[store.identity.id].embedding_dim
-    writer = ShardWriter(store, SHARD_SIZE, facts={"imported": "as stated by hand"})
+    writer = ShardWriter(
+        store, SHARD_SIZE, facts={"imported": "as stated by hand"}, label_set=label_set
+    )
     summary = Summary()
     seen: set[str] = set()
     for path in _files(paths):
-        for id_, row in _rows(path, dimensions, logits).items():
+        for id_, row in _rows(path, dimensions, logits, label_set).items():
             if id_ in seen:
                 raise BadRequest(
                     f"{id_} is there twice, the second time in {path.name}.",
@@ -65,11 +72,11 @@ def import_features(
 
 
 def _rows(
-    path: Path, dimensions: int, logits: Mapping[str, FloatArray] | None
+    path: Path, dimensions: int, logits: Mapping[str, FloatArray] | None, label_set: LabelSet
 ) -> dict[str, Row | BadRequest]:
     """Id -> what the file holds of it, or what is wrong with that."""
     try:
-        rows = read_foreign(path, dimensions).rows
+        rows = read_foreign(path, dimensions, label_set).rows
     except BadRequest as error:
         return {case_of(path): error}
     if logits is not None:

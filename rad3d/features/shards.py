@@ -21,11 +21,12 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rad3d.core.errors import BadRequest, DiskFull
 from rad3d.core.files import PART, write_whole
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import from_plain
 from rad3d.features.table import (
     SCHEMA_ID,
@@ -96,12 +97,14 @@ class Shard:
         cases: id -> its content, in these rows or in an earlier shard.
         failures: id -> why it has no features.
         facts: what computed it, as text.
+        label_set: the labels of the logits.
     """
 
     rows: Mapping[str, Row] = field(default_factory=dict)
     cases: Mapping[str, Case] = field(default_factory=dict)
     failures: Mapping[str, Failed] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    label_set: LabelSet = CT_RATE
 
 
 class FeatureStore:
@@ -200,9 +203,9 @@ class FeatureStore:
         else:
             wanted = list(ids)
         known = {id_: self.cases[id_].content for id_ in wanted if id_ in self.cases}
-        rows = self._rows(set(known.values()))
+        rows, label_set = self._rows(set(known.values()))
         failures = {i: self.failures[i].problem for i in wanted if i in self.failures}
-        return gathered({id_: rows[content] for id_, content in known.items()}, failures)
+        return gathered({i: rows[content] for i, content in known.items()}, failures, label_set)
 
     def append(self, shard: Shard) -> Path:
         """Write a shard in one step.
@@ -212,7 +215,7 @@ class FeatureStore:
             BadRequest: another process has made this the store of another encoder.
         """
         _require_same(self.path, _read_identity(self.path), self.identity)
-        table = gathered(shard.rows, {})
+        table = gathered(shard.rows, {}, shard.label_set)
         about = {
             "schema": SHARD_SCHEMA,
             "contents": json.dumps(table.ids),
@@ -239,19 +242,27 @@ class FeatureStore:
             path.stat().st_size for path in (self.path, *self.path.rglob("*")) if path.is_file()
         )
 
-    def _rows(self, contents: set[str]) -> dict[str, Row]:
-        """Content -> embedding and logits; every shard is read once."""
+    def _rows(self, contents: set[str]) -> tuple[dict[str, Row], LabelSet]:
+        """Content -> embedding and logits, and their labels; every shard is read once.
+
+        Where shards have logits of different labels, those of the first one by name count.
+        """
         found: dict[str, Row] = {}
-        for path in dict.fromkeys(map(self._places.__getitem__, contents)):
-            rows = read_tensors(path, self._contents[path]).rows
-            found |= {c: row for c, row in rows.items() if self._places[c] == path}
+        label_set: LabelSet | None = None
+        for path in sorted(set(map(self._places.__getitem__, contents))):
+            table = read_tensors(path, self._contents[path])
+            if table.logits is not None:
+                label_set = label_set or table.label_set
+                if table.label_set.names != label_set.names:
+                    table = replace(table, logits=None)
+            found |= {c: row for c, row in table.rows.items() if self._places[c] == path}
         if len({row[0].shape for row in found.values()}) > 1:
             raise BadRequest(
                 f"{self.path.name} holds embeddings of different sizes.",
                 "Compute or import them again into another folder.",
                 code="bad_features",
             )
-        return found
+        return found, label_set or CT_RATE
 
     def _add(self, shard: Shard, path: Path, contents: tuple[str, ...]) -> None:
         self._contents[path] = contents
@@ -307,6 +318,7 @@ class ShardWriter:
         size: entries of a shard.
         seconds: a smaller shard is written once its first entry is so old.
         facts: what computes them.
+        label_set: the labels of their logits.
     """
 
     def __init__(
@@ -315,9 +327,10 @@ class ShardWriter:
         size: int,
         seconds: float = float("inf"),
         facts: Mapping[str, str] | None = None,
+        label_set: LabelSet = CT_RATE,
     ) -> None:
         self._store, self._size, self._seconds = store, size, seconds
-        self._facts = facts or {}
+        self._facts, self._label_set = facts or {}, label_set
         self._clear()
 
     def _clear(self) -> None:
@@ -354,7 +367,9 @@ class ShardWriter:
     def flush(self) -> None:
         """Write what is held; does nothing where that is nothing."""
         if self._cases or self._failures:
-            self._store.append(Shard(self._rows, self._cases, self._failures, self._facts))
+            self._store.append(
+                Shard(self._rows, self._cases, self._failures, self._facts, self._label_set)
+            )
             self._clear()
 
 

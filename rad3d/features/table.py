@@ -1,10 +1,10 @@
 """Tables of features: what an encoder saw in many scans, kept in one small file.
 
-A file of features is a safetensors file with ``embedding`` (N, D), ``logits`` (N, 18) where the
-encoder has a head, and, as its metadata, the cases' ids, the encoder's id, the SHA-256 of its
-weights and the id of its model grid. It is used only by the encoder with these weights. Many
-thousand scans, encoded by several processes, go into a folder of such files. Both are read as a
-store, :mod:`rad3d.features.shards`.
+A file of features is a safetensors file with ``embedding`` (N, D), ``logits`` (N, L) where the
+encoder has a head, and, as its metadata, the L labels, the cases' ids, the encoder's id, the
+SHA-256 of its weights and the id of its model grid. It is used only by the encoder with these
+weights. Many thousand scans, encoded by several processes, go into a folder of such files. Both are
+read as a store, :mod:`rad3d.features.shards`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from safetensors.numpy import save
 from rad3d.core.errors import BadRequest
 from rad3d.core.file_kind import SAFETENSORS, UNKNOWN, what_is
 from rad3d.core.files import write_whole
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.model.identity import EncoderIdentity
 
 SCHEMA_ID = "rad3d-features/1"
 FloatArray = npt.NDArray[np.floating[Any]]
 Row = tuple[FloatArray, FloatArray | None]
-"""(D,) embedding and (18,) logits of one scan; None where the encoder has no head."""
+"""(D,) embedding and (L,) logits of one scan; None where the encoder has no head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,20 +40,22 @@ class FeatureTable:
     Attributes:
         ids: of the cases, in order.
         embedding: (N, D) float32.
-        logits: (N, 18) float32; None where the encoder has no head for the 18 labels.
+        logits: (N, L) float32; None where the encoder has no head.
         failures: id -> why the scan could not be encoded; such a case has no row.
+        label_set: the L labels.
     """
 
     ids: tuple[str, ...]
     embedding: FloatArray
     logits: FloatArray | None
     failures: Mapping[str, str] = field(default_factory=dict)
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
         n = len(self.ids)
         shapes = [self.embedding.shape, *([] if self.logits is None else [self.logits.shape])]
         wrong = self.embedding.ndim != 2 or len(self.embedding) != n or len(set(self.ids)) != n
-        if wrong or shapes[1:] not in ([], [(n, N_LABELS)]):
+        if wrong or shapes[1:] not in ([], [(n, len(self.label_set))]):
             raise BadRequest(
                 f"Features of {n} cases have the shapes {' and '.join(map(str, shapes))}.",
                 code="bad_features",
@@ -102,6 +104,7 @@ def write_tensors(
     tensors: dict[str, FloatArray] = {"embedding": np.ascontiguousarray(table.embedding, kept)}
     if table.logits is not None:
         tensors["logits"] = np.ascontiguousarray(table.logits, np.float32)
+        about = {**about, "label_set": json.dumps(table.label_set.to_plain())}
     whose = {"encoder": encoder.id, "encoder_sha256": encoder.sha256}
     whose["preprocessing"] = encoder.preprocessing
     write_whole(path, save(tensors, metadata={**about, **whose}))
@@ -130,7 +133,10 @@ def read_tensors(path: Path, ids: tuple[str, ...]) -> FeatureTable:
     with plainly(path), safe_open(path, framework="numpy") as file:
         names = file.keys()
         arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
-        return FeatureTable(ids, arrays["embedding"], arrays.get("logits"))
+        labels = json.loads((file.metadata() or {}).get("label_set", "null"))
+        return FeatureTable(
+            ids, arrays["embedding"], arrays.get("logits"), label_set=LabelSet.from_plain(labels)
+        )
 
 
 @contextmanager
@@ -148,12 +154,15 @@ def plainly(path: Path) -> Iterator[None]:
         ) from error
 
 
-def gathered(rows: Mapping[str, Row], failures: Mapping[str, str]) -> FeatureTable:
-    """The table of these rows, in their order; logits only where every row has them."""
+def gathered(
+    rows: Mapping[str, Row], failures: Mapping[str, str], label_set: LabelSet = CT_RATE
+) -> FeatureTable:
+    """The table of these rows, in their order; logits only where every row has those of the set."""
     if not rows:
-        empty = np.empty((0, 0), np.float32), np.empty((0, N_LABELS), np.float32)
-        return FeatureTable((), *empty, dict(failures))
+        empty = np.empty((0, 0), np.float32), np.empty((0, len(label_set)), np.float32)
+        return FeatureTable((), *empty, dict(failures), label_set)
     embedding = np.stack([row[0] for row in rows.values()]).astype(np.float32)
-    known = [row[1] for row in rows.values() if row[1] is not None]
+    n = len(label_set)
+    known = [row[1] for row in rows.values() if row[1] is not None and len(row[1]) == n]
     logits = np.stack(known).astype(np.float32) if len(known) == len(rows) else None
-    return FeatureTable(tuple(rows), embedding, logits, dict(failures))
+    return FeatureTable(tuple(rows), embedding, logits, dict(failures), label_set)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched
-from rad3d.core.labels import LABEL_INDEX, N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.settings import ROOT, Settings
 from rad3d.core.types import IntArray
 from rad3d.data.samples import (
@@ -21,7 +21,7 @@ from rad3d.data.samples import (
     SampleSet,
     dropped_sentence,
 )
-from rad3d.reports.labeller import Mention, find_mentions
+from rad3d.reports.labeller import Mention, find_mentions, stated_labels
 
 NO_PREDICTION = "no prediction"
 """The failure of a sample that the predictions leave out."""
@@ -60,6 +60,7 @@ class Cases:
     samples: tuple[Sample, ...]
     predictions: tuple[Prediction, ...]
     places: Places = Places()
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
         if [s.id for s in self.samples] != [p.id for p in self.predictions]:
@@ -88,33 +89,27 @@ class Cases:
     @cached_property
     def reference_mentions(self) -> tuple[tuple[Mention, ...], ...]:
         """The findings that each reference asserts or denies."""
-        return tuple(find_mentions(text) for text in self.references)
+        return tuple(find_mentions(text, self.label_set) for text in self.references)
 
     @cached_property
     def text_mentions(self) -> tuple[tuple[Mention, ...], ...]:
         """The findings that each prediction asserts or denies."""
-        return tuple(find_mentions(text) for text in self.texts)
+        return tuple(find_mentions(text, self.label_set) for text in self.texts)
 
     @cached_property
     def truth(self) -> IntArray:
-        """(N, 18) labels: the known ones, else those of the reference."""
+        """(N, L) labels: the known ones, else those of the reference."""
         rows = [
-            sample.labels if sample.labels is not None else labels_of(mentions)
+            sample.labels if sample.labels is not None else stated_labels(mentions, self.label_set)
             for sample, mentions in zip(self.samples, self.reference_mentions, strict=True)
         ]
-        return np.array(rows, dtype=np.int64).reshape(-1, N_LABELS)
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self.label_set))
 
     @cached_property
     def said(self) -> IntArray:
-        """(N, 18) labels that the predictions state."""
-        rows = [labels_of(mentions) for mentions in self.text_mentions]
-        return np.array(rows, dtype=np.int64).reshape(-1, N_LABELS)
-
-
-def labels_of(mentions: tuple[Mention, ...]) -> tuple[int, ...]:
-    """The 18 labels that mentions assert, in published order."""
-    present = {LABEL_INDEX[m.label] for m in mentions if m.present and m.label in LABEL_INDEX}
-    return tuple(int(i in present) for i in range(N_LABELS))
+        """(N, L) labels that the predictions state."""
+        rows = [stated_labels(mentions, self.label_set) for mentions in self.text_mentions]
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self.label_set))
 
 
 def align(
@@ -148,4 +143,4 @@ def align(
     )
     used = set(place.values())
     unmatched = tuple(Dropped(each, "with an unknown id") for each in by_id if each not in used)
-    return Cases(samples.samples, paired, places or Places()), unmatched
+    return Cases(samples.samples, paired, places or Places(), samples.label_set), unmatched

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import Number
 from rad3d.core.types import FloatArray, IntArray
 from rad3d.metrics.bootstrap import Estimate, interval
@@ -95,33 +95,36 @@ def classifier_card(
     draws: int = 1000,
     seed: int = 0,
     patients: Sequence[str] = (),
+    label_set: LabelSet = CT_RATE,
 ) -> ClassifierCard:
     """Score a classifier.
 
     Args:
         name: of the classifier.
         sample_set: id of the set.
-        truth: (N, 18) 0 or 1.
-        probabilities: (N, 18).
-        thresholds: (18,), chosen on another split.
+        truth: (N, L) 0 or 1.
+        probabilities: (N, L).
+        thresholds: (L,), chosen on another split.
         threshold_split: which one.
         draws: bootstrap draws over cases.
         seed: of the draws.
         patients: of the cases, where some have several; then patients are drawn, with their cases.
+        label_set: the L labels.
     """
-    if truth.shape != probabilities.shape or truth.ndim != 2 or truth.shape[1] != N_LABELS:
+    if truth.shape != probabilities.shape or truth.ndim != 2 or truth.shape[1] != len(label_set):
         raise BadRequest(
             f"Labels {truth.shape} and probabilities {probabilities.shape} do not fit together.",
             code="bad_shape",
         )
+    n_labels = len(label_set)
     rows = [np.arange(len(truth)), *_drawn(len(truth), patients, draws, seed)]
     said = (probabilities >= thresholds).astype(np.int64)
     figures = {
-        "auroc": _each(rows, lambda r, j: auroc(truth[r, j], probabilities[r, j])),
+        "auroc": _each(rows, n_labels, lambda r, j: auroc(truth[r, j], probabilities[r, j])),
         "average_precision": _each(
-            rows, lambda r, j: average_precision(truth[r, j], probabilities[r, j])
+            rows, n_labels, lambda r, j: average_precision(truth[r, j], probabilities[r, j])
         ),
-        "f1": _each(rows, lambda r, j: _f1(truth[r, j], said[r, j])),
+        "f1": _each(rows, n_labels, lambda r, j: _f1(truth[r, j], said[r, j])),
     }
     whole = {
         **{key: _mean(values) for key, values in figures.items()},
@@ -141,7 +144,7 @@ def classifier_card(
                 threshold=float(thresholds[j]),
                 positives=int(truth[:, j].sum()),
             )
-            for j, label in enumerate(LABELS)
+            for j, label in enumerate(label_set.names)
         },
         macro={key: _interval_of(whole[key], n) for key in MACRO},
         bins=_curve(truth, probabilities, rows[1:]),
@@ -211,9 +214,9 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
     return tuple(bins)
 
 
-def _each(rows: list[Rows], figure: Callable[[Rows, int], float]) -> FloatArray:
-    """Compute (1 + draws, 18) figures: of all cases, then of each resample."""
-    return np.array([[figure(r, j) for j in range(N_LABELS)] for r in rows])
+def _each(rows: list[Rows], n: int, figure: Callable[[Rows, int], float]) -> FloatArray:
+    """Compute (1 + draws, L) figures: of all cases, then of each resample."""
+    return np.array([[figure(r, j) for j in range(n)] for r in rows])
 
 
 def _mean(values: FloatArray) -> FloatArray:

@@ -1,21 +1,20 @@
-"""Scores over the 18 labels: F1, precision and recall, CRG, AUROC; positive means present.
+"""Scores over labels: F1, precision and recall, CRG, AUROC; positive means present.
 
 Everything here takes arrays of labels; who made the reports does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.types import FloatArray, IntArray
 from rad3d.metrics.cases import Cases
-from rad3d.metrics.measure import Measure
+from rad3d.metrics.measure import LABEL_SET, Measure
 from rad3d.reports.labeller import REVISION
 
 
@@ -115,12 +114,12 @@ def _collect_counts(cases: Cases) -> FloatArray:
 
 
 def _collect_decisions(cases: Cases) -> FloatArray:
-    decisions = np.full((cases.n, 1), float(N_LABELS))
+    decisions = np.full((cases.n, 1), float(len(cases.label_set)))
     return np.concatenate((_collect_counts(cases), decisions), axis=1)
 
 
 def _signature(name: str) -> Callable[[], str]:
-    return lambda: f"{name}|labels:{N_LABELS}|positive:present|labeller:{REVISION}"
+    return lambda: f"{name}|{LABEL_SET}|positive:present|labeller:{REVISION}"
 
 
 macro_f1 = _macro("f1")
@@ -157,10 +156,10 @@ def macro_auroc(truth: IntArray, score: npt.NDArray[np.floating[Any]]) -> float:
     return float(np.nanmean([auroc(truth[:, j], score[:, j]) for j in range(truth.shape[1])]))
 
 
-def label_table(counts: FloatArray) -> dict[str, dict[str, float]]:
+def label_table(counts: FloatArray, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """(3 L,) sums -> label -> precision, recall, f1, support and predicted."""
     scores = per_label(counts)
     return {
         label: {name: float(values[i]) for name, values in scores.items()}
-        for i, label in enumerate(LABELS)
+        for i, label in enumerate(names)
     }

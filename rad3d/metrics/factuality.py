@@ -146,7 +146,7 @@ def match_findings(reference: Statement, prediction: Statement) -> tuple[Match, 
 
 
 def _matches(reference: Statement, prediction: Statement) -> Iterator[Match]:
-    for label in FINDING_NAMES:
+    for label in dict.fromkeys((*FINDING_NAMES, *reference.present, *prediction.present)):
         true, said = reference.present.get(label), prediction.present.get(label)
         denied = prediction.denied.get(label)
         if true and said:

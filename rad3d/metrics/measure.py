@@ -10,9 +10,13 @@ from typing import Literal
 
 import numpy as np
 
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import FloatArray
 from rad3d.metrics.bootstrap import Combine
 from rad3d.metrics.cases import Cases, Places
+
+LABEL_SET = "{labels}"
+"""Stands for the label set in a signature."""
 
 State = Literal["ready", "needs package", "needs weights", "needs gpu", "broken"]
 
@@ -45,7 +49,8 @@ class Measure:
         statistic: name of the statistics; measures that share it share the array.
         collect: cases -> (N, K) statistics of each report.
         combine: (..., K) sums of statistics -> (...) figures.
-        signature: names and settings that fix the figure, such as ``"bleu|tok:13a|..."``.
+        signature: names and settings that fix the figure, such as ``"bleu|tok:13a|..."``; with
+            ``LABEL_SET`` where the labels do.
         status: whether it can run here.
         facts: what else fixes the figure and depends on the place: weights, foreign packages.
     """
@@ -57,9 +62,14 @@ class Measure:
     status: Callable[[Places], MetricStatus] = lambda places: MetricStatus()
     facts: Callable[[Places], str] = lambda places: ""
 
-    def signed(self, places: Places) -> str:
+    def signed(self, places: Places, label_set: LabelSet = CT_RATE) -> str:
         """The whole signature of a figure that was computed here."""
-        return "|".join(filter(None, (self.signature(), self.facts(places))))
+        labels = f"labels:{len(label_set)}"
+        if label_set != CT_RATE:
+            rules = hashlib.sha256(repr(label_set.labels).encode()).hexdigest()[:8]
+            labels += f":{label_set.id}:{rules}"
+        own = self.signature().replace(LABEL_SET, labels)
+        return "|".join(filter(None, (own, self.facts(places))))
 
 
 def ratio(sums: FloatArray, numerator: int = 0, denominator: int = 1) -> FloatArray:

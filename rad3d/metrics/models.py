@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.types import FloatArray
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.clinical import F1_MACRO, label_counts
@@ -114,7 +114,7 @@ def _embeddings(texts: Sequence[str], folder: Path) -> list[Any]:
 
 
 def radbert_labels(texts: Sequence[str], folder: Path) -> FloatArray:
-    """(N, 18) labels in published order, present where the classifier says more than 0.5."""
+    """(N, 18) labels of CT-RATE in their order, present where the classifier says more than 0.5."""
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -175,6 +175,7 @@ def _collect_bertscore(cases: Cases) -> FloatArray:
 
 def _collect_radbert(cases: Cases) -> FloatArray:
     """Known labels are the truth; where only reports are known, the classifier reads both."""
+    CT_RATE.require_same(cases.label_set, "RadBERT", "these cases")
     folder = cases.places.weights("radbert-ct")
     known = all(sample.labels is not None for sample in cases.samples)
     truth = cases.truth if known else radbert_labels(cases.references, folder).astype(np.int64)

@@ -95,7 +95,7 @@ METRICS: dict[str, MetricRow] = {
                   "F-measure with beta 1.2 of the longest common subsequence of words.",
                   f"{_COCO}:ROUGE_L", _COCO_NEEDS),
         MetricRow("f1_macro", "Macro F1", "clinical", True, "",
-                  "Mean F1 of the 18 labels that occur in the references.",
+                  "Mean F1 of the labels that occur in the references.",
                   f"{_CLINICAL}:F1_MACRO"),
         MetricRow("f1_micro", "Micro F1", "clinical", True, "",
                   "F1 over all label decisions together.", f"{_CLINICAL}:F1_MICRO"),
@@ -110,7 +110,7 @@ METRICS: dict[str, MetricRow] = {
         MetricRow("recall_micro", "Micro recall", "clinical", True, "",
                   "Share of all occurrences that are stated.", f"{_CLINICAL}:RECALL_MICRO"),
         MetricRow("crg", "CRG", "clinical", True, "",
-                  "Hits and errors over the 18 labels weighted by how rare a finding is; "
+                  "Hits and errors over the labels weighted by how rare a finding is; "
                   "1/3 for reports that state nothing.", f"{_CLINICAL}:CRG"),
         MetricRow("factuality", "Factuality", "clinical", True, "",
                   "F1 over findings: half a point for presence, half for place, size and severity.",
@@ -158,7 +158,7 @@ METRICS: dict[str, MetricRow] = {
                   "F-measure of words matched by their embeddings in a language model.",
                   f"{_MODELS}:BERTSCORE", "a transformers encoder"),
         MetricRow("radbert_f1", "RadBERT macro F1", "weights", True, "",
-                  "Macro F1 of the 18 labels as the RadBERT classifier reads them.",
+                  "Macro F1 of CT-RATE's labels as the RadBERT classifier reads them.",
                   f"{_MODELS}:RADBERT_F1", "the RadBERT CT classifier"),
         MetricRow("green", "GREEN", "weights", True, "",
                   "Matched findings over matched findings and significant errors, judged by a "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rad3d.core.errors import BadRequest, MissingWeights
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import Number, from_plain, to_plain
 from rad3d.core.types import FloatArray
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
@@ -187,9 +188,11 @@ def score(
         failures=cases.failures,
         dropped=(*samples.dropped, *unmatched),
         estimates=estimates,
-        per_label=label_table(label_counts(cases.truth, cases.said).sum(axis=0)),
+        per_label=label_table(
+            label_counts(cases.truth, cases.said).sum(axis=0), cases.label_set.names
+        ),
         cases=_case_scores(ids, estimates, statistics, matches_of(cases)),
-        signature={name: measure(name).signed(cases.places) for name in names},
+        signature={name: measure(name).signed(cases.places, cases.label_set) for name in names},
         settings={
             "draws": draws,
             "seed": seed,
@@ -242,9 +245,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(defined) / len(defined) if defined else float("nan")
 
 
-def score_case(sample: Sample, prediction: Prediction) -> CaseScore:
+def score_case(sample: Sample, prediction: Prediction, label_set: LabelSet = CT_RATE) -> CaseScore:
     """The findings of one case, made from its texts; quick enough to do when a person asks."""
-    cases = Cases((sample,), (prediction,))
+    cases = Cases((sample,), (prediction,), label_set=label_set)
     return CaseScore(sample.id, {}, matches_of(cases)[0])
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 from rad3d.core.errors import UnknownName
-from rad3d.core.labels import LABELS
 from rad3d.core.tables import guarded
 from rad3d.data.samples import PredictionSet, SampleSet
 from rad3d.metrics.cases import align
@@ -42,7 +41,7 @@ def _rows(samples: SampleSet, predictions: PredictionSet) -> list[dict[str, Any]
             "finish": said.finish,
         }
         if labelled:
-            row |= dict(zip(LABELS, sample.labels or (), strict=True))
+            row |= dict(zip(samples.label_set.names, sample.labels or (), strict=True))
         rows.append(row)
     return rows
 

@@ -177,7 +177,7 @@ class VariantCatalogue:
         if self._has_corrupt_encoder(config):
             return f"{config.id} needs its encoder. {self._failures()[config.encoder].problem}"
         if self._lacks_head(config):
-            return f"{config.id} needs a head for the 18 labels, which {config.encoder} lacks here."
+            return f"{config.id} needs a head for labels, which {config.encoder} lacks here."
         if self._has_other_head(config):
             return f"{config.id} was trained with the logits of another head of {config.encoder}."
         if config.encoder and config.encoder not in ENCODERS:

@@ -57,7 +57,7 @@ class PrefixInput:
 
     Attributes:
         latent: (D,) image embedding.
-        logits: (18,) diagnostic logits; variants that do not use them ignore them.
+        logits: (L,) diagnostic logits; variants that do not use them ignore them.
     """
 
     latent: FloatArray
@@ -128,7 +128,7 @@ class Engine:
         )
 
     def diagnose(self, features: Features) -> Diagnosis:
-        """The 18 logits and probabilities."""
+        """Logits and probabilities of the encoder's labels."""
         with plain_errors("run the classifier", remedy=OUR_FAULT):
             return self.store.encoder(features.encoder_id).diagnose(features.pooled)
 
@@ -160,7 +160,7 @@ class Engine:
         with plain_errors("load the model"):
             reporter = self.store.variant(variant_id)
             encoder_id = reporter.config.encoder or SHIPPED_ENCODER
-            _same_grid(reporter, self.store.encoder(encoder_id))
+            _same_input(reporter, self.store.encoder(encoder_id))
         clock.lap("load")
         yield StageEvent("Putting the scan onto the model grid", 0.1)
         _check(cancel)
@@ -344,10 +344,21 @@ def _conditioning(reporter: PrefixReporter, conditions: Sequence[PrefixInput]) -
         if len(given) < len(conditions):
             raise BadRequest(f"{reporter.config.id} makes its prefix from the logits as well.")
         logits = torch.from_numpy(np.stack(given)).float()
+        if logits.shape[1] != reporter.config.logits_dim:
+            raise BadRequest(
+                f"{reporter.config.id} needs the logits of {reporter.config.label_set}, not "
+                f"{logits.shape[1]} of others.",
+                "Give features with the logits that it was trained with.",
+                code="other_labels",
+            )
     return reporter.conditioning(reporter.prefix(latent, logits))
 
 
-def _same_grid(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
+def _same_input(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
+    if reporter.config.logits_dim:
+        reporter.config.label_set.require_same(
+            encoder.label_set, reporter.config.id, f"the head of {encoder.id} here"
+        )
     expected = reporter.config.preprocessing
     if expected and expected != encoder.grid.id:
         raise BadRequest(

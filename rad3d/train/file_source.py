@@ -92,7 +92,8 @@ class FileSource:
         logits = head.logits(table.embedding) if head else None
         if head is None or logits is None:
             return pair(encoder, table, reports)
-        return pair(encoder, replace(table, logits=logits.astype(np.float32)), reports, head.sha256)
+        table = replace(table, logits=logits.astype(np.float32), label_set=head.label_set)
+        return pair(encoder, table, reports, head.sha256)
 
 
 def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
@@ -168,6 +169,7 @@ def pair(
         encoder=encoder,
         head_sha256=head_sha256,
         dropped=+dropped,
+        label_set=table.label_set,
     )
 
 

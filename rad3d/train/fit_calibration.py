@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rad3d.core.labels import N_LABELS
 from rad3d.core.types import FloatArray
 from rad3d.model.encoders.calibration import Calibration, NoveltyReference
 
@@ -27,10 +26,10 @@ def calibrate(
     """Platt scaling per label, and the threshold of best F1.
 
     Args:
-        logits: (N, 18).
-        labels: (N, 18), 0 or 1.
+        logits: (N, L).
+        labels: (N, L), 0 or 1.
         split: name of the cases.
-        usable: (18,) False where the logits of a label say nothing.
+        usable: (L,) False where the logits of a label say nothing.
 
     A label that is not usable, or that fewer than :data:`MIN_CASES` cases have or lack, gets its
     prevalence as its probability, whatever its logit.
@@ -39,8 +38,8 @@ def calibrate(
     known = np.minimum(positives, n - positives) >= MIN_CASES
     if usable is not None:
         known &= usable
-    slope, offset = np.zeros(N_LABELS), np.log((positives + 1) / (n - positives + 1))
-    threshold = np.full(N_LABELS, 0.5)
+    slope, offset = np.zeros(len(positives)), np.log((positives + 1) / (n - positives + 1))
+    threshold = np.full(len(positives), 0.5)
     for j in np.flatnonzero(known):
         slope[j], offset[j] = _platt(logits[:, j], labels[:, j])
         probability = 1 / (1 + np.exp(-(slope[j] * logits[:, j] + offset[j])))

@@ -1,4 +1,4 @@
-"""A head for the 18 labels, or the calibration of one, from features of labelled scans.
+"""A head for labels, or the calibration of one, from features of labelled scans.
 
 Patients are divided once, by seed: the head is trained on one part, calibrated on a second, and
 what is installed is measured on a third, or on a set of its own. No patient is in two parts.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from rad3d import __version__
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
-from rad3d.core.labels import LABELS, N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import to_plain
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.types import FloatArray
@@ -74,9 +74,10 @@ class Labelled:
         name: of the table of labels.
         patients: whose scans these are, N of them.
         embedding: (N, D) float64.
-        logits: (N, 18) of the encoder's own head; None where it has none.
-        labels: (N, 18), 0 or 1.
+        logits: (N, L) of the encoder's own head; None where it has none for these labels.
+        labels: (N, L), 0 or 1.
         unlabelled, unseen: how many scans had features only, or labels only.
+        label_set: the L labels.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Labelled:
     labels: npt.NDArray[np.int64]
     unlabelled: int = 0
     unseen: int = 0
+    label_set: LabelSet = CT_RATE
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -107,7 +109,9 @@ class Labelled:
             "labels": self.name,
             "scans": len(self),
             "patients": len(set(self.patients)),
-            "positives": dict(zip(LABELS, self.labels.sum(axis=0).tolist(), strict=True)),
+            "positives": dict(
+                zip(self.label_set.names, self.labels.sum(axis=0).tolist(), strict=True)
+            ),
         }
 
 
@@ -134,14 +138,18 @@ def join(table: FeatureTable, labels: LabelTable, name: str) -> Labelled:
         raise BadRequest(
             f"The features of {bad} are not numbers.", "Encode the scan again.", code="bad_features"
         )
+    logits = None
+    if table.logits is not None and table.label_set.names == labels.label_set.names:
+        logits = table.logits[rows].astype(np.float64)
     return Labelled(
         name,
         tuple(labels.patients[id_] for id_ in ids),
         embedding,
-        None if table.logits is None else table.logits[rows].astype(np.float64),
+        logits,
         np.array([labels.labels[id_] for id_ in ids], dtype=np.int64),
         unlabelled=len(table.ids) - len(ids),
         unseen=len(labels.labels) - len(ids),
+        label_set=labels.label_set,
     )
 
 
@@ -215,7 +223,7 @@ def fit_head(
     options: HeadOptions = HeadOptions(),
     tell: Callable[[str], None] = lambda _: None,
 ) -> Head:
-    """Fit 18 logistic regressions on the embedding, calibrate and measure them.
+    """Fit a logistic regression of each label on the embedding, calibrate and measure them.
 
     Args:
         encoder: whose features these are.
@@ -247,10 +255,15 @@ def fit_head(
         options.balanced,
         tell,
     )
-    weight, bias = np.zeros((N_LABELS, data.embedding.shape[1])), np.zeros(N_LABELS)
+    n_labels = len(data.label_set)
+    weight, bias = np.zeros((n_labels, data.embedding.shape[1])), np.zeros(n_labels)
     weight[usable], bias[usable] = regressions.weight, regressions.bias
     strengths = dict(
-        zip(np.array(LABELS)[usable].tolist(), regressions.strength.tolist(), strict=True)
+        zip(
+            np.array(data.label_set.names)[usable].tolist(),
+            regressions.strength.tolist(),
+            strict=True,
+        )
     )
     tell("calibrating and measuring")
     return finished(
@@ -263,6 +276,7 @@ def fit_head(
             bias,
             _reference(training, held_out),
             {"kind": "fit", "balanced": options.balanced, "strength": strengths},
+            data.label_set,
         ),
         parts,
         options,
@@ -288,7 +302,7 @@ def calibrate_head(
     """
     if data.logits is None or (test is not None and test.logits is None):
         raise BadRequest(
-            f"These features of {encoder.id} have no logits to calibrate.",
+            f"These features of {encoder.id} have no logits of {data.label_set} to calibrate.",
             "Fit a head with: rad3d head fit",
             code="no_head",
         )
@@ -300,6 +314,7 @@ def calibrate_head(
         calibrate(held_out.logits, held_out.labels, _name(held_out)),
         reference=_reference(held_out, parts["test"]),
         facts={"kind": "calibration"},
+        label_set=data.label_set,
     )
     return finished(head, parts, options)
 
@@ -309,6 +324,7 @@ def _parts(
 ) -> dict[str, Labelled]:
     """Training, calibration and test, by shares of the patients; without the parts of share 0."""
     if test is not None:
+        data.label_set.require_same(test.label_set, data.name, test.name)
         both = sorted(set(data.patients) & set(test.patients))
         if both:
             raise BadRequest(
@@ -324,7 +340,7 @@ def _parts(
 
 
 def _often(data: Labelled, least: int) -> npt.NDArray[np.bool_]:
-    """(18,) whether a label is there, and absent, in at least so many cases."""
+    """(L,) whether a label is there, and absent, in at least so many cases."""
     positives = data.labels.sum(axis=0)
     enough: npt.NDArray[np.bool_] = np.minimum(positives, len(data) - positives) >= least
     return enough
@@ -353,7 +369,9 @@ def finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) ->
         "seed": options.seed,
         "parts": {name: part.facts for name, part in parts.items()},
         "rare": [
-            label for label, slope in zip(LABELS, head.calibration.slope, strict=True) if not slope
+            label
+            for label, slope in zip(head.label_set.names, head.calibration.slope, strict=True)
+            if not slope
         ],
         "measured": _measured(head, logits, test, options),
         "notes": [IMPORTED_NOTE] if head.encoder.is_imported else [],
@@ -383,6 +401,7 @@ def _measured(
         options.draws,
         options.seed,
         test.patients,
+        test.label_set,
     )
     return to_plain(card)
 

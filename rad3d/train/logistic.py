@@ -1,4 +1,4 @@
-"""Logistic regressions of the 18 labels on an embedding, with a strength of L2 for each.
+"""Logistic regressions of labels on an embedding, with a strength of L2 for each.
 
 All labels are fitted in one run of L-BFGS, as they share the embeddings; their problems stay apart.
 They are posed in the principal axes of the embeddings, each axis scaled by the curvature that the

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import FloatArray
 from rad3d.model.identity import EncoderIdentity
 
@@ -20,12 +21,13 @@ class PairedFeatures:
 
     Attributes:
         pooled: (N, V, D) embeddings, V views of each scan; the first is the scan as it is.
-        logits: (N, V, 18); None where the encoder has no head for them.
+        logits: (N, V, L); None where the encoder has no head for them.
         reports: for each scan one or more wordings of its report.
         patients: whose scan each is; scans of one patient are never on both sides of a split.
         encoder: whose features they are.
         head_sha256: of the head, fitted here, that the logits are of; empty for the encoder's own.
         dropped: reason -> how many scans or reports are not among the pairs.
+        label_set: the L labels.
     """
 
     pooled: FloatArray
@@ -35,6 +37,7 @@ class PairedFeatures:
     encoder: EncoderIdentity
     head_sha256: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
         if not self.reports:
@@ -104,6 +107,9 @@ class TrainingData:
     def __post_init__(self) -> None:
         if self.held_out is None:
             return
+        self.train.label_set.require_same(
+            self.held_out.label_set, "What is learned from", "what is held out"
+        )
         if self.held_out.encoder != self.train.encoder:
             raise BadRequest(
                 "The features held out are of another encoder, of other weights or of another "

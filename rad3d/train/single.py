@@ -245,8 +245,8 @@ def _check_logits(data: TrainingData, mode: str) -> None:
     sides = [side for side in (data.train, data.held_out) if side is not None]
     if MODES[mode].uses_logits and any(side.logits is None for side in sides):
         raise BadRequest(
-            f"{MODES[mode].name} uses the 18 logits, and the encoder {data.train.encoder.id} has "
-            "none.",
+            f"{MODES[mode].name} uses diagnostic logits, and the encoder {data.train.encoder.id} "
+            "has none.",
             f"Choose v1 or v2, or give it a head with: {FIT.format(data.train.encoder.id)}",
             code="no_head",
         )
@@ -288,6 +288,7 @@ def _configuration(
         logits_weight=training.logits_weight,
         standardised=training.standardised,
         licence=row.licence,
+        label_set=data.label_set,
     )
 
 

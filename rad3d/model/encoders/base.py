@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from rad3d.core.labels import LabelSet
 from rad3d.core.registry import EncoderRow, resolve
 from rad3d.core.types import Diagnosis, FloatArray, Novelty
 from rad3d.model.encoders.calibration import Calibration
@@ -37,6 +38,8 @@ class LoadedEncoder(Protocol):
     id: str
     grid: GridSpec
     embedding_dim: int
+    label_set: LabelSet
+    """Of its logits, where it has some."""
 
     @property
     def calibration(self) -> Calibration | None:
@@ -46,7 +49,7 @@ class LoadedEncoder(Protocol):
         """Encode one volume: float32 in [-1, 1], laid out as ``grid`` says."""
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
-        """The 18 logits and probabilities from a (D,) embedding.
+        """Logits and probabilities of its labels from a (D,) embedding.
 
         Raises:
             MissingWeights: there is no head; the code is ``no_head``.

@@ -13,7 +13,7 @@ import numpy as np
 from rad3d.core.types import FloatArray, Novelty
 
 HeadState = Literal["none", "uncalibrated", "calibrated"]
-"""Output of an encoder for the 18 labels: none, logits, or calibrated probabilities as well."""
+"""Output of an encoder for labels: none, logits, or calibrated probabilities as well."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Calibration:
     """Platt scaling and thresholds, fitted on a split that is neither training nor test.
 
     Attributes:
-        slope, offset: (18,) probability = sigmoid(slope * logit + offset).
-        threshold: (18,) calibrated probability from which a label counts as present (best F1).
+        slope, offset: (L,) probability = sigmoid(slope * logit + offset).
+        threshold: (L,) calibrated probability from which a label counts as present (best F1).
         split: name of the split they were fitted on.
     """
 
@@ -32,7 +32,7 @@ class Calibration:
     split: str
 
     def probabilities(self, logits: FloatArray) -> FloatArray:
-        """(..., 18) logits -> calibrated probabilities."""
+        """(..., L) logits -> calibrated probabilities."""
         return cast(FloatArray, 1 / (1 + np.exp(-(self.slope * logits + self.offset))))
 
 

@@ -1,7 +1,7 @@
 """COLIPRI (Wald et al. 2026, arXiv 2510.15042; MIT licence) as one more CT encoder.
 
 The network is that of the package ``colipri``, an optional extra; its text encoder, which needs
-code from the hub, is left out. It comes without a head for the 18 labels: as published it gives
+code from the hub, is left out. It comes without a head for labels: as published it gives
 embeddings and tokens, and a diagnosis once a head was fitted (:mod:`rad3d.model.encoders.head`).
 
 Preprocessing is the package's published one: RAS+, 2 mm, 192 x 192 x 192 voxels around the centre,
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.core.errors import CorruptWeights, MissingWeights
+from rad3d.core.labels import CT_RATE
 from rad3d.core.registry import ENCODERS
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
@@ -49,6 +50,8 @@ class ColipriEncoder:
         grid: the model grid, the published one by default.
         embedding_dim: D.
     """
+
+    label_set = CT_RATE
 
     def __init__(
         self, network: nn.Module, grid: GridSpec = GRID, embedding_dim: int = EMBEDDING_DIM

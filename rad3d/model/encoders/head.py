@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import write_whole
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, EncoderRow, resolve
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding, LoadedEncoder
@@ -45,14 +45,15 @@ class Head:
     Attributes:
         encoder: whose features; :attr:`EncoderIdentity.is_imported` where nobody can prove it.
         calibration: of the logits.
-        weight, bias: (18, D) and (18,): the logits of an embedding are ``weight @ z + bias``;
+        weight, bias: (L, D) and (L,): the logits of an embedding are ``weight @ z + bias``;
             None where it is the encoder's own head that was calibrated.
         reference: embeddings that a scan is compared with; None where there were too few.
         facts: plain JSON values: how it was fitted, and what it reached on held-out patients.
-        correction: (18, D): ``correction @ z`` is added to the logits before they are calibrated,
+        correction: (L, D): ``correction @ z`` is added to the logits before they are calibrated,
             so that probabilities learn from more scans than the logits, which stay what they are.
         details: (A, D + 1): logits of the attributes of
             :func:`rad3d.core.details.attribute_names`, the bias last.
+        label_set: the L labels.
     """
 
     encoder: EncoderIdentity
@@ -63,22 +64,24 @@ class Head:
     facts: Mapping[str, Any] = field(default_factory=dict)
     correction: FloatArray | None = None
     details: FloatArray | None = None
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
+        n = len(self.label_set)
         arrays = self.arrays()
         wrong = [name for name, a in arrays.items() if not np.isfinite(a).all()]
         calibrated = [a for name, a in arrays.items() if name.startswith("calibration.")]
-        if any(a.shape != (N_LABELS,) for a in calibrated):
+        if any(a.shape != (n,) for a in calibrated):
             wrong.append("calibration")
         if (self.weight is None) != (self.bias is None):
             wrong.append("weight without bias")
         if self.weight is not None and self.bias is not None:
-            shaped = self.weight.ndim == 2 and len(self.weight) == N_LABELS
-            if not shaped or self.bias.shape != (N_LABELS,):
+            shaped = self.weight.ndim == 2 and len(self.weight) == n
+            if not shaped or self.bias.shape != (n,):
                 wrong.append("weight and bias")
-        if self.correction is not None and len(self.correction) != N_LABELS:
+        if self.correction is not None and len(self.correction) != n:
             wrong.append("correction")
-        if self.details is not None and len(self.details) != len(attribute_names()):
+        if self.details is not None and len(self.details) != len(attribute_names(self.label_set)):
             wrong.append("details")
         if wrong:
             raise BadRequest(f"This is no head: {', '.join(wrong)} cannot be.", code="bad_head")
@@ -92,21 +95,21 @@ class Head:
         return hashlib.sha256(b"".join(a.tobytes() for a in arrays)).hexdigest()
 
     def logits(self, embedding: FloatArray) -> FloatArray | None:
-        """(..., D) -> (..., 18) float64; None where the logits are the encoder's own."""
+        """(..., D) -> (..., L) float64; None where the logits are the encoder's own."""
         if self.weight is None or self.bias is None:
             return None
         found: FloatArray = np.asarray(embedding, np.float64) @ self.weight.T + self.bias
         return found
 
     def corrected(self, logits: FloatArray, embedding: FloatArray) -> FloatArray:
-        """(..., 18) logits of (..., D) embeddings as they are calibrated."""
+        """(..., L) logits of (..., D) embeddings as they are calibrated."""
         if self.correction is None:
             return logits
         found: FloatArray = logits + np.asarray(embedding, np.float64) @ self.correction.T
         return found
 
     def diagnosis(self, logits: FloatArray, embedding: FloatArray, source: str) -> Diagnosis:
-        """What (18,) logits and a (D,) embedding say, with calibrated probabilities."""
+        """What (L,) logits and a (D,) embedding say, with calibrated probabilities."""
         z = np.asarray(embedding, np.float64)
         details = None
         if self.details is not None:
@@ -117,6 +120,7 @@ class Head:
             thresholds=self.calibration.threshold,
             source=source,
             details=details,
+            label_set=self.label_set,
         )
 
     def arrays(self) -> dict[str, FloatArray]:
@@ -155,6 +159,7 @@ class Head:
             "calibration_split": self.calibration.split,
             "novelty_limit": self.reference.limit if self.reference else None,
             "facts": dict(self.facts),
+            "label_set": self.label_set.to_plain(),
         }
         write_whole(directory / name, data)
         write_whole(directory / HEAD_FILE, (json.dumps(config, indent=2) + "\n").encode())
@@ -205,6 +210,7 @@ class Head:
             if novelty
             else None,
             facts=config["facts"],
+            label_set=LabelSet.from_plain(config.get("label_set")),
             **arrays,
         )
 
@@ -222,6 +228,7 @@ class HeadedEncoder:
         self.id, self.grid = encoder.id, encoder.grid
         self.embedding_dim = encoder.embedding_dim
         self.calibration: Calibration | None = head.calibration
+        self.label_set = head.label_set
 
     def encode(self, values: FloatArray) -> Encoding:
         """Encode one volume; the fitted reference gives novelty where the encoder does not."""
@@ -277,7 +284,7 @@ def no_head(encoder_id: str) -> MissingWeights:
         f"FEATURES, then run: {FIT.format(encoder_id)}"
     )
     return MissingWeights(
-        f"{row.name} has no head for the 18 labels here, so it gives no diagnosis.",
+        f"{row.name} has no head for labels here, so it gives no diagnosis.",
         f"{row.head} Or: {fit}" if row.head else fit,
         code="no_head",
     )

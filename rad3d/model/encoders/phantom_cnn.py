@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from rad3d.core.errors import CorruptWeights, MissingWeights
 from rad3d.core.files import readable_like
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
 from rad3d.model.encoders.calibration import (
@@ -248,6 +248,8 @@ def _coordinates(shape: tuple[int, ...]) -> Tensor:
 
 class ShippedEncoder:
     """:class:`ConvEncoder` with its calibration and novelty reference, for inference."""
+
+    label_set = CT_RATE
 
     def __init__(
         self,

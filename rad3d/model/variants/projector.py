@@ -91,7 +91,7 @@ class TransformerProjector(nn.Module):
     """Maps the prefix input to ``clip_length`` tokens, and by a transformer to the prefix.
 
     Args:
-        dim_input: size of the condition (512 latent, or 530 with the 18 logits).
+        dim_input: size of the condition (512 latent, or 530 with 18 logits).
         width: width of the language model.
         prefix_length: soft tokens given to the language model, and number of constants.
         clip_length: tokens made from the condition.
@@ -190,7 +190,7 @@ class InputScaling(nn.Module):
 
         Args:
             latents: (N, latent_dim), N of at least 2.
-            logits: (N, 18), needed where the variant uses them.
+            logits: (N, L), needed where the variant uses them.
         """
         latents = latents.float()
         self.latent_mean.copy_(latents.mean(dim=0))
@@ -201,7 +201,7 @@ class InputScaling(nn.Module):
             self.logits_std.copy_(values.std(dim=0).clamp_min(1e-4))
 
     def forward(self, latent: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, latent_dim), (B, 18) or None -> (B, dim) float32."""
+        """(B, latent_dim), (B, L) or None -> (B, dim) float32."""
         latent = (latent.float() - self.latent_mean) / self.latent_std * self.latent
         if not self.logits_dim:
             return latent

@@ -97,7 +97,7 @@ class PrefixReporter(nn.Module):
             yield from self.llm.parameters()
 
     def prefix(self, latent: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, 512) latent, (B, 18) logits where used -> (B, P, H) in the projector's dtype."""
+        """(B, 512) latent, (B, L) logits where used -> (B, P, H) in the projector's dtype."""
         latent = latent.to(self._bos.device)
         condition = self.scaling(latent, None if logits is None else logits.to(latent.device))
         return self.projector(condition.to(self.projector.linear.weight.dtype))
@@ -142,7 +142,7 @@ class PrefixReporter(nn.Module):
 
         Args:
             latent: (B, 512).
-            logits: (B, 18), or None where the mode does not use them.
+            logits: (B, L), or None where the mode does not use them.
             input_ids: (B, T) report tokens with the end token, padded on the right.
             labels: (B, T) the same with -100 where nothing is to be predicted.
 

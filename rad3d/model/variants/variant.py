@@ -17,7 +17,7 @@ from torch import nn
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import file_sha256, readable_like
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH, check_sizes
 from rad3d.core.registry import (
     MODES,
@@ -60,6 +60,7 @@ class VariantConfig:
         licence: of the weights.
         files: path inside the variant's directory -> SHA-256.
         training: facts of the training run.
+        label_set: the labels of the logits.
     """
 
     llm: str
@@ -85,6 +86,7 @@ class VariantConfig:
     licence: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    label_set: LabelSet = CT_RATE
 
     def __post_init__(self) -> None:
         lookup("adaptation mode", MODES, self.mode)
@@ -111,8 +113,8 @@ class VariantConfig:
 
     @property
     def logits_dim(self) -> int:
-        """18 if the prefix is made from the logits as well, else 0."""
-        return N_LABELS if self.mode_row.uses_logits else 0
+        """The number of labels if the prefix is made from the logits as well, else 0."""
+        return len(self.label_set) if self.mode_row.uses_logits else 0
 
     @property
     def phantoms_only(self) -> bool:
@@ -123,7 +125,8 @@ class VariantConfig:
 
     def to_json(self) -> str:
         """Indented JSON."""
-        return json.dumps({"id": self.id, **asdict(self)}, indent=2, ensure_ascii=False) + "\n"
+        values = {"id": self.id, **asdict(self), "label_set": self.label_set.to_plain()}
+        return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> VariantConfig:
@@ -134,6 +137,7 @@ class VariantConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise BadRequest(f"{CONFIG_FILE} has unknown keys: {', '.join(sorted(unknown))}.")
+        values["label_set"] = LabelSet.from_plain(values.get("label_set"))
         config = cls(**values)
         if stated not in (None, config.id):
             raise BadRequest(f"{CONFIG_FILE} calls itself {stated}, but describes {config.id}.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
@@ -39,6 +39,8 @@ class CtClipEncoder:
         grid: the model grid.
         precision: a key of :data:`PRECISIONS`.
     """
+
+    label_set = CT_RATE
 
     id = ENCODER_ID
 
