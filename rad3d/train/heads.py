@@ -302,7 +302,7 @@ def calibrate_head(
     """
     if data.logits is None or (test is not None and test.logits is None):
         raise BadRequest(
-            f"These features of {encoder.id} have no logits of {data.label_set} to calibrate.",
+            f"These features of {encoder.id} have no logits to calibrate for {data.label_set}.",
             "Fit a head with: rad3d head fit",
             code="no_head",
         )
