@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, Event, GenerationOptions, Report, TextEvent, Volume
 
@@ -185,11 +185,20 @@ def load_scan(scan: ScanSource) -> Scan:
     return Scan(**{field.name: getattr(volume, field.name) for field in fields(Volume)})
 
 
-def label(text: str) -> dict[str, int]:
-    """The 18 findings that a report states: label -> 1 where it is present, else 0."""
+def label(text: str, *, label_set: str | Path = "ct-rate") -> dict[str, int]:
+    """The labels that a report states: label -> 1 where it is present, else 0.
+
+    Args:
+        text: of the report.
+        label_set: ``"ct-rate"``, ``"inspect"``, or a file of your own.
+
+    Raises:
+        BadRequest: there is no such set, or a label of it cannot be read from reports.
+    """
     from rad3d.reports.labeller import label_report
 
-    return dict(zip(LABELS, label_report(text), strict=True))
+    labels = LabelSet.find(str(label_set))
+    return dict(zip(labels.names, label_report(text, labels), strict=True))
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,7 @@ def score(
     metrics: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
+    label_set: str | Path = "ct-rate",
 ) -> Score:
     """Score reports against references.
 
@@ -235,6 +245,7 @@ def score(
         metrics: as ``rad3d eval metrics`` lists them; by default all that need no weights.
         resamples: bootstrap resamples of the cases behind every interval.
         seed: of the resamples.
+        label_set: as for :func:`label`; its labels are what reports are compared by.
 
     Raises:
         BadRequest: lists of different lengths, no case, or no id in common.
@@ -247,7 +258,8 @@ def score(
     if not isinstance(references, Mapping) and len(predictions) != len(references):
         raise BadRequest(f"{len(predictions)} predictions, but {len(references)} references.")
     truth, written = _by_id(references), _by_id(predictions)
-    samples = SampleSet("given", "references", tuple(Sample(i, t) for i, t in truth.items()))
+    cases = tuple(Sample(i, t) for i, t in truth.items())
+    samples = SampleSet("given", "references", cases, label_set=LabelSet.find(str(label_set)))
     reports = tuple(Prediction(i, t) for i, t in written.items())
     card = scorecard.score(
         samples, PredictionSet("predictions", "given", reports),

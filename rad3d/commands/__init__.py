@@ -11,6 +11,16 @@ from typing import Any
 Commands = argparse._SubParsersAction  # what ``add_subparsers`` gives; argparse has no public name
 
 
+def add_label_set(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add ``--label-set``: the id or the file of a label set."""
+    parser.add_argument(
+        "--label-set",
+        default="ct-rate",
+        metavar="SET",
+        help=f"ct-rate (default), inspect, a file of your own (docs/researcher.md){more}",
+    )
+
+
 def add_command(
     commands: Commands[argparse.ArgumentParser], name: str, description: str, example: str
 ) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rad3d.commands import add_command, eval_run, print_json, print_table
+from rad3d.commands import add_command, add_label_set, eval_run, print_json, print_table
 from rad3d.core.settings import Settings
 
 SCORE_EXAMPLE = """
@@ -28,7 +28,7 @@ EXAMPLE = SCORE_EXAMPLE + eval_run.RUN_EXAMPLE.lstrip()
 
 SCORE = """Score predictions files: CSV or JSON lines (id, reference, prediction) or VLM3D JSON.
 
-The 18 labels of a reference are read from columns of their names where there are any, else from
+The labels of a reference are read from columns of their names where there are any, else from
 its text. Rows that cannot be used are dropped and counted on stderr; a case without a report is a
 failure and is scored as empty text. Several files are also compared with the first, which they
 must share the cases with.
@@ -71,6 +71,7 @@ def _configure_score(score: argparse.ArgumentParser) -> None:
     add("--id-column", default="id", metavar="C", help="default: %(default)s")
     add("--reference-column", default="reference", metavar="C", help="default: %(default)s")
     add("--prediction-column", default="prediction", metavar="C", help="default: %(default)s")
+    add_label_set(score)
     add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
     add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
     add(

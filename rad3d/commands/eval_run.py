@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rad3d.commands import Commands, add_command
+from rad3d.commands import Commands, add_command, add_label_set
 from rad3d.commands.options import add_generation_options
 
 RUN = """Evaluate variants with ablations and baselines on sample sets; without arguments the study.
@@ -126,6 +126,7 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
         help="training cases from which the baselines take their reports, such as "
         "ct-rate:DIR#train, with their features among --features (default: the phantoms of the "
         "shipped models)")  # fmt: skip
+    add_label_set(run)
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
     add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")

@@ -10,6 +10,7 @@ from typing import Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LabelSet
 from rad3d.core.settings import Settings
 from rad3d.data.predictions import Columns, read_predictions, read_references
 from rad3d.data.samples import dropped_sentence
@@ -47,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _scorecards(args: argparse.Namespace, metrics: Sequence[str]) -> list[Scorecard]:
     places = Places.of(Settings.from_env())
-    columns = Columns(args.id_column, args.reference_column, args.prediction_column)
+    columns = Columns(
+        args.id_column, args.reference_column, args.prediction_column,
+        label_set=LabelSet.find(args.label_set),
+    )  # fmt: skip
     samples = read_references(args.references, columns=columns) if args.references else None
     cards: list[Scorecard] = []
     for path in args.predictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,10 @@ from rad3d.commands import print_json, print_table, say
 from rad3d.commands.eval_score import BELOW_REQUIRED, INCOMPLETE
 from rad3d.commands.options import generation_options
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LabelSet
 from rad3d.core.registry import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
+from rad3d.data.predictions import Columns
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.run_types import (
     EvaluationEvent,
@@ -69,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRequest:
     """The request that the options describe; an option that is not given means all that apply."""
-    sets = tuple(SetSpec.parse(text) for text in args.sets)
+    columns = Columns(label_set=LabelSet.find(args.label_set))
+    sets = tuple(replace(SetSpec.parse(text), columns=columns) for text in args.sets)
     files_alone = all(spec.source == "predictions" for spec in sets)
     variants = args.variants
     if variants is None:
@@ -89,7 +92,9 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
         seed=args.seed,
         title=args.title,
         features=tuple(args.features),
-        bank=SetSpec.parse(args.reference_set) if args.reference_set else None,
+        bank=replace(SetSpec.parse(args.reference_set), columns=columns)
+        if args.reference_set
+        else None,
     )
 
 

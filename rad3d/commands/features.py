@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-from rad3d.commands import Commands, add_command, features_compute, print_json
+from rad3d.commands import Commands, add_command, add_label_set, features_compute, print_json
 from rad3d.core.registry import ENCODERS
 from rad3d.core.words import byte_text
 
@@ -108,8 +108,7 @@ def _configure_import(found: argparse.ArgumentParser) -> None:
     add("--out", required=True, type=Path, metavar="DIR", help="the store")
     add("--logits", type=Path, metavar="CSV",
         help="VolumeName or id, and the logits of the labels, each by its name")  # fmt: skip
-    add("--label-set", default="ct-rate", metavar="SET",
-        help="of the logits: ct-rate (default), inspect, or a file of your own")  # fmt: skip
+    add_label_set(found)
     add("--json", action="store_true", help="the summary as JSON")
     found.set_defaults(run=features_compute.run_import)
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rad3d.commands import add_command, print_json, print_table, say
+from rad3d.commands import add_command, add_label_set, print_json, print_table, say
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, lookup
@@ -97,9 +97,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     add("--labels", required=True, type=Path, metavar="CSV",
         help="VolumeName or id, and the labels as 0 or 1 in columns of their names, as in "
         "CT-RATE's multi_abnormality_labels")  # fmt: skip
-    add("--label-set", default="ct-rate", metavar="SET",
-        help="ct-rate (default), inspect, a file of your own, or columns: what the other columns "
-        "of the table are called")  # fmt: skip
+    add_label_set(parser, ", or columns: those of the table that name neither scan nor patient")
     add("--test-labels", type=Path, metavar="CSV", help="measure on these scans")
     add("--test-features", type=Path, metavar="STORE",
         help="of the scans of --test-labels (default: --features)")  # fmt: skip

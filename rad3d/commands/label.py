@@ -1,7 +1,7 @@
-"""Read the 18 findings out of each report of a CSV file.
+"""Read labels, such as the 18 of CT-RATE, out of each report of a CSV file.
 
-The rows go to stdout as CSV: the input's columns without the text, then the 18 labels in their
-published order as 0 or 1. Rules read the text, no model; about 200 reports a second. What is only
+The rows go to stdout as CSV: the input's columns without the text, then the labels in their
+order as 0 or 1. Rules read the text, no model; about 200 reports a second. What is only
 suspected counts; what the history, indication, technique or comparison says does not. Rows without
 a report ("nan", "Not given.") are left out and counted. Label columns that the table has already
 stay, with "(given)" behind their names.
@@ -16,16 +16,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from rad3d.commands import say
+from rad3d.commands import add_label_set, say
 from rad3d.core.errors import some
-from rad3d.core.labels import LABELS
-from rad3d.core.tables import Table, guarded, open_table, recognised
+from rad3d.core.labels import CT_RATE, LabelSet
+from rad3d.core.tables import Table, guarded, label_columns, open_table
 
 DEFAULT_COLUMN = "report"
 
 EXAMPLE = """
 rad3d label reports.csv > labels.csv
 rad3d label ct-rate.csv --text-column Findings_EN --text-column Impressions_EN > labels.csv
+rad3d label reports.csv --label-set own.json > labels.csv
 cat reports.csv | rad3d label - --text-column text
 """
 
@@ -41,27 +42,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         help=f"column with the text; given twice, the texts are joined (default: {DEFAULT_COLUMN})",
     )
+    add_label_set(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Stream the rows."""
     columns = args.text_column or [DEFAULT_COLUMN]
+    labels = LabelSet.find(args.label_set)
+    labels.require_rules()
     if args.reports == "-":
-        write_labels(Table(sys.stdin.buffer, "stdin", columns), sys.stdout, columns)
+        write_labels(Table(sys.stdin.buffer, "stdin", columns), sys.stdout, columns, labels)
     else:
         with open_table(Path(args.reports), columns) as table:
-            write_labels(table, sys.stdout, columns)
+            write_labels(table, sys.stdout, columns, labels)
     return 0
 
 
-def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> None:
+def write_labels(
+    table: Table, target: TextIO, columns: Sequence[str], label_set: LabelSet = CT_RATE
+) -> None:
     """Label every row of a table, and tell how many, and what was left out.
 
     Args:
         table: has the columns.
         target: receives CSV.
         columns: names of the text columns, joined in this order.
+        label_set: the labels.
 
     Raises:
         BadRequest: a row is not whole.
@@ -70,17 +77,19 @@ def write_labels(table: Table, target: TextIO, columns: Sequence[str]) -> None:
     from rad3d.reports.labeller import label_report
 
     kept = [name for name in table.columns if name not in columns]
-    given = {**recognised(kept, LABELS), **{name: name for name in kept if name in LABELS}}
+    given = set(label_columns(tuple(kept), label_set).values())
     heads = [f"{name} (given)" if name in given else name for name in kept]
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([*map(guarded, heads), *LABELS])
+    writer.writerow([*map(guarded, heads), *label_set.names])
     count, without = 0, []
     for row in table.complete():
         text = "\n".join(filter(None, (report_of(row.cells[column]) for column in columns)))
         if not text:
             without.append(row.line)
             continue
-        writer.writerow([*(guarded(row.cells[name]) for name in kept), *label_report(text)])
+        writer.writerow(
+            [*(guarded(row.cells[name]) for name in kept), *label_report(text, label_set)]
+        )
         count += 1
     for note in table.notes:
         say(note)

@@ -20,6 +20,11 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def shortened(text: str, most: int) -> str:
+    """``"Interlobular septal thickening" -> "Interlobular sept…"``."""
+    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
 def byte_text(nbytes: float) -> str:
     """``2471628800 -> "2.5 GB"``, ``14155776 -> "14 MB"``; decimal units."""
     for unit, factor, digits in (("TB", 1e12, 1), ("GB", 1e9, 1), ("MB", 1e6, 0)):

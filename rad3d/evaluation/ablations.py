@@ -20,16 +20,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import LABEL_INDEX, LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
-from rad3d.data.samples import PredictionSet, Sample
+from rad3d.data.samples import PredictionSet, SampleSet
 from rad3d.features.table import FeatureTable
 from rad3d.model.engine import PrefixInput
 from rad3d.reports.labeller import Mention, find_mentions, label_report
@@ -69,9 +70,10 @@ class ReferenceSet:
 
     Args:
         features: of the training scans; its ids say which cases there are.
-        labels: id -> the 18 labels; by default those of the phantoms that the shipped models
+        labels: id -> the labels; by default those of the phantoms that the shipped models
             learned from.
         report: id -> the report; likewise.
+        label_set: the labels.
     """
 
     def __init__(
@@ -79,21 +81,25 @@ class ReferenceSet:
         features: FeatureTable,
         labels: Callable[[str], Sequence[int]] = _labels,
         report: Callable[[str], str] = _report,
+        label_set: LabelSet = CT_RATE,
     ) -> None:
+        self.label_set = label_set
         self.ids, self.embedding = features.ids, features.embedding
         self._labels_of, self._report_of = labels, report
         self._reports: dict[int, str] = {}
 
     @classmethod
-    def of(cls, features: FeatureTable, cases: Sequence[Sample]) -> ReferenceSet:
+    def of(cls, features: FeatureTable, cases: SampleSet) -> ReferenceSet:
         """Make a set of cases with references, and with labels where they are known."""
-        by_id = {case.id: case for case in cases}
+        by_id = {case.id: case for case in cases.samples}
 
         def labels(id_: str) -> Sequence[int]:
             known = by_id[id_].labels
-            return label_report(by_id[id_].reference) if known is None else known
+            if known is not None:
+                return known
+            return label_report(by_id[id_].reference, cases.label_set)
 
-        return cls(features, labels, lambda id_: by_id[id_].reference)
+        return cls(features, labels, lambda id_: by_id[id_].reference, cases.label_set)
 
     @cached_property
     def mean(self) -> FloatArray:
@@ -102,7 +108,7 @@ class ReferenceSet:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64]:
-        """The labels of every case, (N, 18), 0 or 1."""
+        """The labels of every case, (N, L), 0 or 1."""
         return np.array([self._labels_of(id_) for id_ in self.ids], dtype=np.int64)
 
     def report(self, row: int) -> str:
@@ -121,17 +127,33 @@ class ReferenceSet:
         row = int(apart.argmin())
         if not apart[row]:
             return self.report(row)
-        names = frozenset(label for label, there in zip(LABELS, present, strict=True) if there)
-        return self._stating(self.report(row), names)
+        return self._stating(self.report(row), frozenset(compress(self.label_set.names, present)))
 
     def _stating(self, text: str, names: frozenset[str]) -> str:
-        kept = _without(text, names)
-        lacking = [n for n in LABELS if n in names - _asserted(find_mentions(kept))]
+        kept = self._without(text, names)
+        stated = {name for name, _ in self._asserted(kept)}
+        lacking = [name for name in self.label_set.names if name in names - stated]
         if not lacking:
             return kept
         parts = split_report(kept)
         added = " ".join(self._sentences[name] for name in lacking if name in self._sentences)
         return replace(parts, findings=f"{parts.findings} {added}".strip()).text
+
+    def _asserted(self, text: str) -> list[tuple[str, Mention]]:
+        """Return the labels that a text states, each with its mention."""
+        return [
+            (name, mention)
+            for mention in find_mentions(text, self.label_set)
+            if mention.present
+            for name in self.label_set.stated_by.get(mention.label, ())
+        ]
+
+    def _without(self, text: str, names: frozenset[str]) -> str:
+        """Return a text without the sentences that state a label other than these."""
+        unwanted = {(m.start, m.end) for name, m in self._asserted(text) if name not in names}
+        for start, end in sorted(unwanted, reverse=True):
+            text = text[:start] + text[end:].lstrip(" ")
+        return text
 
     @cached_property
     def _sentences(self) -> dict[str, str]:
@@ -139,9 +161,8 @@ class ReferenceSet:
         counts: dict[str, Counter[str]] = {}
         for row in range(min(len(self.ids), SENTENCES_FROM)):
             by_sentence: dict[str, set[str]] = {}
-            for mention in find_mentions(self.report(row)):
-                if mention.present:
-                    by_sentence.setdefault(mention.sentence, set()).add(mention.label)
+            for name, mention in self._asserted(self.report(row)):
+                by_sentence.setdefault(mention.sentence, set()).add(name)
             for sentence, labels in by_sentence.items():
                 if len(labels) == 1:
                     counts.setdefault(labels.pop(), Counter())[sentence] += 1
@@ -217,7 +238,7 @@ def _flipped(logits: FloatArray, priors: Sequence[Diagnosis]) -> tuple[FloatArra
             donor = int(others[order[len(order) // 2]])
             moved[row, label] = logits[donor, label]
             found[row] = prior.edit(
-                LABELS[label],
+                prior.label_set.names[label],
                 float(logits[donor, label]),
                 float(priors[donor].probabilities[label]),
             )
@@ -242,22 +263,6 @@ def derangement(n: int, seed: int) -> list[int]:
     moved = np.empty(n, dtype=np.int64)
     moved[order] = np.roll(order, 1)
     return [int(place) for place in moved]
-
-
-def _asserted(mentions: Sequence[Mention]) -> set[str]:
-    return {m.label for m in mentions if m.present and m.label in LABEL_INDEX}
-
-
-def _without(text: str, names: frozenset[str]) -> str:
-    """Return a text without the sentences that state a label other than these."""
-    unwanted = {
-        (m.start, m.end)
-        for m in find_mentions(text)
-        if m.present and m.label in LABEL_INDEX and m.label not in names
-    }
-    for start, end in sorted(unwanted, reverse=True):
-        text = text[:start] + text[end:].lstrip(" ")
-    return text
 
 
 def _unit(rows: FloatArray) -> FloatArray:

@@ -103,7 +103,8 @@ def _figures(
     for facts in view.sets:
         f1 = view.label_f1(facts.id)
         names = {name: view.systems[name].short for name in f1}
-        figure = heatmap_figure(f1, names, view.positives(facts.id), facts.id)
+        short = facts.label_set.short_names
+        figure = heatmap_figure(f1, names, view.positives(facts.id), facts.id, short)
         yield f"F1 of each finding, percent: {facts.name}", figure, ""
         if (LOOKUP, facts.id) in view.cards:
             differences = view.differences(facts.id, metric.id, LOOKUP)
@@ -158,5 +159,5 @@ def _worst(
             pairs = [
                 (samples[c.id], predictions[c.id]) for c in order[:CASES] if c.id in predictions
             ]
-            cases = [(s, p, score_case(s, p).findings) for s, p in pairs]
+            cases = [(s, p, score_case(s, p, facts.label_set).findings) for s, p in pairs]
             yield facts, view.names[best.name], cases

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.evaluation.figures.scaling import Point, Reference
 from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
 from rad3d.evaluation.system_names import LOOKUP, OF_RUN, PLUS, System, system_of
@@ -30,6 +30,7 @@ class SetFacts:
     name: str
     domain: str
     n: int
+    label_set: LabelSet = CT_RATE
 
 
 class StudyView:
@@ -167,14 +168,14 @@ class StudyView:
     def label_f1(self, sample_set: str) -> dict[str, dict[str, float]]:
         """Map system and label to F1 on a set; ablations are left out."""
         return {
-            card.name: {label: card.per_label[label]["f1"] for label in LABELS}
+            card.name: {label: row["f1"] for label, row in card.per_label.items()}
             for card in self.beside(sample_set, "")
         }
 
     def positives(self, sample_set: str) -> dict[str, int]:
         """Label -> number of cases of the set that have it."""
         cards = self.on(sample_set)
-        return {label: int(cards[0].per_label[label]["support"]) for label in LABELS}
+        return {label: int(row["support"]) for label, row in cards[0].per_label.items()}
 
     def _once(self, key: tuple[str, ...], compute: Callable[[], T]) -> T:
         with self._lock:
@@ -200,7 +201,10 @@ def _point(system: System, sample_set: str, card: Scorecard, metric: str) -> Poi
 
 def view_of(run: EvaluationRun, other: EvaluationRun | None = None) -> StudyView:
     """The view of a run, with the systems of another one beside its own where both share a set."""
-    sets = [SetFacts(s.id, s.name, s.domain, len(s.samples)) for s in run.sample_sets.values()]
+    sets = [
+        SetFacts(s.id, s.name, s.domain, len(s.samples), s.label_set)
+        for s in run.sample_sets.values()
+    ]
     cards, costs = dict(run.cards), dict(run.costs)
     for (system, sample_set), card in other.cards.items() if other else ():
         if other is None or sample_set not in run.sample_sets:

@@ -361,7 +361,7 @@ class Evaluations:
         sample = lookup("case", samples, case_id)
         predictions = {p.id: p for p in run.predictions[key].predictions}
         prediction = predictions.get(case_id) or Prediction(case_id, "", "no prediction")
-        fresh = score_case(sample, prediction)
+        fresh = score_case(sample, prediction, run.sample_sets[sample_set].label_set)
         known = next((c for c in run.cards[key].cases if c.id == case_id), fresh)
         return CaseView(sample, prediction, replace(known, findings=fresh.findings))
 

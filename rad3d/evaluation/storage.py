@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import LabelSet
 from rad3d.core.locks import LOCK, is_locked
 from rad3d.core.plain import from_plain, to_plain
 from rad3d.data.sample_sets import SAMPLE_SETS
@@ -96,7 +97,12 @@ def save_run(run: EvaluationRun) -> None:
         "status": run.status,
         "request": to_plain(run.request),
         "sets": [
-            {"id": s.id, "n": len(s.samples), "dropped": to_plain(s.dropped)}
+            {
+                "id": s.id,
+                "n": len(s.samples),
+                "dropped": to_plain(s.dropped),
+                "label_set": s.label_set.to_plain(),
+            }
             for s in run.sample_sets.values()
         ],
         "systems": list(dict.fromkeys(system for system, _ in run.cards)),
@@ -269,6 +275,7 @@ def _prediction(
 def _sample_set(row: Mapping[str, Any], own: Mapping[str, SampleSet]) -> SampleSet:
     shipped = SAMPLE_SETS.get(row["id"])
     samples = shipped.sample_set(row["n"]) if shipped else own[row["id"]]
+    samples = samples.labelled_by(LabelSet.from_plain(row.get("label_set")))
     return replace(samples, dropped=from_plain(tuple[Dropped, ...], row["dropped"]))
 
 

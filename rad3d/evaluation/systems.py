@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from rad3d.core.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
-from rad3d.core.labels import LABELS
 from rad3d.core.registry import SHIPPED_ENCODER, knows_only_phantoms
 from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
@@ -137,7 +136,7 @@ class Systems:
             if self._needs_bank() and self._cases is not None:
                 features = self._features.features(self._cases.id, self._cases.samples, encoder)
                 if features.ids:
-                    self._banks[encoder] = ReferenceSet.of(features, self._cases.samples)
+                    self._banks[encoder] = ReferenceSet.of(features, self._cases)
             elif self._needs_bank() and knows_only_phantoms(encoder):
                 yield from self._load_bank(encoder)
 
@@ -217,7 +216,7 @@ class Systems:
             yield Step("write", f"{name} on {samples.name}: {done} of {n} reports", now - told)
             told = now
         texts = {
-            p.id: p if row.prior is None else replace(p, seen=_stated(row.prior))
+            p.id: replace(p, seen=_stated(row.prior, samples))
             for p, row in zip(writer.predictions(seen.ids, given), rows, strict=True)
         }
         yield Step("write", f"{name} on {samples.name}: written", len(samples.samples) - told)
@@ -286,7 +285,11 @@ class Systems:
             return [bank.majority()] * len(seen.ids)
         if control == "nearest":
             return bank.nearest(seen.embedding)
-        return [bank.lookup(d.present) for d in self._diagnoses(encoder, seen)]
+        diagnoses = self._diagnoses(encoder, seen)
+        bank.label_set.require_same(
+            diagnoses[0].label_set, "The reference set", f"the head of {encoder}"
+        )
+        return [bank.lookup(d.present) for d in diagnoses]
 
     # The classifier
 
@@ -303,10 +306,12 @@ class Systems:
         cases = {sample.id: sample for sample in samples.samples}
         truth = [
             labels if (labels := cases[id_].labels) is not None
-            else label_report(cases[id_].reference)
+            else label_report(cases[id_].reference, samples.label_set)
             for id_ in seen.ids
         ]  # fmt: skip
         diagnoses = self._diagnoses(encoder, seen)
+        if diagnoses[0].label_set.names != samples.label_set.names:
+            return None
         calibration = self._engine.store.encoder(encoder).calibration
         return classifier_card(
             encoder,
@@ -317,6 +322,7 @@ class Systems:
             calibration.split if calibration else "",
             self._request.draws,
             self._request.seed,
+            label_set=samples.label_set,
         )
 
     def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
@@ -324,9 +330,11 @@ class Systems:
         return [loaded.diagnose(embedding) for embedding in seen.embedding]
 
 
-def _stated(prior: Diagnosis) -> tuple[str, ...]:
-    """Return the labels that a prior has at or above their threshold."""
-    return tuple(compress(LABELS, prior.present))
+def _stated(prior: Diagnosis | None, samples: SampleSet) -> tuple[str, ...] | None:
+    """Return the labels a prior has at or above their threshold; None where it has other labels."""
+    if prior is None or prior.label_set.names != samples.label_set.names:
+        return None
+    return tuple(compress(prior.label_set.names, prior.present))
 
 
 def _in_order(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from rad3d.core.labels import LABELS
 from rad3d.core.types import FloatArray
 from rad3d.metrics.bootstrap import Combine
 from rad3d.metrics.cases import Cases
@@ -25,14 +24,15 @@ _COLUMNS = ("decisions", "same", "right_against", "reports")
 def _collect(cases: Cases) -> FloatArray:
     """(N, 3 L + 4) counts against the prior; zeros where none is known."""
     known = np.array([each.seen is not None for each in cases.predictions])
+    names = cases.label_set.names
     prior = np.array(
-        [[label in (each.seen or ()) for label in LABELS] for each in cases.predictions],
+        [[label in (each.seen or ()) for label in names] for each in cases.predictions],
         dtype=np.int64,
-    ).reshape(-1, len(LABELS))
+    ).reshape(-1, len(names))
     said = cases.said
     same, right = said == prior, said == cases.truth
     totals = (
-        np.full(cases.n, len(LABELS)),
+        np.full(cases.n, len(names)),
         same.sum(axis=1),
         (right & ~same).sum(axis=1),
         np.ones(cases.n),

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import CT_RATE
+from rad3d.core.words import shortened
 from rad3d.evaluation.figures.style import (
     ACCENT,
     ALARM,
@@ -24,14 +25,8 @@ from rad3d.metrics.registry import MetricRow
 
 _SCALE = ((0.0, "#22323d"), (0.5, "#0f7f75"), (1.0, "#c8f2e4"))
 
-_SHORT = {
-    "Arterial wall calcification": "Arterial calcif.",
-    "Coronary artery wall calcification": "Coronary calcif.",
-    "Interlobular septal thickening": "Septal thickening",
-    "Mosaic attenuation pattern": "Mosaic attenuation",
-    "Pulmonary fibrotic sequela": "Fibrotic sequela",
-}
-"""Labels that are too long for a phone."""
+_LONGEST, _LONGEST_NARROW = 40, 22
+"""Characters of a label beside the heatmap; on a phone."""
 
 
 def heatmap_figure(
@@ -39,16 +34,18 @@ def heatmap_figure(
     names: Mapping[str, str],
     positives: Mapping[str, int],
     sample_set: str,
+    short: Mapping[str, str] = CT_RATE.short_names,
 ) -> go.Figure:
-    """F1 of each system on each of the 18 findings, the most frequent finding at the top.
+    """F1 of each system on each label, the most frequent finding at the top.
 
     Args:
         f1: system -> label -> F1, NaN where the label neither occurs nor is stated.
         names: system -> what its column is called, in order.
         positives: label -> number of cases that have it.
         sample_set: the figures are of; for the cases that a cell leads to.
+        short: label -> what stands for it on a phone.
     """
-    labels = sorted(LABELS, key=lambda label: positives.get(label, 0))
+    labels = sorted(positives, key=lambda label: positives[label])
     values = np.array([[f1[s].get(label, math.nan) for s in names] for label in labels])
     target = [
         [
@@ -57,8 +54,12 @@ def heatmap_figure(
         ]
         for label in labels
     ]
-    rows = [f"{label} ({positives.get(label, 0)})" for label in labels]
-    short = [f"{_SHORT.get(label, label)} ({positives.get(label, 0)})" for label in labels]
+    rows = [f"{label} ({positives[label]})" for label in labels]
+    wide = [f"{shortened(label, _LONGEST)} ({positives[label]})" for label in labels]
+    narrow = [
+        f"{shortened(short.get(label, label), _LONGEST_NARROW)} ({positives[label]})"
+        for label in labels
+    ]
     margin = {"l": 4, "r": 4, "t": 4, "b": 4}
     figure = base(
         120 + 27 * len(labels),
@@ -67,7 +68,7 @@ def heatmap_figure(
             "font": {"size": 11.5},
             "height": 110 + 24 * len(labels),
             "xaxis": {"tickfont": {"size": 9}},
-            "yaxis": {"tickvals": rows, "ticktext": short},
+            "yaxis": {"tickvals": rows, "ticktext": narrow},
         },
         {"texttemplate": ""},  # cells are too narrow for their figures there
         margin=margin,
@@ -91,7 +92,7 @@ def heatmap_figure(
     )
     tick = {"fixedrange": True, "ticks": "", "automargin": True, "showgrid": False}
     figure.update_xaxes(**tick, tickangle=-90, side="top", dtick=1)
-    figure.update_yaxes(**tick, dtick=1)
+    figure.update_yaxes(**tick, tickvals=rows, ticktext=wide)
     return figure
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rad3d.core.labels import LABEL_INDEX, N_LABELS
 from rad3d.data.samples import Prediction, Sample
 from rad3d.metrics.scorecard import CaseScore, Scorecard
 from rad3d.ui.html import evaluation_html
@@ -41,9 +40,10 @@ def ordered_ids(card: Scorecard, order: str, label: str = "") -> list[str]:
 def label_state(card: Scorecard, row: int, label: str) -> str:
     """``"matched"``, ``"invented"`` or ``"omitted"``; empty if neither report states the label."""
     counts = card.statistics.get("labels")
-    if counts is None:
+    names = list(card.per_label)
+    if counts is None or label not in names:
         return ""
-    at = np.arange(3) * N_LABELS + LABEL_INDEX[label]
+    at = np.arange(3) * len(names) + names.index(label)
     hit, false, omitted = counts[row, at] > 0
     return "matched" if hit else "invented" if false else "omitted" if omitted else ""
 

@@ -46,7 +46,8 @@ def heatmap(view: StudyView, sample_set: str) -> FigureValue | None:
     if not f1:
         return None
     names = {name: view.systems[name].short for name in f1}
-    figure = heatmap_figure(f1, names, view.positives(sample_set), sample_set)
+    short = view.set_facts(sample_set).label_set.short_names
+    figure = heatmap_figure(f1, names, view.positives(sample_set), sample_set, short)
     return figure_value(
         f"F1 of each finding, {where(view.set_facts(sample_set)).lower()}",
         "In percent; number of cases with the finding in brackets. Press a cell to read them.",

@@ -1,4 +1,4 @@
-"""The diagnosis as a chart: 18 bars, sorted, with thresholds and the logit on hover.
+"""The diagnosis as a chart: a bar for each label, sorted, with thresholds and the logit on hover.
 
 Each label stands above its own bar, so that the chart reads the same at 390 px as on a desktop.
 """
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from gradio.components.plot import PlotData
 
-from rad3d.core.labels import LABELS
 from rad3d.core.types import Diagnosis
+from rad3d.core.words import shortened
 
 if TYPE_CHECKING:
     from rad3d.reports.crosscheck import CrossCheck
@@ -30,17 +30,19 @@ _CONFLICT = "#d97706"
 _THRESHOLD_DROP = 0.07
 """How far a threshold's line is moved down, in rows: below its bar, clear of the label above."""
 _ROW_PX = 32
+LONGEST = 42
+"""Characters of a label that stand beside its probability on a phone."""
 
 
 def diagnosis_chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> PlotData:
-    """All 18 probabilities, highest at the top.
+    """All probabilities, highest at the top.
 
     Args:
         diagnosis: what to show.
         check: of the report against it: labels that it contradicts or does not mention are marked.
     """
     signs = _signs(check)
-    order = sorted(range(len(LABELS)), key=lambda i: float(diagnosis.probabilities[i]))
+    order = sorted(range(len(diagnosis.label_set)), key=lambda i: float(diagnosis.probabilities[i]))
     rows = list(range(len(order)))
     figure = go.Figure()
     figure.add_bar(
@@ -114,15 +116,16 @@ def _signs(check: CrossCheck | None) -> dict[str, str]:
 
 
 def _color(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> str:
-    if LABELS[i] in signs:
+    if diagnosis.label_set.names[i] in signs:
         return _CONFLICT
     return _PRESENT if diagnosis.present[i] else _ABSENT
 
 
 def _hover(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> list[str]:
-    sign = signs.get(LABELS[i])
+    label = diagnosis.label_set.names[i]
+    sign = signs.get(label)
     return [
-        LABELS[i] + (" (edited)" if LABELS[i] in diagnosis.edited else ""),
+        label + (" (edited)" if label in diagnosis.edited else ""),
         f"{float(diagnosis.probabilities[i]):.3f}",
         f"{float(diagnosis.logits[i]):+.2f}",
         f"{float(diagnosis.thresholds[i]):.3f}",
@@ -134,9 +137,12 @@ def _caption(
     figure: go.Figure, row: int, i: int, diagnosis: Diagnosis, signs: Mapping[str, str]
 ) -> None:
     """Label above the bar on the left, probability on the right."""
-    sign = signs.get(LABELS[i])
+    labels = diagnosis.label_set
+    label = labels.names[i]
+    sign = signs.get(label)
     bold = diagnosis.present[i] or sign is not None
-    name = f"{sign} {LABELS[i]}" if sign else LABELS[i]
+    name = shortened(label if len(label) <= LONGEST else labels.short_names[label], LONGEST)
+    name = f"{sign} {name}" if sign else name
     value = f"{100 * float(diagnosis.probabilities[i]):.0f} %"
     for x, anchor, text in ((0, "left", name), (1, "right", value)):
         figure.add_annotation(

@@ -181,7 +181,7 @@ def _agreement(check: CrossCheck) -> str:
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> str:
-    """The same 18 numbers as a table, for screen readers and for copying."""
+    """The same numbers as a table, for screen readers and for copying."""
     rows = [
         (
             row["label"],
