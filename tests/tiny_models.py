@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from rad3d.core.labels import N_LABELS
+from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import Diagnosis, FloatArray, Novelty, Volume
@@ -114,6 +114,7 @@ class CountingEncoder:
         self.id = "phantom-cnn"
         self.grid = GRID
         self.embedding_dim = LATENT_DIM
+        self.label_set = CT_RATE
         self.calibration: Calibration | None = None
         self.encoded = 0
         self.limit = limit

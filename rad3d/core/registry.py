@@ -27,7 +27,7 @@ class Mode:
         id: used in variant ids, such as ``phantom-m/v3``.
         name: shown to people.
         trains_llm: True where the language model's own weights are trained as well.
-        uses_logits: True where the 18 diagnostic logits join the image embedding.
+        uses_logits: True where the diagnostic logits join the image embedding.
         projector: a key of :data:`PROJECTORS`.
         summary: one sentence.
     """
@@ -55,7 +55,7 @@ MODES: dict[str, Mode] = {
         Mode(
             "v3", "V-3 frozen + logits (RAD3D-Prefix)", False, True, "transformer",
             "The language model stays frozen; the prefix is made from the image embedding "
-            "and the 18 diagnostic logits.",
+            "and the diagnostic logits.",
         ),
         Mode(
             "linear", "Linear, frozen + logits", False, True, "linear",
@@ -377,7 +377,7 @@ class EncoderRow:
         licence: of the weights.
         get: the exact steps to the weights, where they do not ship.
         command: the last of them.
-        head: where a head for the 18 labels can be had ready-made, if its weights lack one.
+        head: where a head for labels can be had ready-made, if its weights lack one.
         files: what tells that it lies in its directory; the rest is checked when it is loaded.
     """
 

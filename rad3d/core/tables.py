@@ -248,7 +248,9 @@ def label_columns(there: tuple[str, ...], label_set: LabelSet) -> Mapping[str, s
     return found
 
 
-def labels_of_row(cells: Mapping[str, Any], label_set: LabelSet) -> tuple[int, ...] | None:
+def labels_of_row(
+    cells: Mapping[str, Any], label_set: LabelSet, id_: str = ""
+) -> tuple[int, ...] | None:
     """The labels of a row as 0 or 1; None where it has no column of them.
 
     Raises:
@@ -267,8 +269,9 @@ def labels_of_row(cells: Mapping[str, Any], label_set: LabelSet) -> tuple[int, .
         except (TypeError, ValueError):
             values.append(-1.0)
         if values[-1] not in (0.0, 1.0):
+            cell = some([str(cells[columns[name]])])
             raise BadRequest(
-                f"{name} is {some([str(cells[columns[name]])])!r}, neither 0 nor 1.",
+                f"{name} of {id_ or 'a row'} is {cell!r}, neither 0 nor 1.",
                 "Correct the table of labels.",
                 code="bad_labels",
             )

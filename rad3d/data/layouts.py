@@ -188,7 +188,8 @@ def read_label_table(
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
     wanted = tuple(filter(None, [patient_column]))
-    with open_table(path, wanted, known=(*SCAN_COLUMNS, *(label_set or CT_RATE).names)) as table:
+    known = (*SCAN_COLUMNS, *(label_set.names if label_set else ()))
+    with open_table(path, wanted, known=known) as table:
         label_set = label_set or _own_set(path, table.columns, patient_column)
         for name in label_set.names:
             if name not in label_columns(table.columns, label_set):
@@ -201,11 +202,7 @@ def read_label_table(
                     "Give every scan its patient.",
                     code="bad_labels",
                 )
-            try:
-                labels[id_] = labels_of_row(row.cells, label_set) or ()
-            except BadRequest as error:
-                raise BadRequest(f"{id_}: {error.problem}", error.remedy, error.code) from error
-            patients[id_] = patient
+            labels[id_], patients[id_] = labels_of_row(row.cells, label_set, id_) or (), patient
     if not labels:
         raise BadRequest(f"{path.name} has no rows.", "Check the file.", code="bad_labels")
     return LabelTable(labels, patients, label_set)

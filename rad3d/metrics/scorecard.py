@@ -198,6 +198,7 @@ def score(
             "seed": seed,
             "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
             "truth": _truth_source(samples),
+            "label_set": samples.label_set.id,
             "notes": [*samples.notes, *predictions.facts.get("notes", ())],
         },
         statistics=statistics,

@@ -18,7 +18,7 @@ import transformers
 from torch import Tensor
 
 from rad3d import __version__
-from rad3d.core.errors import BadRequest, Cancelled
+from rad3d.core.errors import BadRequest, Cancelled, some
 from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.types import (
     Diagnosis,
@@ -176,7 +176,7 @@ class Engine:
             *volume.notes,
             *grid.notes,
             *novelty_notes(features.novelty, encoder_id),
-            *calibration_notes(diagnosis),
+            *diagnosis_notes(diagnosis),
         )
         yield DiagnosisEvent(diagnosis, features.novelty, notes)
         yield StageEvent("Writing the report", 0.5)
@@ -298,11 +298,16 @@ def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:
     )
 
 
-def calibration_notes(diagnosis: Diagnosis) -> tuple[Note, ...]:
-    """A warning where the shown probabilities are none."""
+def diagnosis_notes(diagnosis: Diagnosis) -> tuple[Note, ...]:
+    """What limits the diagnosis: probabilities that are none, and labels no rule reads."""
+    notes = []
+    if unread := diagnosis.label_set.unread:
+        text = f"No rule finds {some(unread, 3)} in a report, so the report is not held against it."
+        notes.append(Note("info", "not_read", text))
     if diagnosis.calibrated:
-        return ()
+        return tuple(notes)
     return (
+        *notes,
         Note(
             "warning",
             "uncalibrated",

@@ -64,6 +64,7 @@ def report_dict(report: Report) -> dict[str, Any]:
         "diagnosis": {
             "source": report.diagnosis.source,
             "calibrated": report.diagnosis.calibrated,
+            "label_set": report.diagnosis.label_set.to_plain(),
             "edited": sorted(report.diagnosis.edited),
             "labels": report.diagnosis.to_rows(),
             "findings": [finding.to_dict() for finding in findings_of(report.diagnosis)],

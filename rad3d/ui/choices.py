@@ -85,7 +85,7 @@ def guidance(
 
 
 def measured(found: Sequence[VariantResult]) -> str:
-    """Macro F1 over the 18 labels on each sample set, with 95% interval, n and date; or nothing."""
+    """Macro F1 over the labels on each sample set, with 95% interval, n and date; or nothing."""
     shown = {}
     for each in found:
         if f1 := each.figure("f1_macro"):

@@ -173,6 +173,8 @@ class CaseHandlers:
                 code="not_evaluated",
             )
         card = view.cards[system, sample_set]
+        label = label if label in card.per_label else ""
+        names = tuple(card.per_label)
         ids = cases.ordered_ids(card, choice.order, label)
         chosen = choice.chosen if choice.chosen in ids else (ids[0] if ids else "")
         shown = ""
@@ -190,7 +192,7 @@ class CaseHandlers:
             "sample_set": gr.update(
                 choices=[(where(s), s.id) for s in view.sets], value=sample_set
             ),
-            "label": label,
+            "label": gr.update(choices=[("Any", ""), *zip(names, names, strict=True)], value=label),
             "listed": cases.case_list(card, ids, chosen, label),
             "shown": shown,
             "chosen": chosen,

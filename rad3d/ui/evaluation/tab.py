@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.core.labels import LABELS
 from rad3d.evaluation.figures.scaling import AGAINST
 from rad3d.evaluation.service import EXPORTS
 from rad3d.ui.components import markup
@@ -167,7 +166,7 @@ def _cases(handlers: EvaluationHandlers) -> Cases:
                 filterable=False,
             )
             label = gr.Dropdown(
-                [("Any", ""), *((name, name) for name in LABELS)],
+                [("Any", "")],
                 value="",
                 label="With this finding",
                 elem_id="case-label",
