@@ -276,7 +276,7 @@ def fit_head(
             bias,
             _reference(training, held_out),
             {"kind": "fit", "balanced": options.balanced, "strength": strengths},
-            data.label_set,
+            label_set=data.label_set,
         ),
         parts,
         options,
