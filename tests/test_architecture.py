@@ -188,6 +188,21 @@ def test_every_imported_package_is_a_pinned_requirement() -> None:
     assert third_party(sorted((ROOT / "tests").rglob("*.py"))) <= dev
 
 
+CT_RATE_ONLY = (
+    "api.py", "core/findings.py", "core/labels.py", "metrics/models.py", "synthetic",
+    "model/encoders/ctclip", "model/encoders/phantom_cnn.py", "train/phantoms.py",
+)  # fmt: skip
+"""What is about CT-RATE's labels as such: phantoms, the encoder trained on them, CT-CLIP, RadBERT."""
+
+
+def test_only_what_is_about_ct_rate_counts_on_its_labels() -> None:
+    names = re.compile(r"\b(?:N_LABELS|LABELS|LABEL_INDEX)\b(?!\.csv)")
+    for path in SOURCES:
+        where = path.relative_to(PACKAGE).as_posix()
+        if not where.startswith(CT_RATE_ONLY):
+            assert not names.search(path.read_text(encoding="utf-8")), where
+
+
 def test_app_py_stays_a_few_lines() -> None:
     assert len((ROOT / "app.py").read_text(encoding="utf-8").splitlines()) <= 25
 

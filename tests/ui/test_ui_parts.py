@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from math import nan
@@ -13,9 +14,9 @@ import pytest
 from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.registry import MODES
-from rad3d.core.types import Note, Novelty, Volume
+from rad3d.core.types import Diagnosis, Note, Novelty, Volume
 from rad3d.evaluation.service import VariantResult
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.model.catalogue import VariantStatus
@@ -24,7 +25,7 @@ from rad3d.service.sessions import SessionStore
 from rad3d.ui import choices
 from rad3d.ui.html import report_html
 from rad3d.ui.report import render
-from rad3d.ui.report.chart import diagnosis_chart
+from rad3d.ui.report.chart import LONGEST, diagnosis_chart
 from rad3d.ui.report.windows import WINDOWS
 from rad3d.ui.sessions import Sessions
 
@@ -281,3 +282,18 @@ def test_a_scan_deleted_while_it_was_read_does_not_come_back() -> None:
     with pytest.raises(BadRequest, match="deleted while it was being read"):
         sessions.open(request, read)  # type: ignore[arg-type]
     assert reads == 1
+
+
+@pytest.mark.parametrize("n", [1, 5, 21, 40])
+def test_the_chart_has_a_bar_and_a_name_that_fits_for_every_label_of_a_set(n: int) -> None:
+    names = [f"Label {i} " + "with a very long name " * (i % 3) for i in range(n)]
+    labels = LabelSet.from_plain({"id": "x", "labels": [name.strip() for name in names]})
+    values = np.linspace(-2, 2, n)
+    diagnosis = Diagnosis(values, 1 / (1 + np.exp(-values)), np.full(n, 0.5), label_set=labels)
+    drawing = json.loads(diagnosis_chart(diagnosis).plot)
+    bars = next(trace for trace in drawing["data"] if trace["name"] == "probability")
+    assert [each[0] for each in bars["customdata"]] == list(labels.names), "whole on hover"
+    shown = [a["text"] for a in drawing["layout"]["annotations"] if a["xanchor"] == "left"]
+    assert len(shown) == n
+    assert all(len(re.sub("<.*?>", "", text)) <= LONGEST for text in shown)
+    assert drawing["layout"]["height"] >= 32 * n
