@@ -192,7 +192,7 @@ CT_RATE_ONLY = (
     "api.py", "core/findings.py", "core/labels.py", "metrics/models.py", "synthetic",
     "model/encoders/ctclip", "model/encoders/phantom_cnn.py", "train/phantoms.py",
 )  # fmt: skip
-"""What is about CT-RATE's labels as such: phantoms, the encoder trained on them, CT-CLIP, RadBERT."""
+"""What is about CT-RATE's labels as such: phantoms, their encoder, CT-CLIP, RadBERT."""
 
 
 def test_only_what_is_about_ct_rate_counts_on_its_labels() -> None:
