@@ -13,13 +13,13 @@ setup:
     python3 -m venv .venv
     .venv/bin/pip install -r requirements-dev.txt -e .
 
-# The quick lane: no browser, nothing slow
+# The quick lane: nothing slow, no browser, no app
 test *arguments:
-    {{ pytest }} -m "not browser and not slow" {{ arguments }}
+    {{ pytest }} -m "not process and not browser and not slow" {{ arguments }}
 
-# What drives Chromium
+# What starts an app or another process, and what drives Chromium
 test-browser *arguments:
-    RAD3D_TEST_BROWSER=required {{ pytest }} -m browser {{ arguments }}
+    RAD3D_TEST_BROWSER=required {{ pytest }} -m "browser or process" {{ arguments }}
 
 # Everything, as CI runs it
 test-all *arguments:

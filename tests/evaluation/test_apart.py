@@ -21,6 +21,8 @@ from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.service import EvaluationRequest, EvaluationRun, Evaluations
 from rad3d.service.service import Service
 
+pytestmark = pytest.mark.process
+
 
 def answer(steps: Generator[str, None, Any]) -> Any:
     while True:

@@ -23,6 +23,8 @@ from rad3d.server.metrics_routes import Operations
 from rad3d.server.queue import ReportQueue
 from rad3d.service.service import Service
 
+pytestmark = pytest.mark.process
+
 SHIPPED = Settings().models_dir
 VARIANT = "phantom-s/v3"
 ROW = ENCODERS[SHIPPED_ENCODER]

@@ -32,6 +32,8 @@ from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service
 from rad3d.volume.load import read_volume
 
+pytestmark = pytest.mark.process
+
 
 @contextlib.contextmanager
 def full_disk(after_bytes: int) -> Iterator[None]:

@@ -47,6 +47,8 @@ from rad3d.service.service import Service
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.sessions import Sessions
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).resolve().parent.parent
 TAB: Any = SimpleNamespace(session_hash="tab")
 NO_REPORTS: Any = SimpleNamespace(end=lambda request: None)

@@ -18,6 +18,8 @@ from rad3d.server import uploads
 from rad3d.server.access_control import file_problem
 from rad3d.server.limits import MAX_BODY_BYTES
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 

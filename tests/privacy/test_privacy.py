@@ -39,6 +39,8 @@ from rad3d.service.sessions import SessionStore
 from rad3d.ui.failures import sentence
 from rad3d.volume.load import read_volume
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 NAME = "DOE^JANE 1970.nii.gz"
 V3 = "phantom-s/v3"

@@ -28,6 +28,8 @@ from rad3d.ui.evaluation import job as evaluation_job
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.sessions import Sessions, owner_of
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).resolve().parent.parent
 TAB: Any = SimpleNamespace(session_hash="tab")
 OTHER: Any = SimpleNamespace(session_hash="other")

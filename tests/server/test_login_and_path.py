@@ -16,6 +16,8 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
 from rad3d.server.login import accounts, public_path
 
+pytestmark = pytest.mark.process
+
 
 def fake(chest: Path) -> FakeService:
     return FakeService((sample_card("one", "Sample one", "A chest", chest),), seconds_per_word=0.01)

@@ -23,6 +23,8 @@ from rad3d.evaluation.service import EvaluationRequest, Evaluations
 from rad3d.server.owner import cookie_name, is_owner, link
 from rad3d.service.service import Service
 
+pytestmark = pytest.mark.process
+
 
 @contextlib.contextmanager
 def nginx(target: str) -> Iterator[str]:

@@ -25,6 +25,8 @@ from rad3d.server.connections import Connections
 from rad3d.server.limits import MAX_BODY_BYTES, MAX_VALUES
 from rad3d.server.security_headers import another_site_asks, told
 
+pytestmark = pytest.mark.process
+
 POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
          "gradio_api/run/open_scan", "gradio_api/api/open_scan", "gradio_api/call/open_scan",
          "gradio_api/call/v2/open_scan")  # fmt: skip

@@ -20,6 +20,8 @@ from rad3d.core.labels import LABELS
 from rad3d.core.settings import Settings
 from rad3d.service.service import Service
 
+pytestmark = pytest.mark.process
+
 KEY = "X-Rad3d-Key"
 
 

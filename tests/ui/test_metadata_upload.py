@@ -21,6 +21,8 @@ from rad3d.core.errors import BadRequest
 from rad3d.server import uploads
 from rad3d.volume.ctrate import MetadataTable
 
+pytestmark = pytest.mark.process
+
 NAME = "train_1_a_1.nii.gz"
 HEAD = "VolumeName,RescaleIntercept,RescaleSlope,XYSpacing,ZSpacing"
 HU = chest()
