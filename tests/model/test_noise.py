@@ -86,7 +86,7 @@ def real_scans(shared_dir: Path) -> dict[str, Array]:
     return {name: read_volume(shared_dir / "data" / "ct" / name).hu for name in SCANS}
 
 
-QUICK = ("as it is", "cropped", "blurred a little", "much noisier")
+QUICK = ("as it is", "much noisier")
 
 
 @pytest.mark.parametrize("name", SCANS)
