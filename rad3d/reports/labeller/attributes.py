@@ -7,21 +7,21 @@ import re
 from rad3d.core.findings import LOBES, SCHEMA, Attributes
 
 _NOT_A_SIDE = re.compile(
-    r"\b(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart|main coronary"
+    r"\b(?:(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart|main coronary"
     r"|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
-    r"|\b(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|\bright away\b"
+    r"|(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|right away\b)"
 )
 _RIGHT = re.compile(
     r"\bright\w*(?:[ -]sided)?\b|\br(?:ul|ml|ll)\b|\bmiddle lobes?\b(?! of the left)|\brt\b"
 )
 _LEFT = re.compile(r"\bleft\w*(?:[ -]sided)?\b|\bl(?:ul|ll)\b|\blingula\w*|\blt\b")
 _BOTH = re.compile(
-    r"\bbilateral\w*|\bboth (?:lungs?|sides?|hemithora\w+|pleura\w*|upper|lower|lobes?|hil\w+"
+    r"\b(?:bilateral\w*|both (?:lungs?|sides?|hemithora\w+|pleura\w*|upper|lower|lobes?|hil\w+"
     r"|axill\w+|apic\w+|apex|apices|bases?|basal|costophrenic|main|lower|perihilar)\b"
-    r"|\bbi-?(?:basilar|basal|apical|lobar|hilar|basally|axillary)\b|\b(?:either|each) (?:side"
+    r"|bi-?(?:basilar|basal|apical|lobar|hilar|basally|axillary)\b|(?:either|each) (?:side"
     r"|lung)\b"
-    r"|\b(?:two|both) lungs\b|\bboth\b(?= (?:\w+ ){0,2}(?:lung|lobe|side|hil|base|apic))"
-    r"|\bon both\b|\bof both\b|\bin both\b"
+    r"|(?:two|both) lungs\b|both\b(?= (?:\w+ ){0,2}(?:lung|lobe|side|hil|base|apic))"
+    r"|on both\b|of both\b|in both\b)"
 )
 _PART = r"(?:upper|middle|lower)"
 _ITEM = rf"(?:(?:right and left|left and right|right|left|both|bilateral)\s+)?{_PART}"
@@ -70,7 +70,9 @@ _SEVERITY = {
     "severe": r"severe\w*|large|massive|marked\w*|extensive\w*|advanced|heav(?:y|ily)|gross\w*"
     r"|huge|pronounced|considerabl\w*|dense\w*|abundant",
 }
-_SEVERITIES = {name: re.compile(rf"\b(?:{words})\b") for name, words in _SEVERITY.items()}
+_SEVERITIES = re.compile(
+    rf"\b(?:{'|'.join(f'(?P<{name}>{words})' for name, words in _SEVERITY.items())})\b"
+)
 
 _COUNTS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _COUNT = re.compile(
@@ -215,9 +217,8 @@ def read_size_mm(label: str, clause: str) -> float | None:
 def read_severity(clause: str, term: int) -> str | None:
     """The severity word nearest to the character ``term`` of a lower-case clause."""
     found = [
-        (abs(match.start() - term), name)
-        for name, pattern in _SEVERITIES.items()
-        for match in pattern.finditer(clause)
+        (abs(match.start() - term), str(match.lastgroup))
+        for match in _SEVERITIES.finditer(clause)
     ]
     return min(found)[1] if found else None
 

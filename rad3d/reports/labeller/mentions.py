@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rad3d.core.findings import LOBES, SCHEMA, Attributes, Finding, side_of_sites
 from rad3d.core.labels import CT_RATE, LabelSet
@@ -84,8 +85,7 @@ _PLAIN = Attributes()
 """What is read of a label that has only terms: a side, and nothing else."""
 
 
-@dataclass(frozen=True)
-class _Hit:
+class _Hit(NamedTuple):
     """A term of a label in a sentence, before its attributes are read."""
 
     label: str

@@ -33,7 +33,7 @@ _NOT_KEPT = (
 """Findings of an earlier scan are past, unless the sentence says more about them."""
 
 _PSEUDO = re.compile(
-    r"\b(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval"
+    r"\b(?:(?:no|not|without|nor)(?:\s+(?:any|a|an|much|definite|significant\w*|obvious|interval"
     r"|marked"
     r"|relevant|appreciable|substantial|convincing|real|further|show|shown|showing|demonstrate"
     r"|meaningful|clear|major|important|notable|evidence of|statistically|size|dimensional|other"
@@ -42,78 +42,84 @@ _PSEUDO = re.compile(
     r"|decreased?"
     r"|growth|enlargement of|alteration|regression|variation|interval change|progress\w*)\b"
     r"(?:\s+(?:or|and)\s+\w+)?"
-    r"|\bnot\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
+    r"|not\s+(?:only|exclud\w*|ruled|be\s+(?:excluded|ruled)|reach\w*|pathological\w*|enlarged"
     r"|optimal\w*|certain|clear|specific|thought|considered)\b"
-    r"|\b(?:cannot|could not|can not|couldn't|can't|not)\s+(?:be\s+)?(?:\w+ly\s+)?"
+    r"|(?:cannot|could not|can not|couldn't|can't|not)\s+(?:be\s+)?(?:\w+ly\s+)?"
     r"(?:excluded?|ruled? out|evaluated|assessed|measured|clearly \w+"
     r"|(?:distinguished|separated|differentiated) (?:from|between))\b"
-    r"|\b(?:unable|difficult|impossible|inadequate|insufficient|hard|not possible) to (?:\w+ly )?"
+    r"|(?:unable|difficult|impossible|inadequate|insufficient|hard|not possible) to (?:\w+ly )?"
     r"(?:exclude|rule out)\b"
-    r"|\b(?:almost|near|nearly|largely|mostly|partial|partially|partly|incomplete|incompletely"
+    r"|(?:almost|near|nearly|largely|mostly|partial|partially|partly|incomplete|incompletely"
     r"|substantial|substantially)(?:[- ](?:complete|completely|entirely|fully|total|totally))?\s+"
     r"(?:resol|regress|clear|disappear|resor)\w+"
-    r"|\bnot (?:\w+ed|seen|present|visible|there) (?:previously|before|earlier)\b"
-    r"|\bno doubt\b|\bno longer (?:enlarg|increas)\w*"
-    r"|\b(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
+    r"|not (?:\w+ed|seen|present|visible|there) (?:previously|before|earlier)\b"
+    r"|no doubt\b|no longer (?:enlarg|increas)\w*"
+    r"|(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
     r"(?:\w+ed|seen|newly seen|present|new)\s+(?:in|on|at|during)\s+(?:the\s+|his\s+|her\s+|a\s+)?"
     r"(?:patient's\s+)?(?:previous|prior|old|earlier|last|former|preceding)\b"
-    r"(?:(?!\b(?:is|are|was|were|has|have|shows?|in the current)\b)[^,;)])*"
+    r"(?:(?!\b(?:is|are|was|were|has|have|shows?|in the current)\b)[^,;)])*)"
 )
 _FORWARD = re.compile(
-    r"\b(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
+    r"\b(?:(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
     r"|lack of|devoid of|(?:resolution|resorption|clearance|clearing|disappearance|removal"
     r"|extraction|resection|excision|withdrawal|(?:complete|total) regression) of"
     r"|nothing to suggest|not any|cleared of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
-    r"|instead of|not accompanied by|not due to)\b|^absent\b:?|^not an?\b|\b(?:this|it"
+    r"|instead of|not accompanied by|not due to)\b|^absent\b:?|^not an?\b|(?:this|it"
     r"|which) (?:is|was) not"
-    r" (?=(?:an? )?\w+\b)(?!" + _SEEN + r")(?! \w+ly\b)"
-    r"|(?:^|[,;] )(?:(?:in|on|at|during) "
+    r" (?=(?:an? )?\w+\b)(?!"
+    + _SEEN
+    + r")(?! \w+ly\b)"
+    r"|previously (?:observed|described|seen) as\b"
+    r"|there (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
+    r"|no)\b)[^,;()])*"
+    r"\b(?:in|on) (?:the )?(?:previous|prior|earlier|last) (?:examination|ct|study|scan)\b)"
+    r"|resolved (?<!has resolved )(?<!have resolved )(?<!completely resolved )(?<!been resolved )"
+    r"(?<!now resolved )(?=\w))"
+    r"|(?:[,;] |^)(?:(?:in|on|at|during) "
     + _PRIOR
     + r",? (?:there (?:is|are|was|were)|(?=an?\b))|"
     + _PRIOR
     + r" (?:had )?(?:showed|demonstrated|revealed|depicted)"
     r"|(?:at (?:the|that) time|formerly|in (?:19|20)\d\d),? there (?:was|were))\b"
     + _NOT_KEPT
-    + r"|\bpreviously (?:observed|described|seen) as\b"
-    r"|\bthere (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
-    r"|no)\b)[^,;()])*"
-    r"\b(?:in|on) (?:the )?(?:previous|prior|earlier|last) (?:examination|ct|study|scan)\b)"
-    r"|(?<!has )(?<!have )(?<!completely )(?<!been )(?<!now )\bresolved (?=\w)"
 )
 _BACKWARD = re.compile(
-    r"(?:\b"
+    r"\b(?:(?:"
     + _BE
-    + r"(?:\s+\w+ly)?\s+(?:not|never)|\b(?:is|are|was|were|has|have|could|can|do|does)n't"
-    r"|\bcannot|\bcan not|\bcould not|\b(?:does|did|do) not|(?<=[\s,])not)"
+    + r"(?:\s+\w+ly)?\s+(?:not|never)|(?:is|are|was|were|has|have|could|can|do|does)n't"
+    r"|cannot|can not|could not|(?:does|did|do) not|not(?<=[\s,]not))"
     + _ADVERB
     + r"(?:\s+be)?(?:\s+(?:been|clearly|to be))*\s+(?:"
     + _SEEN
     + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
-    r"|\b(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
+    r"|(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
     r"|unremarkable"
-    r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
-    r"|\b(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|taken out|explanted|extracted|withdrawn"
+    r"|within normal limits|undetectable|gone|no longer (?:present|"
+    + _SEEN
+    + r"))"
+    r"|(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|taken out|explanted|extracted|withdrawn"
     r"|resected"
     r"|excised)\b"
-    r"|\b(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
+    r"|(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
     r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
-    r"|\b(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
-    r"|\bregressed (?:completely|fully|totally)"
-    r"|\bno longer(?:\s+"
+    r"|(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
+    r"|regressed (?:completely|fully|totally)"
+    r"|no longer(?:\s+"
     + _BE
     + r")?\s+"
     + _SEEN
-    + r"|\bdisappeared\b|\bturned out to be\b|\bnot "
+    + r"|disappeared\b|turned out to be\b|not "
     + _SEEN
     + r"\s*$"
-    r"|\s[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
-    r"|(?::\s*|\(\s*)(?:none|no|absent|negative|nil|not (?:seen|present)|resolved)\b|\babsent\s*$"
-    r"|\bremoval\s*\.?\s*$"
-    r"|(?:\s-|,)?\s+(?:absent|none)\s*\.?\s*$"
-    r"|\bresolved\s*(?=[.,;]|$)|\b(?:" + _BE + r"|felt to be|thought to be) (?:\w+ly )?unlikely"
+    r"|absent\s*$|removal\s*\.?\s*$|resolved\s*(?=[.,;]|$)|(?:"
+    + _BE
+    + r"|felt to be|thought to be) (?:\w+ly )?unlikely)"
+    r"|[:(]\s*(?:none|no|absent|negative|nil|not (?:seen|present)|resolved)\b"
+    r"|[\s,](?:(?<=\s)[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
+    r"|(?:(?<=\s)-|(?<=,))?\s*(?<=\s)(?:absent|none)\s*\.?\s*$)"
 )
 _POSITIVE_VERB = (
     r"\b(?:is|are|was|were|has been|have been)\s+(?:(?:also|again|still|now|\w+ly)\s+)*"
@@ -154,10 +160,10 @@ _HEDGE = re.compile(
     r"(?:exclude|rule out))\b"
 )
 _HEDGE_AFTER = re.compile(
-    r"\?|\b(?:cannot|can not|could not|not) (?:be )?(?:fully |entirely )?(?:excluded|ruled out)"
-    r"|\b(?:is|are|was|were) (?:\w+ly )?(?:possible|probable|suspected|questionable|likely"
+    r"\?|\b(?:(?:cannot|can not|could not|not) (?:be )?(?:fully |entirely )?(?:excluded|ruled out)"
+    r"|(?:is|are|was|were) (?:\w+ly )?(?:possible|probable|suspected|questionable|likely"
     r"|uncertain"
-    r"|presumed|suggested|equivocal|considered)\b|\b(?:possible|probable|suspected)\W*$"
+    r"|presumed|suggested|equivocal|considered)\b|(?:possible|probable|suspected)\W*$)"
 )
 
 

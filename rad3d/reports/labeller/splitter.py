@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)} | {ord("×"): ord("x")}
 
@@ -13,8 +13,9 @@ _ABBREVIATION = re.compile(
     r"|seg|segm|diam|prev|ser|img|im|no|nr|dx|hx|s/p|w\.r\.t)|(?:^|[\s(.])[a-z])\.$"
 )
 _BREAK = re.compile(
-    r"[.!]{1,9}(?=[\s\"”“'’)\]]|$)|(?<=[a-z)])\.(?=[A-Z])|\?(?=\s+[\"“•A-Z]|\s*$)"
-    r"|[\"“”•·;]|\n\s*\n|\n(?=\s*(?:[-*•]|\d+[.)]\s|[A-Z]))"
+    r"[.!?\"“”•·;\n](?:(?<=[.!])[.!]{0,8}(?=[\s\"”“'’)\]]|$)|(?<=[a-z)]\.)(?=[A-Z])"
+    r"|(?<=\?)(?=\s+[\"“•A-Z]|\s*$)|(?<=[\"“”•·;])|(?<=\n)\s*\n"
+    r"|(?<=\n)(?=\s*(?:[-*•]|\d+[.)]\s|[A-Z])))"
 )
 _LIST_NUMBER = re.compile(r"(?:^|:)\s+\d{1,2}$")
 _HEADING = re.compile(
@@ -29,6 +30,7 @@ _UNSTATED = re.compile(
     r"|reason for (?:\w+ )?(?:exam\w*|study|scan)|technique|comparison)\**\s*:\**\s*",
     re.IGNORECASE,
 )
+_UNSTATED_WORDS = ("clinical", "indication", "history", "reason for", "technique", "comparison")
 _UNSTATED_END = re.compile(
     r"\n\s*\n|\n[ \t*#]*[a-z][\w /&-]{2,40}:"
     r"|\b(?:findings?|impressions?|conclusions?|results?|opinion|report)\**\s*:",
@@ -39,8 +41,7 @@ MAX_SENTENCE = 1500
 """Characters of a sentence that are read together; keeps the time linear in the text."""
 
 
-@dataclass(frozen=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A sentence of a text.
 
     Attributes:
@@ -67,10 +68,11 @@ def split_sentences(report: str) -> Iterator[Sentence]:
     Full stops inside decimals and after common abbreviations do not end a sentence; semicolons,
     quotation marks, bullets and new lines before a capital letter do.
     """
+    lower = lower_case(report)
     start = counted = depth = 0
     for found in _BREAK.finditer(report):
         mark = found.group()
-        if mark == "." and _is_abbreviation(report, start, found):
+        if mark == "." and _is_abbreviation(lower, start, found):
             continue
         if mark.startswith("?"):
             depth += report.count("(", counted, found.start())
@@ -78,9 +80,9 @@ def split_sentences(report: str) -> Iterator[Sentence]:
             counted = found.start()
             if depth > 0:
                 continue
-        yield from _trimmed(report, start, found.start() + (mark[0] in ".!?"))
+        yield from _trimmed(report, lower, start, found.start() + (mark[0] in ".!?"))
         start, counted, depth = found.end(), found.end(), 0
-    yield from _trimmed(report, start, len(report))
+    yield from _trimmed(report, lower, start, len(report))
 
 
 def stated_sentences(report: str) -> Iterator[Sentence]:
@@ -97,6 +99,9 @@ def stated_sentences(report: str) -> Iterator[Sentence]:
 def _in_pieces(sentence: Sentence) -> Iterator[Sentence]:
     """A sentence that runs on, cut at commas or spaces; most rules look at every pair of words."""
     text, place = sentence.text, 0
+    if len(text) <= MAX_SENTENCE:
+        yield sentence
+        return
     while place < len(text):
         end = place + MAX_SENTENCE
         if end < len(text):
@@ -104,7 +109,7 @@ def _in_pieces(sentence: Sentence) -> Iterator[Sentence]:
             end = cut + 1 if cut > 0 else end
         piece = text[place:end]
         start = sentence.start + place
-        yield Sentence(piece, lower_case(piece), start, start + len(piece))
+        yield Sentence(piece, sentence.lower[place:end], start, start + len(piece))
         place = end
 
 
@@ -116,6 +121,9 @@ def _unstated_spans(report: str) -> list[tuple[int, int]]:
     to the end of its first sentence, so that a report without headings is not lost.
     """
     spans: list[tuple[int, int]] = []
+    lower = lower_case(report)
+    if not any(word in lower for word in _UNSTATED_WORDS):
+        return spans
     ends = iter(_UNSTATED_END.finditer(report))
     end = next(ends, None)
     for found in _UNSTATED.finditer(report):
@@ -128,22 +136,22 @@ def _unstated_spans(report: str) -> list[tuple[int, int]]:
     return spans
 
 
-def _is_abbreviation(report: str, start: int, match: re.Match[str]) -> bool:
+def _is_abbreviation(lower: str, start: int, match: re.Match[str]) -> bool:
     """Whether the full stop belongs to an abbreviation or to the number of a list's item."""
-    before = report[max(start, match.start() - 8) : match.start()]
-    after = report[match.end() : match.end() + 2].strip()
+    before = lower[max(start, match.start() - 8) : match.start()]
     begins = match.start() - start <= 4 and re.fullmatch(r"\s*\d{1,2}", before)
     if begins or _LIST_NUMBER.search(before):
         return True
-    short = _ABBREVIATION.search(lower_case(before) + ".")
+    short = _ABBREVIATION.search(before + ".")
     if short is None:
         return False
+    after = match.string[match.end() : match.end() + 2].strip()
     if short.group() == "no.":
         return after[:1].isdigit()
     return not (len(short.group().strip(" (.")) > 1 and after[:1].isupper())
 
 
-def _trimmed(report: str, start: int, end: int) -> Iterator[Sentence]:
+def _trimmed(report: str, lower: str, start: int, end: int) -> Iterator[Sentence]:
     heading = _HEADING.match(report, start, end)
     if heading is not None:
         start = heading.end()
@@ -152,5 +160,4 @@ def _trimmed(report: str, start: int, end: int) -> Iterator[Sentence]:
     while end > start and report[end - 1] in " \t\r\n,-–*":
         end -= 1
     if end > start:
-        text = report[start:end]
-        yield Sentence(text, lower_case(text), start, end)
+        yield Sentence(report[start:end], lower[start:end], start, end)
