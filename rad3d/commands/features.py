@@ -23,9 +23,10 @@ column VolumeName, path, scan or file; .txt with one path a line), or a data set
 names it: ct-rate:DIR#train, inspect:DIR#train, folder:DIR.
 
 A finished file is not read again, a scan that is known under another name is not encoded again.
-What cannot be used is counted, and listed in failures.csv in the store. Stopped at any moment, at
-most one shard is lost; the same command goes on. Several processes share the work under
-`accelerate launch`, several machines by --part, and both may be changed between runs.
+What cannot be used, or does not look like a chest, is counted, and listed in failures.csv in the
+store. Stopped at any moment, at most one shard is lost; the same command goes on. Several processes
+share the work under `accelerate launch`, several machines by --part, and both may be changed
+between runs.
 
 Exit status: 0 finished, also where single scans failed; 1 where not one scan can be used; 2 for a
 wrong command line; 130 stopped.
@@ -89,6 +90,7 @@ def _configure_compute(compute: argparse.ArgumentParser) -> None:
     add("--part", default="1/1", metavar="I/N", help="only this of N parts of the scans")
     add("--limit", type=int, default=0, metavar="N", help="only the first N scans")
     add("--retry-failed", action="store_true", help="try scans again that failed before")
+    add("--force", action="store_true", help="encode scans that do not look like a chest, too")
     add("--readers", type=int, default=1, metavar="N",
         help="threads that read ahead, where encoding is faster than reading; each takes the "
         "memory of a scan (default: %(default)s)")  # fmt: skip

@@ -8,17 +8,20 @@ import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
-from rad3d.core.errors import BadRequest
+from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.labels import LabelSet
 from rad3d.core.settings import Settings
 from rad3d.core.words import byte_text, duration_text
 
 if TYPE_CHECKING:
+    from rad3d.core.types import Volume
     from rad3d.features.extract import FeatureWork, Plan, Progress, Summary
     from rad3d.features.shards import FeatureStore
+    from rad3d.volume.ctrate import ScanMetadata
 
 SAY_EVERY = 5.0
 """Seconds between two lines of progress."""
@@ -134,12 +137,19 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
         store = FeatureStore(args.out, identity)  # in memory: a plan writes nothing
     else:
         store = FeatureStore.create(args.out, identity)
+
+    def read(path: Path, name: str, row: ScanMetadata | None) -> Volume:
+        volume = read_scan(settings, path, name, row)
+        if not args.force and (note := volume.not_reported):
+            raise BadVolume(note.text, "Add --force to encode it.", code=note.code)
+        return volume
+
     work = FeatureWork(
         models,
         args.encoder,
         store,
         [scan for scan in scans[: args.limit or None] if part.holds(scan.id)],
-        lambda path, name, row: read_scan(settings, path, name, row),
+        read,
         metadata,
         args.readers,
         args.retry_failed,

@@ -99,15 +99,19 @@ class Volume:
         """The notes a person should worry about."""
         return tuple(note for note in self.notes if note.level == "warning")
 
+    @property
+    def not_reported(self) -> Note | None:
+        """The note that is one of :data:`NOT_REPORTED`."""
+        return next((note for note in self.notes if note.code in NOT_REPORTED), None)
+
     def check_reportable(self) -> None:
         """Raises :class:`BadVolume`, with its code, where a note is one of :data:`NOT_REPORTED`."""
-        for note in self.notes:
-            if note.code in NOT_REPORTED:
-                raise BadVolume(
-                    f"No report was written. {note.text}",
-                    "Open a scan of a chest, or insist on the report.",
-                    code=note.code,
-                )
+        if note := self.not_reported:
+            raise BadVolume(
+                f"No report was written. {note.text}",
+                "Open a scan of a chest, or insist on the report.",
+                code=note.code,
+            )
 
 
 def volume_hash(hu: npt.NDArray[Any], affine: FloatArray) -> str:

@@ -50,6 +50,7 @@ class ModelStore:
         self.hub = Hub.from_settings(settings)
         self._settings = settings
         self._cache = ByteCache(_model_memory(settings.model_cache_mb))
+        self._noise: dict[str, NoveltyReference | None] = {}
         self._failed: dict[str, tuple[Rad3dError, tuple[tuple[int, int], ...]]] = {}
         self._shelf = VariantCatalogue(self.models_dir, self.hub, lambda: self.failures)
 
@@ -88,13 +89,8 @@ class ModelStore:
         )
 
     def noise(self, encoder_id: str) -> NoveltyReference | None:
-        """The noise reference of an encoder's training scans; None where the encoder has none.
-
-        Raises:
-            CorruptWeights: its file is damaged.
-        """
-        folder = self.models_dir / lookup("encoder", ENCODERS, encoder_id).source
-        return read_reference(folder)
+        """The noise reference of a loaded encoder's training scans; None where it has none."""
+        return self._noise.get(encoder_id)
 
     def _load_encoder(self, row: EncoderRow) -> LoadedEncoder:
         self._failed.pop(row.id, None)
@@ -104,6 +100,7 @@ class ModelStore:
                 plain_errors(f"load the encoder {row.id}"),
                 readable(f"The files of the encoder {row.id}", remedy),
             ):
+                self._noise[row.id] = read_reference(self.models_dir / row.source)
                 encoder = load_encoder(row, self.models_dir, self.device)
                 return with_head(encoder, self.models_dir / row.source)
         except MissingWeights:

@@ -99,7 +99,7 @@ class PageState:
 
 
 def page_state(
-    elem_id: str, components: Mapping[str, Any], again: Callable[..., Snapshot]
+    elem_id: str, components: Mapping[str, Any], again: Callable[[gr.Request], Snapshot]
 ) -> gr.HTML:
     """The component that takes the snapshots and hands them over; it shows nothing itself.
 
@@ -120,5 +120,11 @@ def page_state(
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     take = f"() => document.querySelector('#{elem_id} .r3-state').pageState.take()"
     state.select(None, None, list(components.values()), js=take, trigger_mode="multiple", **quiet)
-    state.submit(again, None, state, queue=False, **quiet)
+
+    def newer(request: gr.Request, event: gr.EventData) -> dict[str, Any]:
+        """The present snapshot, or nothing where the page shows it already."""
+        snapshot = again(request)
+        return gr.skip() if snapshot["serial"] == event.serial else snapshot
+
+    state.submit(newer, None, state, queue=False, **quiet)
     return state

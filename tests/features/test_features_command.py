@@ -89,6 +89,23 @@ def test_damaged_series_are_counted_as_failed_or_warned(
     assert "unreadable_files 1" in said.err
 
 
+def test_what_is_no_chest_is_encoded_only_where_somebody_insists(
+    encoder: CountingEncoder, scans: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hu = chest()
+    belly = np.where((hu < -700) & (hu > -930), hu + np.int16(860), hu)
+    belly[18:24, 18:24, 8:24] = -1000  # gas in the bowel
+    save(scans / "belly.nii.gz", belly)
+    assert compute(scans, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["failed_by_code"] == {"not_chest": 1}
+    assert encoder.encoded == 3
+    listed = (scans.parent / "store" / "failures.csv").read_text()
+    assert "This does not look like a chest" in listed
+    assert compute(scans, "--force", "--retry-failed", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["failed"] == 0
+    assert encoder.encoded == 4
+
+
 def test_a_source_of_which_nothing_can_be_read_ends_with_1(
     encoder: CountingEncoder, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

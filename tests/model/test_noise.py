@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from rad3d.model.encoders.noise import (
     read_reference,
     write_reference,
 )
+from rad3d.model.store import ModelStore
 from rad3d.synthetic.phantom.acquisition import draw_acquisition
 from rad3d.synthetic.phantom.render import render
 from rad3d.synthetic.truth import draw_truth
@@ -163,6 +165,17 @@ def test_a_damaged_reference_gets_a_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "noise.json").write_text(text)
     with pytest.raises(CorruptWeights, match=r"noise\.json is damaged"):
         read_reference(tmp_path)
+
+
+def test_the_reference_is_read_with_the_encoder_and_no_more(tmp_path: Path) -> None:
+    folder = tmp_path / ENCODERS[SHIPPED_ENCODER].source
+    shutil.copytree(FOLDER, folder)
+    store = ModelStore(Settings(models_dir=tmp_path))
+    store.encoder(SHIPPED_ENCODER)
+    (folder / "noise.json").write_text("{")
+    assert store.noise(SHIPPED_ENCODER) is not None
+    with pytest.raises(CorruptWeights, match=r"noise\.json is damaged"):
+        ModelStore(Settings(models_dir=tmp_path)).encoder(SHIPPED_ENCODER)
 
 
 def test_the_shipped_reference_says_what_it_was_fitted_on() -> None:

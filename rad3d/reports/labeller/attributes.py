@@ -7,8 +7,8 @@ import re
 from rad3d.core.findings import LOBES, SCHEMA, Attributes
 
 _NOT_A_SIDE = re.compile(
-    r"\b(?:(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart|main coronary"
-    r"|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
+    r"\b(?:(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart"
+    r"|main coronary|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
     r"|(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|right away\b)"
 )
 _RIGHT = re.compile(
@@ -217,8 +217,7 @@ def read_size_mm(label: str, clause: str) -> float | None:
 def read_severity(clause: str, term: int) -> str | None:
     """The severity word nearest to the character ``term`` of a lower-case clause."""
     found = [
-        (abs(match.start() - term), str(match.lastgroup))
-        for match in _SEVERITIES.finditer(clause)
+        (abs(match.start() - term), str(match.lastgroup)) for match in _SEVERITIES.finditer(clause)
     ]
     return min(found)[1] if found else None
 

@@ -69,9 +69,7 @@ _FORWARD = re.compile(
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
     r"|instead of|not accompanied by|not due to)\b|^absent\b:?|^not an?\b|(?:this|it"
     r"|which) (?:is|was) not"
-    r" (?=(?:an? )?\w+\b)(?!"
-    + _SEEN
-    + r")(?! \w+ly\b)"
+    r" (?=(?:an? )?\w+\b)(?!" + _SEEN + r")(?! \w+ly\b)"
     r"|previously (?:observed|described|seen) as\b"
     r"|there (?:is|are|was|were) (?=(?:(?!\b(?:is|are|was|were|which|that|than|to|with"
     r"|no)\b)[^,;()])*"
@@ -83,8 +81,7 @@ _FORWARD = re.compile(
     + r",? (?:there (?:is|are|was|were)|(?=an?\b))|"
     + _PRIOR
     + r" (?:had )?(?:showed|demonstrated|revealed|depicted)"
-    r"|(?:at (?:the|that) time|formerly|in (?:19|20)\d\d),? there (?:was|were))\b"
-    + _NOT_KEPT
+    r"|(?:at (?:the|that) time|formerly|in (?:19|20)\d\d),? there (?:was|were))\b" + _NOT_KEPT
 )
 _BACKWARD = re.compile(
     r"\b(?:(?:"
@@ -97,9 +94,7 @@ _BACKWARD = re.compile(
     + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
     r"|(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
     r"|unremarkable"
-    r"|within normal limits|undetectable|gone|no longer (?:present|"
-    + _SEEN
-    + r"))"
+    r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
     r"|(?:was|were|been)\s+(?:\w+ly\s+)?(?:removed|taken out|explanted|extracted|withdrawn"
     r"|resected"
     r"|excised)\b"

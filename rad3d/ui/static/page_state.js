@@ -2,8 +2,8 @@
 //
 // Answers of the server may come late and in any order. Each holds everything that was shown at its
 // time, and a number: the highest one counts, and a component is set only where its value differs.
-// Two answers that come at once may leave the older one as the value, so the page asks once more as
-// soon as it is quiet.
+// Two answers that come at once may leave the older one as the value, so as soon as it is quiet the
+// page asks whether there is a newer one than it has.
 
 const QUIET_MS = 700;
 
@@ -27,7 +27,7 @@ export function mount(element, props, watch, trigger) {
       newest = value;
       trigger("select");
     }
-    timer = setTimeout(() => trigger("submit"), QUIET_MS);
+    timer = setTimeout(() => trigger("submit", { serial: newest.serial }), QUIET_MS);
   }
 
   element.querySelector(".r3-state").pageState = { take: () => props.names.map(changed) };
