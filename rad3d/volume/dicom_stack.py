@@ -175,6 +175,13 @@ def check_line(stack: Stack, strays: int = 0, unread: int = 0) -> None:
         )
     _check_steps(stack, heights, steps, strays, unread)
     _check_sideways(stack)
+    if unread >= len(steps):
+        refuse(
+            f"Of {len(stack) + unread} files {unread} cannot be read (empty or damaged). Slices "
+            "may be missing between all that are left, and nothing else would show it.",
+            AGAIN,
+            "bad_dicom",
+        )
 
 
 def _check_steps(

@@ -433,6 +433,19 @@ def test_files_that_are_nothing_any_more_are_a_warning(tmp_path: Path, rest: byt
     assert "4 files cannot be read" in warnings(volume.notes)
 
 
+@pytest.mark.parametrize("kept", [2, 3, 4])
+@pytest.mark.parametrize("rest", [b"", bytes(4000)])
+def test_unreadable_files_never_make_a_scan_of_larger_steps(
+    tmp_path: Path, kept: int, rest: bytes
+) -> None:
+    files = [dicom_bytes(ds) for ds in dicom_series(HU)]
+    damaged = [data if k % kept == 0 else rest for k, data in enumerate(files)]
+    lost = damaged.count(rest)
+    error = refusal(zipped_series(tmp_path / "a.zip", damaged))
+    assert error.code == "bad_dicom"
+    assert f"Of {len(files)} files {lost} cannot be read" in error.problem
+
+
 def test_a_gap_beside_unreadable_files_is_blamed_on_them(tmp_path: Path) -> None:
     files = [b"junk" if k in (8, 9) else dicom_bytes(ds) for k, ds in enumerate(series())]
     assert refused(tmp_path, files, "2 files cannot be read", "damaged") == "irregular_slices"
