@@ -17,6 +17,7 @@ _NAMES = re.compile(
     r"(?:findings?|labels?|names?|abnormalit\w+|conditions?|observations?|patholog\w+|diseases?"
     r"|categor\w+|#|no\.?|nr\.?|id|items?|structures?|organs?|regions?|locations?|questions?)"
 )
+_QUOTES = "\"' "
 _PAIR = re.compile(
     r"(?:^|(?<=\n))(?P<name>[^\n|,;\t:=]{2,60})[,;\t] ?(?P<answer>[^\n|,;\t]{1,16})"
     r"(?=\n|$)"
@@ -36,7 +37,7 @@ def write_rows(edited: Edited) -> None:
 def _pair(match: re.Match[str]) -> str | None:
     """A name and an answer with a comma, a semicolon or a tab between them."""
     answer = match["answer"]
-    return f"{match['name']}: {spelled(answer)}." if is_answer(answer) else None
+    return f"{match['name'].strip(_QUOTES)}: {spelled(answer)}." if is_answer(answer) else None
 
 
 def _rows(text: str) -> list[Edit]:

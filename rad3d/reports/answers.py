@@ -15,14 +15,14 @@ _SEEN = (
     r"|demonstrated|appreciated)"
 )
 _NO = (
-    r"(?:no|none|nil|n|neg(?:ative)?|absent|absence|false|0|0[.,]0+|0(?:[.,]0+)? ?%|0[.,][0-4]\d*"
+    r"(?:no|none|nil|n|neg(?:ative)?|absent|absence|false|0(?:[.,]0+)? ?%|0[.,][0-4]\d*|0(?![.,]\d)"
     rf"|not (?:be )?{_SEEN}|no(?:ne| longer)? {_SEEN}|excluded|ruled[ -]out|resolved|disappeared"
     r"|unremarkable|normal|not (?:enlarged|dilated|thickened)|no evidence|nothing|-|[–—−✗✘❌✕☐]"
     r"|\( ?\)|\[ ?\])"
 )
 _YES = (
-    rf"(?:yes|y|pos(?:itive)?|true|1|1[.,]0+|0[.,][5-9]\d*|(?:is |are )?{_SEEN}|\++|[✓✔✅☑☒]"
-    r"|\[[x✓]\])"
+    rf"(?:yes|y|pos(?:itive)?|true|1[.,]0+|1(?![.,]\d)|0[.,][5-9]\d*|(?:is |are )?{_SEEN}"
+    r"|\++|[✓✔✅☑☒]|\[[x✓]\])"
 )
 _UNKNOWN = (
     r"(?:n/?a|n\.a\.?|null|nan|unknown|not (?:applicable|assessed|assessable|evaluated|evaluable"
@@ -38,7 +38,7 @@ _LINE_END = r"(?:\n(?!(?-i:[a-z])[^:=\n]*(?:\n|$))|$)"
 _ANSWER = re.compile(
     r"[:=?→⇒…–—-](?:(?<=[:=→⇒…])>?|(?<=-)>|(?<= [–—-])-?(?= )|(?<=\?)[\"”]?)\s?\*{0,2} ?"
     rf"(?:\**a(?:nswer)?\** ?[:.]\** ?)?\"?{_VALUE}\"?\*{{0,2}}"
-    rf" ?(?:[.,;|]|\)(?=\W|$)|(?={_LINE_END}))",
+    rf" ?(?:[.,](?!\d)|[;|]|\)(?=\W|$)|(?={_LINE_END}))",
     re.IGNORECASE,
 )
 """A sign that leads to an answer, the answer, and what shows that it ends there."""
@@ -59,10 +59,18 @@ _MARK = r"(?:(?P<off>\( ?[-–−]? ?\)|\[ ?[-–−]? ?\]|[☐✗✘❌✕])|\(
 _MARKED_LINE = re.compile(rf"(?:^|(?<=\n))[ •*#-]{{0,6}}{_MARK} ?(?=\w)", re.IGNORECASE)
 _MARKED = re.compile(rf"{_MARK} ?(?=\w)", re.IGNORECASE)
 
+_SIGN_AT_END = re.compile(r" ?(?:(?P<on>\+{1,3})|[-–−])(?=\n|$)")
+_SIGN_VE = re.compile(r" ?(?:(?P<on>\+)|[-–−]) ?ve\b[.,;]?", re.IGNORECASE)
+_PERCENT = re.compile(r"[:=] ?(?P<share>\d{1,3})(?:[.,]\d+)? ?%[.,;]?(?=\n|$)")
+_BELOW = re.compile(rf"(?<=\w)\n(?={_VALUE}\.?(?:\n|$))", re.IGNORECASE)
+"""An answer on the line below its name."""
+
 _NAMED = r"(?: (?:findings?|abnormalit(?:y|ies)|labels?|items?|lesions?|diagnos[ei]s))?"
 _ABSENT_HEAD = (
-    rf"(?:pertinent )?(?:absent|negatives?|excluded|ruled[ -]out|resolved|denied|no|not {_SEEN}"
-    rf"|no longer {_SEEN}|no evidence of|disappeared|cleared|removed|false){_NAMED}"
+    rf"(?:pertinent )?(?:absent|negatives?(?: for)?|excluded|ruled[ -]out|resolved|denied"
+    rf"|not {_SEEN}|no longer {_SEEN}|(?:there (?:is|are) )?no(?: evidence of| signs? of)?|without"
+    rf"|(?:there (?:is|are) )?none of|free of|disappeared|cleared|removed|false){_NAMED}"
+    r"(?: the following)?"
 )
 _PRESENT_HEAD = rf"(?:pertinent )?(?:present|positives?|yes|new|persist(?:ent|ing)|true){_NAMED}"
 _HEAD = re.compile(
@@ -71,6 +79,8 @@ _HEAD = re.compile(
     re.IGNORECASE,
 )
 _COLON = re.compile(r":\*{0,2} ?(?P<alone>\n?)")
+_LIST_END = re.compile(r"[.:\n]|$")
+_SEMICOLON = re.compile(";")
 _LONGEST_HEAD = 60
 _ITEM = re.compile(r"\n{1,2}[ •*-]{0,4}(?P<text>[^\n:]{1,200})(?=\n|$)")
 _UNDERSCORE = re.compile(r"(?<=[A-Za-z])_(?=[A-Za-z])")
@@ -93,6 +103,13 @@ def spell_answers(edited: Edited) -> None:
     """Write every answer of yes or no in a text as a line of its own."""
     if "_" in edited.text:
         edited.sub(_UNDERSCORE, " ")
+    if edited.text.count("\n") > 1:
+        edited.apply(_below(edited.text))
+    edited.sub(_SIGN_VE, lambda match: _line(not match["on"]))
+    if "%" in edited.text:
+        edited.apply(_shares(edited.text))
+    if "+" in edited.text:
+        edited.sub(_SIGN_AT_END, lambda match: _line(not match["on"]))
     if any(sign in edited.text for sign in "[(☐☑☒✗✘❌✕✓✔✅") and _MARKED_LINE.search(edited.text):
         edited.sub(_MARKED, lambda match: "\nAbsent: " if match["off"] else "\n• ")
     if "..." in edited.text:
@@ -102,6 +119,18 @@ def spell_answers(edited: Edited) -> None:
     edited.sub(_BRACKETED, _bracketed)
     edited.sub(_BARE, lambda match: _line(bool(match["no"])))
     edited.apply(_headed(edited.text))
+
+
+def _below(text: str) -> list[Edit]:
+    """Colons for the line ends between names and answers, where two names or more have theirs."""
+    edits = [(found.start(), found.end(), ": ") for found in _BELOW.finditer(text)]
+    return edits if len(edits) > 1 else []
+
+
+def _shares(text: str) -> list[Edit]:
+    """Answers for probabilities in per cent, which come for several findings at once."""
+    found = list(_PERCENT.finditer(text))
+    return [(f.start(), f.end(), _line(int(f["share"]) < 50)) for f in found if len(found) > 1]
 
 
 def _rest(match: re.Match[str]) -> tuple[str, int]:
@@ -140,6 +169,10 @@ def _headed(text: str) -> list[Edit]:
         new = "\nAbsent: " if match["absent"] else "\n• "
         if not colon["alone"]:
             edits.append((match.start(), colon.end(), new))
+            if match["absent"]:
+                end = _LIST_END.search(text, colon.end())
+                semicolons = _SEMICOLON.finditer(text, colon.end(), end.start() if end else done)
+                edits += [(each.start(), each.end(), ",") for each in semicolons]
             continue
         place = colon.end() - 1
         edits.append((match.start(), place, "\n"))

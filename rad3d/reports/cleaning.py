@@ -36,9 +36,23 @@ _TAG = re.compile(
 )
 _INLINE = re.compile("abbr|big|code|em|font|mark|small|span|strike|strong|sub|sup|tt|[abisu]")
 _SECTION = re.compile("history|indication|technique|comparison|findings|impression")
-_WIDE = re.compile("[\uff01-\uff5e。、｡､،۔।]")
-_STOPS = {"。": ".", "｡": ".", "۔": ".", "।": ".", "、": ",", "､": ",", "،": ","}
+_WIDE = re.compile("[\uff01-\uff5e…«»„。、｡､،۔।]")
+_STOPS = {
+    "…": "...",
+    "«": '"',
+    "»": '"',
+    "„": '"',
+    "。": ".",
+    "｡": ".",
+    "۔": ".",
+    "।": ".",
+    "、": ",",
+    "､": ",",
+    "،": ",",
+}
 _UNSEEN = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]+")
+_QUOTED = re.compile(r"(?:^|(?<=\n))(?:> ?)+(?=[A-Za-z*•-])")
+"""The sign before each line of a quotation."""
 _LINE_END = re.compile("\r\n?|[\v\f\u0085\u2028\u2029]")
 
 _HEADINGS = re.compile(
@@ -67,6 +81,8 @@ def undisguised(text: str) -> Edited:
         edited.sub(_UNSEEN, "")
         edited.sub(_WIDE, _narrow)
     edited.sub(_LINE_END, "\n")
+    if ">" in edited.text:
+        edited.sub(_QUOTED, "")
     return edited
 
 

@@ -15,7 +15,7 @@ _BLANKS = re.compile(r"(?:[^\S\n]|[\x00-\x08\x0e-\x1f]){2,}|[^\S\n ]|[\x00-\x08\
 _LINE_BLANKS = re.compile(r" ?\n[ \n]*\n ?|(?: \n ?| ?\n )")
 _BULLET = re.compile("[▪▫■□●○◦‣⁃►▶▸➢➤➔◆◇★·¶]|(?:(?<= )(?:--|—)(?= [A-Z][a-z]))")
 _ITEM = re.compile(
-    r"(?<![\w.,/<>-])(?:\((?P<round>\d{1,2}|[a-h])\)|(?P<half>\d{1,2}|[a-h])\)|(?P<dot>\d{1,2})\."
+    r"(?<![\w,/<>-])(?<!\d\.)(?:\((?P<round>\d{1,2}|[a-h])\)|(?P<half>\d{1,2}|[a-h])\)|(?P<dot>\d{1,2})\."
     r"|(?P<dash>\d{1,2}) ?[-–:]|(?P<ring>[①-⑳])) ?(?=[A-Za-z])(?!(?:or|and|of|to|mm|cm|x)\b)"
 )
 _TAB = re.compile(r"(?<=\w)\t+(?=\w)")
@@ -23,12 +23,13 @@ _STOP = re.compile(r"\.(?= ?[a-z])")
 _SHORTENED = re.compile(
     r"\b(?:peric(?:ard)?|periph|pl|bilat|bil|bibas|peribronch|bronch|interlob|sept|centrilob"
     r"|mediast|subpl|subseg|sm|mod|lg|calc|cor|parasept|tract|incr|susp|resid|compr|pulm|parench"
-    r"|cardiomeg|ao|fibr)$",
+    r"|cardiomeg|ao|fibr|rt|lt)$",
     re.IGNORECASE,
 )
 _LONGEST_SHORTENED = 12
 _FIRST_ITEMS = ("1)", "1.", "1-", "1 -", "1:", "a)", "①")
-_SLASHES = re.compile(r" / (?=[A-Z])")
+_DIVIDED = re.compile(r"(?<=\w)(?P<sign> ?(?:/|-{1,3}|–|—|→|~) ?|\.{3} ?|', ?')(?=No [a-z])")
+"""A sign that parts statements, as one that denies something shows."""
 _RUNS_ON = re.compile(r"(?:[,:(-]|\b(?:of|the|and|or|in|on|at|no|with|without|an?|is|are|to|for))$")
 _INNER_STOP = re.compile(r"[.?!] [A-Z]")
 _SHORT_LINE = 45
@@ -53,8 +54,8 @@ def plain_sentences(text: str) -> Edited:
         edited.sub(_BULLET, "•")
     if any(mark in edited.text for mark in _FIRST_ITEMS):
         edited.apply(_items(edited.text))
-    if " / No " in edited.text:
-        edited.sub(_SLASHES, " • ")
+    if "No " in edited.text:
+        edited.apply(_divided(edited.text))
     edited.sub(_STOP, _without_stop)
     spell_answers(edited)
     if "\n" in edited.text:
@@ -71,6 +72,16 @@ def _without_stop(match: re.Match[str]) -> str | None:
     """Drop the full stop of an abbreviated word; return None for any other full stop."""
     begin = max(0, match.start() - _LONGEST_SHORTENED)
     return "" if _SHORTENED.search(match.string, begin, match.start()) else None
+
+
+def _divided(text: str) -> list[Edit]:
+    """Bullets for the signs that part statements on one line."""
+    signs = {found["sign"].strip() for found in _DIVIDED.finditer(text)}
+    if not signs:
+        return []
+    parting = "|".join(re.escape(sign) for sign in sorted(signs, key=len, reverse=True))
+    found = re.finditer(rf"(?<=\w) ?(?:{parting}) ?(?=[A-Z])", text)
+    return [(each.start(), each.end(), " • ") for each in found]
 
 
 def _items(text: str) -> list[Edit]:

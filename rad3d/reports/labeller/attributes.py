@@ -6,18 +6,28 @@ import re
 
 from rad3d.core.findings import LOBES, SCHEMA, Attributes
 
+_SPARED = (
+    r"(?:(?:left|right)(?:-sided)?|[rl](?:[um]l|ll)|[rl])\b(?: (?:lungs?|sides?|upper|middle|lower"
+    r"|lobes?|apex|base|hilum|axilla|hemithorax|pleural|space|cavity)\b)*"
+)
 _NOT_A_SIDE = re.compile(
     r"\b(?:(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart"
     r"|main coronary|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
     r"|(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|right away\b)"
+    r"|\b(?:none|not|but no|spar(?:es|ing)(?: of)?|without (?:any )?involvement of"
+    rf"|except(?: for| in)?) (?:(?:seen|present|visible|in|on|at|the|of|an?) )*{_SPARED}"
+    rf"|\b(?:the )?{_SPARED}:? (?:(?:is|are|remains?|appears?) (?:free|unremarkable|unaffected"
+    r"|intact|without)|(?:(?:is|are|remains?|appears?) )?(?:clear|normal|spared|none|negative))\b"
 )
 _RIGHT = re.compile(
     r"\bright\w*(?:[ -]sided)?\b|\br(?:ul|ml|ll)\b|\bmiddle lobes?\b(?! of the left)|\brt\b"
+    r"|\br\b(?!/o)"
 )
-_LEFT = re.compile(r"\bleft\w*(?:[ -]sided)?\b|\bl(?:ul|ll)\b|\blingula\w*|\blt\b")
+_LEFT = re.compile(r"\bleft\w*(?:[ -]sided)?\b|\bl(?:ul|ll)\b|\blingula\w*|\blt\b|\bl\b(?! ?\d)")
 _BOTH = re.compile(
-    r"\b(?:bilateral\w*|both (?:lungs?|sides?|hemithora\w+|pleura\w*|upper|lower|lobes?|hil\w+"
-    r"|axill\w+|apic\w+|apex|apices|bases?|basal|costophrenic|main|lower|perihilar)\b"
+    r"\b(?:bilateral\w*|bilat\b|b/l\b|[rl] ?(?:[<>=]|greater than) ?[rl]\b"
+    r"|both (?:lungs?|sides?|hemithora\w+|pleura\w*|upper|lower|lobes?|hil\w+|axill\w+|apic\w+"
+    r"|apex|apices|bases?|basal|costophrenic|main|lower|perihilar)\b"
     r"|bi-?(?:basilar|basal|apical|lobar|hilar|basally|axillary)\b|(?:either|each) (?:side"
     r"|lung)\b"
     r"|(?:two|both) lungs\b|both\b(?= (?:\w+ ){0,2}(?:lung|lobe|side|hil|base|apic))"

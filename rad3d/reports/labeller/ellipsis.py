@@ -28,7 +28,7 @@ _ELSEWHERE = re.compile(
     rf"|{_LEAD}{_FILLER}{_WHERE}(?: side| lung| hemithorax)?,? ?(?:there )?(?:is |are |it is "
     rf"|has )?"
     rf"(?:an? |some |rather |very )?{_AMOUNT}{_ONE}(?=\W*$|[,;.]| and\b)"
-    rf"|\bbut (?:only )?(?:on|in) the (?:left|right)\b(?: side| lung)?(?=\W*$|[,;.])"
+    rf"|\bbut (?:(?:only|is|are) )?(?:on|in) the (?:left|right)\b(?: side| lung)?(?=\W*$|[,;.])"
     rf"|{_LEAD}(?:the )?(?:left|right)(?: side)?:? (?:is |are )?{_AMOUNT}{_ONE}(?=\W*$|[,;.])"
 )
 _KEPT = re.compile(

@@ -41,8 +41,9 @@ _LEADING_PLACE = re.compile(
 )
 
 _ASKED = re.compile(
-    r"\b(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*|optimi[sz]ed|history|h/o|risk)\s+"
-    r"(?:for|of|in terms of)\s+(?:\w+\s+){0,3}$|\bif (?:clinically )?(?:suspected|concern for)\s+$"
+    r"\b(?:(?:evaluat\w*|assess\w*|protocol\w*|sensitiv\w*|optimi[sz]ed|history|h/o|risk)\s+"
+    r"(?:for|of|in terms of)|hx)\s+(?:\w+\s+){0,3}$"
+    r"|\bif (?:clinically )?(?:suspected|concern for)\s+$"
 )
 
 
@@ -86,12 +87,16 @@ _PLAIN = Attributes()
 
 
 class _Hit(NamedTuple):
-    """A term of a label in a sentence, before its attributes are read."""
+    """A term of a label in a sentence, before its attributes are read.
+
+    At first ``denied`` says whether the wording itself denies the finding, later whether the
+    sentence does.
+    """
 
     label: str
     start: int
     end: int
-    normal: bool
+    denied: bool
 
 
 def find_mentions(text: str, label_set: LabelSet = CT_RATE) -> tuple[Mention, ...]:
@@ -161,10 +166,11 @@ def _mentions_of(
         label = _denied_last(before, rules) if match else ""
         return [_elsewhere(label, match, sentence, plain)] if label and match else []
     scope = polarity(sentence.lower)
+    hits = [hit._replace(denied=hit.denied or scope.is_denied(hit.end)) for hit in hits]
     hedged = _hedged(sentence.lower, hits, scope)
     seen: set[tuple[str, bool]] = set()
     for i, hit in enumerate(hits):
-        present = not hit.normal and not scope.is_denied(hit.end)
+        present = not hit.denied
         if _is_heading(sentence.lower, hits, i):
             continue
         if (hit.label, present) not in seen and not _is_not_stated(sentence.lower, hit):
@@ -227,7 +233,7 @@ def _elsewhere(label: str, match: re.Match[str], sentence: Sentence, plain: Edit
     """A finding that was denied, where the words ``found`` say that it is elsewhere, or still."""
     sites = read_sites(label, match.group())
     place = read_side(match.group()) or side_of_sites(sites), sites
-    hit = _Hit(label, *match.span(), normal=False)
+    hit = _Hit(label, *match.span(), denied=False)
     return _mention(hit, True, False, match.span(), place, sentence, plain)
 
 
@@ -272,10 +278,11 @@ def _hits(lower: str, rules: Sequence[Rule]) -> list[_Hit]:
 
 
 def _window(lower: str, hits: list[_Hit], i: int) -> tuple[int, int]:
-    """The clause of hit ``i``: up to the separators that part it from hits of other labels."""
+    """The clause of hit ``i``, up to the separators from hits of other labels or the opposite."""
     hit = hits[i]
-    before = [h for h in hits[:i] if h.label != hit.label and h.end <= hit.start]
-    after = [h for h in hits[i + 1 :] if h.label != hit.label and h.start >= hit.end]
+    own = hit.label, hit.denied
+    before = [h for h in hits[:i] if (h.label, h.denied) != own and h.end <= hit.start]
+    after = [h for h in hits[i + 1 :] if (h.label, h.denied) != own and h.start >= hit.end]
     start = _cut(lower, before[-1].end, hit.start) if before else 0
     end = _cut(lower, hit.end, after[0].start) if after else len(lower)
     return start, end

@@ -53,6 +53,8 @@ _PSEUDO = re.compile(
     r"|substantial|substantially)(?:[- ](?:complete|completely|entirely|fully|total|totally))?\s+"
     r"(?:resol|regress|clear|disappear|resor)\w+"
     r"|not (?:\w+ed|seen|present|visible|there) (?:previously|before|earlier)\b"
+    r"|(?:not|never) (?:(?:yet|\w+ly) )*(?:resolved|cleared|disappeared|regressed|gone)\b"
+    r"|^(?:(?:an?|small|large|mild|moderate) )?(?:left|right)(?:-sided)?,? but (?:no|not)\b"
     r"|no doubt\b|no longer (?:enlarg|increas)\w*"
     r"|(?:which|that)?\s*(?:(?:is|are|was|were|had been|have been)\s+)?"
     r"(?:\w+ed|seen|newly seen|present|new)\s+(?:in|on|at|during)\s+(?:the\s+|his\s+|her\s+|a\s+)?"
@@ -63,7 +65,7 @@ _FORWARD = re.compile(
     r"\b(?:(?:no|without|absence of|free of|free from|negative(?: \w+)? for|neither|nor|none of"
     r"|lack of|devoid of|(?:resolution|resorption|clearance|clearing|disappearance|removal"
     r"|extraction|resection|excision|withdrawal|(?:complete|total) regression) of"
-    r"|nothing to suggest|not any|cleared of"
+    r"|nothing to suggest|not any|clear(?:ed)? of"
     r"|fails? to (?:show|demonstrate|reveal)|(?:do|does|did)(?: not|n't)(?:\s+\w+ly)? (?:show|have"
     r"|demonstrate|reveal|contain|exhibit|display|see|include|identify|find)|no longer"
     r"|(?:to|can) (?:exclude|rule out)|rules? out|excludes?|not associated with|rather than"
@@ -91,7 +93,7 @@ _BACKWARD = re.compile(
     + _ADVERB
     + r"(?:\s+be)?(?:\s+(?:been|clearly|to be))*\s+(?:"
     + _SEEN
-    + r"|exist\w*|occur\w*|appear\w*|persist\w*)"
+    + r"|exist\w*|occur\w*|appear\w*|persist\w*|develop\w*|recur\w*)"
     r"|(?:is|are|was|were|be|been)\s+(?:\w+ly\s+)?(?:absent|excluded|ruled out|negative"
     r"|unremarkable"
     r"|within normal limits|undetectable|gone|no longer (?:present|" + _SEEN + r"))"
@@ -99,7 +101,7 @@ _BACKWARD = re.compile(
     r"|resected"
     r"|excised)\b"
     r"|(?:has|have|had)\s+(?:now\s+|since\s+|completely\s+|fully\s+|entirely\s+|all\s+)*"
-    r"(?:resolved|disappeared|cleared|vanished|resorbed|gone)"
+    r"(?:resolved|disappeared|cleared|vanished|resorbed|gone|re-?expanded|been replaced by)"
     r"|(?:completely|fully|totally)\s+(?:resolved|regressed|disappeared|resorbed|cleared)"
     r"|regressed (?:completely|fully|totally)"
     r"|no longer(?:\s+"
@@ -112,7 +114,7 @@ _BACKWARD = re.compile(
     r"|absent\s*$|removal\s*\.?\s*$|resolved\s*(?=[.,;]|$)|(?:"
     + _BE
     + r"|felt to be|thought to be) (?:\w+ly )?unlikely)"
-    r"|[:(]\s*(?:none|no|absent|negative|nil|not (?:seen|present)|resolved)\b"
+    r"|[:(]\s*(?:none|no|absent|negative|nil|not (?:seen|present)|resolved|unlikely)\b"
     r"|[\s,](?:(?<=\s)[-–]\s*no \w+(?=\s+(?:was|were|is|are)\b)"
     r"|(?:(?<=\s)-|(?<=,))?\s*(?<=\s)(?:absent|none)\s*\.?\s*$)"
 )
@@ -138,6 +140,7 @@ _STOP_FORWARD = re.compile(
     r"|residual"
     r"|remaining|persist))"
     r"|\bwhich (?:is|are|was|were) (?!not)"
+    r"|(?:,|\band\b) (?=\d+(?:[.,]\d+)? ?(?:mm|cm)\b)"
     r"|, (?=(?:(?!or\b|nor\b|and\b)[\w-]+ ){1,3}(?:is|are) (?:also )?present\b)"
 )
 _STOP_BACKWARD = re.compile(

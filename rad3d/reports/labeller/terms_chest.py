@@ -13,8 +13,8 @@ _CORONARY = (
     r"|\bcx\b"
 )
 _CALCIUM = (
-    r"\bcalcif\w*|\bcalc\b|\batheroscl\w*|\batherom\w*|\bplaques?\b|\bcalcium\b|\barterioscl\w*"
-    r"|\bcalcinosis\b"
+    r"\bcalcif\w*|\bcalc\b|\batheroscl\w*|\bathero(?:m\w*)?\b|\bplaques?\b|\bcalcium\b"
+    r"|\barterioscl\w*|\bcalcinosis\b"
 )
 _NOT_VASCULAR_CALCIUM = (
     r"\b(?:pleural|pericardial|diaphragmatic|tracheal|bronchial|valv\w+|annul\w+|mitral)"
@@ -46,6 +46,16 @@ _NORMAL_NODES = (
     r"|\b(?:lymph nodes?|lns?)(?: \w+)? (?:is|are|appears?)(?: to be)? normal\b"
     r"|\b(?:normal[- ]sized?|non-?enlarged)(?: \w+){0,3} (?:lymph nodes?|lns?)\b"
 )
+_PLEURAL_FLUID = (
+    r"\bpleur\w*(?:\W+(?!effusion|fluid|thick|plaque|calcif|nodul|based|mass|is\b|are\b"
+    r"|was\b"
+    r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
+    r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of"
+    r"|to)\b"
+    r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+|fissures?)\b",
+    r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
+    r"|\bhydropnomothora\w+",
+)
 
 CHEST_RULES: tuple[Rule, ...] = (
     Rule(
@@ -55,6 +65,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             "port",
             "tube",
             "pace",
+            "ppm",
             "icd",
             "stent",
             "sutur",
@@ -102,7 +113,7 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"\bcvc\b|\bcannulas?\b|\bintubat\w+|\btracheostom\w+",
             r"\bpace-?makers?\b|\bpacers?\b|\bpacing\b|\bpace (?:maker|electrode|lead)\w*"
             r"|\bdefibrillators?\b"
-            r"|\baicd\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
+            r"|\baicd\b|\bppm\b|\b(?:pacemaker|cardiac|heart) battery|\btav[ir]\b|\bicd\b"
             r"|\bcardiac device\w*|\bloop recorder",
             r"\belectrodes?\b|\bleads?\b(?= (?:in|terminat|end|tip|are|is|of|extend|proje|wire"
             r"|course|with))"
@@ -166,8 +177,8 @@ CHEST_RULES: tuple[Rule, ...] = (
             r"|contours?|and|is|are|the|appears?|its))*:?\s+(?:(?:has|have|is|are|was|were"
             r"|appears?"
             r"|been|to be|mildly|moderately|severely|markedly|slightly|significantly|minimally"
-            r"|also|above|diffusely|globally|grossly)\s+)*(?:increased?|enlarge\w*|larger|big\b"
-            r"|prominent|above normal)",
+            r"|also|above|diffusely|globally|grossly)\s+)*(?:increased?|enl\b|enlarge\w*|larger"
+            r"|big\b|prominent|above normal)",
             r"\benlarge(?:d|ment)(?: \w+){0,2} (?:heart|cardiac)\b|\benlargement of the (?:heart"
             r"|cardiac)",
             r"\bincreased?(?: \w+){0,2} (?:heart|cardiac|cardiothoracic|cardio-thoracic"
@@ -213,16 +224,7 @@ CHEST_RULES: tuple[Rule, ...] = (
     Rule(
         "Pleural effusion",
         ("effus", "fluid", "hydro", "hemothor", "empyema", "chylothor", "haemothor", "collection"),
-        any_of(
-            r"\bpleur\w*(?:\W+(?!effusion|fluid|thick|plaque|calcif|nodul|based|mass|is\b|are\b"
-            r"|was\b"
-            r"|were\b|lesion|irregular)\w+){0,4}?\W+(?:effusions?|fluid|collections?)\b",
-            r"\b(?:effusions?|fluid|collections?)\b[^,;]{0,90}?\b(?:in|between|within|into|of"
-            r"|to)\b"
-            r"[^,;]{0,25}?\b(?:pleur\w+|hemithora\w+|fissures?)\b",
-            r"\b(?:hydro|hemo|haemo|chylo|hydropneumo|pyo|hemopneumo)thora\w+|\bempyema\b"
-            r"|\bhydropnomothora\w+",
-        ),
+        any_of(*_PLEURAL_FLUID),
         mask=any_of(
             r"\bthick\w*(?=\W+(?:(?:or|and|/)\W+)?effusion)",
             r"\b(?:abdom\w*|periton\w*|joint|pelvi\w*|subdural|perihepatic|perinephric|perisplenic"
@@ -236,8 +238,9 @@ CHEST_RULES: tuple[Rule, ...] = (
         "Pleural effusion",
         ("eff",),
         any_of(r"\beff(?:usions?|us|s)?\b"),
+        mask=any_of(*_PLEURAL_FLUID, r"\bthick\w*(?=\W+(?:(?:or|and|/)\W+)?effusion)"),
         unless=any_of(
-            r"\bpericard|\bperic\b|\bperikard|\bpericadi|\bpleur|\babdom|\bperiton|\bjoint"
+            r"\bpericard|\bperic\b|\bperikard|\bpericadi|\babdom|\bperiton|\bjoint"
             r"|\bpelvi|\bsubdural"
             r"|\bperihepatic|\bperisplenic|\bperi\s?nephric|\bperirenal|\bknee|\bmediastin"
             r"|\bmastoid"

@@ -51,7 +51,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|relaxation) collapse\b"
             r"|\b(?:lung|lobar|lobe|segment\w*|partial\w*|complete\w*|total\w*|middle lobe|passive"
             r"|lower lobe|upper lobe|basal|basilar)\b[^,;]{0,20}?\bcollaps\w+"
-            r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)"
+            r"|\bcollaps\w+(?: \w+){0,4}? (?:lung|lobe)|\b(?:rul|rml|rll|lul|lll) collaps\w+"
         ),
         mask=any_of(r"\bfibro[- ]?atel\w*(?:[- /]+(?=sequel|chang|dens|band|area))?"),
     ),
@@ -230,7 +230,7 @@ LUNG_RULES: tuple[Rule, ...] = (
     Rule(
         "Consolidation",
         ("cons", "airspace"),
-        any_of(r"\bconsol(?:id|ut|d)\w*|\bcons(?:ol)?\b|\bairspace disease\b"),
+        any_of(r"\bconsol(?:id|ut|d)\w*|\bcons(?:ol)?\b|\bair-?space (?:disease|dz)\b"),
         mask=any_of(
             r"\bground[- ]?glass(?:[- ]like)? consolid\w*",
             r"\bconsolidated (?:\w+ ){0,3}fractures?|\bconsolid\w* of (?:\w+ ){0,4}fractures?"
@@ -262,7 +262,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"\binter-?lob\w+ (?:(?!fissure)\w+ ){0,3}?thick\w*",
             r"\b(?:prominen\w*|thick\w*)(?: (?!fibrotic"
             r"|bands?)[\w-]+){0,6}?[ -]\binter-?lob\w+ sept\w*",
-            r"\bsept(?:al|a|um)\b(?: \w+){0,2} (?:thick\w*|prominen\w*|lines)",
+            r"\bsept(?:al|a|um)\b(?: (?!not\b)\w+){0,2} (?:thick\w*|prominen\w*|lines)",
             r"\bthick\w*(?: of)?(?: (?:the|newly|emerged|inter|in))*"
             r" (?:inter-?lob\w+|interlobular) sept\w*|\bthick\w*(?: \w+){0,3} sept(?:a|al|um)\b"
             r"|\bthick\w* (?:of|in) parenchymal bands and inter-?lob\w+ sept\w*",
