@@ -114,6 +114,15 @@ def test_false_and_true_without_quotes_answer() -> None:
         '{"history": "emphysema", "report": "Hiatal hernia. No nodule."}',
         '{"lungs": {"emphysema": "no"}, "other": {"hiatal hernia": "small"}, "heart": null}',
         "Pleural effusion / thickening: No\nHiatal hernia: Yes",
+        "Pleural effusion: 0.08\nHiatal hernia: 0.91",
+        "Pleural effusion: 8%\nHiatal hernia: 91%",
+        "Pleural effusion -\nHiatal hernia +",
+        "Pleural effusion -ve, hiatal hernia +ve",
+        "Pleural effusion\nAbsent\nHiatal hernia\nPresent",
+        '"Pleural effusion","No"\n"Hiatal hernia","Yes"',
+        "Negative: effusion; consolidation; nodule\nPositive: hiatal hernia",
+        "There is no: effusion, nodule. There is: hiatal hernia.",
+        "Pleural effusion: unlikely\nHiatal hernia: likely",
     ],
 )
 def test_marks_and_headings_answer(text: str) -> None:
@@ -139,6 +148,15 @@ def test_what_is_not_answered_is_neither_stated_nor_denied() -> None:
         "no pleural effusion\nsmall hiatal hernia\nno nodule",
         "No pleural effusion、no nodule。Hiatal hernia。",
         "No pleural effusion；hiatal hernia",
+        "No pleural effusion - Hiatal hernia - No nodule",
+        "No pleural effusion --- Hiatal hernia --- No nodule",
+        "No pleural effusion → Hiatal hernia → No nodule",
+        "No pleural effusion...Hiatal hernia...No nodule",
+        "No pleural effusion…Hiatal hernia…No nodule…",
+        "1.No pleural effusion.2.Hiatal hernia.3.No nodule.",
+        "'No pleural effusion', 'Hiatal hernia', 'No nodule'",
+        "«No pleural effusion.» «Hiatal hernia.»",
+        "> No pleural effusion\n> Hiatal hernia\n> No nodule",
     ],
 )
 def test_every_item_of_a_list_is_a_sentence(text: str) -> None:
@@ -200,10 +218,52 @@ def test_lines_that_are_wrapped_go_on() -> None:
         ("Subsegmental dystelectases.", {"Atelectasis"}),
         ("Z.n. CABG, sternal cerclages in place.", {"Medical material"}),
         ("Enlarged LNs in the mediastinum.", {"Lymphadenopathy"}),
+        ("No nodule in the right lung, 5 mm nodule in the left lung.", {"Lung nodule"}),
+        ("The right pleura is normal; there is an effusion on the left.", {"Pleural effusion"}),
+        ("Effusion is not seen on the right but is on the left.", {"Pleural effusion"}),
+        ("No new nodules; the known ones are unchanged.", {"Lung nodule"}),
+        ("The consolidation has not yet resolved.", {"Consolidation"}),
+        ("Pleural effusion has not completely cleared.", {"Pleural effusion"}),
+        ("Atelectasis of the left base has re-expanded.", set()),
+        ("The consolidation has been replaced by scars.", {"Pulmonary fibrotic sequela"}),
+        ("Pleural effusions have not developed.", set()),
+        ("The lungs are clear of nodules.", set()),
+        ("Unable to identify any nodule.", set()),
+        ("Effusion ruled out. Chest tube removed. Nodule resected in 2019.", set()),
+        ("The reported nodule corresponds to a vessel.", set()),
+        ("Bronchial walls and septa are not thickened.", set()),
+        ("Hx emphysema. Lungs clear.", set()),
+        ("Heart enl. RML collapse.", {"Cardiomegaly", "Atelectasis"}),
+        ("Aortic athero. PPM in situ.", {"Arterial wall calcification", "Medical material"}),
     ],
 )
 def test_sides_the_past_look_alikes_and_short_forms(text: str, expected: set[str]) -> None:
     assert labels_in(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "side"),
+    [
+        ("Right pleural effusion, none on the left.", "right"),
+        ("Pleural effusion: right none, left small.", "left"),
+        ("Pleural effusion: R moderate, L none.", "right"),
+        ("Effusion on the right side but not on the left side.", "right"),
+        ("Left but no right pleural effusion.", "left"),
+        ("Moderate right, no left effusion.", "right"),
+        ("A right, but not left, pleural effusion.", "right"),
+        ("Right effusion, whereas the left lung is clear.", "right"),
+        ("Left effusion without involvement of the right lung.", "left"),
+        ("Effusion of the right side, sparing the left.", "right"),
+        ("LLL effusion, RLL clear.", "left"),
+        ("No effusion on the right, 5 mm effusion on the left.", "left"),
+        ("Lt. pleural effusion.", "left"),
+        ("Bilat. pl. effusions.", "bilateral"),
+        ("Pleural effusions R > L.", "bilateral"),
+        ("Small b/l effusions.", "bilateral"),
+    ],
+)
+def test_a_side_that_is_spared_is_not_the_findings(text: str, side: str) -> None:
+    assert [m.side for m in find_mentions(text) if m.present] == [side]
 
 
 def test_the_other_side_is_the_one_that_is_affected() -> None:

@@ -14,10 +14,12 @@ _NOT_A_SIDE = re.compile(
     r"\b(?:(?:left|right)[ -](?:sided )?(?:anterior descending|atri\w+|ventric\w+|heart"
     r"|main coronary|coronary|circumflex|facing|aortic arch|main stem coronary)\b"
     r"|(?:left|right) and (?:left|right) (?:atri\w+|ventric\w+)|right away\b)"
-    r"|\b(?:none|not|but no|spar(?:es|ing)(?: of)?|without (?:any )?involvement of"
+    r"|\b(?:none|not|absent|but no|spar(?:es|ing)(?: of)?|without (?:any )?involvement of"
     rf"|except(?: for| in)?) (?:(?:seen|present|visible|in|on|at|the|of|an?) )*{_SPARED}"
-    rf"|\b(?:the )?{_SPARED}:? (?:(?:is|are|remains?|appears?) (?:free|unremarkable|unaffected"
-    r"|intact|without)|(?:(?:is|are|remains?|appears?) )?(?:clear|normal|spared|none|negative))\b"
+    rf"|(?:(?<=left)|(?<=right)|(?<=sided)),?(?: and| but)? no {_SPARED}"
+    rf"|\b(?:the )?{_SPARED}:? (?:(?:shows?|has) none"
+    r"|(?:is|are|remains?|appears?) (?:free|unremarkable|unaffected|intact|without)"
+    r"|(?:(?:is|are|remains?|appears?) )?(?:clear|normal|spared|none|negative))\b"
 )
 _RIGHT = re.compile(
     r"\bright\w*(?:[ -]sided)?\b|\br(?:ul|ml|ll)\b|\bmiddle lobes?\b(?! of the left)|\brt\b"

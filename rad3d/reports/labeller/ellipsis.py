@@ -31,6 +31,10 @@ _ELSEWHERE = re.compile(
     rf"|\bbut (?:(?:only|is|are) )?(?:on|in) the (?:left|right)\b(?: side| lung)?(?=\W*$|[,;.])"
     rf"|{_LEAD}(?:the )?(?:left|right)(?: side)?:? (?:is |are )?{_AMOUNT}{_ONE}(?=\W*$|[,;.])"
 )
+_KNOWN = re.compile(
+    r"\b(?:known|existing|older?|remaining|other) (?:ones? )?(?:is|are|remains?|has|have)"
+    r" (?:\w+ly )?(?:stable|unchanged|smaller|larger|grown|increased|decreased)\b"
+)
 _KEPT = re.compile(
     r"^(?:it|this|these|they|which)\b.{0,60}?\b(?:measur\w+|unchanged|stable|larger|smaller"
     r"|increas\w+|decreas\w+|persist\w*|remain\w*|grow\w*|grew)\b"
@@ -45,7 +49,9 @@ _GONE = re.compile(
 
 
 def said_elsewhere(lower: str, start: int = 0, end: int = sys.maxsize) -> re.Match[str] | None:
-    """Detect a lower-case sentence that continues with another side without naming the finding."""
+    """Detect words on another side, or on the known ones, that do not name the finding again."""
+    if match := _KNOWN.search(lower, start, end):
+        return match
     if not any(word in lower for word in ("left", "right", "other", "contralateral", "opposite")):
         return None
     return _ELSEWHERE.search(lower, start, end)

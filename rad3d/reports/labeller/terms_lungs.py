@@ -220,7 +220,7 @@ LUNG_RULES: tuple[Rule, ...] = (
             r"|appear)\s+)*(?:thick(?!ness)\w*|cuffing|prominence)",
             r"\bthick(?!ness)\w*(?: of| in)?(?: the)?(?: \w+){0,3}? bronch(?:ial|us"
             r"|i)\b(?: walls?)?",
-            r"\bbronch(?:ial|us) wall\w*[^,;]{0,20}?\bthick(?!ness)\w*",
+            r"\bbronch(?:ial|us) wall\w*(?:(?!\bnot\b)[^,;]){0,20}?\bthick(?!ness)\w*",
         ),
         mask=any_of(
             r"\b(?:main|lobar|segment|intermediate) bronch\w+(?= (?:are|is) (?:open|patent))",
