@@ -60,7 +60,7 @@ _MARKED_LINE = re.compile(rf"(?:^|(?<=\n))[ •*#-]{{0,6}}{_MARK} ?(?=\w)", re.I
 _MARKED = re.compile(rf"{_MARK} ?(?=\w)", re.IGNORECASE)
 
 _SIGN_AT_END = re.compile(r" ?(?:(?P<on>\+{1,3})|[-–−])(?=\n|$)")
-_SIGN_VE = re.compile(r" ?(?:(?P<on>\+)|[-–−]) ?ve\b[.,;]?", re.IGNORECASE)
+_SIGN_VE = re.compile(r"[+–−-] ?ve\b[.,;]?", re.IGNORECASE)
 _PERCENT = re.compile(r"[:=] ?(?P<share>\d{1,3})(?:[.,]\d+)? ?%[.,;]?(?=\n|$)")
 _BELOW = re.compile(rf"(?<=\w)\n(?={_VALUE}\.?(?:\n|$))", re.IGNORECASE)
 """An answer on the line below its name."""
@@ -105,7 +105,7 @@ def spell_answers(edited: Edited) -> None:
         edited.sub(_UNDERSCORE, " ")
     if edited.text.count("\n") > 1:
         edited.apply(_below(edited.text))
-    edited.sub(_SIGN_VE, lambda match: _line(not match["on"]))
+    edited.sub(_SIGN_VE, lambda match: _line(match.group()[0] != "+"))
     if "%" in edited.text:
         edited.apply(_shares(edited.text))
     if "+" in edited.text:
@@ -123,14 +123,14 @@ def spell_answers(edited: Edited) -> None:
 
 def _below(text: str) -> list[Edit]:
     """Colons for the line ends between names and answers, where two names or more have theirs."""
-    edits = [(found.start(), found.end(), ": ") for found in _BELOW.finditer(text)]
+    edits = [(match.start(), match.end(), ": ") for match in _BELOW.finditer(text)]
     return edits if len(edits) > 1 else []
 
 
 def _shares(text: str) -> list[Edit]:
     """Answers for probabilities in per cent, which come for several findings at once."""
-    found = list(_PERCENT.finditer(text))
-    return [(f.start(), f.end(), _line(int(f["share"]) < 50)) for f in found if len(found) > 1]
+    edits = [(m.start(), m.end(), _line(int(m["share"]) < 50)) for m in _PERCENT.finditer(text)]
+    return edits if len(edits) > 1 else []
 
 
 def _rest(match: re.Match[str]) -> tuple[str, int]:

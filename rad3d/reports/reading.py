@@ -30,6 +30,9 @@ _LONGEST_SHORTENED = 12
 _FIRST_ITEMS = ("1)", "1.", "1-", "1 -", "1:", "a)", "①")
 _DIVIDED = re.compile(r"(?<=\w)(?P<sign> ?(?:/|-{1,3}|–|—|→|~) ?|\.{3} ?|', ?')(?=No [a-z])")
 """A sign that parts statements, as one that denies something shows."""
+_BEFORE_NO = tuple(
+    f"{sign}{gap}No " for sign in ("/", "-", "–", "—", "→", "~", "...", "'") for gap in ("", " ")
+)
 _RUNS_ON = re.compile(r"(?:[,:(-]|\b(?:of|the|and|or|in|on|at|no|with|without|an?|is|are|to|for))$")
 _INNER_STOP = re.compile(r"[.?!] [A-Z]")
 _SHORT_LINE = 45
@@ -54,7 +57,7 @@ def plain_sentences(text: str) -> Edited:
         edited.sub(_BULLET, "•")
     if any(mark in edited.text for mark in _FIRST_ITEMS):
         edited.apply(_items(edited.text))
-    if "No " in edited.text:
+    if any(sign in edited.text for sign in _BEFORE_NO):
         edited.apply(_divided(edited.text))
     edited.sub(_STOP, _without_stop)
     spell_answers(edited)

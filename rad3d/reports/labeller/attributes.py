@@ -157,7 +157,8 @@ _KIND_PATTERNS = {kind: re.compile(words) for kind, words in _KINDS.items()}
 
 def read_side(clause: str) -> str | None:
     """The patient's side a lower-case clause names: left, right, bilateral or None."""
-    clause = _NOT_A_SIDE.sub(" ", clause)
+    if _RIGHT.search(clause) or _LEFT.search(clause):
+        clause = _NOT_A_SIDE.sub(" ", clause)
     if _BOTH.search(clause):
         return "bilateral"
     right, left = _RIGHT.search(clause), _LEFT.search(clause)
@@ -170,6 +171,8 @@ def read_side(clause: str) -> str | None:
 
 def read_lobes(clause: str) -> tuple[str, ...]:
     """The lobes a lower-case clause names, in the order of ``LOBES``."""
+    if "lob" not in clause and _SHORT.search(clause) is None:
+        return ()
     clause = _NOT_A_SIDE.sub(lambda found: " " * len(found.group()), clause)
     found_lobes: set[str] = set()
     for found in _SHORT.finditer(clause):
