@@ -237,14 +237,24 @@ def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
 
 
 @lru_cache(64)
-def label_columns(there: tuple[str, ...], label_set: LabelSet) -> Mapping[str, str]:
-    """Label -> its column among these; labels without one are left out."""
+def label_columns(
+    there: tuple[str, ...], label_set: LabelSet, whole: str = ""
+) -> Mapping[str, str]:
+    """Map labels to their columns among these; labels without one are left out.
+
+    Args:
+        there: names of columns.
+        label_set: the labels.
+        whole: name of a table that must have them all; raises UnknownName where it has not.
+    """
     found: dict[str, str] = {}
     for label in label_set.labels:
         names = (label.name, *label.columns)
         same = recognised(there, names)
         if own := [column for column in there if column in names or column in same]:
             found[label.name] = own[0]
+        elif whole:
+            raise UnknownName(f"column in {whole}", label.name, there)
     return found
 
 
@@ -264,18 +274,19 @@ def labels_of_row(
     for name in label_set.names:
         if name not in columns:
             raise UnknownName("column", name, list(cells))
+        cell = cells[columns[name]]
         try:
-            values.append(float(cells[columns[name]]))
+            value = float(cell)
         except (TypeError, ValueError):
-            values.append(-1.0)
-        if values[-1] not in (0.0, 1.0):
-            cell = some([str(cells[columns[name]])])
+            value = -1.0
+        if value not in (0.0, 1.0):
             raise BadRequest(
-                f"{name} of {id_ or 'a row'} is {cell!r}, neither 0 nor 1.",
+                f"{name} of {id_ or 'a row'} is {some([str(cell)])!r}, neither 0 nor 1.",
                 "Correct the table of labels.",
                 code="bad_labels",
             )
-    return tuple(map(int, values))
+        values.append(int(value))
+    return tuple(values)
 
 
 def _delimiter(begun: Sequence[str], wanted: Sequence[str], known: Sequence[str], name: str) -> str:

@@ -191,9 +191,7 @@ def read_label_table(
     known = (*SCAN_COLUMNS, *(label_set.names if label_set else ()))
     with open_table(path, wanted, known=known) as table:
         label_set = label_set or _own_set(path, table.columns, patient_column)
-        for name in label_set.names:
-            if name not in label_columns(table.columns, label_set):
-                raise UnknownName(f"column in {path.name}", name, table.columns)
+        label_columns(table.columns, label_set, path.name)
         for id_, row in table.by_scan("bad_labels"):
             patient = row.cells[patient_column].strip() if patient_column else patient_of(id_)
             if not patient:

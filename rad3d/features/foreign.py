@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rad3d.core.errors import BadRequest, UnknownName
+from rad3d.core.errors import BadRequest
 from rad3d.core.ids import scan_id
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.tables import SCAN_COLUMNS, label_columns, open_table
@@ -79,10 +79,7 @@ def read_logits(path: Path, label_set: LabelSet = CT_RATE) -> dict[str, FloatArr
     """
     found: dict[str, FloatArray] = {}
     with open_table(path, known=(*SCAN_COLUMNS, *label_set.names)) as table:
-        columns = label_columns(table.columns, label_set)
-        for name in label_set.names:
-            if name not in columns:
-                raise UnknownName(f"column in {path.name}", name, table.columns)
+        columns = label_columns(table.columns, label_set, path.name)
         for id_, row in table.by_scan("bad_logits"):
             try:
                 numbers = np.array(

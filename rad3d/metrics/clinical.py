@@ -6,7 +6,6 @@ Everything here takes arrays of labels; who made the reports does not matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,29 +15,6 @@ from rad3d.core.types import FloatArray, IntArray
 from rad3d.metrics.cases import Cases
 from rad3d.metrics.measure import LABEL_SET, Measure
 from rad3d.reports.labeller import REVISION
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """F1 over labels: ``per_label`` is (L,), NaN where a label has no positive case and no hit."""
-
-    macro: float
-    micro: float
-    per_label: FloatArray
-
-
-def label_f1(truth: IntArray, predicted: IntArray) -> LabelScores:
-    """Compute F1 of (N, L) binary predictions; positive means present.
-
-    Macro F1 averages the labels that occur in ``truth``. A label that occurs and is never
-    predicted scores 0.
-    """
-    counts = label_counts(truth, predicted).sum(axis=0)
-    return LabelScores(
-        macro=float(macro_f1(counts)),
-        micro=float(_micro("f1")(counts)),
-        per_label=per_label(counts)["f1"],
-    )
 
 
 def label_counts(truth: IntArray, predicted: IntArray) -> FloatArray:
@@ -122,11 +98,11 @@ def _signature(name: str) -> Callable[[], str]:
     return lambda: f"{name}|{LABEL_SET}|positive:present|labeller:{REVISION}"
 
 
-macro_f1 = _macro("f1")
+macro_f1, micro_f1 = _macro("f1"), _micro("f1")
 """(..., 3 L) sums -> (...) mean F1 of the labels that occur in the truth."""
 
 F1_MACRO = Measure("labels", _collect_counts, macro_f1, _signature("f1|macro"))
-F1_MICRO = Measure("labels", _collect_counts, _micro("f1"), _signature("f1|micro"))
+F1_MICRO = Measure("labels", _collect_counts, micro_f1, _signature("f1|micro"))
 PRECISION_MACRO = Measure(
     "labels", _collect_counts, _macro("precision"), _signature("precision|macro")
 )
