@@ -186,7 +186,7 @@ def test_next_and_previous_go_around_and_keep_the_order(handlers: EvaluationHand
 def test_a_point_a_cell_and_a_name_lead_to_cases(handlers: EvaluationHandlers) -> None:
     cell = _event(system="phantom-s/v1", set="phantom-out", label="Cardiomegaly")
     shown = handlers.cases.press_point(cell, _request(), "study", "", "worst")["values"]
-    assert (shown["system"]["value"], shown["sample_set"]["value"], shown["label"]) == (
+    assert (shown["system"]["value"], shown["sample_set"]["value"], shown["label"]["value"]) == (
         "phantom-s/v1", "phantom-out", "Cardiomegaly",
     )  # fmt: skip
     assert shown["chosen"] in shown["listed"]
