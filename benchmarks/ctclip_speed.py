@@ -229,15 +229,17 @@ def write_weights(folder: Path, name: str) -> Result:
     """Random weights in the published layout and, converted, in ours; returns the sizes."""
     import torch
 
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+    from ctclip_states import published_shapes, unread_shapes
+
     from rad3d.model.encoders.ctclip.checkpoint import save_network, sort_checkpoint
     from rad3d.model.encoders.ctclip.config import CtClipConfig
-    from rad3d.model.encoders.ctclip.layout import read_shapes, unread_shapes
 
     config = CtClipConfig(**SIZES[name])
     torch.manual_seed(0)
     state = {}
-    for key, shape in (read_shapes(config) | unread_shapes(config)).items():
-        value = torch.randn([768 if n is None else n for n in shape])
+    for key, shape in (published_shapes(config) | unread_shapes(config, text_width=768)).items():
+        value = torch.randn(shape)
         if key.endswith(("gamma", "_scale")) or (value.ndim == 1 and key.endswith("weight")):
             value = 1 + 0.1 * value
         elif value.ndim > 1:

@@ -4,8 +4,8 @@ A command is one row of :data:`COMMANDS` and one module of :mod:`rad3d.commands`
 
 * a docstring: its first line is the summary, the whole is the description,
 * ``EXAMPLE``: command lines worth copying,
-* ``configure(parser)``: its arguments, and ``set_defaults(run=...)``,
-* ``run(args) -> int``: the exit status.
+* ``configure(parser)``: its arguments, and ``set_defaults(run=...)`` with a function
+  ``run(args) -> int`` that gives the exit status, or ``"module:function"`` where that is heavy.
 
 Importing those modules is cheap (no torch, no gradio): they import what they run inside ``run``.
 """
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from rad3d import __version__
 from rad3d.commands import add_command
 from rad3d.core.errors import Rad3dError
+from rad3d.core.registry import resolve
 
 COMMANDS: dict[str, str] = {
     "serve": "rad3d.commands.serve",
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = build_parser().parse_args(argv)
     try:
-        status = int(args.run(args))
+        run = resolve(args.run) if isinstance(args.run, str) else args.run
+        status = int(run(args))
         sys.stdout.flush()
         return status
     except Rad3dError as error:

@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.initialization import no_init_weights
 
 from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES
@@ -17,6 +23,7 @@ from rad3d.core.types import Diagnosis, FloatArray, Novelty, Volume
 from rad3d.model.encoders.base import Encoding, LoadedEncoder
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.identity import weights_hash
+from rad3d.model.llm.architectures import whole_output_input
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.store import ModelStore
 from rad3d.model.variants.reporter import PrefixReporter
@@ -105,6 +112,48 @@ def save_language(language: LanguageBundle, directory: Path) -> Path:
     language.model.save_pretrained(directory)
     language.tokenizer.save_pretrained(directory)
     return directory
+
+
+def random_model(
+    config: PreTrainedConfig, dtype: torch.dtype = torch.float32, device: str = "cpu", seed: int = 0
+) -> Any:
+    """The causal model of a configuration with small random weights, in eval mode.
+
+    Weights are cut from one pool of random numbers: filling billions one by one takes minutes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pool = (torch.randn(2**22, generator=generator) * 0.02).to(device, dtype)
+    with no_init_weights(), torch.device(device):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    model.tie_weights()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim < 2:
+                parameter.fill_(1.0 if "norm" in name or "ln_" in name else 0.0)
+                continue
+            flat = parameter.view(-1)
+            for start in range(0, flat.numel(), len(pool)):
+                piece = flat[start : start + len(pool)]
+                piece.copy_(pool[: len(piece)])
+    whole_output_input(model)
+    return model.eval()
+
+
+def sized_config(family: str, **sizes: int) -> Any:
+    """A configuration of a listed family: by default 3 layers, width 128, 4 heads, 600 words."""
+    own: dict[str, dict[str, Any]] = {
+        "gpt2": {},
+        "gpt_neox": {"intermediate_size": 512, "tie_word_embeddings": False},
+        "biogpt": {"intermediate_size": 512},
+        "llama": {"intermediate_size": 320, "num_key_value_heads": 2, "tie_word_embeddings": True},
+    }
+    shape = {"num_hidden_layers": 3, "hidden_size": 128, "num_attention_heads": 4}
+    shape |= {"vocab_size": 600, "max_position_embeddings": 256, **sizes}
+    return AutoConfig.for_model(family, **{**own[family], **shape})
+
+
+SIZED = ("gpt2", "gpt_neox", "biogpt", "llama")
+"""Families of :func:`sized_config`."""
 
 
 class CountingEncoder:

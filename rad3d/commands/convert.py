@@ -182,11 +182,11 @@ def _convert_encoder(args: argparse.Namespace) -> int:
     from rad3d.model.encoders.head import CALIBRATE, FIT
     from rad3d.model.tensor_files import open_tensors
 
-    known = _json(args.config) if args.config else {}
-    if not isinstance(known, dict) or set(known) - set(SIZES):
+    stated_sizes = _json(args.config) if args.config else {}
+    if not isinstance(stated_sizes, dict) or set(stated_sizes) - set(SIZES):
         raise BadRequest(f"--config may hold {', '.join(SIZES)}.", code="bad_config")
     out = args.out or Settings.from_env().models_dir / ENCODERS[ENCODER_ID].source
-    checkpoint = sort_checkpoint(open_tensors(args.checkpoint, say), **known)
+    checkpoint = sort_checkpoint(open_tensors(args.checkpoint, say), **stated_sizes)
     if checkpoint.text:
         say(f"Left out: {len(checkpoint.text)} tensors of the text encoder (text_transformer.*).")
     for group, count in _groups(checkpoint.unread):

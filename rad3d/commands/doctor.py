@@ -31,10 +31,10 @@ rad3d doctor --json
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """A check of one thing that the software needs or can use.
 
     Attributes:
-        name: what was looked at.
+        name: of the thing.
         state: ``"ok"``, ``"missing"`` (the app needs it) or ``"absent"`` (only some uses need it).
         detail: what was found.
         remedy: how to get it; empty where all is well.
@@ -71,13 +71,14 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _python()
     yield from packages(ROOT / "requirements.txt")
     yield from devices(settings)
-    yield from _tools()
+    coco = "METEOR and PTB tokens of the coco profile need it"
+    yield _program("java", coco, "default-jre-headless")
     yield from (_writable(name, getattr(settings, name)) for name in ("work_dir", "runs_dir"))
     yield _port(settings)
     yield from _models(settings)
     yield from encoders(settings)
     yield from language_models(settings)
-    yield _chromium()
+    yield _program("chromium", "browser tests are skipped", "chromium")
 
 
 def _python() -> Check:
@@ -144,20 +145,18 @@ def devices(settings: Settings) -> Iterator[Check]:
         remedy = "pip install bitsandbytes"
         yield Check("8 and 4 bit", "absent", "bitsandbytes is not installed", remedy)
     try:
-        wanted = inspect_machine(settings.device)
+        chosen = inspect_machine(settings.device)
     except Rad3dError as error:
         yield Check("device", "missing", error.problem, error.remedy)
         return
-    yield Check("device", "ok", f"{wanted.name}, precision {settings.precision}")
+    yield Check("device", "ok", f"{chosen.name}, precision {settings.precision}")
 
 
-def _tools() -> Iterator[Check]:
-    java = shutil.which("java")
-    remedy = "apt-get install default-jre-headless"
-    if java:
-        yield Check("java", "ok", java)
-    else:
-        yield Check("java", "absent", "METEOR and PTB tokens of the coco profile need it", remedy)
+def _program(name: str, use: str, package: str) -> Check:
+    path = shutil.which(name)
+    if path:
+        return Check(name, "ok", path)
+    return Check(name, "absent", use, f"apt-get install {package}")
 
 
 def _writable(name: str, folder: Path) -> Check:
@@ -248,10 +247,3 @@ def language_models(settings: Settings) -> Iterator[Check]:
         steps.append(get_command(row.source, hub=hub))
         detail = f"{row.source}, licence {row.licence}, is not here"
         yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps))
-
-
-def _chromium() -> Check:
-    path = shutil.which("chromium")
-    if path:
-        return Check("chromium", "ok", path)
-    return Check("chromium", "absent", "browser tests are skipped", "apt-get install chromium")

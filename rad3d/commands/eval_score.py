@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LabelSet
+from rad3d.core.plain import to_plain
 from rad3d.core.settings import Settings
 from rad3d.data.predictions import Columns, read_predictions, read_references
 from rad3d.data.samples import dropped_sentence
@@ -22,6 +22,8 @@ from rad3d.metrics.scorecard import Scorecard, score
 
 BELOW_REQUIRED = 3
 INCOMPLETE = 4
+
+DIFFERENCE_HEAD = ("metric", "difference", "value", "p", "p, Holm", "significantly better")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,12 +37,8 @@ def run(args: argparse.Namespace) -> int:
             cards, baseline=cards[0].name, metrics=metrics, draws=args.resamples, seed=args.seed
         )
     if args.json:
-        print_json(
-            {
-                "scores": [_summary(card) for card in cards],
-                "differences": [_json_values(asdict(d)) for d in differences],
-            }
-        )
+        scores = [_summary(card) for card in cards]
+        print_json(to_plain({"scores": scores, "differences": differences}))
     else:
         _print_tables(cards, differences)
     return _status(args, cards, required)
@@ -101,8 +99,8 @@ def _status(
 
 def _print_tables(cards: Sequence[Scorecard], differences: Sequence[Difference]) -> None:
     rows = [
-        (METRICS[name].name, METRICS[name].family, *(_cell(c.estimates[name]) for c in cards))
-        for name in cards[0].estimates
+        (row.name, row.family, *(estimate_cell(card.estimates[row.id]) for card in cards))
+        for row in map(metric_row, cards[0].estimates)
     ]
     print_table(rows, ("metric", "family", *(card.name for card in cards)))
     labels = [
@@ -113,22 +111,24 @@ def _print_tables(cards: Sequence[Scorecard], differences: Sequence[Difference])
     print_table(labels, ("label", "occurs", *(f"F1 {card.name}" for card in cards)))
     if differences:
         print()
-        rows = [
-            (
-                METRICS[d.metric].name,
-                f"{d.b} - {d.a}",
-                str(Estimate(d.value, d.low, d.high, d.n)),
-                _number(d.p_randomisation),
-                _number(d.p_adjusted),
-                d.better,
-            )
-            for d in differences
-        ]
-        print_table(rows, ("metric", "difference", "value", "p", "p, Holm", "significantly better"))
+        print_table(map(difference_cells, differences), DIFFERENCE_HEAD)
 
 
-def _cell(estimate: Estimate) -> str:
-    return "undefined" if math.isnan(estimate.value) else str(estimate)
+def estimate_cell(estimate: Estimate | None) -> str:
+    """A figure with its interval; a dash where there is none."""
+    return "-" if estimate is None or math.isnan(estimate.value) else str(estimate)
+
+
+def difference_cells(difference: Difference) -> tuple[str, ...]:
+    """A row below :data:`DIFFERENCE_HEAD`."""
+    return (
+        METRICS[difference.metric].name,
+        f"{difference.b} - {difference.a}",
+        str(Estimate(difference.value, difference.low, difference.high, difference.n)),
+        _number(difference.p_randomisation),
+        _number(difference.p_adjusted),
+        difference.better or "-",
+    )
 
 
 def _number(value: float) -> str:
@@ -137,24 +137,13 @@ def _number(value: float) -> str:
 
 def _summary(card: Scorecard) -> dict[str, Any]:
     """A scorecard without what only programs of this package need."""
-    return _json_values(
-        {
-            "name": card.name,
-            "n": card.n,
-            "failures": card.failures,
-            "dropped": [asdict(row) for row in card.dropped],
-            "estimates": {name: asdict(each) for name, each in card.estimates.items()},
-            "per_label": card.per_label,
-            "signature": card.signature,
-            "settings": card.settings,
-        }
-    )
-
-
-def _json_values(value: Any) -> Any:
-    """NaN, which JSON does not have, becomes null."""
-    if isinstance(value, dict):
-        return {key: _json_values(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_json_values(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return {
+        "name": card.name,
+        "n": card.n,
+        "failures": card.failures,
+        "dropped": card.dropped,
+        "estimates": card.estimates,
+        "per_label": card.per_label,
+        "signature": card.signature,
+        "settings": card.settings,
+    }

@@ -1,4 +1,4 @@
-"""The work behind ``rad3d eval run|runs|compare|report``."""
+"""The work behind ``rad3d eval run|runs|compare|report|features``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rad3d.commands import print_json, print_table, say
-from rad3d.commands.eval_score import BELOW_REQUIRED, INCOMPLETE
+from rad3d.commands.eval_score import (
+    BELOW_REQUIRED,
+    DIFFERENCE_HEAD,
+    INCOMPLETE,
+    difference_cells,
+    estimate_cell,
+)
 from rad3d.commands.options import generation_options
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LabelSet
-from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.plain import to_plain
+from rad3d.core.registry import LANGUAGE_MODELS, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.data.predictions import Columns
 from rad3d.data.spec import SetSpec
@@ -25,7 +32,6 @@ from rad3d.evaluation.run_types import (
     Events,
     written_with,
 )
-from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import PRIMARY, metric_row
 
@@ -33,6 +39,8 @@ if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
 
 LATEST = "latest"
+SAY_EVERY = 20
+"""Scans between two lines of progress."""
 _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
 
 
@@ -141,25 +149,21 @@ def _print_run(run: EvaluationRun) -> None:
     columns = [m for m in _SHOWN if m in scored] or sorted(scored)
     rows = [
         (name, system, str(card.n), str(card.failures),
-         *(_cell(card.estimates.get(m)) for m in columns))
+         *(estimate_cell(card.estimates.get(m)) for m in columns))
         for name in run.sample_sets
         for (system, sample_set), card in run.cards.items()
         if sample_set == name
     ]  # fmt: skip
     print_table(rows, ("set", "system", "n", "failed", *(metric_row(m).name for m in columns)))
-    for name, found in run.classifier.items():
-        print(f"{name}: classifier {found.name}, macro AUROC {found.macro['auroc']}, n {found.n}")
+    for name, view in run.classifier.items():
+        print(f"{name}: classifier {view.name}, macro AUROC {view.macro['auroc']}, n {view.n}")
     for verdict in run.verdicts:
         if verdict.control == "lookup":
             print(f"{verdict.sample_set}: {verdict.text}")
 
 
-def _cell(estimate: Estimate | None) -> str:
-    return "-" if estimate is None or estimate.value != estimate.value else str(estimate)
-
-
 def _summary(run: EvaluationRun) -> dict[str, object]:
-    """The figures of a run for a program; NaN becomes null."""
+    """The figures of a run for a program."""
     return {
         "id": run.id,
         "status": run.status,
@@ -171,25 +175,17 @@ def _summary(run: EvaluationRun) -> dict[str, object]:
                 "sample_set": name,
                 "n": card.n,
                 "failures": card.failures,
-                "dropped": [asdict(row) for row in card.dropped],
-                "estimates": {m: _numbers(e) for m, e in card.estimates.items()},
+                "dropped": to_plain(card.dropped),
+                "estimates": to_plain(card.estimates),
             }
             for (system, name), card in run.cards.items()
         ],
         "verdicts": [
-            {"sample_set": v.sample_set, "beats": v.beats, **_difference(v.difference)}
+            {"sample_set": v.sample_set, "beats": v.beats, **to_plain(v.difference)}
             for v in run.verdicts
         ],
         "failed": dict(run.failed),
     }
-
-
-def _numbers(estimate: Estimate) -> dict[str, object]:
-    return {k: None if v != v else v for k, v in asdict(estimate).items()}
-
-
-def _difference(difference: Difference) -> dict[str, object]:
-    return {k: None if v != v else v for k, v in asdict(difference).items()}
 
 
 def list_runs(args: argparse.Namespace) -> int:
@@ -246,23 +242,10 @@ def compare(args: argparse.Namespace) -> int:
 
 def _print_differences(differences: Sequence[tuple[str, Difference]], as_json: bool) -> None:
     if as_json:
-        print_json([{"sample_set": name, **_difference(d)} for name, d in differences])
+        print_json([{"sample_set": name, **to_plain(d)} for name, d in differences])
         return
-    rows = [
-        (
-            name,
-            metric_row(d.metric).name,
-            f"{d.b} - {d.a}",
-            str(Estimate(d.value, d.low, d.high, d.n)),
-            f"{d.p_randomisation:.3f}",
-            f"{d.p_adjusted:.3f}",
-            d.better or "-",
-        )
-        for name, d in differences
-    ]
-    print_table(
-        rows, ("set", "metric", "difference", "value", "p", "p, Holm", "significantly better")
-    )
+    rows = [(name, *difference_cells(difference)) for name, difference in differences]
+    print_table(rows, ("set", *DIFFERENCE_HEAD))
 
 
 def _say_identical(first: EvaluationRun, second: EvaluationRun) -> None:
@@ -286,6 +269,27 @@ def report(args: argparse.Namespace) -> int:
     target = args.out or Path(made.name)
     target.write_bytes(made.data)
     print(target)
+    return 0
+
+
+def write_study_features(args: argparse.Namespace) -> int:
+    """Write what the shipped encoder sees in each shipped set to a file, and print its path."""
+    from rad3d.data.sample_sets import PHANTOM_SPLITS
+    from rad3d.evaluation.service import STUDY_DIR
+    from rad3d.features.table import write_features
+
+    source = open_evaluations().feature_source
+    directory = args.out or STUDY_DIR / "features"
+    for row in PHANTOM_SPLITS.values():
+        samples = row.scans()
+        for done in source.encode(row.id, samples, SHIPPED_ENCODER):
+            if done % SAY_EVERY == 0:
+                say(f"{row.id}: {done} scans encoded")
+        table = source.features(row.id, samples, SHIPPED_ENCODER)
+        path = directory / f"{row.id}.safetensors"
+        write_features(path, table, source.identity(SHIPPED_ENCODER), half=row.split != "test")
+        say(f"{row.id}: {len(table.ids)} cases")
+        print(path)
     return 0
 
 

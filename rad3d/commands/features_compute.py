@@ -115,7 +115,7 @@ def run_import(args: argparse.Namespace) -> int:
 
 
 def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, FeatureStore]:
-    """Everything that can be refused is refused here."""
+    """Prepare the work; whatever can be refused is refused here."""
     from rad3d.features.encoder_features import encoder_identity
     from rad3d.features.extract import FeatureWork
     from rad3d.features.scans import Part, find_scans
@@ -159,11 +159,11 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
 
 def _follow(work: FeatureWork, shard_size: int, crew: Crew) -> Summary:
     """Tell how it goes; an interrupt keeps what is encoded before it is passed on."""
-    told = 0.0
+    last_line = 0.0
     with closing(work.run(shard_size)) as steps:
         for step in steps:
-            if time.monotonic() - told > SAY_EVERY or step.done == step.total:
-                told = time.monotonic()
+            if time.monotonic() - last_line > SAY_EVERY or step.done == step.total:
+                last_line = time.monotonic()
                 crew.say(_line(step))
     return work.summary
 
@@ -221,11 +221,11 @@ def _facts(summary: Summary, store: FeatureStore) -> dict[str, Any]:
 
 
 def _print_plan(plan: Plan, args: argparse.Namespace) -> None:
-    known = not math.isnan(plan.seconds_per_scan)
+    is_timed = not math.isnan(plan.seconds_per_scan)
     if args.json:
         hours = {n: round(plan.hours(n), 3) for n in dict.fromkeys((1, args.processes))}
         facts = {k: None if v != v else v for k, v in asdict(plan).items()}
-        print_json({**facts, "hours": hours if known else None})
+        print_json({**facts, "hours": hours if is_timed else None})
         return
     away = f", {plan.missing} of them without their file" if plan.missing else ""
     print(f"{plan.scans} scans: {plan.finished} finished, {plan.failed} failed before")
@@ -233,7 +233,7 @@ def _print_plan(plan: Plan, args: argparse.Namespace) -> None:
     print(
         f"store: {byte_text(plan.bytes_per_scan * plan.scans)}, {plan.bytes_per_scan} bytes a scan"
     )
-    if not known:
+    if not is_timed:
         print("time: not known, since fewer than two scans could be timed")
         return
     print(

@@ -281,7 +281,7 @@ def _print_head(head: Head) -> None:
 
 
 def _before(facts: Any, key: str) -> str:
-    """The same figure of what was there before, where it is known."""
+    """The same figure for the head or the probabilities before, where it is known."""
     if key == "auroc" and "own_head_auroc" in facts:
         return f" (own head on the same scans: {_estimate(facts['own_head_auroc'])})"
     if key == "calibration_error" and "before" in facts:

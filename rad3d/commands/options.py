@@ -64,5 +64,5 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 
 def with_device_options(settings: Settings, args: argparse.Namespace) -> Settings:
     """The settings with what the command line says about device and precision."""
-    given = {name: getattr(args, name) for name in ("precision", "device")}
-    return replace(settings, **{name: value for name, value in given.items() if value})
+    options = {name: getattr(args, name) for name in ("precision", "device")}
+    return replace(settings, **{name: value for name, value in options.items() if value})

@@ -20,6 +20,7 @@ from rad3d.commands.options import (
     with_device_options,
 )
 from rad3d.core.errors import BadRequest, BadVolume
+from rad3d.core.files import existing_file
 from rad3d.core.registry import MODES, language_model, variant_id
 from rad3d.core.settings import Settings
 
@@ -72,8 +73,7 @@ def run(args: argparse.Namespace) -> int:
     options = generation_options(args)
     settings = with_device_options(Settings.from_env(), args)
     variant = _variant(args, settings)
-    if not args.scan.is_file():
-        raise BadRequest(f"There is no file {args.scan}.", "Check the path.", code="no_file")
+    existing_file(args.scan)
 
     from rad3d.core.types import NOT_REPORTED
     from rad3d.reports.export import report_json, report_text
@@ -96,10 +96,10 @@ def run(args: argparse.Namespace) -> int:
     finally:
         cancel.set()
         service.end_session(session)
-    told = {note.text for note in volume.warnings}
+    early_warnings = {note.text for note in volume.warnings}
     later = (note.text for note in report.notes if note.level == "warning")
     for text in dict.fromkeys(later):
-        if text not in told:
+        if text not in early_warnings:
             say(f"warning: {text}")
     print(report_json(report) if args.json else report_text(report), end="")
     return 0

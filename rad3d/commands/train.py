@@ -163,12 +163,12 @@ def _check_numbers(args: argparse.Namespace) -> None:
         (("latent_weight", "logits_weight"), math.isfinite, "a number"),
         (("patience", "seed"), lambda value: value >= 0, "0 or more"),
     )
-    for names, allowed, said in rules:
+    for names, allowed, range_text in rules:
         for name in names:
             value = getattr(args, name)
             if value is not None and not allowed(value):
                 option = f"--{name.replace('_', '-')}"
-                raise BadRequest(f"{option} must be {said}.", code="bad_option")
+                raise BadRequest(f"{option} must be {range_text}.", code="bad_option")
 
 
 def _read(

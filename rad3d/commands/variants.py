@@ -58,7 +58,7 @@ SHOWN = ("float32", "bf16", "8bit", "4bit")
 
 def _language_models(as_json: bool) -> int:
     """The table of rad3d.core.registry, with what follows from it."""
-    rows = [row for row in LANGUAGE_MODELS.values() if row.architecture]
+    rows = [row for row in LANGUAGE_MODELS.values() if row.config]
     memory = {row.id: {p: row.memory_bytes(p) for p in SHOWN} for row in rows}
     if as_json:
         from dataclasses import asdict
@@ -71,15 +71,14 @@ def _language_models(as_json: bool) -> int:
         (
             row.id,
             f"{row.parameters:,}",
-            str(sizes.width),
-            f"{sizes.context:,}",
+            str(row.config.get("hidden_size") or row.config["n_embd"]),
+            f"{row.config.get('max_position_embeddings') or row.config['n_positions']:,}",
             *(f"{memory[row.id][p] / 1e9:.2f} GB" for p in SHOWN),
             row.paper_advice,
             row.licence + (" (gated)" if row.gated else ""),
             f"{row.source}@{(row.revision or 'main')[:7]}",
         )
         for row in rows
-        if (sizes := row.architecture)
     ]
     head = ("LLM", "parameters", "width", "context", *SHOWN, "paper", "licence", "hub")
     print_table(table, head)

@@ -1,4 +1,4 @@
-"""How many processor cores there are for this process, and how many of them are free now."""
+"""Counts the processor cores that this process may use, and those that are free now."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Errors a person may see: each says what is wrong, where, and what to do.
 
 Everything below raises a subclass of :class:`Rad3dError` for conditions that a user can cause.
-The faces (command line, app) show ``str(error)``; any other exception is a defect.
+The front ends (command line, app) show ``str(error)``; any other exception is a defect.
 """
 
 import errno

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from rad3d.core.errors import NO_ROOM, DiskFull, Rad3dError
+from rad3d.core.errors import NO_ROOM, BadRequest, DiskFull, Rad3dError
 
 PART = ".part"
 """Ends the name of a file that is being written; it begins with a dot."""
@@ -51,6 +51,13 @@ def write_whole(path: Path, data: bytes, contested: bool = False) -> None:
         stream.write(data)
 
 
+def existing_file(path: Path) -> Path:
+    """The path of a file; raises BadRequest where there is none."""
+    if not path.is_file():
+        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
+    return path
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file in hexadecimal, read in pieces."""
     with path.open("rb") as stream:
@@ -81,7 +88,7 @@ class FullDiskTold(AbstractContextManager[None]):
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Also where a library has put an error of its own before the operating system's."""
+    """Whether a disk is full, also where a library wraps the operating system's error."""
     while error is not None:
         number = error.errno if isinstance(error, OSError) else _stated(error)
         if number in NO_ROOM:

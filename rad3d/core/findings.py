@@ -1,4 +1,4 @@
-"""What a finding can say: the vocabulary shared by phantoms, reports and the labeller.
+"""The vocabulary of findings that phantoms, reports and the labeller share.
 
 A :class:`Finding` is one abnormality with its attributes. :data:`SCHEMA` says which attributes
 each label may carry; a phantom draws them, the grammar states them, the labeller reads them back.
@@ -162,7 +162,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of one phantom: its findings (at most one per label), domain and seed.
+    """The truth of one phantom: its findings (at most one per label), domain and seed.
 
     ``seed`` alone fixes anatomy, lesions, acquisition and report.
     """

@@ -12,7 +12,7 @@ LOCK = "lock"
 """The file in a locked folder. It stays when the process has ended and then says nothing."""
 
 WAIT_SECONDS = 0.1
-"""For the lock. A process that only checks a folder holds its lock for an instant."""
+"""Time to wait for a lock. A process that only checks a folder holds its lock for an instant."""
 
 
 def folder_lock(folder: Path) -> BaseFileLock:

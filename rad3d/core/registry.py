@@ -7,9 +7,10 @@ named as ``"module:attribute"`` and resolved by :func:`resolve` when they are ne
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -106,39 +107,6 @@ PRECISIONS: dict[str, Precision] = {
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """The sizes of a causal language model, as its published configuration has them.
-
-    Attributes:
-        family: transformers' model type, a key of ``CONFIGS`` in rad3d.model.llm.architectures.
-        layers, width, heads, kv_heads: of the transformer; kv_heads are heads with keys of
-            their own.
-        inner: width of the feed-forward layers.
-        vocabulary: number of tokens.
-        context: longest sequence in tokens.
-        tied: True where the output layer is the embedding table.
-        gated: True where the feed-forward layers have a gate, a third matrix.
-    """
-
-    family: str
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    inner: int
-    vocabulary: int
-    context: int
-    tied: bool = True
-    gated: bool = False
-
-    @property
-    def linear_parameters(self) -> int:
-        """Weights in the linear layers inside, without biases: what quantisation shrinks."""
-        attention = 2 * self.width**2 * (1 + self.kv_heads / self.heads)
-        return self.layers * int(attention + (3 if self.gated else 2) * self.width * self.inner)
-
-
-@dataclass(frozen=True)
 class LanguageModel:
     """A causal language model that can be prompted with a prefix.
 
@@ -151,7 +119,9 @@ class LanguageModel:
         licence: of the weights.
         gated: True where the hub asks for an accepted licence and a token.
         revision: commit on the hub that is loaded; None is its main branch.
-        architecture: sizes, None where only the files know.
+        linear_parameters: weights in the linear layers inside, without biases and output layer.
+        config: what the published ``config.json`` says about sizes; empty where only the files
+            know.
         package: an optional Python package that its tokenizer needs.
     """
 
@@ -163,7 +133,8 @@ class LanguageModel:
     licence: str = ""
     gated: bool = False
     revision: str | None = None
-    architecture: Architecture | None = None
+    linear_parameters: int = 0
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     package: str = ""
 
     @property
@@ -173,35 +144,13 @@ class LanguageModel:
 
     def memory_bytes(self, precision: str) -> int:
         """Memory of the weights in a precision of :data:`PRECISIONS`, 0 where not known."""
-        linear = self.architecture.linear_parameters if self.architecture else 0
-        return weight_bytes(self.parameters, linear, precision) if self.architecture else 0
+        return weight_bytes(self.parameters, self.linear_parameters, precision)
 
 
 def weight_bytes(parameters: int, linear: int, precision: str) -> int:
     """Memory of weights: ``linear`` of them in linear layers, which quantisation shrinks."""
     row = lookup("precision", PRECISIONS, precision)
     return round(linear * row.linear_bytes + (parameters - linear) * row.other_bytes)
-
-
-def _gpt2(layers: int, width: int, heads: int) -> Architecture:
-    return Architecture("gpt2", layers, width, heads, heads, 4 * width, 50257, 1024)
-
-
-def _biogpt(layers: int, width: int, heads: int, vocabulary: int, context: int) -> Architecture:
-    return Architecture("biogpt", layers, width, heads, heads, 4 * width, vocabulary, context)
-
-
-def _pythia(layers: int, width: int, heads: int) -> Architecture:
-    return Architecture("gpt_neox", layers, width, heads, heads, 4 * width, 50304, 2048, tied=False)
-
-
-def _llama(
-    layers: int, width: int, heads: int, kv_heads: int, inner: int, vocabulary: int, context: int,
-    tied: bool = True,
-) -> Architecture:  # fmt: skip
-    return Architecture(
-        "llama", layers, width, heads, kv_heads, inner, vocabulary, context, tied, gated=True
-    )
 
 
 class _LanguageModels(dict[str, LanguageModel]):
@@ -214,99 +163,19 @@ class _LanguageModels(dict[str, LanguageModel]):
         return row
 
 
+_PUBLISHED = Path(__file__).with_name("language_models.json")
+"""Rows of the published models. Revisions are commits of the hub's main branches."""
+
 LANGUAGE_MODELS: dict[str, LanguageModel] = _LanguageModels(
     (row.id, row)
     for row in (
         LanguageModel("phantom-s", "Phantom S", "llms/phantom-s", 0, True, "Apache-2.0"),
         LanguageModel("phantom-m", "Phantom M", "llms/phantom-m", 0, True, "Apache-2.0"),
         LanguageModel("phantom-l", "Phantom L", "llms/phantom-l", 0, True, "Apache-2.0"),
-        LanguageModel(
-            "distilgpt2", "DistilGPT2", "distilbert/distilgpt2", 81_912_576, licence="Apache-2.0",
-            revision="2290a62682d06624634c1f46a6ad5be0f47f38aa", architecture=_gpt2(6, 768, 12),
-        ),
-        LanguageModel(
-            "gpt2", "GPT-2", "openai-community/gpt2", 124_439_808, licence="MIT",
-            revision="607a30d783dfa663caf39e06633721c8d4cfcd7e", architecture=_gpt2(12, 768, 12),
-        ),
-        LanguageModel(
-            "smollm2-135m", "SmolLM2 135M", "HuggingFaceTB/SmolLM2-135M", 134_515_008,
-            licence="Apache-2.0", revision="93efa2f097d58c2a74874c7e644dbc9b0cee75a2",
-            architecture=_llama(30, 576, 9, 3, 1536, 49152, 8192),
-        ),
-        LanguageModel(
-            "pythia-160m", "Pythia 160M", "EleutherAI/pythia-160m", 162_322_944,
-            licence="Apache-2.0", revision="50f5173d932e8e61f858120bcb800b97af589f46",
-            architecture=_pythia(12, 768, 12),
-        ),
-        LanguageModel(
-            "biogpt", "BioGPT", "microsoft/biogpt", 346_763_264, licence="MIT",
-            revision="eb0d815e95434dc9e3b78f464e52b899bee7d923",
-            architecture=_biogpt(24, 1024, 16, 42384, 1024), package="sacremoses",
-        ),
-        LanguageModel(
-            "gpt2-medium", "GPT-2 Medium", "openai-community/gpt2-medium", 354_823_168,
-            licence="MIT", revision="6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
-            architecture=_gpt2(24, 1024, 16),
-        ),
-        LanguageModel(
-            "smollm2-360m", "SmolLM2 360M", "HuggingFaceTB/SmolLM2-360M", 361_821_120,
-            licence="Apache-2.0", revision="f8027fd0eaeea54caa13c31d31b9fdc459c38b49",
-            architecture=_llama(32, 960, 15, 5, 2560, 49152, 8192),
-        ),
-        LanguageModel(
-            "pythia-410m", "Pythia 410M", "EleutherAI/pythia-410m", 405_334_016,
-            licence="Apache-2.0", revision="9879c9b5f8bea9051dcb0e68dff21493d67e9d4f",
-            architecture=_pythia(24, 1024, 16),
-        ),
-        LanguageModel(
-            "gpt2-large", "GPT-2 Large", "openai-community/gpt2-large", 774_030_080, licence="MIT",
-            revision="32b71b12589c2f8d625668d2335a01cac3249519", architecture=_gpt2(36, 1280, 20),
-        ),
-        LanguageModel(
-            "pythia-1b", "Pythia 1B", "EleutherAI/pythia-1b", 1_011_781_632, licence="Apache-2.0",
-            revision="f73d7dcc545c8bd326d8559c8ef84ffe92fea6b2",
-            architecture=_pythia(16, 2048, 8),
-        ),
-        LanguageModel(
-            "llama-3.2-1b", "LLaMA-3.2-1B", "meta-llama/Llama-3.2-1B", 1_235_814_400,
-            licence="Llama 3.2 Community", gated=True,
-            revision="4e20de362430cd3b72f300e6b0f18e50e7166e08",
-            architecture=_llama(16, 2048, 32, 8, 8192, 128256, 131072),
-        ),
-        LanguageModel(
-            "pythia-1.4b", "Pythia 1.4B", "EleutherAI/pythia-1.4b", 1_414_647_808,
-            licence="Apache-2.0", revision="fedc38a16eea3bd36a96b906d78d11d2ce18ed79",
-            architecture=_pythia(24, 2048, 16),
-        ),
-        LanguageModel(
-            "gpt2-xl", "GPT-2 XL", "openai-community/gpt2-xl", 1_557_611_200, licence="MIT",
-            revision="15ea56dee5df4983c59b2538573817e1667135e2", architecture=_gpt2(48, 1600, 25),
-        ),
-        LanguageModel(
-            "biogpt-large", "BioGPT-Large", "microsoft/BioGPT-Large", 1_571_188_800, licence="MIT",
-            revision="c6a5136a91c5e3150d9f05ab9d33927a3210a22e",
-            architecture=_biogpt(48, 1600, 25, 57717, 2048), package="sacremoses",
-        ),
-        LanguageModel(
-            "smollm2-1.7b", "SmolLM2 1.7B", "HuggingFaceTB/SmolLM2-1.7B", 1_711_376_384,
-            licence="Apache-2.0", revision="effd688a12921b4cc83e3312b6feb579f70f9c71",
-            architecture=_llama(24, 2048, 32, 32, 8192, 49152, 8192),
-        ),
-        LanguageModel(
-            "llama-2-7b-chat", "LLaMA-2-7b-chat", "meta-llama/Llama-2-7b-chat-hf", 6_738_415_616,
-            licence="Llama 2 Community", gated=True,
-            revision="f5db02db724555f92da89c216ac04704f23d4590",
-            architecture=_llama(32, 4096, 32, 32, 11008, 32000, 4096, tied=False),
-        ),
-        LanguageModel(
-            "deepseek-r1-8b", "DeepSeek-R1-Distill-LLaMA-8B",
-            "deepseek-ai/DeepSeek-R1-Distill-Llama-8B", 8_030_261_248, licence="MIT",
-            revision="6a6f4aa4197940add57724a7707d069478df56b1",
-            architecture=_llama(32, 4096, 32, 8, 14336, 128256, 131072, tied=False),
-        ),
+        *(LanguageModel(**row) for row in json.loads(_PUBLISHED.read_text(encoding="utf-8"))),
     )
-)  # fmt: skip
-"""The language models by size. Revisions are commits of the hub's main branches."""
+)
+"""The shipped language models, and the published ones by size."""
 
 _PATH_ID = "local--"
 

@@ -1,6 +1,6 @@
 """Settings of an operator: environment variables named RAD3D_<FIELD>, nothing else.
 
-``Settings.from_env()`` is read once by a face and handed down; no module reads the environment
+``Settings.from_env()`` is read once by a front end and handed down; no module reads the environment
 on its own.
 """
 
@@ -116,11 +116,11 @@ class Settings:
                 env.setdefault(key, env[hosted])
         for problem in unknown_variables(env):
             _tell(problem)
-        known = {_variable(f.name): f for f in fields(cls)}
+        by_variable = {_variable(f.name): f for f in fields(cls)}
         values = {
-            known[key].name: _parse(key, text, str(known[key].type))
+            by_variable[key].name: _parse(key, text, str(by_variable[key].type))
             for key, text in env.items()
-            if key in known
+            if key in by_variable
         }
         return cls(**values)  # type: ignore[arg-type]
 
@@ -145,11 +145,11 @@ def is_loopback(host: str) -> bool:
 
 def unknown_variables(env: Iterable[str]) -> list[str]:
     """A sentence for each RAD3D_ variable that is no setting, with the nearest that is one."""
-    known = [_variable(f.name) for f in fields(Settings)]
+    names = [_variable(f.name) for f in fields(Settings)]
     problems = []
     for key in env:
-        if key.startswith("RAD3D_") and not key.startswith(FOR_TESTS) and key not in known:
-            near = get_close_matches(key, known, n=1)
+        if key.startswith("RAD3D_") and not key.startswith(FOR_TESTS) and key not in names:
+            near = get_close_matches(key, names, n=1)
             hint = f"; {near[0]} is" if near else ""
             problems.append(f"The environment variable {key} is not a setting{hint}.")
     return problems

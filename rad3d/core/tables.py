@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 
 from rad3d.core.errors import BadRequest, UnknownName, some
 from rad3d.core.file_kind import HEAD, kind_of, wide_encoding
+from rad3d.core.files import existing_file
 from rad3d.core.ids import scan_id
 from rad3d.core.labels import LabelSet
 from rad3d.core.words import bare
@@ -154,17 +155,17 @@ class Table:
             code: of the error where a scan has none or two.
         """
         column = self.first_of(*SCAN_COLUMNS)
-        seen: set[str] = set()
+        ids: set[str] = set()
         for row in self.complete():
             id_ = scan_id(row.cells[column])
-            if not id_ or id_ in seen:
+            if not id_ or id_ in ids:
                 problem = f"{id_} for the second time" if id_ else "no id"
                 raise BadRequest(
                     f"Line {row.line} of {self.name} holds {problem}.",
                     "Give every scan one row.",
                     code=code,
                 )
-            seen.add(id_)
+            ids.add(id_)
             yield id_, row
 
     def _row(self, line: int, cells: list[str]) -> TableRow:
@@ -218,8 +219,8 @@ class Table:
         raise BadRequest(f"{self.name} is empty.", "It needs a header row.", code="empty_file")
 
     def _recognise(self, names: Iterable[str]) -> None:
-        found = recognised(self._header, names)
-        self._header = [found.get(cell, cell) for cell in self._header]
+        names_here = recognised(self._header, names)
+        self._header = [names_here.get(cell, cell) for cell in self._header]
 
 
 def recognised(there: Sequence[str], names: Iterable[str]) -> dict[str, str]:
@@ -318,13 +319,13 @@ def open_table(
     path: Path, wanted: Sequence[str] = (), name: str = "", known: Sequence[str] = ()
 ) -> Iterator[Table]:
     """A table in a file, as :class:`Table`; raises BadRequest where there is none."""
-    with _opened(path) as stream:
+    with existing_file(path).open("rb") as stream:
         yield Table(stream, name or path.name, wanted, known)
 
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a list, without blanks around them, and without those that are blank."""
-    with _opened(path) as stream:
+    with existing_file(path).open("rb") as stream:
         lines = (line.strip() for line in text_lines(stream, path.name))
         return [line for line in lines if line]
 
@@ -420,11 +421,11 @@ def _unlisted(cell: str) -> Any:
         return cell
     for parse in (json.loads, ast.literal_eval):
         try:
-            found = parse(cell.strip())
+            texts = parse(cell.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
-        if isinstance(found, list) and all(isinstance(part, str) for part in found):
-            return found
+        if isinstance(texts, list) and all(isinstance(part, str) for part in texts):
+            return texts
     return cell
 
 
@@ -436,11 +437,3 @@ def guarded(cell: str) -> str:
 
 def _unguarded(cell: str) -> str:
     return cell[1:] if cell[:1] == "'" and cell[1:2] in (*FORMULA, "'") else cell
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    with path.open("rb") as stream:
-        yield stream

@@ -26,7 +26,7 @@ NOT_REPORTED = ("not_chest",)
 
 @dataclass(frozen=True)
 class Note:
-    """One thing that was read from a file or done to it, for the person to see.
+    """A fact about how a file was read or changed, for the person to see.
 
     Attributes:
         level: ``"info"`` (a fact) or ``"warning"`` (the report may not be trusted because of it).
@@ -167,7 +167,7 @@ class Novelty:
 
     @property
     def words(self) -> str:
-        """Such as ``"distance of its noise 61.0, limit 9.1"``."""
+        """The distance in words, such as ``"distance of its noise 61.0, limit 9.1"``."""
         return f"distance of its {self.measured} {self.distance:.1f}, limit {self.limit:.1f}"
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 
@@ -23,6 +23,16 @@ def capitalised(text: str) -> str:
 def shortened(text: str, most: int) -> str:
     """``"Interlobular septal thickening" -> "Interlobular sept…"``."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+
+
+def counted(count: int, noun: str) -> str:
+    """``(2, "slice") -> "2 slices"``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def by(values: Iterable[float], form: str = "") -> str:
+    """``(512, 512, 30) -> "512 x 512 x 30"``, each number in a format such as ``".3g"``."""
+    return " x ".join(f"{value:{form}}" for value in values)
 
 
 def byte_text(nbytes: float) -> str:

@@ -18,7 +18,7 @@ from rad3d.core.tables import recognised
 GENERATED = "generated_reports"
 
 Where = tuple[str, Mapping[str, Any]]
-"""Where a row stands, and its cells by column; empty where there is no object."""
+"""Place of a row, and its cells by column; empty where there is no object."""
 
 
 def json_rows(text: str, id_column: str, text_column: str) -> Iterator[Where]:

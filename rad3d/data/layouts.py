@@ -67,11 +67,11 @@ def read_ct_rate(folder: Path, split: str = "", labelled: bool = True) -> Sample
 
 
 CT_RATE_FOLDERS = ("{split}_fixed", "{split}")
-"""Where the volumes of a split lie, the corrected ones first."""
+"""Folders of the volumes of a split, the corrected ones first."""
 
 
 def ct_rate_place(name: str) -> Path:
-    """Where CT-RATE keeps a volume: ``train_1/train_1_a/train_1_a_1.nii.gz``."""
+    """The place of a volume in CT-RATE: ``train_1/train_1_a/train_1_a_1.nii.gz``."""
     words = scan_id(name).split("_")
     file = name if name.lower().endswith(SCAN_SUFFIXES) else f"{name}.nii.gz"
     return Path("_".join(words[:2]), "_".join(words[:3]), file)
@@ -90,8 +90,8 @@ def read_inspect(folder: Path, split: str = "") -> SampleSet:
     if split not in _INSPECT_SPLITS:
         raise UnknownName("split of INSPECT", split, list(_INSPECT_SPLITS))
     root = _folder(folder, "full")
-    found = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
-    texts = read_entries(found, _INSPECT).references
+    reports = _newest(root, ("impressions_*.tsv", "impressions_*.csv", "Final_Impressions.csv"))
+    texts = read_entries(reports, _INSPECT).references
     mapping = _newest(root, ("study_mapping_*.tsv", "study_mapping_*.csv"))
     with open_table(mapping, (_INSPECT.id, "image_id"), known=("person_id",)) as table:
         images = {scan_id(row.cells[_INSPECT.id]): row.cells for row in table.complete()}
@@ -135,14 +135,14 @@ def read_folder(folder: Path, csv_name: str = "", columns: Columns | None = None
     table = _table(root, csv_name)
     names = columns or Columns()
     cases = read_entries(table, names)
-    found = _scans(root)
+    scans = _scans(root)
     samples, dropped = [], list(cases.dropped)
     for sample in cases.samples(names):
         if stated := (cell_text(cases.cells[sample.id].get("scan")) or ""):
             path = as_spelled(root / stated).resolve()
             reason = "" if path.is_relative_to(root) else "with a scan outside the folder"
         else:
-            matches = found.get(sample.id) or found.get(sample.id.rpartition("/")[2], [])
+            matches = scans.get(sample.id) or scans.get(sample.id.rpartition("/")[2], [])
             path = matches[0] if matches else root / f"{sample.id}.nii.gz"
             reason = "with several scans of its name" if len(matches) > 1 else ""
         if reason:
@@ -187,9 +187,9 @@ def read_label_table(
     """
     labels: dict[str, tuple[int, ...]] = {}
     patients: dict[str, str] = {}
-    wanted = tuple(filter(None, [patient_column]))
+    required = tuple(filter(None, [patient_column]))
     known = (*SCAN_COLUMNS, *(label_set.names if label_set else ()))
-    with open_table(path, wanted, known=known) as table:
+    with open_table(path, required, known=known) as table:
         label_set = label_set or _own_set(path, table.columns, patient_column)
         label_columns(table.columns, label_set, path.name)
         for id_, row in table.by_scan("bad_labels"):
@@ -238,11 +238,11 @@ def _table(root: Path, name: str) -> Path:
 
 def _scans(root: Path) -> dict[str, list[Path]]:
     """Id -> scans of that name below a folder."""
-    found: dict[str, list[Path]] = {}
+    scans: dict[str, list[Path]] = {}
     for path in sorted(root.rglob("*")):
         if path.name.lower().endswith(SCAN_SUFFIXES) and path.is_file():
-            found.setdefault(scan_id(path.name), []).append(path)
-    return found
+            scans.setdefault(scan_id(path.name), []).append(path)
+    return scans
 
 
 def _folder(path: Path, inside: str = "") -> Path:
@@ -262,8 +262,8 @@ def _file(folder: Path, name: str) -> Path:
 def _newest(folder: Path, patterns: Sequence[str]) -> Path:
     """The last file by name of the first pattern that matches."""
     for pattern in patterns:
-        if found := sorted(folder.glob(pattern)):
-            return found[-1]
+        if paths := sorted(folder.glob(pattern)):
+            return paths[-1]
     raise _absent(folder, patterns[0])
 
 

@@ -86,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Entries:
-    """What a file says, by id.
+    """Usable rows of a file by id, and why others were dropped.
 
     Attributes:
         cells: id -> cells of the row, of rows that can be used.
@@ -137,22 +137,22 @@ def read_predictions(
         file that is none of these, and UnknownName for a missing column.
     """
     names = columns or Columns()
-    found = read_entries(path, names, (names.prediction,), references=samples is None)
-    texts = {id_: report_of(row[names.prediction]) for id_, row in found.cells.items()}
-    predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in found.cells.items())
+    entries = read_entries(path, names, (names.prediction,), references=samples is None)
+    texts = {id_: report_of(row[names.prediction]) for id_, row in entries.cells.items()}
+    predictions = tuple(_prediction(id_, texts[id_], row) for id_, row in entries.cells.items())
     if samples is None:
-        samples = _case_set(path, names, found, name=name)
+        samples = _case_set(path, names, entries, name=name)
     else:
-        samples = replace(samples, dropped=(*samples.dropped, *found.dropped))
-    cells = [cell_text(row[names.prediction]) or "" for row in found.cells.values()]
-    notes = [*found.notes, *_notes(cells, list(texts.values()))]
+        samples = replace(samples, dropped=(*samples.dropped, *entries.dropped))
+    cells = [cell_text(row[names.prediction]) or "" for row in entries.cells.values()]
+    notes = [*entries.notes, *_notes(cells, list(texts.values()))]
     facts = {"file": one_line(path.name), "notes": notes}
     system = one_line(name or path.stem) or "file"
     return samples, PredictionSet(system, samples.id, predictions, facts)
 
 
 def _notes(cells: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """What a person should know of predictions that are scored all the same."""
+    """Notes on odd predictions that are scored all the same."""
     counts = (
         (
             sum(len(text) > MAX_REPORT_CHARACTERS for text in texts),
@@ -181,25 +181,25 @@ def _counted(count: int, noun: str) -> str:
 def read_references(path: Path, *, columns: Columns | None = None) -> SampleSet:
     """The cases of a file that holds references, as :func:`read_predictions` reads them."""
     names = columns or Columns()
-    found = read_entries(path, names)
-    return _case_set(path, names, found, found.notes)
+    entries = read_entries(path, names)
+    return _case_set(path, names, entries, entries.notes)
 
 
 def _case_set(
-    path: Path, columns: Columns, found: Entries, notes: Sequence[str] = (), name: str = ""
+    path: Path, columns: Columns, entries: Entries, notes: Sequence[str] = (), name: str = ""
 ) -> SampleSet:
     """A sample set of the file's name, or of another one."""
-    samples = found.samples(columns)
+    samples = entries.samples(columns)
     id_, shown = one_line(name or path.stem) or "file", one_line(name or path.name)
     notes = (*notes, *language_notes(samples))
     return SampleSet(
-        id_, shown or id_, samples, split="", dropped=found.dropped, notes=notes,
+        id_, shown or id_, samples, split="", dropped=entries.dropped, notes=notes,
         label_set=columns.label_set,
     )  # fmt: skip
 
 
 def language_notes(samples: Iterable[Sample]) -> tuple[str, ...]:
-    """What a person should know of references that the labeller may not be able to read."""
+    """Notes on references that the labeller may not be able to read."""
     doubted = sum(s.labels is None and not looks_english(s.reference) for s in samples)
     text = (
         f"{_counted(doubted, 'reference')} not in English, it seems, which is all that the "
@@ -221,24 +221,24 @@ def read_entries(
     Columns are found in any case and spacing. Raises BadRequest for a file that is none of the
     formats, and UnknownName for a missing column.
     """
-    wanted = (columns.id, *others, *(columns.of_references if references else ()))
+    required = (columns.id, *others, *(columns.of_references if references else ()))
     notes: list[str] = []
     cells: dict[str, Mapping[str, Any]] = {}
     reports: dict[str, str] = {}
     called: dict[str, str] = {}
     dropped: list[Dropped] = []
-    seen: dict[str, None] = {}
-    for row in _rows(path, columns.id, wanted, notes):
+    column_names: dict[str, None] = {}
+    for row in _rows(path, columns.id, required, notes):
         if not row.problem:
-            seen |= dict.fromkeys(row.cells)
-            if missing := [c for c in wanted if c not in row.cells]:
-                if set(missing) - set(seen):
-                    raise UnknownName("column", missing[0], list(seen))
+            column_names |= dict.fromkeys(row.cells)
+            if missing := [c for c in required if c not in row.cells]:
+                if set(missing) - set(column_names):
+                    raise UnknownName("column", missing[0], list(column_names))
                 dropped.append(Dropped(row.where, f"without {missing[0]}"))
                 continue
         name = (cell_text(row.cells.get(columns.id)) or "")[:MAX_REPORT_CHARACTERS]
         id_ = scan_id(name)
-        reason = row.problem or _reason(row.cells, id_, wanted)
+        reason = row.problem or _reason(row.cells, id_, required)
         report = columns.report(row.cells) if references and not reason else ""
         if references and not reason:
             reason = _reason_of_reference(row.cells, report, columns.label_set)
@@ -251,23 +251,23 @@ def read_entries(
     return Entries(cells, reports, tuple(dropped), tuple(notes))
 
 
-def _rows(path: Path, id_column: str, wanted: tuple[str, ...], notes: list[str]) -> Iterator[Row]:
+def _rows(path: Path, id_column: str, required: tuple[str, ...], notes: list[str]) -> Iterator[Row]:
     """The rows of a file; the notes are complete after the last one."""
     if path.stat().st_size > MAX_FILE_MB * 1_000_000:
         raise BadRequest(
             f"{path.name} is larger than {MAX_FILE_MB} MB.", "Split it.", code="file_too_large"
         )
     if path.suffix.lower() in (".csv", ".tsv") or not _is_json(path):
-        with open_table(path, wanted, known=OPTIONAL) as table:
+        with open_table(path, required, known=OPTIONAL) as table:
             for line in table:
                 yield Row(f"line {line.line}", line.cells, line.problem)
             notes += table.notes
         return
     with path.open("rb") as stream:
         text = "".join(text_lines(stream, path.name, notes, most=MAX_FILE_MB * 2**20))
-    text_column = next((name for name in wanted if name != id_column), "")
+    text_column = next((name for name in required if name != id_column), "")
     for where, cells in json_rows(text, id_column, text_column):
-        yield Row(where, _renamed(cells, wanted), "" if cells else "that are no JSON object")
+        yield Row(where, _renamed(cells, required), "" if cells else "that are no JSON object")
 
 
 def _is_json(path: Path) -> bool:
@@ -276,15 +276,15 @@ def _is_json(path: Path) -> bool:
     return head.decode(wide_encoding(head) or "utf-8-sig", "replace").lstrip()[:1] in ("{", "[")
 
 
-def _renamed(value: Mapping[str, Any], wanted: tuple[str, ...]) -> Mapping[str, Any]:
+def _renamed(value: Mapping[str, Any], required: tuple[str, ...]) -> Mapping[str, Any]:
     """A row of JSON with the names of its columns as they are called here."""
-    names = recognised(list(value), (*wanted, *OPTIONAL))
+    names = recognised(list(value), (*required, *OPTIONAL))
     return {names.get(key, key): cell for key, cell in value.items()} if names else value
 
 
-def _reason(cells: Mapping[str, Any], id_: str, wanted: tuple[str, ...]) -> str:
+def _reason(cells: Mapping[str, Any], id_: str, required: tuple[str, ...]) -> str:
     """Why a row cannot be used; empty where it can."""
-    for name in wanted:
+    for name in required:
         if (text := cell_text(cells[name])) is None:
             return f"with a {name} that is no text"
         if len(text) > MAX_CELL_CHARACTERS:

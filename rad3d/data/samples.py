@@ -1,4 +1,4 @@
-"""What is evaluated: samples with their known truth, and what a system wrote about them."""
+"""Samples with their known truth, and the predictions of a system about them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class SampleSet:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a system wrote about one sample.
+    """The prediction of a system for one sample.
 
     Attributes:
         id: of the sample.
@@ -124,7 +124,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictionSet:
-    """What one system wrote about one sample set.
+    """The predictions of one system for one sample set.
 
     Attributes:
         name: the system, such as ``"phantom-l/v3"`` or ``"phantom-l/v3+image-zero"``.

@@ -1,4 +1,4 @@
-"""Which cases are meant: a shipped set, or a folder or file in a known layout."""
+"""Names a set of cases: a shipped set, or a folder or file in a known layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rad3d.data.predictions import Columns, one_line
 
 @dataclass(frozen=True)
 class SetSpec:
-    """Which cases: a shipped set, or a folder or file in a known layout.
+    """A reference to cases: a shipped set, or a folder or file in a known layout.
 
     Attributes:
         source: a key of ``SAMPLE_SETS`` or of ``LAYOUTS`` in rad3d.data.sample_sets.
@@ -33,7 +33,7 @@ class SetSpec:
 
     @classmethod
     def parse(cls, text: str) -> SetSpec:
-        """From ``"phantom-in"``, ``"ct-rate:/data/CT-RATE"`` or ``"ct-rate:/data/CT-RATE#valid"``;
+        """Read ``"phantom-in"``, ``"ct-rate:/data/CT-RATE"`` or ``"ct-rate:/data/CT-RATE#valid"``;
         after ``#`` stands a split, or for predictions their references.
         """
         source, _, rest = text.partition(":")

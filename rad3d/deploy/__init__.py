@@ -1,4 +1,4 @@
-"""The face towards Hugging Face Spaces: ``rad3d space`` and the settings of a deployed app."""
+"""Hugging Face Spaces: the work of ``rad3d space``, and the settings of a deployed app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a Space gets, and how README and requirements read for a target."""
+"""Plans the files of a Space, with README and requirements for its target."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def source(self) -> str:
-        """What the files are: a commit, with ``+changes`` where some differ from it."""
+        """Source of the files: a commit, with ``+changes`` where some differ from it."""
         commit = self.revision[:12] or "an unknown revision"
         return f"{commit}+changes" if self.dirty else commit
 
@@ -72,19 +72,19 @@ def plan_space(root: Path, manifest: Manifest, target: Target) -> Plan:
     Raises:
         BadRequest: something listed is not there, or lies elsewhere.
     """
-    known = _files(root)
+    all_files = _files(root)
     copied: list[str] = []
     for entry in manifest.files:
         if entry.startswith(("/", "..")) or "/../" in entry:
             raise BadRequest(f"{entry} lies outside the checkout.", "List paths below its root.")
-        found = [path for path in known if _lists(entry, path)]
-        if not found:
+        listed = [path for path in all_files if _lists(entry, path)]
+        if not listed:
             raise BadRequest(
                 f"The file list names {entry}, which is not there.",
                 "Restore it, commit it, or take it off the list.",
                 code="missing_file",
             )
-        copied += found
+        copied += listed
     for path in copied:
         if not (root / path).resolve().is_relative_to(root.resolve()):
             raise BadRequest(
@@ -121,14 +121,14 @@ def with_front_matter(readme: str, block: str) -> str:
 
 def split_readme(readme: str) -> tuple[str, str]:
     """(front matter, text) of a README; the first is empty where there is none."""
-    found = FRONT.match(readme)
-    return (found[1], readme[found.end() :]) if found else ("", readme)
+    block = FRONT.match(readme)
+    return (block[1], readme[block.end() :]) if block else ("", readme)
 
 
 def pins(requirements: str) -> dict[str, str]:
     """Package, by its normal name, -> version, of every line that pins one."""
-    found = (PIN.fullmatch(line.strip()) for line in requirements.splitlines())
-    return {normal(match[1]): match[2] for match in found if match}
+    matches = (PIN.fullmatch(line.strip()) for line in requirements.splitlines())
+    return {normal(match[1]): match[2] for match in matches if match}
 
 
 def unpinned(requirements: str) -> list[str]:
@@ -159,11 +159,11 @@ def _files(root: Path) -> list[str]:
     if (root / ".git").exists():
         listed = _git(root, "ls-files", "-z")
         return sorted(p for p in listed.split("\0") if p and (root / p).is_file())
-    found = []
+    paths = []
     for folder, names, files in os.walk(root):
         names[:] = [n for n in names if not n.startswith(".") and n not in ("__pycache__", "runs")]
-        found += [Path(folder, name).relative_to(root).as_posix() for name in files]
-    return sorted(found)
+        paths += [Path(folder, name).relative_to(root).as_posix() for name in files]
+    return sorted(paths)
 
 
 def _revision(root: Path, entries: Sequence[str]) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
@@ -181,10 +181,10 @@ def _revision(root: Path, entries: Sequence[str]) -> tuple[str, tuple[str, ...],
 
 
 def _git(root: Path, *args: str) -> str:
-    """What git says about a checkout.
+    """Run git in a checkout and return its output.
 
     Raises:
-        BadRequest: nothing, so that files it does not know could slip in.
+        BadRequest: git fails, so files that it does not know could slip in.
     """
     try:
         done = subprocess.run(

@@ -84,13 +84,13 @@ class Manifest(_Part):
 
     def target(self, name: str | None = None) -> Target:
         """A target by name, or the first; raises UnknownName."""
-        wanted = name if name is not None else next(iter(self.targets))
-        if wanted not in self.targets:
-            raise UnknownName("target", wanted, list(self.targets))
-        return self.targets[wanted]
+        key = name if name is not None else next(iter(self.targets))
+        if key not in self.targets:
+            raise UnknownName("target", key, list(self.targets))
+        return self.targets[key]
 
     def front_matter(self, target: Target) -> dict[str, Any]:
-        """What stands at the head of the Space's README."""
+        """The front matter of the Space's README."""
         return {
             **{str(key): value for key, value in self.card.items()},
             "python_version": target.python,

@@ -1,4 +1,4 @@
-"""What Hugging Face Spaces admits on each kind of hardware: versions, names, sizes.
+"""Versions, names and sizes that Hugging Face Spaces admits on each kind of hardware.
 
 Read in the hub's documentation (docs/hub in the repository huggingface/hub-docs): Spaces overview,
 Spaces ZeroGPU, Spaces configuration reference. A platform changes these at will; each row says when
@@ -15,7 +15,7 @@ MAX_FILE_BYTES = 10 * 2**20
 """Larger files must go through Git LFS or Xet, and `git push` refuses them otherwise."""
 
 MAX_SPACE_BYTES = 2**30
-"""Of all files of a Space's repository together."""
+"""Largest size of all files of a Space's repository together."""
 
 COLORS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 SHORT_DESCRIPTION_LENGTH = 60

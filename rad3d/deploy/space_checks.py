@@ -1,4 +1,4 @@
-"""Whether the manifest, the README and the files would make a Space that starts."""
+"""Checks that manifest, README and files make a Space that starts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET_VALUE = re.compile(
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----|eyJ[\w-]{20,}\.eyJ[\w-]{20,}\."
     r"|https?://[^\s/:@]+:[^\s/:@]+@"
 )
-"""What the keys of well-known services look like, and a password in an address."""
+"""Keys of well-known services, and a password in an address."""
 
 OF_THE_PLATFORM = ("RAD3D_HOST", "RAD3D_PORT", "RAD3D_ZERO_GPU")
 """Settings that Spaces sets by variables of its own."""
@@ -39,7 +39,7 @@ _SECRET_REMEDY = "Name it under secrets and set its value in the Space's setting
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that would go wrong.
+    """A problem that would keep a Space from starting.
 
     Attributes:
         target: where, or empty for every target.
@@ -57,16 +57,16 @@ class Problem:
 
 
 def check_readme(manifest: Manifest, readme: str) -> Iterator[Problem]:
-    """The README of this repository carries the front matter of the first target."""
+    """Check that README.md carries the front matter of the first target."""
     block, _ = split_readme(readme)
     try:
-        found = yaml.safe_load(block) if block else {}
+        stated = yaml.safe_load(block) if block else {}
     except (yaml.YAMLError, ValueError):  # ValueError: a date such as 2026-99-99
-        found = None
-    wanted = manifest.front_matter(manifest.target())
-    if found != wanted:
-        keys = sorted(set(wanted) | set(found or {})) if isinstance(found, dict | None) else []
-        differ = [key for key in keys if (found or {}).get(key) != wanted.get(key)]
+        stated = None
+    expected = manifest.front_matter(manifest.target())
+    if stated != expected:
+        keys = sorted(set(expected) | set(stated or {})) if isinstance(stated, dict | None) else []
+        differ = [key for key in keys if (stated or {}).get(key) != expected.get(key)]
         yield Problem(
             "",
             f"README.md's front matter is not that of spaces.yaml ({', '.join(differ)}).",
@@ -75,7 +75,7 @@ def check_readme(manifest: Manifest, readme: str) -> Iterator[Problem]:
 
 
 def check_card(manifest: Manifest, requirements: str) -> Iterator[Problem]:
-    """The card, against what the hub accepts and what is installed."""
+    """Check the card against what the hub accepts and what is installed."""
     card = manifest.card
     required: tuple[CardKey, ...] = (
         "title", "emoji", "sdk", "sdk_version", "app_file", "license",
@@ -95,14 +95,14 @@ def check_card(manifest: Manifest, requirements: str) -> Iterator[Problem]:
     pinned = pins(requirements).get("gradio")
     if card.get("sdk_version") != pinned:
         yield Problem("", f"sdk_version is {card.get('sdk_version')}, gradio is pinned {pinned}.")
-    known = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
+    variants = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
     for pattern in manifest.models:
-        if not fnmatch.filter(known, pattern):
+        if not fnmatch.filter(variants, pattern):
             yield Problem("", f"models offers {pattern}, which matches no variant.")
 
 
 def check_target(manifest: Manifest, target: Target, plan: Plan) -> Iterator[Problem]:
-    """One target: versions, environment, secrets, files."""
+    """Check one target: versions, environment, secrets, files."""
     yield from _versions(target, plan)
     yield from _environment(manifest, target)
     yield from _files(manifest, target, plan)
@@ -117,11 +117,11 @@ def _versions(target: Target, plan: Plan) -> Iterator[Problem]:
             f"Known: {', '.join(PLATFORMS)}.",
         )
         return
-    said = f"(read {platform.as_of} in {platform.source})"
+    rule = f"(read {platform.as_of} in {platform.source})"
     if not platform.admits_python(target.python):
         offered = " or ".join(p.replace("\\", "") for p in platform.pythons)
         yield Problem(
-            target.name, f"{target.hardware} has no Python {target.python} {said}.",
+            target.name, f"{target.hardware} has no Python {target.python} {rule}.",
             f"Use {offered}.",
         )  # fmt: skip
     if not re.match(r"3\.1[12](\.|$)", target.python):
@@ -132,7 +132,7 @@ def _versions(target: Target, plan: Plan) -> Iterator[Problem]:
         if not platform.admits(package, version):
             yield Problem(
                 target.name,
-                f"{target.hardware} does not admit {package} {version or '(not pinned)'} {said}.",
+                f"{target.hardware} does not admit {package} {version or '(not pinned)'} {rule}.",
                 f"Set targets.{target.name}.packages.{package} to one of {', '.join(admitted)}.",
             )
     if platform.gpu and "+cpu" in pinned.get("torch", ""):
@@ -177,7 +177,7 @@ def _files(manifest: Manifest, target: Target, plan: Plan) -> Iterator[Problem]:
 
 
 def _text(plan: Plan, path: str) -> str:
-    """What a planned file says; nothing where it is no text."""
+    """The text of a planned file; empty where it is no text."""
     if path in plan.rendered:
         return plan.rendered[path]
     with (plan.root / path).open("rb") as file:
@@ -186,7 +186,7 @@ def _text(plan: Plan, path: str) -> str:
 
 
 def check_space(manifest: Manifest, plans: dict[str, Plan]) -> list[Problem]:
-    """Everything that is wrong; empty where the Space may be deployed.
+    """All problems; empty where the Space may be deployed.
 
     Args:
         manifest: what was read.

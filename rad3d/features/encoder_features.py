@@ -1,4 +1,4 @@
-"""What an encoder sees in a scan, and whose that is."""
+"""Features of a scan, and the identity of the encoder that made them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def encoder_identity(store: ModelStore, encoder_id: str) -> EncoderIdentity:
 
 
 def encode(engine: Engine, volume: Volume, encoder_id: str) -> Row:
-    """What an encoder sees in a scan; no logits where it has no head."""
+    """The features of a scan; no logits where the encoder has no head."""
     pooled = engine.features(volume, encoder_id).pooled
     return pooled, logits_of(engine.store.encoder(encoder_id), pooled)
 

@@ -51,10 +51,10 @@ OF_THE_MACHINE = ("out_of_memory", "model_failed")
 """Codes that may be a scan's fault or the machine's; many in a row are the machine's."""
 
 STOP_AFTER = 10
-"""So many in a row."""
+"""Failures in a row after which the work stops."""
 
 ROW_BYTES = 350
-"""What the store takes for a scan beside its numbers: hash, id, name, size and time of the file."""
+"""Bytes of the store for a scan beside its numbers: hash, id, name, size and time of the file."""
 
 PROBES = 3
 """Scans that are timed for a plan, after one that warms up."""
@@ -64,14 +64,14 @@ Reader = Callable[[Path, str, ScanMetadata | None], Volume]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one scan.
+    """The result for one scan.
 
     Attributes:
         scan: which.
         file: as it was read; None where there is none.
         content: hash of the volume; empty where it could not be read.
-        row: what the encoder saw; None where that was known, or not to be had.
-        error: why it was not to be had.
+        row: features; None where they were known before, or could not be made.
+        error: why there are no features.
         warned: codes of what the reader warned of.
         read_s, encode_s: seconds for reading and resampling, and for encoding.
     """
@@ -88,7 +88,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of scans, every one of which is counted once.
+    """Counts of scans by result; every scan is counted once.
 
     Attributes:
         scans: all that are wanted.
@@ -109,19 +109,19 @@ class Summary:
     seconds: float = 0.0
 
     def __add__(self, other: Summary) -> Summary:
-        """Both; they took as long as the longer one, for they ran side by side."""
+        """Add the counts of two runs side by side; the longer one gives the seconds."""
         both = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)}
         return replace(Summary(**both), seconds=max(self.seconds, other.seconds))
 
     @property
     def with_features(self) -> int:
-        """How many scans have features now."""
+        """Number of scans that have features now."""
         return self.encoded + self.known + self.skipped
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: ``done`` of the ``total`` scans that were to do, and what became of all."""
+    """Progress of a run: ``done`` of the ``total`` scans to encode, and the counts so far."""
 
     done: int
     total: int
@@ -129,13 +129,13 @@ class Progress:
 
     @property
     def seconds_left(self) -> float:
-        """At the rate so far."""
+        """Seconds for the rest, at the rate so far."""
         return self.summary.seconds / self.done * (self.total - self.done)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is left to do, and what it takes.
+    """The scans that are left to encode, with time and disk space for them.
 
     Attributes:
         scans, finished, failed: all; with features; without, since an earlier run.
@@ -161,7 +161,7 @@ class Plan:
     encode_s: float
 
     def hours(self, processes: int = 1) -> float:
-        """For what is left, where every process has a device and processor cores of its own."""
+        """Hours for the rest, where every process has a device and processor cores of its own."""
         return self.todo * self.seconds_per_scan / processes / 3600
 
 
@@ -209,11 +209,11 @@ class FeatureWork:
     def _sort(self, scan: Scan, retry: bool) -> None:
         """Whether a scan is finished, has failed, or is to do; its file is not read."""
         file = self._file(scan)
-        known = self._store.state(scan.id, file)
-        if isinstance(known, Case):
+        state = self._store.state(scan.id, file)
+        if isinstance(state, Case):
             self.summary += Summary(skipped=1)
-        elif known is not None and not retry:
-            self.summary += Summary(failed=Counter([known.code]))
+        elif state is not None and not retry:
+            self.summary += Summary(failed=Counter([state.code]))
         else:
             self._todo.append((scan, file))
 
@@ -232,16 +232,16 @@ class FeatureWork:
     def plan(self) -> Plan:
         """Count what is left, and time a few scans of it."""
         times: list[float] = []
-        seen: list[Outcome] = []
+        encoded: list[Outcome] = []
         began = time.perf_counter()
         with closing(self._outcomes(self._todo[: 4 * PROBES], lambda _: False)) as outcomes:
             for outcome in outcomes:
                 if outcome.row is not None:
                     times.append(time.perf_counter() - began)
-                    seen.append(outcome)
-                if len(seen) > PROBES:
+                    encoded.append(outcome)
+                if len(encoded) > PROBES:
                     break
-        timed = seen[1:]  # the first one warms up
+        timed = encoded[1:]  # the first one warms up
         return Plan(
             scans=self.summary.scans,
             finished=self.summary.skipped,
@@ -305,7 +305,7 @@ class FeatureWork:
     def _outcomes(
         self, todo: Sequence[tuple[Scan, SourceFile | None]], holds: Callable[[str], bool]
     ) -> Generator[Outcome, None, None]:
-        """In order; ``holds`` tells whether the features of a content are known already."""
+        """The results in order; ``holds`` tells whether a content has features already."""
         waiting: deque[Future[tuple[Outcome, Volume | None]]] = deque()
         with ThreadPoolExecutor(self._readers) as pool:
             try:
@@ -362,7 +362,7 @@ def file_of(path: Path, metadata: str = "") -> SourceFile | None:
 
 
 def _failed(error: Exception, file: SourceFile | None) -> Failed:
-    """What is remembered of a scan that cannot be used; a full disk is not the scan's fault."""
+    """The failure to record for a scan; raises DiskFull, which is not the scan's fault."""
     if isinstance(error, DiskFull):
         raise error
     if isinstance(error, Rad3dError):

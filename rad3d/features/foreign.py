@@ -67,8 +67,8 @@ def read_foreign(path: Path, dimensions: int, label_set: LabelSet = CT_RATE) -> 
             f"{path.name} holds logits of {logits.shape}, not {len(ids)} x {n} numbers.",
             code="bad_shape",
         )
-    known = None if logits is None else logits.reshape(-1, n).astype(np.float32)
-    return FeatureTable(tuple(ids), flat.astype(np.float32), known, label_set=label_set)
+    logit_rows = None if logits is None else logits.reshape(-1, n).astype(np.float32)
+    return FeatureTable(tuple(ids), flat.astype(np.float32), logit_rows, label_set=label_set)
 
 
 def read_logits(path: Path, label_set: LabelSet = CT_RATE) -> dict[str, FloatArray]:
@@ -77,7 +77,7 @@ def read_logits(path: Path, label_set: LabelSet = CT_RATE) -> dict[str, FloatArr
     Raises:
         BadRequest: it is no such table, or holds probabilities.
     """
-    found: dict[str, FloatArray] = {}
+    logits_of: dict[str, FloatArray] = {}
     with open_table(path, known=(*SCAN_COLUMNS, *label_set.names)) as table:
         columns = label_columns(table.columns, label_set, path.name)
         for id_, row in table.by_scan("bad_logits"):
@@ -91,14 +91,14 @@ def read_logits(path: Path, label_set: LabelSet = CT_RATE) -> dict[str, FloatArr
                     "Give the logits of every scan.",
                     code="bad_logits",
                 ) from error
-            found[id_] = numbers
-    if found and all((row >= 0).all() and (row <= 1).all() for row in found.values()):
+            logits_of[id_] = numbers
+    if logits_of and all((row >= 0).all() and (row <= 1).all() for row in logits_of.values()):
         raise BadRequest(
             f"The numbers in {path.name} all lie between 0 and 1, so they are probabilities.",
             "Give logits: log(p / (1 - p)).",
             code="bad_logits",
         )
-    return found
+    return logits_of
 
 
 def _text(name: Any) -> str:

@@ -56,16 +56,16 @@ def import_features(
         store, SHARD_SIZE, facts={"imported": "as stated by hand"}, label_set=label_set
     )
     summary = Summary()
-    seen: set[str] = set()
+    ids: set[str] = set()
     for path in _files(paths):
         for id_, row in _rows(path, dimensions, logits, label_set).items():
-            if id_ in seen:
+            if id_ in ids:
                 raise BadRequest(
                     f"{id_} is there twice, the second time in {path.name}.",
                     "Import each scan once.",
                     code="duplicate_names",
                 )
-            seen.add(id_)
+            ids.add(id_)
             summary += Summary(scans=1) + _added(writer, store, id_, row, SourceFile.of(path))
     writer.flush()
     return summary + Summary(seconds=time.monotonic() - began)
@@ -110,14 +110,14 @@ def _added(
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(files_below(path, SUFFIXES))
-            if not found:
+            files = sorted(files_below(path, SUFFIXES))
+            if not files:
                 raise BadRequest(
                     f"{path} holds no features.",
                     f"Files of features end with {', '.join(SUFFIXES)}.",
                     code="no_file",
                 )
-            yield from found
+            yield from files
         elif path.is_file() and path.suffix in SUFFIXES:
             yield path
         else:

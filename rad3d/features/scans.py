@@ -1,4 +1,4 @@
-"""Which scans features are wanted of: a folder, a listing, or the cases of a data set.
+"""Finds the scans to encode: in a folder, a listing, or the cases of a data set.
 
 Ids are those of the evaluation: file names without their suffix, so that CT-RATE's volumes are
 called as its tables call them. Where several scans share a name, their places below the folder
@@ -60,7 +60,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """From ``"3/16"``, the third of sixteen parts."""
+        """Read ``"3/16"``, the third of sixteen parts."""
         first, _, count = text.partition("/")
         if not (first.isdecimal() and count.isdecimal()):
             raise BadRequest(
@@ -139,8 +139,8 @@ def _raised(error: OSError) -> None:
 
 def _named(paths: Iterable[Path], root: Path) -> list[Scan]:
     """Names as ids where they are unique, else places below the folder, else these with suffix."""
-    found = list(dict.fromkeys(paths))
-    choices = [_ids(path, root) for path in found]
+    files = list(dict.fromkeys(paths))
+    choices = [_ids(path, root) for path in files]
     counts = [Counter(level) for level in zip(*choices, strict=True)]
     ids = [
         next((i for i, count in zip(several, counts, strict=True) if count[i] == 1), several[-1])
@@ -150,11 +150,11 @@ def _named(paths: Iterable[Path], root: Path) -> list[Scan]:
         raise BadRequest(
             f"Two scans would be called {repeated[0]}.", "Rename one.", code="duplicate_names"
         )
-    return [Scan(id_, path) for id_, path in zip(ids, found, strict=True)]
+    return [Scan(id_, path) for id_, path in zip(ids, files, strict=True)]
 
 
 def _ids(path: Path, root: Path) -> tuple[str, str, str]:
-    """What a scan may be called, from short to unique; bytes that are no text stand as escapes."""
+    """Possible ids of a scan, from short to unique; bytes that are no text are escaped."""
     place = (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
     ids = scan_id(path.name), scan_id(place), unicodedata.normalize("NFC", place)
     name, short, full = (id_.encode("utf-8", "backslashreplace").decode("utf-8") for id_ in ids)
@@ -179,7 +179,7 @@ def _listed(listing: Path, root: Path) -> list[Scan]:
 
 
 def _ct_rate_path(root: Path, name: str) -> Path:
-    """Where a volume of CT-RATE lies: below a root, a split's folder, or the download's root."""
+    """The path of a volume of CT-RATE: below a root, a split's folder, or the download's root."""
     place, split = ct_rate_place(name), scan_id(name).partition("_")[0]
     folders = [part.format(split=split) for part in CT_RATE_FOLDERS]
     parts = [root, *(root / part for part in folders), *(root / "dataset" / p for p in folders)]

@@ -73,7 +73,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Case:
-    """Where an id's features are: the hash of its content, and the file it was read from."""
+    """Key of an id's features: the hash of its content, with the file that it was read from."""
 
     content: str
     file: SourceFile | None = None
@@ -81,7 +81,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why an id has no features: a sentence, its stable code, and the file if there was one."""
+    """Reason why an id has no features: a sentence, its stable code, and the file if any."""
 
     problem: str
     code: str
@@ -90,7 +90,7 @@ class Failed:
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """What one process adds in one step.
+    """Entries that one process adds in one step.
 
     Attributes:
         rows: hash of a scan's content -> what the encoder saw.
@@ -108,7 +108,7 @@ class Shard:
 
 
 class FeatureStore:
-    """What lies in a folder of features, as it was when it was opened, and what was added since.
+    """The content of a folder of features when it was opened, and what was added since.
 
     Attributes:
         path: the folder, or a single file, to which nothing is added.
@@ -156,11 +156,11 @@ class FeatureStore:
             ids = tuple(map(str, json.loads(about["ids"])))
             failures = json.loads(about["failures"]).items()
         store = cls(path, identity)
-        known = Shard(
+        shard = Shard(
             cases={id_: Case(id_) for id_ in ids},
             failures={id_: Failed(problem, "failed") for id_, problem in failures},
         )
-        store._add(known, path, ids)
+        store._add(shard, path, ids)
         return store
 
     @classmethod
@@ -187,9 +187,9 @@ class FeatureStore:
         return content in self._places
 
     def state(self, id_: str, file: SourceFile | None) -> Case | Failed | None:
-        """What is known of an id as long as its file is this one; None where that is nothing."""
-        known = self.cases.get(id_) or self.failures.get(id_)
-        return known if known is not None and known.file == file else None
+        """The entry of an id, if its file is still this one; None where there is none."""
+        entry = self.cases.get(id_) or self.failures.get(id_)
+        return entry if entry is not None and entry.file == file else None
 
     def table(self, ids: Iterable[str] | None = None) -> FeatureTable:
         """The features of these cases, in their order.
@@ -199,13 +199,13 @@ class FeatureStore:
         """
         known_ids = list(dict.fromkeys((*self.cases, *self.failures)))
         if ids is None:
-            wanted = sorted(known_ids) if self.path.is_dir() else known_ids
+            ids_in_order = sorted(known_ids) if self.path.is_dir() else known_ids
         else:
-            wanted = list(ids)
-        known = {id_: self.cases[id_].content for id_ in wanted if id_ in self.cases}
-        rows, label_set = self._rows(set(known.values()))
-        failures = {i: self.failures[i].problem for i in wanted if i in self.failures}
-        return gathered({i: rows[content] for i, content in known.items()}, failures, label_set)
+            ids_in_order = list(ids)
+        contents = {id_: self.cases[id_].content for id_ in ids_in_order if id_ in self.cases}
+        rows, label_set = self._rows(set(contents.values()))
+        failures = {i: self.failures[i].problem for i in ids_in_order if i in self.failures}
+        return gathered({i: rows[content] for i, content in contents.items()}, failures, label_set)
 
     def append(self, shard: Shard) -> Path:
         """Write a shard in one step.
@@ -247,7 +247,7 @@ class FeatureStore:
 
         Where shards have logits of different labels, those of the first one by name count.
         """
-        found: dict[str, Row] = {}
+        rows_of: dict[str, Row] = {}
         label_set: LabelSet | None = None
         for path in sorted(set(map(self._places.__getitem__, contents))):
             table = read_tensors(path, self._contents[path])
@@ -255,14 +255,14 @@ class FeatureStore:
                 label_set = label_set or table.label_set
                 if table.label_set.names != label_set.names:
                     table = replace(table, logits=None)
-            found |= {c: row for c, row in table.rows.items() if self._places[c] == path}
-        if len({row[0].shape for row in found.values()}) > 1:
+            rows_of |= {c: row for c, row in table.rows.items() if self._places[c] == path}
+        if len({row[0].shape for row in rows_of.values()}) > 1:
             raise BadRequest(
                 f"{self.path.name} holds embeddings of different sizes.",
                 "Compute or import them again into another folder.",
                 code="bad_features",
             )
-        return found, label_set or CT_RATE
+        return rows_of, label_set or CT_RATE
 
     def _add(self, shard: Shard, path: Path, contents: tuple[str, ...]) -> None:
         self._contents[path] = contents
@@ -409,5 +409,5 @@ def _nanoseconds(shard: Path) -> int:
 
 
 def _named(identity: EncoderIdentity) -> str:
-    """For people: the id and as much of the hash as tells two encoders apart."""
+    """Name for people: the id and as much of the hash as tells two encoders apart."""
     return f"{identity.id} ({identity.sha256[:12]}, grid {identity.preprocessing or 'unknown'})"

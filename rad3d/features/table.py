@@ -1,4 +1,4 @@
-"""Tables of features: what an encoder saw in many scans, kept in one small file.
+"""Tables of features: those of many scans in one small file.
 
 A file of features is a safetensors file with ``embedding`` (N, D), ``logits`` (N, L) where the
 encoder has a head, and, as its metadata, the L labels, the cases' ids, the encoder's id, the
@@ -35,7 +35,7 @@ Row = tuple[FloatArray, FloatArray | None]
 
 @dataclass(frozen=True, eq=False)
 class FeatureTable:
-    """What an encoder saw.
+    """Features of many scans.
 
     Attributes:
         ids: of the cases, in order.
@@ -111,7 +111,7 @@ def write_tensors(
 
 
 def read_about(path: Path, schema: str) -> tuple[EncoderIdentity, dict[str, str]]:
-    """Whose the features are that :func:`write_tensors` wrote, and its metadata.
+    """Identity of the encoder in a file of :func:`write_tensors`, and the file's metadata.
 
     Raises:
         BadRequest: the file is damaged, or of another schema.
@@ -163,6 +163,6 @@ def gathered(
         return FeatureTable((), *empty, dict(failures), label_set)
     embedding = np.stack([row[0] for row in rows.values()]).astype(np.float32)
     n = len(label_set)
-    known = [row[1] for row in rows.values() if row[1] is not None and len(row[1]) == n]
-    logits = np.stack(known).astype(np.float32) if len(known) == len(rows) else None
+    with_logits = [row[1] for row in rows.values() if row[1] is not None and len(row[1]) == n]
+    logits = np.stack(with_logits).astype(np.float32) if len(with_logits) == len(rows) else None
     return FeatureTable(tuple(rows), embedding, logits, dict(failures), label_set)

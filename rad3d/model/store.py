@@ -244,8 +244,8 @@ class ModelStore:
         """Refuse a listed model that cannot fit, before it is fetched."""
         rows = (row for row in LANGUAGE_MODELS.values() if row.source == source)
         row = next(rows, None)
-        if row and row.architecture:
-            self._choice(row.name, Size(row.parameters, row.architecture.linear_parameters))
+        if row and row.config:
+            self._choice(row.name, Size(row.parameters, row.linear_parameters))
 
     def _choose(self, name: str, directory: Path) -> Choice:
         return self._choice(name, directory_size(name, directory))

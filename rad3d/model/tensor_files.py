@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rad3d.core.errors import BadRequest, some
 from rad3d.core.file_kind import PICKLE, SAFETENSORS, TORCH, UNKNOWN, what_is
+from rad3d.core.files import existing_file
 
 DAMAGE = (
     pickle.UnpicklingError, SafetensorError, zipfile.BadZipFile, zlib.error, struct.error,
@@ -67,9 +68,7 @@ def open_tensors(path: Path, tell: Callable[[str], None] = lambda text: None) ->
     """
     if path.is_dir():
         raise BadRequest(f"{path} is a folder.", "Give the file in it.", code="no_file")
-    if not path.is_file():
-        raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-    kind = what_is(path)
+    kind = what_is(existing_file(path))
     if kind not in (SAFETENSORS, TORCH, PICKLE, UNKNOWN):
         remedy = kind.remedy or "Give a .safetensors or .pt file."
         raise BadRequest(f"{path.name} is no checkpoint: it is {kind.what}.", remedy, kind.id)

@@ -28,8 +28,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rad3d.core.errors import NO_ROOM, BadRequest, DiskFull
+from rad3d.core.words import byte_text
 from rad3d.server import limits
-from rad3d.volume.decoded import in_mb
 
 MAX_TABLE_MB = 64
 """Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
@@ -111,7 +111,7 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
             return JSONResponse(await _receive(request, max_bytes, limit))
         except MultiPartException as error:
             large = "maximum allowed size" in error.message
-            text = f"The file is larger than the {in_mb(max_bytes)} allowed here."
+            text = f"The file is larger than the {byte_text(max_bytes)} allowed here."
             return _told(
                 text if large else "The upload is damaged. Try again.", 413 if large else 400
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import secrets
 import threading
@@ -100,6 +101,8 @@ class Service:
         Takes a few seconds, most of them for importing; where the models are not here, nothing
         happens: the person is told when asking for a report.
         """
+        for library in ("nibabel", "scipy.signal"):  # what reading the first scan needs
+            importlib.import_module(library)
         try:
             config = self._store.variant(self._settings.default_variant).config
             self._store.encoder(config.encoder or SHIPPED_ENCODER)

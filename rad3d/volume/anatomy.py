@@ -24,7 +24,7 @@ TISSUE_HU = -350.0
 LUNG_MEDIAN_HU = (-960.0, -450.0)
 AROUND_PATIENT_HU = -930.0
 CUT_ROW = 0.1
-"""Of a row of the image's front or back that shows the body: more than the couch leaves of it."""
+"""Share of a front or back row that must show the body; the couch alone shows less."""
 MIN_LUNG_ML = 20.0
 LUNG_RADIUS_MM = 12.0
 NOT_CHEST_SHARE = 0.035
@@ -45,7 +45,7 @@ BODY_WIDTH_MM = (190.0, 620.0)
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What a coarse look found.
+    """Lungs and body of a scan, measured on a coarse grid.
 
     Attributes:
         lung_ml: volume of the lungs.
@@ -73,9 +73,10 @@ def _look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # Smaller than COARSE_MM where the scan is small in mm, so that a wrong header changes little.
     extent = spacing * np.array(hu.shape)
-    wanted = min(COARSE_MM, float(extent[:2].max()) / 70)
+    pitch_mm = min(COARSE_MM, float(extent[:2].max()) / 70)
     step = [
-        max(1, round(wanted / s)) if n >= 32 else 1 for s, n in zip(spacing, hu.shape, strict=True)
+        max(1, round(pitch_mm / s)) if n >= 32 else 1
+        for s, n in zip(spacing, hu.shape, strict=True)
     ]
     coarse = hu[:: step[0], :: step[1], :: step[2]].astype(np.float32)
     pitch = spacing * step
@@ -106,46 +107,46 @@ def _look_at(hu: npt.NDArray[Any], affine: FloatArray) -> Anatomy:
 
 def anatomy_notes(hu: npt.NDArray[Any], affine: FloatArray) -> tuple[Note, ...]:
     """Warnings about a body part, a field of view or a size that is not a whole chest's."""
-    found = _look_at(hu, affine)
+    anatomy = _look_at(hu, affine)
     notes: list[Note] = []
-    touched = found.lung_share < PART_SHARE and max(found.end_area) > PART_END_AREA
-    if found.lung_share < NOT_CHEST_SHARE or touched:
-        amount = f"({found.lung_ml:.0f} ml, {found.lung_share:.0%} of the body)"
-        little = f"hardly any lung was found {amount}" if found.lung_ml else "no lung was found"
+    touched = anatomy.lung_share < PART_SHARE and max(anatomy.end_area) > PART_END_AREA
+    if anatomy.lung_share < NOT_CHEST_SHARE or touched:
+        amount = f"({anatomy.lung_ml:.0f} ml, {anatomy.lung_share:.0%} of the body)"
+        little = f"hardly any lung was found {amount}" if anatomy.lung_ml else "no lung was found"
         text = f"This does not look like a chest: {little}. A report about it means nothing."
         notes.append(Note("warning", "not_chest", text))
         return tuple(notes)
-    if found.slices_with_lung < BEYOND_CHEST_SLICES:
+    if anatomy.slices_with_lung < BEYOND_CHEST_SLICES:
         text = (
-            f"Only {found.slices_with_lung:.0%} of the slices show lung: the scan covers much more "
-            "than the chest, and the report may miss parts of it."
+            f"Only {anatomy.slices_with_lung:.0%} of the slices show lung: the scan covers much "
+            "more than the chest, and the report may miss parts of it."
         )
         notes.append(Note("warning", "beyond_chest", text))
-    cut = [side for side, area in found.cut_cm2.items() if area > CROPPED_CM2]
+    cut = [side for side, area in anatomy.cut_cm2.items() if area > CROPPED_CM2]
     ends = [
         name
-        for name, share in zip(("feet", "head"), found.end_area, strict=True)
+        for name, share in zip(("feet", "head"), anatomy.end_area, strict=True)
         if share > END_AREA
     ]
-    if found.height_mm < (SLAB_MM if len(ends) == 2 else THINNEST_CHEST_MM) and ends:
+    if anatomy.height_mm < (SLAB_MM if len(ends) == 2 else THINNEST_CHEST_MM) and ends:
         text = (
-            f"The scan is only a slab of the chest, {found.height_mm:.0f} mm from feet to head. "
+            f"The scan is only a slab of the chest, {anatomy.height_mm:.0f} mm from feet to head. "
             "The report cannot know what lies above and below it."
         )
         notes.append(Note("warning", "cropped_fov", text))
         ends = []
-    if cut or ends or found.missing_half:
+    if cut or ends or anatomy.missing_half:
         where = [f"on the {s}" if s in ("left", "right") else f"at the {s}" for s in cut]
         where += [f"at the {e} end" for e in ends]
         lost = [f"lung is cut off {', '.join(where)}"] if where else []
-        if found.missing_half:
-            lost.append(f"only half of the chest is there, not the {found.missing_half} side")
+        if anatomy.missing_half:
+            lost.append(f"only half of the chest is there, not the {anatomy.missing_half} side")
         text = (
             f"The field of view is cropped: {', and '.join(lost)}. The report cannot know what "
             "lies there."
         )
         notes.append(Note("warning", "cropped_fov", text))
-    return (*notes, *_size_notes(found))
+    return (*notes, *_size_notes(anatomy))
 
 
 def _size_notes(found: Anatomy) -> list[Note]:

@@ -22,7 +22,7 @@ from rad3d.volume.stream import is_dicom, sniff
 
 MAX_MEMBERS = 20_000
 MAX_LIST_BYTES = 8 * 2**20
-"""Of the list of members, which zipfile reads as a whole, at 50 times its size, before it tells how
+"""Largest list of members. zipfile reads it as a whole, into 50 times its size, before it tells how
 many there are."""
 PIECE_BYTES = 2**20
 ENCRYPTED = 0x1
@@ -92,7 +92,7 @@ class Modest(io.FileIO):
     """A file of which zipfile may read no list of members that is beyond any scan."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to ``size`` bytes; BadVolume where more than such a list are asked for at once."""
+        """Read up to ``size`` bytes; raises BadVolume where that is more than such a list."""
         if size is not None and size > MAX_LIST_BYTES:
             raise _too_many("too many")
         return super().read(size) or b""

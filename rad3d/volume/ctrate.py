@@ -22,6 +22,7 @@ from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.ids import scan_id
 from rad3d.core.tables import open_table
 from rad3d.core.types import FloatArray, Note
+from rad3d.core.words import by
 from rad3d.volume.decoded import Decoded
 from rad3d.volume.hounsfield import to_hounsfield
 from rad3d.volume.peaks import check_hounsfield
@@ -37,7 +38,7 @@ ORTHONORMAL = 0.02
 
 @dataclass(frozen=True)
 class ScanMetadata:
-    """What the table says about one scan.
+    """Metadata of one scan, as the table has them.
 
     Attributes:
         name: of the file.
@@ -186,18 +187,18 @@ def in_hounsfield(decoded: Decoded) -> bool:
 
 
 def geometry_note(metadata: ScanMetadata, header: FloatArray) -> Note | None:
-    """What the table's geometry changed about the header's; None where they agree."""
+    """Note on a geometry of the table that differs from the header's; None where they agree."""
     ours = metadata.affine((1, 1, 1))[:3, :3]
     if np.allclose(ours, header[:3, :3], atol=1e-3):
         return None
-    spacing = " x ".join(f"{s:.4g}" for s in metadata.spacing_mm)
-    found = " x ".join(f"{s:.4g}" for s in np.linalg.norm(header[:3, :3], axis=0))
+    spacing = by(metadata.spacing_mm, ".4g")
+    stated = by(np.linalg.norm(header[:3, :3], axis=0), ".4g")
     turned = not np.allclose(
         ours / metadata.spacing_mm,
         header[:3, :3] / np.maximum(np.linalg.norm(header[:3, :3], axis=0), 1e-9),
         atol=1e-2,
     )
-    text = f"Voxels of {spacing} mm from the metadata table; the header says {found} mm"
+    text = f"Voxels of {spacing} mm from the metadata table; the header says {stated} mm"
     return Note(
         "info",
         "metadata_geometry",

@@ -1,4 +1,4 @@
-"""What the readers hand over before anything is known about the meaning of the values."""
+"""The output of the readers, before the meaning of its values is checked, and their limits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray, Note
+from rad3d.core.words import by, byte_text
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a scan may be.
+    """Limits to the size of a scan.
 
     Attributes:
         max_bytes: of the file, and of everything that is unpacked from it.
@@ -30,7 +31,7 @@ class Limits:
         """Raise ``too_large`` where ``size`` exceeds :attr:`max_bytes`."""
         if size > self.max_bytes:
             raise BadVolume(
-                f"{what} has {in_mb(size)}; the limit is {in_mb(self.max_bytes)}.",
+                f"{what} has {byte_text(size)}; the limit is {byte_text(self.max_bytes)}.",
                 "Crop the scan to the chest or store it with larger voxels.",
                 code="too_large",
             )
@@ -74,16 +75,6 @@ class Decoded:
     maximum: float
     invalid: int
     oriented: bool
-
-
-def by(shape: tuple[int, ...]) -> str:
-    """``(512, 512, 30) -> "512 x 512 x 30"``."""
-    return " x ".join(str(int(n)) for n in shape)
-
-
-def in_mb(size: float) -> str:
-    """Bytes for a person."""
-    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
 
 
 def refuse(problem: str, remedy: str, code: str) -> NoReturn:

@@ -14,7 +14,7 @@ import numpy as np
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray, Note
-from rad3d.volume.blocks import slabs
+from rad3d.core.words import counted
 from rad3d.volume.decoded import Decoded, Limits, refuse
 from rad3d.volume.dicom_file import Opener, OtherObject, Slice, read_pixels, read_slices
 from rad3d.volume.dicom_stack import (
@@ -25,13 +25,12 @@ from rad3d.volume.dicom_stack import (
     check_line,
     check_one_person,
     count_strays,
-    counted,
     depths,
     in_order,
     stacks_of,
 )
 from rad3d.volume.geometry import Turn, geometry_notes
-from rad3d.volume.hounsfield import Hounsfield
+from rad3d.volume.hounsfield import Hounsfield, slabs
 
 CONVERT = "Convert the series with dcm2niix and give its .nii.gz file."
 
@@ -143,20 +142,20 @@ def _without_copies(stack: Stack, opener: Opener) -> Stack:
     if heights[-1] - heights[0] < SAME_PLACE:
         return stack  # one place: no copy is too many
     kept = [stack[0]]
-    for found, step in zip(stack[1:], np.diff(heights), strict=True):
-        if step < nearest and found.scaling == kept[-1].scaling:
-            one, other = read_pixels(opener, [kept[-1], found])
+    for one_slice, step in zip(stack[1:], np.diff(heights), strict=True):
+        if step < nearest and one_slice.scaling == kept[-1].scaling:
+            one, other = read_pixels(opener, [kept[-1], one_slice])
             if np.array_equal(one, other):
                 continue
-        kept.append(found)
+        kept.append(one_slice)
     return kept
 
 
 def _affine(slices: Stack) -> FloatArray:
     """(column, row, slice) index -> RAS+ mm; DICOM itself counts toward Left and Posterior."""
     first = slices[0]
-    spacing = max(slices, key=lambda found: found.digits).spacing
-    places = np.array([found.position for found in slices])
+    spacing = max(slices, key=lambda one_slice: one_slice.digits).spacing
+    places = np.array([one_slice.position for one_slice in slices])
     affine = np.eye(4)
     affine[:3, :2] = (first.axes * np.reshape(spacing, (2, 1))).T  # type: ignore[operator, arg-type]
     affine[:3, 2] = (places[-1] - places[0]) / (len(slices) - 1)
@@ -168,7 +167,7 @@ def _hounsfield(slices: Stack, turn: Turn, opener: Opener) -> Hounsfield:
     """HU with each slice's own slope and intercept; whole numbers where one scale holds for all."""
     columns, rows = slices[0].size or (0, 0)
     shape = columns, rows, len(slices)
-    scales = [found.scaling or (1.0, 0.0) for found in slices]
+    scales = [one_slice.scaling or (1.0, 0.0) for one_slice in slices]
     one = len(set(scales)) == 1
     scan = Hounsfield(shape, *(scales[0] if one else (1.0, 0.0)), turn)
     planes = read_pixels(opener, slices)
@@ -205,7 +204,7 @@ def _choice_notes(slices: Stack, rest: Sequence[Stack], strays: int) -> list[Not
             "series differ. The scan may be incomplete."
         )
         notes.append(Note("warning", "left_out", text))
-    pieces = len({found.series for found in slices})
+    pieces = len({one_slice.series for one_slice in slices})
     if pieces > 1:
         text = f"The scan came in {pieces} pieces with different series UIDs; they fit together."
         notes.append(Note("warning", "joined", text))
@@ -233,13 +232,13 @@ def _file_notes(others: int, unread: int, copies: int) -> list[Note]:
 
 
 def _value_notes(slices: Stack) -> list[Note]:
-    scales = {found.scaling or (1.0, 0.0) for found in slices}
+    scales = {one_slice.scaling or (1.0, 0.0) for one_slice in slices}
     slope, intercept = min(scales)
     text = f"Rescaled by slope {slope:g} and intercept {intercept:g}, as each file says."
     if len(scales) > 1:
         text = "Rescaled by the slope and intercept of each slice."
     notes = [Note("info", "rescaled", text)]
-    if any(found.from_imager for found in slices):
+    if any(one_slice.from_imager for one_slice in slices):
         text = (
             "The pixel size is that of the detector (ImagerPixelSpacing), since PixelSpacing is "
             "missing: sizes in the scan may be wrong."

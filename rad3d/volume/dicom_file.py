@@ -40,7 +40,7 @@ CT = ("CT", "")
 JPEGS = (*uid.JPEGTransferSyntaxes, *uid.JPEGLSTransferSyntaxes, *uid.JPEG2000TransferSyntaxes)
 JPEG_END = b"\xff\xd9"
 PADDING = 64
-"""Bytes that may follow it."""
+"""Bytes that may follow the end of a JPEG."""
 PIXEL_DATA = 0x7FE0, 0x0010
 UNDEFINED = 0xFFFFFFFF
 SKEWED = 0.01
@@ -50,7 +50,7 @@ HEAD_BYTES = 4096
 DEFLATED = uid.DeflatedExplicitVRLittleEndian.encode()
 PLAIN = uid.ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
 MAX_INFLATED = 2**28
-"""Of one deflated file: 500 frames of 512 x 512."""
+"""Most bytes of one inflated file: 500 frames of 512 x 512."""
 
 
 Numbers = npt.NDArray[Any]
@@ -62,7 +62,7 @@ class OtherObject(Exception):
 
 @dataclass(frozen=True)
 class Pixels:
-    """Where the pixels of a file lie and how they are stored.
+    """Place and format of the pixels of a file.
 
     Attributes:
         offset: of the first byte.
@@ -203,10 +203,10 @@ def read_slices(file: BinaryIO, path: Path) -> list[Slice]:
         return [plain]
     plain = replace(plain, pixels=pixels)
     if not plain.enhanced:
-        found = _with_geometry(plain, [ds])
-        if not ct_class and (found.position is None or found.axes is None):
+        one_slice = _with_geometry(plain, [ds])
+        if not ct_class and (one_slice.position is None or one_slice.axes is None):
             raise OtherObject("picture")
-        return [found if ct_class else replace(found, modality="")]  # second choice
+        return [one_slice if ct_class else replace(one_slice, modality="")]  # second choice
     shared = _macros(*(ds.get("SharedFunctionalGroupsSequence") or []))
     return [
         replace(_with_geometry(plain, [*_macros(group), *shared, ds]), frame=i)
@@ -245,7 +245,7 @@ def _element(sources: Sequence[Dataset], keyword: str) -> Any:
 
 
 def _numbers(sources: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
-    """So many finite numbers, or None."""
+    """The ``count`` finite numbers of an element, or None."""
     try:
         value = _element(sources, keyword)
         numbers = tuple(float(v) for v in (value if count > 1 else [value]))
@@ -255,10 +255,10 @@ def _numbers(sources: Sequence[Dataset], keyword: str, count: int) -> tuple[floa
 
 
 def _find_pixels(file: BinaryIO, ds: Any, frames: int) -> Pixels | None:
-    """Where the pixels are; None where there are fewer than rows and columns say.
+    """Find the pixels; None where there are fewer than rows and columns say.
 
     Args:
-        file: where the header ended.
+        file: at the end of the header.
         ds: the header.
         frames: how many there should be.
     """
@@ -310,17 +310,17 @@ def read_pixels(opener: Opener, slices: Sequence[Slice]) -> Iterator[Numbers]:
     """
     frames: list[bytes] = []
     last: Path | None = None
-    for found in slices:
-        assert found.pixels is not None
-        assert found.size is not None
-        file = opener.open(found.path)
-        if not found.pixels.syntax:
-            values = _uncompressed(file, found.pixels, found.size, found.frame)
+    for one_slice in slices:
+        assert one_slice.pixels is not None
+        assert one_slice.size is not None
+        file = opener.open(one_slice.path)
+        if not one_slice.pixels.syntax:
+            values = _uncompressed(file, one_slice.pixels, one_slice.size, one_slice.frame)
         else:
-            if found.path != last:
-                last, frames = found.path, list(_frames(file, found.pixels))
-            values = _decompressed(frames[found.frame], found.pixels, found.size)
-        yield _that_count(values, found.pixels)
+            if one_slice.path != last:
+                last, frames = one_slice.path, list(_frames(file, one_slice.pixels))
+            values = _decompressed(frames[one_slice.frame], one_slice.pixels, one_slice.size)
+        yield _that_count(values, one_slice.pixels)
 
 
 def _that_count(values: Numbers, pixels: Pixels) -> Numbers:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray
+from rad3d.core.words import counted
 from rad3d.volume.decoded import refuse
 from rad3d.volume.dicom_file import Slice
 
@@ -26,9 +27,9 @@ MAX_FAMILIES = 256
 SAME_DIRECTION = 2e-3
 """Radians that the axes of one stack may differ by: 0.4 mm at the edge of a slice."""
 SAME_SPACING = 5e-3
-"""Share that the pixel sizes of one stack may differ by."""
+"""Largest relative difference of the pixel sizes of one stack."""
 SAME_PLACE = 0.02
-"""Share of a step; slices that lie closer are at one position."""
+"""Share of a step below which two slices are at one position."""
 GAP_TOLERANCE = 0.05
 """Slice distances may differ by this share of their median."""
 CLEAR = 0.15
@@ -50,20 +51,20 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
     slices of several make one even stack. Slices without geometry go to their series.
     """
     families: list[Stack] = []
-    for found in slices:
-        if found.axes is None or found.spacing is None or found.position is None:
+    for one_slice in slices:
+        if one_slice.axes is None or one_slice.spacing is None or one_slice.position is None:
             continue
-        known = families[:MAX_FAMILIES]
-        home = next((family for family in known if _alike(found, family[0])), None)
+        first_families = families[:MAX_FAMILIES]
+        home = next((family for family in first_families if _alike(one_slice, family[0])), None)
         if home is None:
             families.append(home := [])
-        home.append(found)
+        home.append(one_slice)
     stacks: list[Stack] = []
     for family in families:
         series = _by_series(family)
         stacks += [family] if len(series) > 1 and _is_even(family) else series
-    placed = {id(found) for stack in stacks for found in stack}
-    for rest in _by_series([found for found in slices if id(found) not in placed]):
+    placed = {id(one_slice) for stack in stacks for one_slice in stack}
+    for rest in _by_series([one_slice for one_slice in slices if id(one_slice) not in placed]):
         hosts = [stack for stack in stacks if any(s.series == rest[0].series for s in stack)]
         if hosts and rest[0].size in (None, max(hosts, key=len)[0].size):
             max(hosts, key=len).extend(rest)
@@ -72,15 +73,10 @@ def stacks_of(slices: Sequence[Slice]) -> list[Stack]:
     return sorted(stacks, key=lambda s: (s[0].modality == "CT", len(s)), reverse=True)
 
 
-def counted(count: int, noun: str) -> str:
-    """``(2, "slice") -> "2 slices"``."""
-    return f"{count} {noun}{'s' * (count != 1)}"
-
-
 def _by_series(slices: Sequence[Slice]) -> list[Stack]:
     series: dict[object, Stack] = defaultdict(list)
-    for found in slices:
-        series[found.series, found.size].append(found)
+    for one_slice in slices:
+        series[one_slice.series, one_slice.size].append(one_slice)
     return list(series.values())
 
 
@@ -106,12 +102,12 @@ def _is_even(stack: Stack) -> bool:
 def in_order(stack: Stack) -> Stack:
     """The slices along their normal."""
     normal = stack[0].normal
-    return sorted(stack, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
+    return sorted(stack, key=lambda one_slice: float(one_slice.position @ normal))  # type: ignore[operator]
 
 
 def depths(stack: Stack) -> FloatArray:
     """(n,) mm along the normal of the first slice."""
-    return np.array([found.position for found in stack]) @ stack[0].normal
+    return np.array([one_slice.position for one_slice in stack]) @ stack[0].normal
 
 
 def check_one_person(stacks: Sequence[Stack]) -> None:
@@ -129,7 +125,7 @@ def check_one_person(stacks: Sequence[Stack]) -> None:
 
 def check_headers(stack: Stack) -> None:
     """Refuse a series of which pixels are missing, or what gives them size, place and scale."""
-    scaled = any(found.scaling for found in stack)
+    scaled = any(one_slice.scaling for one_slice in stack)
     bare = [
         ([s.pixels is None for s in stack], "fewer pixels than the header says: the files are "
          "damaged or cut short", "bad_dicom"),
@@ -214,7 +210,7 @@ def _check_steps(
 
 def _rounding(stack: Stack) -> float:
     """The unit that positions are rounded to, in mm along the normal; 0 where there is none."""
-    moved = np.array([found.position for found in stack]) - stack[0].position
+    moved = np.array([one_slice.position for one_slice in stack]) - stack[0].position
     units = np.zeros(3)
     for axis in range(3):
         for unit in ROUNDINGS_MM:
@@ -246,7 +242,7 @@ def _off_line(places: FloatArray) -> FloatArray:
 def _check_sideways(stack: Stack) -> None:
     """Refuse jumps within the plane, and a stack that leans."""
     first = stack[0]
-    places = np.array([found.position for found in stack])
+    places = np.array([one_slice.position for one_slice in stack])
     assert first.axes is not None
     assert first.spacing is not None
     within = places @ first.axes.T
@@ -271,7 +267,7 @@ def _check_sideways(stack: Stack) -> None:
 
 
 def count_strays(stack: Stack, others: Sequence[Stack]) -> int:
-    """How many slices of other stacks fill gaps of this one, or continue it.
+    """Count the slices of other stacks that fill gaps of this one, or continue it.
 
     Args:
         stack: in order.

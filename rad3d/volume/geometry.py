@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from nibabel.orientations import aff2axcodes, inv_ornt_aff, io_orientation
 
 from rad3d.core.types import FloatArray, Note
-from rad3d.volume.decoded import by, refuse
+from rad3d.core.words import by
+from rad3d.volume.decoded import refuse
 
 SMALLEST_SPACING_MM, LARGEST_SPACING_MM = 1e-6, 1e6
 SHEAR_COSINE = 0.02
@@ -20,7 +20,7 @@ SHEAR_COSINE = 0.02
 
 @dataclass(frozen=True)
 class Turn:
-    """How the axes of a file become RAS+: mirrored and reordered, no value touched.
+    """The way from the axes of a file to RAS+: mirrored and reordered, no value changed.
 
     Attributes:
         order: which of x, y and z each stored axis becomes.
@@ -42,6 +42,8 @@ class Turn:
         Raises:
             BadVolume: ``bad_affine`` or ``sheared``.
         """
+        from nibabel.orientations import aff2axcodes, io_orientation  # see rad3d.volume.header
+
         check_affine(affine)
         orientation = io_orientation(affine)
         if np.isnan(orientation).any():
@@ -56,6 +58,8 @@ class Turn:
 
     def affine(self, affine: FloatArray, stored: tuple[int, int, int]) -> FloatArray:
         """The affine of the turned voxels from that of the stored ones and their shape."""
+        from nibabel.orientations import inv_ornt_aff
+
         orientation = np.array([self.order, self.signs], float).T
         return np.asarray(affine @ inv_ornt_aff(orientation, stored))
 
@@ -110,8 +114,8 @@ def geometry_notes(
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     extent = spacing * np.array(shape)
     size = (
-        f"{by(shape)} voxels of {' x '.join(f'{s:.3g}' for s in spacing)} mm, "
-        f"{' x '.join(f'{e:.0f}' for e in extent)} mm in all (left-right, back-front, feet-head)."
+        f"{by(shape)} voxels of {by(spacing, '.3g')} mm, "
+        f"{by(extent, '.0f')} mm in all (left-right, back-front, feet-head)."
     )
     notes = [Note("info", "geometry", size)]
     if codes:

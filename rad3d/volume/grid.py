@@ -19,6 +19,7 @@ import numpy.typing as npt
 from rad3d.core.errors import BadRequest
 from rad3d.core.registry import resolve
 from rad3d.core.types import FloatArray, Note, Volume
+from rad3d.core.words import by
 
 PREPROCESSING_VERSION = 1
 """Part of every grid id; raise it when the arithmetic below changes."""
@@ -39,7 +40,7 @@ RESAMPLERS: dict[str, str] = {
     "centred": "rad3d.volume.grid:to_centred",
     "size_ratio": "rad3d.volume.size_ratio:to_size_ratio",
 }
-"""How a volume gets onto a grid -> the function ``(volume, spec) -> ModelGrid``."""
+"""Method of resampling -> the function ``(volume, spec) -> ModelGrid``."""
 
 LATER_FIELDS = {"resampling": "centred", "clip": "after"}
 """Fields of :class:`GridSpec` that came after the first ids were written, and their defaults."""
@@ -309,21 +310,16 @@ def _points(
         yield rows, (x[rows] * to_source[:3, 0])[:, None, None, :] + in_plane[None]
 
 
-def in_mm(values: tuple[float, float, float]) -> str:
-    """``(0.75, 0.75, 1.5) -> "0.75 x 0.75 x 1.5"``."""
-    return " x ".join(f"{v:.3g}" for v in values)
-
-
 def _resampling_note(volume: Volume, spec: GridSpec, factors: tuple[int, int, int]) -> Note:
     averaged = ""
     if max(factors) > 1:
-        averaged = f", after averaging blocks of {' x '.join(str(f) for f in factors)} voxels"
+        averaged = f", after averaging blocks of {by(factors)} voxels"
     return Note(
         "info",
         "resampled",
-        f"For the model, voxels of {in_mm(volume.spacing_mm)} mm became {in_mm(spec.spacing_mm)} "
-        f"mm on a grid of {' x '.join(str(n) for n in spec.shape)} ({in_mm(spec.extent_mm)} mm)"
-        f"{averaged}.",
+        f"For the model, voxels of {by(volume.spacing_mm, '.3g')} mm became "
+        f"{by(spec.spacing_mm, '.3g')} mm on a grid of {by(spec.shape)} "
+        f"({by(spec.extent_mm, '.3g')} mm){averaged}.",
     )
 
 
@@ -335,7 +331,7 @@ def tissue_places(volume: Volume) -> npt.NDArray[np.intp]:
 
 
 def _edge_notes(volume: Volume, affine: FloatArray, spec: GridSpec) -> list[Note]:
-    """What the grid cuts off (only where there is tissue) and where it was filled with air."""
+    """Notes on tissue that the grid cuts off, and on air that it was filled with."""
     world = tissue_places(volume) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
     ends = np.stack([affine[:3, 3], (affine @ [*(n - 1 for n in spec.shape), 1.0])[:3]])
     half = np.array(spec.spacing_mm) / 2

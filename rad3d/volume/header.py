@@ -14,24 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
-from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
-from nibabel.orientations import aff2axcodes
-from nibabel.quaternions import quat2mat
-from nibabel.spatialimages import HeaderDataError
-from nibabel.spm99analyze import Spm99AnalyzeHeader
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray, Note
-from rad3d.volume.decoded import by, refuse
+from rad3d.core.words import by
+from rad3d.volume.decoded import refuse
 from rad3d.volume.geometry import is_usable
 
 LARGEST_OFFSET = 64 * 2**20
 """Voxels start after header and extensions; further in than this, the header is damaged."""
 
 KNOWN_CODES = range(1, 6)
-"""Of sform and qform: scanner, aligned, Talairach, MNI, template. Any other code is damage, and the
-matrix beside it is not trusted."""
+"""Codes of sform and qform: scanner, aligned, Talairach, MNI, template. Any other code is damage,
+and the matrix beside it is not trusted."""
 
 LONGEST_QUATERNION = 1.01
 """Rounding makes the vector part of a half turn a little longer than 1; more is damage."""
@@ -49,7 +44,7 @@ SIDES = (
 
 @dataclass(frozen=True)
 class Geometry:
-    """What a header says about the place of its voxels.
+    """The position of the voxels, as a header states it.
 
     Attributes:
         affine: (4, 4) stored index -> RAS+ in the header's unit of length.
@@ -87,6 +82,12 @@ def parse_header(block: bytes, paired: bool) -> Header:
     Raises:
         BadVolume: ``corrupt_header``, ``truncated``, ``not_3d`` or ``not_scalar``.
     """
+    # nibabel loads pydicom, which takes longer than reading a scan: only with the first file.
+    from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.spm99analyze import Spm99AnalyzeHeader
+
     classes: dict[bytes, tuple[type[Any], int, str]] = {
         b"n+1\0": (Nifti1Header, 348, "NIfTI-1"),
         b"n+2\0": (Nifti2Header, 540, "NIfTI-2"),
@@ -212,6 +213,8 @@ def _geometry(header: Any) -> Geometry:
 
 def _qform(header: Any) -> FloatArray:
     """(4, 4) of quaternion, voxel sizes and offset; NaN where the quaternion is damaged."""
+    from nibabel.quaternions import quat2mat
+
     vector = np.array([float(header[f"quatern_{axis}"]) for axis in "bcd"])
     length = float(np.linalg.norm(vector))
     affine = np.full((4, 4), np.nan)
@@ -228,6 +231,8 @@ def _qform(header: Any) -> FloatArray:
 
 def _disagreements(forms: dict[str, FloatArray], pixdim: FloatArray) -> list[Note]:
     """Warnings about what the header says otherwise than the sform, which counts."""
+    from nibabel.orientations import aff2axcodes
+
     notes = []
     sform, qform = forms["sform"], forms.get("qform")
     sizes = np.linalg.norm(sform[:3, :3], axis=0)
@@ -238,7 +243,7 @@ def _disagreements(forms: dict[str, FloatArray], pixdim: FloatArray) -> list[Not
             notes.append(_opposite(aff2axcodes(sform), aff2axcodes(qform)))
     stated = bool(np.all((pixdim > 0) & np.isfinite(pixdim)))
     if stated and np.abs(pixdim / sizes - 1).max() > SAME_SIZE:
-        ours, theirs = (" x ".join(f"{s:.3g}" for s in each) for each in (sizes, pixdim))
+        ours, theirs = (by(each, ".3g") for each in (sizes, pixdim))
         text = (
             f"The header contradicts itself: by its sform the voxels measure {ours}, by its pixdim "
             f"{theirs}. The sform was used; every size in the report depends on it."

@@ -1,4 +1,4 @@
-"""From a file to a checked :class:`~rad3d.core.types.Volume`, or to one sentence why not.
+"""Reads a file into a checked :class:`~rad3d.core.types.Volume`, or says in a sentence why not.
 
 :func:`read_volume` reads ``.nii`` and ``.nii.gz`` (NIfTI-1 and -2, either byte order), ``.hdr`` and
 ``.img`` pairs, zipped pairs, zipped NIfTI, zipped DICOM series and multi-frame DICOM files. What a
@@ -48,7 +48,7 @@ DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,
     OSError, ValueError,
 )  # fmt: skip
-"""What zipfile and the decompressors below it raise on damage."""
+"""Errors that zipfile and its decompressors raise on damage."""
 DEFAULT_LIMITS = Limits()
 
 

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.types import FloatArray, Note
-from rad3d.volume.blocks import slabs
+from rad3d.core.words import by, byte_text
 from rad3d.volume.ctrate import ScanMetadata, geometry_note
-from rad3d.volume.decoded import Decoded, Limits, by, in_mb, refuse
+from rad3d.volume.decoded import Decoded, Limits, refuse
 from rad3d.volume.geometry import Turn, geometry_notes
 from rad3d.volume.header import Geometry, Header, parse_header
-from rad3d.volume.hounsfield import Hounsfield
+from rad3d.volume.hounsfield import Hounsfield, slabs
 from rad3d.volume.stream import Stream, is_gzip, open_stream, read_into, read_up_to, skip
 
 MAX_GZIP_SHRINKS = 1032
@@ -88,8 +88,8 @@ def _check_claim(path: Path, header: Header) -> None:
     available = size * MAX_GZIP_SHRINKS if is_gzip(path) else size
     if available < claimed:
         refuse(
-            f"The file is cut short: its header claims {in_mb(claimed)} of {by(header.shape)} "
-            f"voxels, but the file has only {in_mb(size)}.",
+            f"The file is cut short: its header claims {byte_text(claimed)} of {by(header.shape)} "
+            f"voxels, but the file has only {byte_text(size)}.",
             "Download or export it again.",
             "truncated",
         )
@@ -142,7 +142,8 @@ def _unpacked(stream: Stream, header: Header, lead: bytes) -> Iterator[npt.NDArr
         lead, place = b"", place + count
         if count < len(raw):
             refuse(
-                f"The file is cut short: {in_mb(place)} of {in_mb(header.data_bytes)} are there.",
+                f"The file is cut short: {byte_text(place)} of {byte_text(header.data_bytes)} are "
+                "there.",
                 "Download or export it again.",
                 "truncated",
             )

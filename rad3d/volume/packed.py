@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
 from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.core.types import Volume
-from rad3d.volume.blocks import copy_tiles, slabs
+from rad3d.volume.hounsfield import copy_tiles, slabs
 
 FAST = 1
 """Level of ISA-L: nearly as small as zlib's 1, in a fifth of its time."""
@@ -38,6 +37,8 @@ def packed(ask: Callable[[], Volume]) -> Iterator[bytes]:
 
 
 def _header(volume: Volume) -> bytes:
+    import nibabel as nib  # see rad3d.volume.header
+
     nothing = np.broadcast_to(np.zeros((), volume.hu.dtype), volume.shape)
     header = nib.Nifti1Image(nothing, volume.affine).header
     header.set_slope_inter(1, 0)

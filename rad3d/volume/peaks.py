@@ -1,4 +1,4 @@
-"""Whether values are Hounsfield units, by the peaks of their histogram.
+"""Checks by the peaks of their histogram that values are Hounsfield units.
 
 Every CT of a chest has air near -1000, lung, fat near -100 and soft tissue near 40. The places of
 these peaks, not the range of the values, tell that all were shifted, multiplied or negated.
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import Note
@@ -30,9 +30,9 @@ MIN_AIR, MIN_TISSUE = 0.005, 0.02
 LOWEST_TISSUE_HU, HIGHEST_LUNG_HU = -300.0, -600.0
 AIR_PEAK_HU, SOFT_PEAK_HU = (-1070.0, -930.0), (-140.0, 110.0)
 ODD_AIR_PEAK_HU, ODD_SOFT_PEAK_HU = (-1150.0, -870.0), (-200.0, 170.0)
-"""So far off a scanner may be; the scan is read with a warning."""
+"""Wider ranges, in which the scan is read with a warning."""
 DARKEST_HU, DARKER_THAN_LUNG_HU = -900.0, 100.0
-"""Where the tallest low peak is lung, airways and noise reach so far below it."""
+"""Airways and noise reach below these where the tallest low peak is lung."""
 
 SPIKE_SHARE, SPIKE_RATIO, SPIKE_ROOM_HU = 0.005, 5.0, 50.0
 CLIPPED_SHARE, CLIPPED_BELOW_HU, MIN_BONE_HU = 5e-4, 1000.0, 300.0
@@ -112,17 +112,19 @@ def _check_peaks(sample: npt.NDArray[Any]) -> list[Note]:
 
 def peaks_of(sample: npt.NDArray[Any]) -> list[Peak]:
     """Peaks of the smoothed histogram, from low to high."""
+    from scipy import signal  # slow to import, and only needed with the first scan
+
     low, high = np.percentile(sample, (0.1, 99.9))
     if not high > low:
         return [Peak(float(low), 1.0)]
     counts, edges = np.histogram(sample, BINS, (low, high))
     heights = ndimage.gaussian_filter1d(counts.astype(np.float64), SMOOTH_BINS)
     padded = np.concatenate([[0.0], heights, [0.0]])
-    places, found = signal.find_peaks(padded, prominence=MIN_PEAK * heights.max())
+    places, properties = signal.find_peaks(padded, prominence=MIN_PEAK * heights.max())
     width = edges[1] - edges[0]
     return [
         Peak(float(edges[place - 1] + width / 2), float(size / heights.max()))
-        for place, size in zip(places, found["prominences"], strict=True)
+        for place, size in zip(places, properties["prominences"], strict=True)
     ]
 
 
@@ -165,10 +167,10 @@ def _refuse_peaks(sample: npt.NDArray[Any], peaks: list[Peak]) -> NoReturn:
 def _seen(peaks: list[Peak]) -> str:
     large = sorted(sorted(peaks, key=lambda peak: -peak.size)[:3])
     places = [_short(peak.place) for peak in large]
-    found = f"peaks of their histogram lie at {', '.join(places)}"
+    position = f"peaks of their histogram lie at {', '.join(places)}"
     if len(places) == 1:
-        found = f"peak of their histogram lies at {places[0]}"
-    return f"the {found} instead of -1000 (air), -100 (fat) and 40 (soft tissue)"
+        position = f"peak of their histogram lies at {places[0]}"
+    return f"the {position} instead of -1000 (air), -100 (fat) and 40 (soft tissue)"
 
 
 def _short(value: float) -> str:

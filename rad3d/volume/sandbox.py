@@ -28,13 +28,13 @@ from rad3d.volume.decoded import Decoded, Limits
 
 MAX_SECONDS = 120
 BYTES_A_VOXEL = 8
-"""As int16 (2), then as float32 (4) where HU have fractions; the slab at work beside them."""
+"""Memory of a voxel: int16 (2), float32 (4) where HU have fractions, and the slab at work."""
 
 OWN_BYTES = 2**30
 """Address space of an interpreter with the decoders loaded, and for one file of headers."""
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""All that the process gets of the environment, in which logins and tokens stand."""
+"""Variables that the process inherits; others may hold logins and tokens."""
 
 _SET = {
     "PYTHONPATH": str(Path(rad3d.__file__).resolve().parent.parent),
@@ -118,7 +118,7 @@ def main() -> int:
 
 
 def _end_first() -> None:
-    """Where the machine runs out of memory, this process is ended and not the server."""
+    """Let the system end this process, not the server, where the machine runs out of memory."""
     with contextlib.suppress(OSError):  # not Linux
         Path("/proc/self/oom_score_adj").write_text("1000")
 
@@ -128,7 +128,7 @@ def _make_room(voxels: int) -> None:
 
 
 def _bound(now: int, most: int | None = None) -> None:
-    """No more bytes of memory than that, ever no more than ``most``; no file of a crash."""
+    """Limit the memory to ``now`` bytes, and later limits to ``most``; forbid core dumps."""
     with contextlib.suppress(ImportError):  # Windows
         import resource
 

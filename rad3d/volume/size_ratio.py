@@ -26,7 +26,8 @@ import numpy.typing as npt
 from rad3d.core.cores import usable_cores
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import FloatArray, Note, Volume
-from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, in_mm, mirrored, tissue_places
+from rad3d.core.words import by
+from rad3d.volume.grid import GridSpec, ModelGrid, edge_notes, mirrored, tissue_places
 
 Plane = npt.NDArray[np.float32]
 
@@ -38,7 +39,7 @@ SPACING_TOLERANCE = 2e-7
 
 @dataclass(frozen=True)
 class Axis:
-    """What happens along one axis.
+    """The plan of resampling along one axis.
 
     Attributes:
         available: voxels of the scan.
@@ -161,10 +162,10 @@ def resample(hu: npt.NDArray[Any], axes: list[Axis], spec: GridSpec) -> Plane:
         low = high = np.empty((0, 0), np.float32)
         held = (-1, -1)
         for i in range(first, last):
-            wanted = (int(x.lower[i]), int(x.upper[i]))
-            if wanted != held:
-                low = high if wanted[0] == held[1] else plane(wanted[0])
-                high, held = plane(wanted[1]), wanted
+            pair = (int(x.lower[i]), int(x.upper[i]))
+            if pair != held:
+                low = high if pair[0] == held[1] else plane(pair[0])
+                high, held = plane(pair[1]), pair
             mixed = _between(low, high, x.weight[i])
             mixed = _between(mixed[y_low], mixed[y_high], y_weight)
             mixed = np.ascontiguousarray(mixed.T)
@@ -191,7 +192,7 @@ def _between(low: Plane, high: Plane, weight: Any) -> Plane:
 
 
 def _note(volume: Volume, spec: GridSpec, axes: list[Axis]) -> Note:
-    resampled = " x ".join(str(axis.resampled) for axis in axes)
+    resampled = by(axis.resampled for axis in axes)
     order = {
         "before": "clipped before resampling, as in CT-CLIP's inference",
         "after": "clipped after resampling, as in CT-CLIP's training",
@@ -200,14 +201,14 @@ def _note(volume: Volume, spec: GridSpec, axes: list[Axis]) -> Note:
         "info",
         "resampled",
         f"For the model, axes were brought to {spec.orientation} and voxels of "
-        f"{in_mm(volume.spacing_mm)} mm became {in_mm(spec.spacing_mm)} mm ({resampled} voxels), "
-        f"of which a grid of {' x '.join(str(n) for n in spec.shape)} shows the middle; values "
+        f"{by(volume.spacing_mm, '.3g')} mm became {by(spec.spacing_mm, '.3g')} mm ({resampled} "
+        f"voxels), of which a grid of {by(spec.shape)} shows the middle; values "
         f"were {order}.",
     )
 
 
 def _edges(volume: Volume, affine: FloatArray, spec: GridSpec) -> tuple[Note, ...]:
-    """What is cut off and what was filled, measured along the scan's own axes."""
+    """Notes on what is cut off or filled, measured along the scan's own axes."""
     tissue = tissue_places(volume)
     to_scan = np.linalg.inv(volume.affine) @ affine
     ends = np.stack([to_scan[:3, 3], (to_scan @ [*(n - 1 for n in spec.shape), 1.0])[:3]])

@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class View:
-    """How a plane lies in a RAS+ volume.
+    """The axes of a plane in a RAS+ volume.
 
     Attributes:
         normal: array axis that the slice number counts along.
@@ -53,7 +53,7 @@ def render_slice(
     window: float,
     level: float,
 ) -> Picture:
-    """One slice as grey values with square pixels.
+    """Render one slice as grey values with square pixels.
 
     Args:
         volume: RAS+ volume in HU.

@@ -1,4 +1,4 @@
-"""What a file is, and reading it piece by piece: a damaged or lying file costs nothing."""
+"""Recognises files and reads them piece by piece, so that a damaged or lying file costs nothing."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ MAGIC = b"\x1f\x8b"
 PIECE_BYTES = 64 * 2**10
 """Unpacked at a time; where a file is cut short, so many bytes before its end may be lost, too."""
 MAX_LAYERS = 3
-"""Of gzip around gzip; some browsers and mail programs add one."""
+"""Most layers of gzip; some browsers and mail programs add one."""
 
 NOT_SNIFFED = ("nifti", "unknown", "empty", "text", "text/json", "safetensors", "pickle", "torch")
 """Kinds that are told last, since the header of a NIfTI pair or its voxels may begin so."""
 
 
 def sniff(path: Path, name: str) -> Kind:
-    """What a file is, from its first bytes; refuses everything that is certainly no scan."""
+    """The kind of a file, from its first bytes; refuses whatever is certainly no scan."""
     with path.open("rb") as file:
         head = file.read(1024)
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
@@ -88,9 +88,9 @@ def _nifti_kind(head: bytes, name: str) -> Kind:
             "not_gzip",
         )
     kind = kind_of(head)
-    known = kind.id not in ("nifti", "unknown")
+    what = "its header is missing" if kind.id in ("nifti", "unknown") else f"it is {kind.what}"
     refuse(
-        f"This is not a NIfTI file: {f'it is {kind.what}' if known else 'its header is missing'}.",
+        f"This is not a NIfTI file: {what}.",
         "Give a .nii or .nii.gz file, or a zip with the DICOM files of one series.",
         "not_nifti",
     )
@@ -148,7 +148,7 @@ def skip(stream: Stream, count: int) -> None:
 
 
 def read_up_to(stream: Stream, size: int) -> bytes:
-    """Up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
+    """Read up to ``size`` bytes (fewer only at the end); damaged compression is refused."""
     piece = bytearray(size)
     return bytes(memoryview(piece)[: read_into(stream, memoryview(piece))])
 

@@ -8,33 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import CACHELESS, OTHERS
+from tiny_models import CACHELESS, OTHERS, SIZED, random_model, sized_config
 from transformers import AutoConfig
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, Architecture, language_model, weight_bytes
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, language_model
 from rad3d.model.llm import cost
-from rad3d.model.llm.architectures import build_config, count, quantise_, random_model
 from rad3d.model.llm.cost import Workload, estimate
-from rad3d.model.llm.language import LanguageBundle
-from rad3d.model.llm.precision import Machine
-from rad3d.model.llm.timing import measure
 
-TINY = {
-    "gpt2": Architecture("gpt2", 3, 128, 4, 4, 512, 600, 256),
-    "gpt_neox": Architecture("gpt_neox", 3, 128, 4, 4, 512, 600, 256, tied=False),
-    "biogpt": Architecture("biogpt", 3, 128, 4, 4, 512, 600, 256),
-    "llama": Architecture("llama", 3, 128, 4, 2, 320, 600, 256, gated=True),
-}
 LOAD = Workload(batch_size=3, report_tokens=120, layers=2)
-CPU = Machine("cpu", "the processor", 64 * 10**9, native_bf16=True, quantises=True)
 
 
 def config_of(llm: str) -> Any:
-    architecture = language_model(llm).architecture
-    assert architecture is not None
-    return build_config(architecture)
+    return AutoConfig.for_model(**language_model(llm).config)
 
 
 def llama() -> Any:
@@ -75,7 +62,7 @@ def test_memory_follows_from_the_parameters(published: dict[str, cost.Cost]) -> 
 
 
 def test_activations_grow_with_the_batch_and_less_precision_shrinks_them() -> None:
-    config = build_config(TINY["llama"])
+    config = sized_config("llama")
     one, two = (estimate(config, "v3", "bf16", replace(LOAD, batch_size=n)) for n in (2, 4))
     assert 1.8 < two.activations / one.activations < 2.0, "all but the casts of weights"
     exact = estimate(config, "v3", "float32", replace(LOAD, batch_size=2))
@@ -84,7 +71,7 @@ def test_activations_grow_with_the_batch_and_less_precision_shrinks_them() -> No
     assert tuned.activations > exact.activations, "gradients of weights need their inputs"
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", SIZED)
 @pytest.mark.parametrize(
     ("mode", "precision"),
     [("v2", "float32"), ("v3", "bf16"), ("v1", "bf16"), ("linear", "float32")],
@@ -92,7 +79,7 @@ def test_activations_grow_with_the_batch_and_less_precision_shrinks_them() -> No
 def test_counted_activations_are_what_the_allocator_hands_out(
     family: str, mode: str, precision: str
 ) -> None:
-    config = build_config(TINY[family])
+    config = sized_config(family)
     expected = estimate(config, mode, precision, LOAD)
     model = random_model(config, cost.training_dtype(mode, precision))
     reporter = cost.random_reporter(model, mode, precision, LOAD)
@@ -118,46 +105,9 @@ def test_counting_takes_no_memory_of_the_models_size() -> None:
     assert row.memory_bytes("4bit") < found.writing < row.memory_bytes("4bit") + 2 * 10**8
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "8bit", "4bit"])
-def test_measuring_trains_and_writes_with_random_weights(precision: str) -> None:
-    told: list[str] = []
-    found = measure(
-        build_config(TINY["llama"]), "v3", precision, CPU, replace(LOAD, report_tokens=6),
-        seconds=1, progress=lambda text, fraction: told.append(text),
-    )  # fmt: skip
-    assert found.step_s > 0
-    assert found.steps >= 1
-    assert found.tokens_per_s > 0
-    assert found.first_token_s > 0
-    assert 0 < found.share <= 1
-    assert told[0] == "Making random weights"
-
-
-@pytest.mark.parametrize("precision", ["8bit", "4bit"])
-@pytest.mark.parametrize("family", TINY)
-def test_random_weights_are_quantised_as_those_in_files_are(family: str, precision: str) -> None:
-    config = build_config(TINY[family])
-    exact = random_model(config, torch.bfloat16)
-    packed = random_model(config, torch.bfloat16)
-    quantise_(packed, precision)
-    ids = torch.arange(12)[None]
-    with torch.inference_mode():
-        expected, scores = exact(ids).logits.float(), packed(ids).logits.float()
-    assert 0 < torch.linalg.norm(scores - expected) < 0.3 * torch.linalg.norm(expected)
-    bundles = [LanguageBundle(model, None, "random") for model in (exact, packed)]
-    need = weight_bytes(count(exact).total, count(exact).linear, precision)
-    assert need <= bundles[1].nbytes < 0.95 * bundles[0].nbytes
-
-
-def test_measuring_what_does_not_fit_is_refused_before_it_begins() -> None:
-    small = replace(CPU, free_bytes=10**9)
-    with pytest.raises(BadRequest, match=r"1\.0 GB are free.*--batch-size below 16"):
-        measure(llama(), "v3", "bf16", small)
-
-
 def test_training_quantised_weights_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"4bit weights cannot be trained.*frozen"):
-        estimate(build_config(TINY["gpt2"]), "v1", "4bit", LOAD)
+        estimate(sized_config("gpt2"), "v1", "4bit", LOAD)
     with pytest.raises(BadRequest, match="batch_size must be at least 1"):
         Workload(batch_size=0)
 
@@ -188,7 +138,6 @@ def test_cost_prints_parameters_and_memory(capsys: pytest.CaptureFixture[str]) -
     assert "279,461,888" in out
     for part in ("weights", "gradients", "optimiser", "activations", "writing one report"):
         assert f"\n{part}" in out
-    assert "tokens per second" not in out, "nothing was measured"
 
 
 @pytest.mark.parametrize(
@@ -207,25 +156,12 @@ def test_every_option_of_cost_changes_the_figures(
     assert facts[0] != facts[1]
 
 
-def test_cost_measures_on_request_and_tells_where(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cost, "config_of", lambda *args: build_config(TINY["gpt2"]))
-    line = ["cost", "--llm", "gpt2", "--batch-size", "1", "--report-tokens", "5", "--layers", "1"]
-    assert cli.main([*line, "--measure", "--seconds", "1"]) == 0
-    captured = capsys.readouterr()
-    assert "measured on" in captured.out
-    assert "tokens per second" in captured.out
-    assert "A training step took" in captured.err
-
-
 @pytest.mark.parametrize(
     ("line", "said"),
     [
         (["--llm", "gpt9"], "no language model called 'gpt9'"),
         (["--llm", "gpt2", "--batch-size", "0"], "batch_size must be at least 1"),
         (["--llm", "gpt2", "--mode", "v1", "--precision", "8bit"], "cannot be trained"),
-        (["--llm", "gpt2", "--seconds", "0"], "--seconds must be above 0"),
         (["--llm", "/nowhere"], "no language model in /nowhere"),
     ],
 )

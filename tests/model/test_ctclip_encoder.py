@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ctclip_states import SMALL, convert, converted, lipro_state, random_state, small_config
+from ctclip_states import (
+    SMALL,
+    convert,
+    converted,
+    lipro_state,
+    published_shapes,
+    random_state,
+    small_config,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tiny_models import save_language, tiny_language
@@ -30,7 +38,6 @@ from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.ctclip.checkpoint import build, sort_checkpoint
 from rad3d.model.encoders.ctclip.deviation import deviation
 from rad3d.model.encoders.ctclip.encoder import CtClipEncoder
-from rad3d.model.encoders.ctclip.layout import read_shapes
 from rad3d.model.engine import Engine
 from rad3d.model.identity import EncoderIdentity
 from rad3d.model.store import ModelStore
@@ -56,11 +63,11 @@ def test_convert_writes_what_the_encoder_reads(
     out = converted(lipro, tmp_path)
     told = capsys.readouterr()
     printed = json.loads(told.out)
-    shapes: Any = read_shapes(SMALL).values()
+    shapes: Any = published_shapes(SMALL).values()
     assert printed["elements"] == sum(math.prod(shape) for shape in shapes)
     assert "2 tensors of the text encoder" in told.err
     assert "to_pixels" in told.err
-    assert set(load_file(out / "model.safetensors")) == set(read_shapes(SMALL))
+    assert set(load_file(out / "model.safetensors")) == set(published_shapes(SMALL))
     assert len({path.stat().st_mode for path in out.iterdir()}) == 1, "readable by all or by none"
     encoder = CtClipEncoder.from_pretrained(out)
     assert encoder.grid == SMALL.grid()

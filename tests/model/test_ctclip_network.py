@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from close import assert_near
-from ctclip_states import random_state
+from ctclip_states import published_shapes, random_state
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +21,6 @@ from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.model.encoders.ctclip import layers
 from rad3d.model.encoders.ctclip.checkpoint import build, sort_checkpoint
 from rad3d.model.encoders.ctclip.config import CtClipConfig
-from rad3d.model.encoders.ctclip.layout import read_shapes
 from rad3d.model.encoders.ctclip.network import CtClip, Quantiser
 
 pytestmark = pytest.mark.numeric
@@ -103,7 +102,7 @@ def test_every_tensor_that_is_read_moves_an_output(
     tiny: tuple[dict[str, Tensor], dict[str, Any]], network: CtClip
 ) -> None:
     moving = {k.removeprefix("trained_model.") for k in tiny[1]["keys_that_move_an_output"]}
-    assert set(network.state_dict()) == moving == set(read_shapes(network.config))
+    assert set(network.state_dict()) == moving == set(published_shapes(network.config))
 
 
 def test_the_example_in_the_docs_gives_the_published_numbers(

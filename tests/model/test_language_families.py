@@ -15,18 +15,19 @@ from tiny_models import (
     FAMILIES,
     LATENT_DIM,
     OTHERS,
+    SIZED,
     grad_of,
+    random_model,
     save_language,
+    sized_config,
     tiny_language,
     tiny_tokenizer,
 )
 from tokenizers.processors import TemplateProcessing
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
-from rad3d.core.registry import Architecture
 from rad3d.core.types import GenerationOptions, Strategy
 from rad3d.model.identity import weights_hash
-from rad3d.model.llm.architectures import build_config, random_model
 from rad3d.model.llm.decoding import Written, decode, decode_batch
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
@@ -374,17 +375,10 @@ def test_every_family_learns_through_its_prefix_while_it_stays_frozen(
 
 # --- 8 bit and 4 bit ------------------------------------------------------------------------------
 
-QUANTISABLE = {
-    "gpt2": Architecture("gpt2", 2, 128, 4, 4, 256, 320, 256),
-    "gpt_neox": Architecture("gpt_neox", 2, 128, 4, 4, 256, 320, 256, tied=False),
-    "biogpt": Architecture("biogpt", 2, 128, 4, 4, 256, 320, 256),
-    "llama": Architecture("llama", 2, 128, 4, 2, 256, 320, 256, gated=True),
-}
 
-
-@pytest.fixture(scope="module", params=list(QUANTISABLE))
+@pytest.fixture(scope="module", params=SIZED)
 def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = random_model(build_config(QUANTISABLE[request.param]), seed=1)
+    model = random_model(sized_config(request.param, num_hidden_layers=2, vocab_size=320), seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -7,41 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_models import SIZED, random_model, sized_config
+from transformers import AutoConfig
 
 from rad3d.core.errors import UnknownName
 from rad3d.core.registry import (
     LANGUAGE_MODELS,
     PRECISIONS,
-    Architecture,
     LanguageModel,
     language_model,
     split_variant_id,
 )
-from rad3d.model.llm.architectures import build_config, count, meta_model, random_model
+from rad3d.model.llm.architectures import count, meta_model
 
 PUBLISHED = [row for row in LANGUAGE_MODELS.values() if not row.shipped]
-TINY = {
-    "gpt2": Architecture("gpt2", 2, 32, 4, 4, 128, 100, 64),
-    "biogpt": Architecture("biogpt", 2, 32, 4, 4, 64, 100, 64),
-    "gpt_neox": Architecture("gpt_neox", 2, 32, 4, 4, 64, 100, 64, tied=False),
-    "llama": Architecture("llama", 2, 32, 4, 2, 64, 100, 64, gated=True),
-}
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.id)
 def test_every_parameter_count_is_that_of_the_model_built_from_the_rows_sizes(
     row: LanguageModel,
 ) -> None:
-    assert row.architecture is not None
-    config = build_config(row.architecture)
-    size = count(meta_model(config))
-    assert size.total == row.parameters
-    assert size.linear == row.architecture.linear_parameters
-    assert (config.hidden_size, config.max_position_embeddings, config.vocab_size) == (
-        row.architecture.width,
-        row.architecture.context,
-        row.architecture.vocabulary,
-    )
+    size = count(meta_model(AutoConfig.for_model(**row.config)))
+    assert (size.total, size.linear) == (row.parameters, row.linear_parameters)
 
 
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.id)
@@ -73,8 +60,7 @@ def test_memory_shrinks_with_the_precision_and_embeddings_do_not() -> None:
     assert llama.memory_bytes("float32") == 4 * llama.parameters
     assert llama.memory_bytes("bf16") == llama.memory_bytes("float16") == 2 * llama.parameters
     linear, embeddings = 973_078_528, 128_256 * 2048
-    assert llama.architecture is not None
-    assert llama.architecture.linear_parameters == linear
+    assert llama.linear_parameters == linear
     assert llama.memory_bytes("8bit") == linear + 2 * (llama.parameters - linear)
     assert 2 * embeddings + linear // 2 < llama.memory_bytes("4bit") < llama.memory_bytes("8bit")
     with pytest.raises(UnknownName, match="float32, bf16"):
@@ -82,9 +68,9 @@ def test_memory_shrinks_with_the_precision_and_embeddings_do_not() -> None:
     assert {p.id for p in PRECISIONS.values() if p.quantised} == {"8bit", "4bit"}
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", SIZED)
 def test_a_random_model_has_the_size_of_its_meta_twin_and_gives_finite_scores(family: str) -> None:
-    config = build_config(TINY[family])
+    config = sized_config(family, num_hidden_layers=2)
     model = random_model(config, torch.float32, seed=3)
     assert count(model) == count(meta_model(config))
     ids = torch.arange(10)[None]

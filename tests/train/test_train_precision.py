@@ -10,13 +10,20 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from test_cost import LOAD, TINY
+from test_cost import LOAD
 from test_variant import config, inputs
-from tiny_models import FAMILIES, grad_of, save_language, tiny_language
+from tiny_models import (
+    FAMILIES,
+    SIZED,
+    grad_of,
+    random_model,
+    save_language,
+    sized_config,
+    tiny_language,
+)
 from transformers.pytorch_utils import Conv1D
 
 from rad3d.model.llm import cost
-from rad3d.model.llm.architectures import build_config, random_model
 from rad3d.model.llm.language import LanguageBundle, recompute_layers
 from rad3d.model.llm.loading import load_language_model
 from rad3d.model.variants.reporter import PrefixReporter
@@ -100,12 +107,12 @@ def test_layers_that_are_computed_twice_give_the_same_gradient(place: str, mode:
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("family", TINY)
+@pytest.mark.parametrize("family", SIZED)
 @pytest.mark.parametrize(("mode", "precision"), [("v3", "bf16"), ("v1", "float32")])
 def test_the_memory_of_layers_computed_twice_is_counted(
     family: str, mode: str, precision: str
 ) -> None:
-    sizes = build_config(replace(TINY[family], layers=6))
+    sizes = sized_config(family, num_hidden_layers=6)
     load = replace(LOAD, checkpointing=True)
     expected = cost.estimate(sizes, mode, precision, load)
     assert expected.activations < 0.5 * cost.estimate(sizes, mode, precision, LOAD).activations

@@ -13,17 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_train_files import command, features, table
-from tiny_models import save_language, save_shipped, tiny_language
+from tiny_models import save_language, save_shipped, sized_config, tiny_language
 from volume_files import chest, save
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest
 from rad3d.core.files import file_sha256
-from rad3d.core.registry import ENCODERS, MODES, Architecture, language_model
+from rad3d.core.registry import ENCODERS, MODES, language_model
 from rad3d.core.words import byte_text
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.encoders.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder
-from rad3d.model.llm.architectures import build_config
 from rad3d.model.llm.cost import Workload, estimate
 from rad3d.model.llm.precision import Machine
 from rad3d.model.llm.training_memory import check_training
@@ -108,7 +107,7 @@ def test_a_frozen_model_may_be_held_in_few_bits(tmp_path: Path, precision: str) 
 
 
 MB = 10**6
-SIZES = build_config(Architecture("llama", 4, 128, 4, 2, 512, 500, 512, gated=True))
+SIZES = sized_config("llama", num_hidden_layers=4, vocab_size=500, max_position_embeddings=512)
 LOAD = Workload(16, 300, layers=1)
 
 

@@ -11,7 +11,7 @@ from rad3d.core.errors import BadVolume
 from rad3d.synthetic.phantom.render import render
 from rad3d.synthetic.truth import draw_truth
 from rad3d.volume.anatomy import anatomy_notes
-from rad3d.volume.padding import fill_unmeasured
+from rad3d.volume.checks import fill_unmeasured
 from rad3d.volume.peaks import check_hounsfield
 
 HU = chest()

@@ -16,7 +16,7 @@ from volume_files import AFFINE, chest, patched, refusal, save
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import Volume
-from rad3d.volume import blocks
+from rad3d.volume import hounsfield
 from rad3d.volume.geometry import Turn
 from rad3d.volume.hounsfield import Hounsfield, to_hounsfield
 from rad3d.volume.load import decode, read_volume
@@ -29,7 +29,7 @@ PLANE = HU.shape[0] * HU.shape[1]
 @pytest.fixture(params=[1, 3 * PLANE, 31 * PLANE, 10**9], ids=["1", "3", "31", "all"])
 def slab_voxels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many slices make a slab; 32 are there."""
-    monkeypatch.setattr(blocks, "SLAB_VOXELS", request.param)
+    monkeypatch.setattr(hounsfield, "SLAB_VOXELS", request.param)
     return int(request.param)
 
 
@@ -123,7 +123,7 @@ def test_what_is_sent_is_the_volume_as_nifti(dtype: type) -> None:
 def test_what_is_sent_ends_where_the_scan_is_closed_or_another_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blocks, "SLAB_VOXELS", PLANE)
+    monkeypatch.setattr(hounsfield, "SLAB_VOXELS", PLANE)
     session = {"volume": Volume.from_array(HU.copy(), AFFINE)}
     another = Volume.from_array(chest(seed=1), AFFINE)
 
@@ -157,13 +157,13 @@ def test_slabs_and_tiles_of_any_size_hold_every_voxel_once(
     copied = np.full(shape[::-1], -1, np.int32).T
     counts = np.zeros(shape, np.uint8)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "SLAB_VOXELS", slab)
-        patch.setattr(blocks, "TILE_VOXELS", tile)
-        patch.setattr(blocks, "TILE_X", 1 + tile % 7)
-        for part in blocks.slabs(shape):
+        patch.setattr(hounsfield, "SLAB_VOXELS", slab)
+        patch.setattr(hounsfield, "TILE_VOXELS", tile)
+        patch.setattr(hounsfield, "TILE_X", 1 + tile % 7)
+        for part in hounsfield.slabs(shape):
             counts[:, :, part] += 1
-            blocks.copy_tiles(source[:, :, part], copied[:, :, part])
-        for tile_ in blocks.tiles(shape):
+            hounsfield.copy_tiles(source[:, :, part], copied[:, :, part])
+        for tile_ in hounsfield.tiles(shape):
             counts[tile_] += 1
     assert (copied == source).all()
     assert (counts == 2).all()
@@ -175,9 +175,9 @@ def test_slabs_and_tiles_of_any_size_hold_every_voxel_once(
 def test_a_thin_volume_is_copied_in_as_few_parts_as_any_other(shape: tuple[int, int, int]) -> None:
     """Copied plane by plane, a file of 300 kB took minutes."""
     voxels = int(np.prod(shape))
-    parts = list(blocks.tiles(shape))
+    parts = list(hounsfield.tiles(shape))
     sizes = [
         [len(range(*p.indices(n))) for p, n in zip(part, shape, strict=True)] for part in parts
     ]
     assert np.prod(sizes, axis=1).sum() == voxels, "each voxel once"
-    assert len(parts) <= 2 * voxels / blocks.TILE_VOXELS + 1
+    assert len(parts) <= 2 * voxels / hounsfield.TILE_VOXELS + 1

@@ -73,7 +73,7 @@ class ColipriEncoder:
         return Encoding(pooled[0].cpu().numpy(), tokens[0].cpu().numpy(), None)
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
-        """There is none as published; raises :class:`MissingWeights` with the way to a head."""
+        """Raise :class:`MissingWeights` with the way to a head: it is published without one."""
         raise no_head(self.id)
 
     @classmethod
@@ -112,7 +112,7 @@ class ColipriEncoder:
 
     @classmethod
     def own_head(cls, directory: Path) -> HeadState:
-        """It is published without one."""
+        """COLIPRI is published without a head."""
         return "none"
 
 

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from safetensors import SafetensorError
@@ -98,8 +98,7 @@ class Head:
         """(..., D) -> (..., L) float64; None where the logits are the encoder's own."""
         if self.weight is None or self.bias is None:
             return None
-        found: FloatArray = np.asarray(embedding, np.float64) @ self.weight.T + self.bias
-        return found
+        return cast(FloatArray, np.asarray(embedding, np.float64) @ self.weight.T + self.bias)
 
     def corrected(self, logits: FloatArray, embedding: FloatArray) -> FloatArray:
         """(..., L) logits of (..., D) embeddings as they are calibrated."""
@@ -124,25 +123,25 @@ class Head:
         )
 
     def arrays(self) -> dict[str, FloatArray]:
-        """Everything that is numbers, by name."""
-        found = {
+        """All arrays by name."""
+        named = {
             "calibration.slope": self.calibration.slope,
             "calibration.offset": self.calibration.offset,
             "calibration.threshold": self.calibration.threshold,
         }
         if self.weight is not None and self.bias is not None:
-            found |= {"weight": self.weight, "bias": self.bias}
+            named |= {"weight": self.weight, "bias": self.bias}
         if self.correction is not None:
-            found["correction"] = self.correction
+            named["correction"] = self.correction
         if self.details is not None:
-            found["details"] = self.details
+            named["details"] = self.details
         if self.reference is not None:
-            found |= {
+            named |= {
                 "novelty.mean": self.reference.mean,
                 "novelty.whitening": self.reference.whitening,
                 "novelty.quantiles": self.reference.quantiles,
             }
-        return found
+        return named
 
     def save(self, folder: Path) -> None:
         """Write into the folder of the encoder; what was there before goes."""
@@ -232,10 +231,11 @@ class HeadedEncoder:
 
     def encode(self, values: FloatArray) -> Encoding:
         """Encode one volume; the fitted reference gives novelty where the encoder does not."""
-        seen = self.encoder.encode(values)
-        if seen.novelty is not None or self.head.reference is None:
-            return seen
-        return replace(seen, novelty=self.head.reference.measure(seen.pooled.astype(np.float64)))
+        encoding = self.encoder.encode(values)
+        if encoding.novelty is not None or self.head.reference is None:
+            return encoding
+        vector = encoding.pooled.astype(np.float64)
+        return replace(encoding, novelty=self.head.reference.measure(vector))
 
     def diagnose(self, pooled: FloatArray) -> Diagnosis:
         """(D,) embedding -> diagnosis with calibrated probabilities."""
@@ -271,7 +271,7 @@ def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:
 
 
 def differs(one: EncoderIdentity, other: EncoderIdentity) -> bool:
-    """Whether two are of other weights; where one was imported, the id decides."""
+    """Whether two identities are of different weights; where one was imported, the id decides."""
     imported = one.is_imported or other.is_imported
     return one.id != other.id if imported else one != other
 

@@ -43,7 +43,7 @@ CAP = 3.0
 """Differences count up to this many medians, so that edges and vessels hardly do."""
 
 FARTHEST = 1000.0
-"""Farther is all the same; also the distance of a scan in which there is no noise to measure."""
+"""Largest distance that is stated; also that of a scan in which there is no noise to measure."""
 
 FILE = "noise.json"
 
@@ -60,17 +60,17 @@ def noise_vector(hu: npt.NDArray[Any]) -> FloatArray | None:
         (2 * 8 + 1,) logarithms, the last one that of soft tissue over fat; None where there is too
         little of a tissue, or no noise at all.
     """
-    found: list[list[list[npt.NDArray[np.float32]]]] = [[[] for _ in OFFSETS] for _ in TISSUES_HU]
+    tissues: list[list[list[npt.NDArray[np.float32]]]] = [[[] for _ in OFFSETS] for _ in TISSUES_HU]
     for slab in _slabs(hu):
         mean = ndimage.uniform_filter(slab, (5, 5, 3), mode="nearest")
-        for tissue, (low, high) in zip(found, TISSUES_HU, strict=True):
+        for tissue, (low, high) in zip(tissues, TISSUES_HU, strict=True):
             inside = (mean >= low) & (mean < high)
             for differences, offset in zip(tissue, OFFSETS, strict=True):
                 here = tuple(slice(0, n - k) for n, k in zip(slab.shape, offset, strict=True))
                 there = tuple(slice(k, None) for k in offset)
                 pairs = inside[here] & inside[there]
                 differences.append(np.abs(slab[there][pairs] - slab[here][pairs]))
-    levels = np.array([_levels([np.concatenate(d) for d in tissue]) for tissue in found])
+    levels = np.array([_levels([np.concatenate(d) for d in tissue]) for tissue in tissues])
     if not levels.all():
         return None
     logs = np.log(levels)
@@ -100,8 +100,8 @@ def noise_novelty(hu: npt.NDArray[Any], reference: NoveltyReference) -> Novelty:
     vector = noise_vector(hu)
     if vector is None:
         return Novelty(FARTHEST, 100.0, reference.limit, "noise")
-    found = reference.measure(vector)
-    return replace(found, distance=min(found.distance, FARTHEST), measured="noise")
+    novelty = reference.measure(vector)
+    return replace(novelty, distance=min(novelty.distance, FARTHEST), measured="noise")
 
 
 def write_reference(folder: Path, reference: NoveltyReference, facts: Mapping[str, Any]) -> None:

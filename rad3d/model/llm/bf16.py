@@ -1,4 +1,4 @@
-"""Whether a processor gains from bf16: read from its features, and measured for a moment."""
+"""Tells whether a processor gains from bf16, by its features and a short measurement."""
 
 from __future__ import annotations
 

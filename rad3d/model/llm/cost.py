@@ -28,11 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.registry import MODES, PRECISIONS, LanguageModel, lookup, weight_bytes
-from rad3d.model.llm.architectures import build_config, count
+from rad3d.model.llm.architectures import count
 from rad3d.model.llm.decoding import Runner
 from rad3d.model.llm.failures import UNUSABLE
 from rad3d.model.llm.hub import Hub, Progress, obtain
@@ -97,7 +97,7 @@ class Cost:
         return self.weights + self.gradients + self.optimiser + self.activations + self.scores
 
     def to_dict(self) -> dict[str, int]:
-        """All of it, for JSON."""
+        """Every field and the bytes of a training step, for JSON."""
         return {**asdict(self), "training": self.training}
 
 
@@ -105,8 +105,8 @@ def config_of(
     row: LanguageModel, hub: Hub, models_dir: Any, progress: Progress
 ) -> PreTrainedConfig:
     """The configuration of a language model: from the table, or else from its directory."""
-    if row.architecture:
-        return build_config(row.architecture)
+    if row.config:
+        return AutoConfig.for_model(**row.config)
     place = obtain(row.source, hub, models_dir=models_dir, progress=progress)
     return read_config(row.source, place)
 
@@ -206,7 +206,7 @@ class _Tokenizer:
         return {"input_ids": [3] * max(1, len(text) // 3)}
 
     def decode(self, ids: list[int], **_: Any) -> str:
-        """Nothing to read."""
+        """An empty text."""
         return ""
 
 

@@ -152,23 +152,23 @@ def _last(items: Iterator[Any]) -> Any:
 
 def _processors(options: GenerationOptions) -> LogitsProcessorList:
     """Repetition control, in the order of transformers."""
-    found = LogitsProcessorList()
+    processors = LogitsProcessorList()
     if options.repetition_penalty != 1.0:
-        found.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
+        processors.append(RepetitionPenaltyLogitsProcessor(options.repetition_penalty))
     if options.no_repeat_ngram:
-        found.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram))
-    return found
+        processors.append(NoRepeatNGramLogitsProcessor(options.no_repeat_ngram))
+    return processors
 
 
 def _warpers(options: GenerationOptions) -> LogitsProcessorList:
     """The processors that shape the distribution to sample from."""
-    found = LogitsProcessorList()
+    warpers = LogitsProcessorList()
     if options.strategy == "sample":
         if options.temperature != 1.0:
-            found.append(TemperatureLogitsWarper(options.temperature))
+            warpers.append(TemperatureLogitsWarper(options.temperature))
         if options.top_p < 1.0:
-            found.append(TopPLogitsWarper(options.top_p))
-    return found
+            warpers.append(TopPLogitsWarper(options.top_p))
+    return warpers
 
 
 class _Chooser:

@@ -88,8 +88,8 @@ def _check_index(source: str, folder: Path) -> None:
     for name in INDICES:
         if not (folder / name).is_file():
             continue
-        found = _json(folder / name).get("weight_map")
-        shards = sorted(set(map(str, found.values()))) if isinstance(found, dict) else []
+        weight_map = _json(folder / name).get("weight_map")
+        shards = sorted(set(map(str, weight_map.values()))) if isinstance(weight_map, dict) else []
         gone = [shard for shard in shards if not (folder / shard).is_file()]
         if gone:
             raise MissingWeights(
@@ -138,7 +138,7 @@ def _missing(problem: str, remedy: str) -> MissingWeights:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}

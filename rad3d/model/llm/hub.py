@@ -7,6 +7,7 @@ Whatever stands in the way ends in a sentence with the exact step to take.
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import re
@@ -93,10 +94,10 @@ def find_cached(source: str, revision: str | None = None) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(source, "config.json", revision=revision)
+        path = try_to_load_from_cache(source, "config.json", revision=revision)
     except HFValidationError:
         return None
-    folder = Path(found).parent if isinstance(found, str) else None
+    folder = Path(path).parent if isinstance(path, str) else None
     return folder if folder and is_complete(folder) else None
 
 
@@ -172,9 +173,9 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
     try:
         info = HfApi(endpoint=endpoint).model_info(source, revision=revision, files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        wanted = wanted_files(list(sizes))
-        total = sum(sizes[name] for name in wanted)
-        if not any(SAFETENSORS.fullmatch(n) or PICKLED.fullmatch(n) for n in wanted):
+        names = wanted_files(list(sizes))
+        total = sum(sizes[name] for name in names)
+        if not any(SAFETENSORS.fullmatch(n) or PICKLED.fullmatch(n) for n in names):
             what = "GGUF files" if any(name.endswith(".gguf") for name in sizes) else "an adapter"
             only = "gguf" in what.lower() or ADAPTER_CONFIG in sizes
             raise MissingWeights(
@@ -189,7 +190,7 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
             source,
             revision=revision,
             endpoint=endpoint,
-            allow_patterns=wanted,
+            allow_patterns=names,
             tqdm_class=_bar(source, total, progress),
         )
     except Rad3dError:
@@ -230,34 +231,24 @@ def _bar(source: str, total: int, progress: Progress) -> type[Any]:
     """A progress bar class that shows nothing and tells ``progress`` instead."""
     from huggingface_hub.utils import tqdm
 
-    told = 0.0
+    fraction_told = 0.0
 
     class Bar(tqdm):  # type: ignore[type-arg]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs |= {"disable": False, "file": _Nowhere()}
+            kwargs |= {"disable": False, "file": io.StringIO()}
             super().__init__(*args, **kwargs)
 
         def update(self, n: float | None = 1) -> bool | None:
-            nonlocal told
+            nonlocal fraction_told
             shown = super().update(n)
             fraction = self.n / total if self.unit == "B" and total else 0.0
-            if fraction >= told + 0.01 or fraction >= 1.0 > told:
-                told = min(fraction, 1.0)
-                done = f"{told * total / 1e9:.2f} of {total / 1e9:.2f} GB"
-                progress(f"Fetching {source}, {done}", told)
+            if fraction >= fraction_told + 0.01 or fraction >= 1.0 > fraction_told:
+                fraction_told = min(fraction, 1.0)
+                done = f"{fraction_told * total / 1e9:.2f} of {total / 1e9:.2f} GB"
+                progress(f"Fetching {source}, {done}", fraction_told)
             return shown
 
     return Bar
-
-
-class _Nowhere:
-    """A stream that swallows what is written."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is kept."""
 
 
 def explained(error: Exception, source: str, hub: Hub, revision: str | None) -> MissingWeights:
@@ -297,19 +288,19 @@ def with_progress(
 
     Closing the generator stops the work at the next thing it tells.
     """
-    told: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
+    steps: queue.SimpleQueue[tuple[str, float]] = queue.SimpleQueue()
     stop = threading.Event()
 
     def tell(text: str, fraction: float) -> None:
         if stop.is_set():
             raise InterruptedError("nobody waits for this any more")
-        told.put((text, fraction))
+        steps.put((text, fraction))
 
     pool = ThreadPoolExecutor(max_workers=1)
     running = pool.submit(work, tell)
-    running.add_done_callback(lambda _: told.put(_END))
+    running.add_done_callback(lambda _: steps.put(_END))
     try:
-        while (item := told.get()) is not _END:
+        while (item := steps.get()) is not _END:
             yield item
     finally:
         stop.set()

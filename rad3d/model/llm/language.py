@@ -89,13 +89,13 @@ class LanguageBundle:
     @property
     def eos_ids(self) -> tuple[int, ...]:
         """Every token that ends a text: the tokenizer's first, then those of the model."""
-        found: list[int] = []
+        ends: list[int] = []
         configs = (getattr(self.model, "generation_config", None), self.model.config)
         named = (getattr(config, "eos_token_id", None) for config in configs)
         for value in (self.tokenizer.eos_token_id, *named):
             ids = value if isinstance(value, (list, tuple)) else [value]
-            found += [int(i) for i in ids if i is not None and int(i) not in found]
-        return tuple(found)
+            ends += [int(i) for i in ids if i is not None and int(i) not in ends]
+        return tuple(ends)
 
     @property
     def pad_id(self) -> int:
@@ -104,8 +104,8 @@ class LanguageBundle:
         Tokenizers may have a padding token that was added later and that the model has no row for.
         """
         pad = self.tokenizer.pad_token_id
-        known = pad is not None and pad < self.vocabulary
-        return int(pad) if known else (self.eos_ids or (0,))[0]
+        has_row = pad is not None and pad < self.vocabulary
+        return int(pad) if has_row else (self.eos_ids or (0,))[0]
 
     @property
     def parameters(self) -> int:
@@ -148,7 +148,7 @@ class LanguageBundle:
         return text.strip()
 
     def freeze(self) -> None:
-        """No gradients for any weight, eval mode."""
+        """Switch off the gradients of every weight, and dropout."""
         module: nn.Module = self.model
         module.requires_grad_(False)
         module.eval()
@@ -158,11 +158,11 @@ def _scales(weight: Any) -> list[Tensor]:
     """The tensors with which bitsandbytes turns a quantised weight back into numbers."""
     state = getattr(weight, "quant_state", None)
     second = getattr(state, "state2", None)
-    found = [
+    candidates = [
         getattr(weight, "SCB", None),
         *(getattr(part, name, None) for part in (state, second) for name in ("absmax", "code")),
     ]
-    return [tensor for tensor in found if isinstance(tensor, Tensor)]
+    return [tensor for tensor in candidates if isinstance(tensor, Tensor)]
 
 
 def recompute_layers(bundle: LanguageBundle) -> int:

@@ -49,7 +49,7 @@ logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 @contextmanager
 def plainly(source: str, precision: str = "") -> Iterator[None]:
-    """Around the reading of a language model's files: what is wrong with them, in plain words."""
+    """Turn errors in reading a language model's files into plain sentences."""
     transformers_logging.disable_progress_bar()  # it would show tensors, not a download
     try:
         yield
@@ -180,8 +180,8 @@ def load_language_model(
     check_folder(source, place)
     with plainly(source):
         here = find_local(source, models_dir)
-        found = weights_hash(place) if here else ""  # the hub has checked what it gives
-    if sha256 and found and sha256 != found:
+        digest = weights_hash(place) if here else ""  # the hub has checked what it gives
+    if sha256 and digest and sha256 != digest:
         raise CorruptWeights(
             f"The weights of the language model in {source} are not the ones its variants "
             "were trained with.",
@@ -197,7 +197,7 @@ def load_language_model(
         )
         model = _load(place, source, precision, device)
     revision = revision or pinned_revision(source)
-    bundle = LanguageBundle(model, tokenizer, source, found, revision, precision, reason)
+    bundle = LanguageBundle(model, tokenizer, source, digest, revision, precision, reason)
     if trains:
         _keep_gradients(model)
     with plainly(source, precision):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import torch
 
 from rad3d.core.errors import BadRequest, Rad3dError
@@ -87,27 +88,27 @@ def inspect_machine(device: str = AUTO) -> Machine:
     """
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == AUTO else device
     try:
-        wanted = torch.device(kind)
+        target = torch.device(kind)
     except RuntimeError:
         raise BadRequest(
             f"There is no device called {device!r}.", "Use auto, cpu or cuda.", code="bad_device"
         ) from None
     quantises = find_spec("bitsandbytes") is not None
-    if wanted.type == "cpu":
+    if target.type == "cpu":
         gain = bf16_gain()
         return Machine(
             "cpu", "the processor", available_memory(), gain >= FASTER, quantises, bf16_gain=gain
         )
-    if wanted.type == "mps" and torch.backends.mps.is_available():
+    if target.type == "mps" and torch.backends.mps.is_available():
         return Machine("mps", "the Apple GPU", available_memory(), True, False)
-    count = torch.cuda.device_count() if wanted.type == "cuda" else 0
-    if (wanted.index or 0) >= count:
+    count = torch.cuda.device_count() if target.type == "cuda" else 0
+    if (target.index or 0) >= count:
         raise BadRequest(
             f"This machine has no device {kind}.", "Set RAD3D_DEVICE=cpu.", code="bad_device"
         )
-    free, _ = torch.cuda.mem_get_info(wanted)
-    native = torch.cuda.get_device_capability(wanted) >= (8, 0)
-    return Machine(kind, torch.cuda.get_device_name(wanted), int(free), native, quantises)
+    free, _ = torch.cuda.mem_get_info(target)
+    native = torch.cuda.get_device_capability(target) >= (8, 0)
+    return Machine(kind, torch.cuda.get_device_name(target), int(free), native, quantises)
 
 
 def choose(
@@ -126,7 +127,7 @@ def choose(
         UnknownName: no such precision.
         BadRequest: nothing fits, or not what was asked for; the remedy names what does.
     """
-    wanted = _preferred(size, machine)
+    preferred = _preferred(size, machine)
     if precision != AUTO:
         lookup("precision", {AUTO: None, **PRECISIONS}, precision)
         if PRECISIONS[precision].quantised and not machine.quantises:
@@ -137,13 +138,13 @@ def choose(
             )
         if PRECISIONS[precision].quantised and not size.linear:
             raise cannot_shrink(name, precision)
-    asked = (precision,) if precision != AUTO else wanted
+    asked = (precision,) if precision != AUTO else preferred
     for candidate in asked:
         nbytes = weight_bytes(size.total, size.linear, candidate)
         if _fits(nbytes, machine, limit):
             reason = _reason(candidate, size, machine, limit, asked_for=precision != AUTO)
             return Choice(machine.device, candidate, nbytes, reason)
-    raise _too_large(name, size, machine, limit, asked[-1], wanted)
+    raise _too_large(name, size, machine, limit, asked[-1], preferred)
 
 
 def cannot_shrink(name: str, precision: str) -> BadRequest:
@@ -202,15 +203,17 @@ def _too_large(
     machine: Machine,
     limit: int | None,
     tried: str,
-    wanted: tuple[str, ...],
+    preferred: tuple[str, ...],
 ) -> BadRequest:
     """The refusal: what is needed, what there is, and what would fit."""
     nbytes = weight_bytes(size.total, size.linear, tried)
     limited = limit is not None and nbytes > limit
     room = limit if limited and limit is not None else machine.free_bytes
-    others = [p for p in wanted if _fits(weight_bytes(size.total, size.linear, p), machine, limit)]
+    others = [
+        p for p in preferred if _fits(weight_bytes(size.total, size.linear, p), machine, limit)
+    ]
     usable = room if limited else (room - WORKING_BYTES) / SLACK
-    smaller = f"the precision {others[0]}" if others else smaller_option(usable, wanted[-1])
+    smaller = f"the precision {others[0]}" if others else smaller_option(usable, preferred[-1])
     return BadRequest(
         f"{name} needs {byte_text(nbytes)} in {tried}, "
         + (
@@ -245,7 +248,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def out_of_memory(doing: str, precision: str = "", nbytes: int = 0) -> Rad3dError:
-    """The sentence for it, with a smaller option.
+    """The error for running out of memory, with a smaller option.
 
     Args:
         doing: such as ``"write the report"``.
@@ -277,18 +280,15 @@ def _lower(precision: str) -> str:
 
 
 def available_memory() -> int:
-    """Bytes that this process may still take: the system's, or its control group's if less.
-
-    0 where neither says (Windows, macOS).
-    """
-    free = [_meminfo("MemAvailable"), *(_room(*group) for group in _CGROUPS)]
-    return min((value for value in free if value > 0), default=0)
+    """Bytes that this process may still take: the system's, or its control group's if less."""
+    free = [psutil.virtual_memory().available, *(_room(*group) for group in _CGROUPS)]
+    return min(value for value in free if value > 0)
 
 
 def total_memory() -> int:
-    """Bytes of main memory, or of the process's control group if less; 0 where not known."""
-    total = [_meminfo("MemTotal"), *(_number(top / most) for top, most, _, _ in _CGROUPS)]
-    return min((value for value in total if value > 0), default=0)
+    """Bytes of main memory, or of the process's control group if less."""
+    total = [psutil.virtual_memory().total, *(_number(top / most) for top, most, _, _ in _CGROUPS)]
+    return min(value for value in total if value > 0)
 
 
 _CGROUPS = (
@@ -327,16 +327,8 @@ def _number(path: Path) -> int:
     return value if value < _UNLIMITED else 0
 
 
-def _meminfo(key: str, path: Path = Path("/proc/meminfo")) -> int:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
-
-
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Such as ``"AMD EPYC, 2 cores"``."""
+    """Name and cores of the processor, such as ``"AMD EPYC, 2 cores"``."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:

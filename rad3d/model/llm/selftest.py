@@ -65,10 +65,10 @@ def verify_causal(language: LanguageBundle) -> LanguageBundle:
 
 def _check_tokenizer(language: LanguageBundle) -> None:
     marks = [i + 1 for i in (language.bos_id, *language.eos_ids[:1]) if i is not None]
-    known = max(language.tokenizer.vocab_size, *marks, 1)
-    if known > language.vocabulary:
+    tokens = max(language.tokenizer.vocab_size, *marks, 1)
+    if tokens > language.vocabulary:
         raise BadRequest(
-            f"The tokenizer of {language.source} knows {known:,} tokens, and the model "
+            f"The tokenizer of {language.source} knows {tokens:,} tokens, and the model "
             f"{language.vocabulary:,}: they do not belong together.",
             "Restore its files, or choose another one.",
             code="unusable_model",

@@ -1,4 +1,4 @@
-"""Whether a training step fits into a machine's memory, and what would if it does not."""
+"""Checks that a training step fits into a machine's memory, and names options that would."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from rad3d.core.errors import BadRequest
 from rad3d.core.registry import MODES, PRECISIONS, weight_bytes
 from rad3d.core.words import byte_text
-from rad3d.model.llm.architectures import Size, count, meta_model
+from rad3d.model.llm.architectures import count, meta_model
 from rad3d.model.llm.cost import Cost, Workload, estimate
 from rad3d.model.llm.precision import Machine
 
@@ -20,23 +20,6 @@ SHARE = 0.95
 
 def _fits(nbytes: int, machine: Machine) -> bool:
     return not machine.free_bytes or nbytes <= SHARE * machine.free_bytes
-
-
-def check_measuring(
-    needed: Cost, size: Size, precision: str, machine: Machine, load: Workload
-) -> None:
-    """Refuse before the system runs out; quantised weights are made from bf16 ones."""
-    making = 2 * size.total if PRECISIONS[precision].quantised else 0
-    nbytes = max(needed.training, making)
-    if not _fits(nbytes, machine):
-        smaller = f"--batch-size below {load.batch_size}, " if load.batch_size > 1 else ""
-        raise BadRequest(
-            f"A step takes {byte_text(nbytes)}, and {byte_text(machine.free_bytes)} are free on "
-            f"{machine.name}.",
-            f"Choose {smaller}a lower precision, a frozen mode or a smaller model; without "
-            "--measure the cost is only counted.",
-            code="model_too_large",
-        )
 
 
 def check_training(
@@ -89,13 +72,13 @@ class _Remedies:
     def of(self, precision: str, load: Workload) -> list[str]:
         """Each change that is enough by itself; or else the first combination that is."""
         again = replace(load, checkpointing=True)
-        found = [self._smaller(precision, load)]
+        options = [self._smaller(precision, load)]
         if not load.checkpointing and self._room(precision, again):
-            found.append("--gradient-checkpointing")
+            options.append("--gradient-checkpointing")
         lower = [] if MODES[self.mode].trains_llm else _below(precision, self.machine)
-        found += [f"--llm-precision {p}" for p in lower[:1] if self._room(p, load)]
-        if any(found):
-            return [option for option in found if option]
+        options += [f"--llm-precision {p}" for p in lower[:1] if self._room(p, load)]
+        if any(options):
+            return [option for option in options if option]
         for candidate in (precision, *lower):
             if batch := self._smaller(candidate, again):
                 changed = f"--llm-precision {candidate} " if candidate != precision else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from rad3d.core.findings import Truth
@@ -62,6 +61,8 @@ def render(truth: Truth, acquisition: Acquisition | None = None) -> RenderedPhan
 
 def write_nifti(phantom: RenderedPhantom, path: Path | str) -> None:
     """Write ``.nii`` or ``.nii.gz`` with int16 HU, and qform and sform set to scanner space."""
+    import nibabel as nib  # see rad3d.volume.header
+
     image = nib.Nifti1Image(phantom.hu, phantom.affine)
     image.header.set_data_dtype(np.int16)
     image.header.set_xyzt_units("mm", "sec")

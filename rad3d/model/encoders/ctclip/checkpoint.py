@@ -21,11 +21,10 @@ from rad3d.core.files import FullDiskTold, file_sha256, readable_like, write_who
 from rad3d.model.encoders.ctclip.config import CtClipConfig
 from rad3d.model.encoders.ctclip.layout import (
     GET,
+    UNREAD,
     VIT,
-    Shape,
     read_shapes,
     told_config,
-    unread_shapes,
 )
 from rad3d.model.encoders.ctclip.network import CtClip
 from rad3d.model.tensor_files import DAMAGE, without_numbers, without_wrappers
@@ -33,8 +32,6 @@ from rad3d.volume.grid import GridSpec
 
 TEXT = "text_transformer."
 INITTED = f"{VIT}vq._codebook.initted"
-VARYING = (f"{VIT}vq._codebook.embed_avg", INITTED)
-"""Their presence or shape depends on the version of vector_quantize_pytorch."""
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 
@@ -77,29 +74,24 @@ def sort_checkpoint(
     """
     plain, averages = without_wrappers(state)
     config = config or told_config(plain, **known)
-    needed, spare = read_shapes(config), unread_shapes(config)
+    needed = read_shapes(config)
     text = tuple(k for k in plain if k.startswith(TEXT))
-    unread = tuple(k for k in plain if k in spare or k in VARYING)
-    here = {k: s for k, s in {**needed, **spare}.items() if k in plain}
+    unread = tuple(k for k in plain if UNREAD.fullmatch(k))
+    misshapen = [k for k, shape in needed.items() if k in plain and plain[k].shape != shape]
+    misshapen += [k for k in unread if k.endswith(".null_kv") and plain[k].numel()]  # would be read
     problems = {
         "lacks": sorted(set(needed) - set(plain)),
         "holds unexpected tensors:": sorted(set(plain) - set(needed) - set(text) - set(unread)),
         "holds tensors of unexpected shapes:": [
-            f"{k} of {tuple(plain[k].shape)}" for k, s in here.items() if not _fits(plain[k], s)
+            f"{k} of {tuple(plain[k].shape)}" for k in misshapen
         ],
         "holds no plain numbers in": without_numbers({k: plain[k] for k in needed if k in plain}),
     }
     if any(problems.values()):
-        said = "; it ".join(f"{what} {some(keys, 5)}" for what, keys in problems.items() if keys)
-        raise BadRequest(f"The checkpoint {said}.", GET, code="not_ctclip")
+        summary = "; it ".join(f"{what} {some(keys, 5)}" for what, keys in problems.items() if keys)
+        raise BadRequest(f"The checkpoint {summary}.", GET, code="not_ctclip")
     _check_codebook(plain)
     return Checkpoint(config, {k: plain[k] for k in needed}, (*unread, *averages), text)
-
-
-def _fits(tensor: Tensor, shape: Shape) -> bool:
-    return tensor.ndim == len(shape) and all(
-        wanted is None or size == wanted for size, wanted in zip(tensor.shape, shape, strict=True)
-    )
 
 
 def _check_codebook(state: Mapping[str, Tensor]) -> None:

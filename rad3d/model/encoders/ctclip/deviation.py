@@ -68,8 +68,8 @@ def deviation(
 
 
 def _outputs(network: CtClip, video: Tensor) -> tuple[Seen, Tensor | None]:
-    seen = network(video)
-    return seen, network.classify(seen.latent) if network.config.num_classes else None
+    output = network(video)
+    return output, network.classify(output.latent) if network.config.num_classes else None
 
 
 def _relative(found: Tensor, expected: Tensor) -> float:

@@ -68,9 +68,9 @@ class CtClipEncoder:
                 "Put the scan onto the encoder's grid first.",
                 code="bad_grid",
             )
-        seen = self.network(self._slabs(values))
-        tokens = seen.tokens[0].permute(3, 1, 2, 0)  # t, h, w are slices, x, y
-        return Encoding(seen.latent[0].cpu().numpy(), tokens.contiguous().cpu().numpy(), None)
+        output = self.network(self._slabs(values))
+        tokens = output.tokens[0].permute(3, 1, 2, 0)  # t, h, w are slices, x, y
+        return Encoding(output.latent[0].cpu().numpy(), tokens.contiguous().cpu().numpy(), None)
 
     def _slabs(self, values: FloatArray) -> Iterator[Tensor]:
         """(1, 1, pt, H, W) for each layer of patches; only one of them is copied at a time."""

@@ -27,7 +27,7 @@ ALIGN = 32
 as long as those of 2730 (AVX-512)."""
 
 Trace = Callable[[str, Tensor], None]
-"""Is shown the name and value of every stage; clone what is to be kept, it is written over."""
+"""Called with name and value of every stage; the value is overwritten, so clone it to keep it."""
 
 
 def ignore(_name: str, _value: Tensor) -> None:
@@ -73,8 +73,8 @@ class Peg(nn.Module):
         grid = x.view(-1, *grid_thw, x.shape[-1]).permute(0, 4, 1, 2, 3)
         # Padded by 2 at both ends of its first axis and cut at the far one: causal without a copy.
         weight, bias, groups = self.dsconv.weight, self.dsconv.bias, self.dsconv.groups
-        seen = F.conv3d(grid, weight, bias, padding=(2, 1, 1), groups=groups)[:, :, :-2]
-        return seen.permute(0, 2, 3, 4, 1).reshape(x.shape)
+        convolved = F.conv3d(grid, weight, bias, padding=(2, 1, 1), groups=groups)[:, :, :-2]
+        return convolved.permute(0, 2, 3, 4, 1).reshape(x.shape)
 
 
 class Attention(nn.Module):

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rad3d.core.errors import BadRequest
 from rad3d.model.encoders.ctclip.config import CtClipConfig, checked_sizes
-
-Shape = tuple[int | None, ...]
-"""Sizes of a tensor; None where the image side does not know one (the text encoder's width)."""
+from rad3d.model.encoders.ctclip.network import CtClip
 
 VIT = "visual_transformer."
 TRANSFORMERS = ("enc_spatial_transformer", "enc_temporal_transformer")
+UNREAD = re.compile(
+    r"temperature|to_text_latent(_extra)?\.weight|to_visual_latent_extra\.weight"
+    r"|visual_transformer\.(to_patch_emb_first_frame\.[123]|to_pixels(_first_frame)?\.0)"
+    r"\.(weight|bias)"
+    r"|visual_transformer\.vq\._codebook\.(cluster_size|embed_avg|initted)"
+    r"|visual_transformer\.enc_(spatial|temporal)_transformer\.layers\.\d+\.1"
+    r"\.(null_kv|context_norm\.(gamma|beta))"
+)
+"""Names of the tensors that image inference does not read, without the text encoder's."""
+
 GET = (
     "Give CT-CLIP_v2.pt or CT_LiPro_v2.pt of CT-RATE's models/CT-CLIP-Related, or the sizes with "
     "--config."
@@ -34,7 +45,7 @@ def told_config(state: Mapping[str, Tensor], **known: Any) -> CtClipConfig:
         BadRequest: a tensor that is needed is missing, or the sizes cannot be told.
     """
     known = checked_sizes(known)
-    shapes = _Shapes(state)
+    shapes = partial(_shape, state)
     dim, patch_values = shapes(f"{VIT}to_patch_emb.2.weight", 2)
     dim_latent, dim_image = shapes("to_visual_latent.weight", 2)
     channels = known.get("channels", CtClipConfig.channels)
@@ -47,7 +58,7 @@ def told_config(state: Mapping[str, Tensor], **known: Any) -> CtClipConfig:
         side = _square_root(dim_image // dim, "image_size")
         known["image_size"] = (side * high, side * wide)
     head = "classifier.weight"
-    told = {
+    derived = {
         "dim": dim,
         "codebook_size": shapes(f"{VIT}vq._codebook.embed", 3)[1],
         "temporal_patch_size": patch_values // (channels * high * wide),
@@ -58,30 +69,18 @@ def told_config(state: Mapping[str, Tensor], **known: Any) -> CtClipConfig:
         "dim_latent": dim_latent,
         "num_classes": shapes(head, 2)[0] if head in state else 0,
     }
-    return CtClipConfig.from_dict(told | known)
+    return CtClipConfig.from_dict(derived | known)
 
 
-class _Shapes:
-    """Shapes of a checkpoint's tensors, refusing in words where one is not there."""
-
-    def __init__(self, state: Mapping[str, Tensor]) -> None:
-        self._state = state
-
-    def __call__(self, key: str, dims: int) -> tuple[int, ...]:
-        if key not in self._state:
-            raise BadRequest(
-                f"This is no CT-CLIP checkpoint: the tensor {key} is missing.",
-                GET,
-                code="not_ctclip",
-            )
-        shape = tuple(self._state[key].shape)
-        if len(shape) != dims or 0 in shape:
-            raise BadRequest(
-                f"This is no CT-CLIP checkpoint: {key} has the shape {shape}.",
-                GET,
-                code="not_ctclip",
-            )
-        return shape
+def _shape(state: Mapping[str, Tensor], key: str, dims: int) -> tuple[int, ...]:
+    """The shape of a tensor that must be there, with so many axes."""
+    shape = tuple(state[key].shape) if key in state else ()
+    if len(shape) != dims or 0 in shape:
+        what = f"has the shape {shape}" if key in state else "is missing"
+        raise BadRequest(
+            f"This is no CT-CLIP checkpoint: the tensor {key} {what}.", GET, code="not_ctclip"
+        )
+    return shape
 
 
 def _square_root(area: int, name: str) -> int:
@@ -101,86 +100,8 @@ def _depth(state: Mapping[str, Tensor], transformer: str) -> int:
     return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def read_shapes(config: CtClipConfig) -> dict[str, Shape]:
-    """Key -> shape of every tensor that image inference reads."""
-    c = config
-    inner_heads = c.heads * c.dim_head
-    shapes: dict[str, Shape] = {
-        f"{VIT}spatial_rel_pos_bias.net.0.0.weight": (c.dim, 2),
-        f"{VIT}spatial_rel_pos_bias.net.0.0.bias": (c.dim,),
-        f"{VIT}spatial_rel_pos_bias.net.1.0.weight": (c.dim, c.dim),
-        f"{VIT}spatial_rel_pos_bias.net.1.0.bias": (c.dim,),
-        f"{VIT}spatial_rel_pos_bias.net.2.weight": (c.heads, c.dim),
-        f"{VIT}spatial_rel_pos_bias.net.2.bias": (c.heads,),
-        **_patch_shapes(f"{VIT}to_patch_emb", c.patch_values, c.dim),
-    }
-    for name, depth in _transformers(c):
-        for i in range(depth):
-            layer = f"{VIT}{name}.layers.{i}"
-            shapes |= {
-                f"{layer}.0.dsconv.weight": (c.dim, 1, 3, 3, 3),
-                f"{layer}.0.dsconv.bias": (c.dim,),
-                f"{layer}.1.q_scale": (c.dim_head,),
-                f"{layer}.1.k_scale": (c.dim_head,),
-                f"{layer}.1.norm.gamma": (c.dim,),
-                f"{layer}.1.norm.beta": (c.dim,),
-                f"{layer}.1.to_q.weight": (inner_heads, c.dim),
-                f"{layer}.1.to_kv.weight": (2 * inner_heads, c.dim),
-                f"{layer}.1.to_out.weight": (c.dim, inner_heads),
-                f"{layer}.3.0.weight": (c.dim,),
-                f"{layer}.3.0.bias": (c.dim,),
-                f"{layer}.3.1.weight": (2 * c.inner, c.dim),
-                f"{layer}.3.4.weight": (c.dim, c.inner),
-            }
-        shapes |= {
-            f"{VIT}{name}.norm_out.gamma": (c.dim,),
-            f"{VIT}{name}.norm_out.beta": (c.dim,),
-        }
-    shapes[f"{VIT}vq._codebook.embed"] = (1, c.codebook_size, c.dim)
-    shapes["to_visual_latent.weight"] = (c.dim_latent, c.dim_image)
-    if c.num_classes:
-        shapes["classifier.weight"] = (c.num_classes, c.dim_latent)
-        shapes["classifier.bias"] = (c.num_classes,)
-    return shapes
-
-
-def unread_shapes(config: CtClipConfig) -> dict[str, Shape]:
-    """Key -> shape of the tensors a checkpoint holds beside those and the text encoder's."""
-    c = config
-    frame_values = c.channels * math.prod(c.patch_hw)
-    shapes: dict[str, Shape] = {
-        "temperature": (),
-        "to_text_latent.weight": (c.dim_latent, None),
-        "to_text_latent_extra.weight": (c.dim_latent, None),
-        "to_visual_latent_extra.weight": (c.dim_latent, c.dim_image),
-        **_patch_shapes(f"{VIT}to_patch_emb_first_frame", frame_values, c.dim),
-        f"{VIT}vq._codebook.cluster_size": (1, c.codebook_size),
-        f"{VIT}to_pixels_first_frame.0.weight": (frame_values, c.dim),
-        f"{VIT}to_pixels_first_frame.0.bias": (frame_values,),
-        f"{VIT}to_pixels.0.weight": (c.patch_values, c.dim),
-        f"{VIT}to_pixels.0.bias": (c.patch_values,),
-    }
-    for name, depth in _transformers(c):
-        for i in range(depth):
-            attention = f"{VIT}{name}.layers.{i}.1"
-            shapes |= {
-                f"{attention}.null_kv": (c.heads, 0, c.dim_head),
-                f"{attention}.context_norm.gamma": (c.dim,),
-                f"{attention}.context_norm.beta": (c.dim,),
-            }
-    return shapes
-
-
-def _transformers(config: CtClipConfig) -> tuple[tuple[str, int], ...]:
-    return tuple(zip(TRANSFORMERS, (config.spatial_depth, config.temporal_depth), strict=True))
-
-
-def _patch_shapes(prefix: str, values: int, dim: int) -> dict[str, Shape]:
-    return {
-        f"{prefix}.1.weight": (values,),
-        f"{prefix}.1.bias": (values,),
-        f"{prefix}.2.weight": (dim, values),
-        f"{prefix}.2.bias": (dim,),
-        f"{prefix}.3.weight": (dim,),
-        f"{prefix}.3.bias": (dim,),
-    }
+def read_shapes(config: CtClipConfig) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of every tensor that image inference reads: those of the network itself."""
+    with torch.device("meta"):
+        state = CtClip(config).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items()}

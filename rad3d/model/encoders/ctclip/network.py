@@ -85,8 +85,8 @@ class CTViT(nn.Module):
         """(B, C, F, H, W) -> (B, C, pt, H, W), one layer of patches after the other."""
         size = self.config.temporal_patch_size
         fits = (self.config.channels, *self.config.image_hw)
-        given = (video.shape[1], *video.shape[3:])
-        if video.ndim != 5 or given != fits or not video.shape[2] or video.shape[2] % size:
+        sizes = (video.shape[1], *video.shape[3:])
+        if video.ndim != 5 or sizes != fits or not video.shape[2] or video.shape[2] % size:
             raise BadRequest(
                 f"CT-CLIP was given {tuple(video.shape)}, not (batch, {fits[0]}, a multiple of "
                 f"{size} slices, {fits[1]}, {fits[2]}).",
