@@ -22,6 +22,10 @@ from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, language_model
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Report
+from rad3d.evaluation.figures.comparison import heatmap_figure
+from rad3d.evaluation.leaderboard import view_of
+from rad3d.evaluation.storage import read_run
+from rad3d.features.shards import Case, FeatureStore, Shard
 from rad3d.features.table import FeatureTable, write_features
 from rad3d.model import store as stores
 from rad3d.model.encoders.head import Head
@@ -30,6 +34,7 @@ from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.reports.export import report_dict
+from rad3d.ui.evaluation.case_view import label_state
 from rad3d.ui.report.chart import diagnosis_chart
 
 OWN: dict[str, Any] = {
@@ -172,3 +177,33 @@ def test_reports_are_labelled_and_scored_by_own_labels(
     assert "labels:4:ward-7:" in card["signature"]["f1_micro"]
     score = rad3d.score([TEXTS[0]], [TEXTS[0]], label_set=readable, metrics=["f1_macro"])
     assert score["f1_macro"] == 1
+
+
+def test_a_run_names_its_labels_and_its_figures_follow_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [["a", TEXTS[0], TEXTS[0]], ["b", TEXTS[1], "Large pleural effusion."]]
+    _write(place / "p.csv", ["id", "reference", "prediction"], rows)
+    line = ["eval", "run", "--sets", f"predictions:{place / 'p.csv'}", "--label-set"]
+    options = ["--metric", "f1_macro", "--resamples", "5", "--out", str(place / "run"), "--json"]
+    assert cli.main([*line, str(place / "readable.json"), *options]) == 0
+    capsys.readouterr()
+    run = read_run(place / "run")
+    assert run.sample_sets["p"].label_set == LabelSet.find(str(place / "readable.json"))
+    view = view_of(run)
+    (figure,) = heatmap_figure(view.label_f1("p"), view.names, view.positives("p"), "p").data
+    assert [row.partition(" (")[0] for row in sorted(figure.y)] == sorted(NAMES[:4])
+    assert label_state(run.cards["p", "p"], 1, "Mass") == "omitted"
+
+
+def test_a_store_names_the_labels_of_its_logits(place: Path) -> None:
+    own = LabelSet.find(str(place / "own.json"))
+    store = FeatureStore.create(place / "store", EncoderIdentity("phantom-cnn", "0" * 64, GRID.id))
+    row = np.zeros(32, np.float32), np.ones(5, np.float32)
+    store.append(Shard({"c": row}, {"a": Case("c")}, label_set=own))
+    table = FeatureStore.open(place / "store").table()
+    assert table.label_set == own
+    other = np.zeros(32, np.float32), np.ones(18, np.float32)
+    store.append(Shard({"d": other}, {"b": Case("d")}))
+    assert FeatureStore.open(place / "store").table().logits is None, "of two sets"
+    assert FeatureStore.open(place / "store").table(["b"]).label_set == CT_RATE
