@@ -38,7 +38,7 @@ FIRST_SEED = 60_000
 
 def time_report(service: Service, variant: str, scan: Path) -> dict[str, float]:
     """Seconds from the click to diagnosis, first text and finished report; and reading the file."""
-    session = service.new_session()
+    session = service.sessions.new()
     began, processor = time.perf_counter(), time.process_time()
     service.open_path(session, scan, scan.name)
     clicked = time.perf_counter()
@@ -53,7 +53,7 @@ def time_report(service: Service, variant: str, scan: Path) -> dict[str, float]:
             seconds["whole report"] = now
             seconds["tokens"] = float(event.report.n_tokens)
     seconds["CPU"] = time.process_time() - processor
-    service.end_session(session)
+    service.sessions.end(session)
     return seconds
 
 

@@ -59,7 +59,6 @@ from functools import partial
 from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService, sample_card
-from rad3d.service.shutdown import RunningReports
 import rad3d.evaluation.service as evaluation_module
 import rad3d.service.service as service_module
 from rad3d.core.settings import Settings
@@ -68,13 +67,9 @@ from rad3d.ui import launch as serving
 class Watched(FakeService):
     def __init__(self, settings, on_event, lender):
         super().__init__((sample_card("one", "Sample one", "A chest", Path({chest!r})),), {pause})
-        self.running = RunningReports()
     def warm_up(self):
         pass
     probe = warm_up
-    def generate(self, session, variant_id, options, cancel, insist=False):
-        with self.running.report(cancel):
-            yield from super().generate(session, variant_id, options, cancel, insist)
 
 service_module.Service = Watched
 evaluation_module.Evaluations = lambda s, settings, visitors_dir: FakeEvaluations(s, empty=True)

@@ -121,8 +121,8 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
     from rad3d.features.scans import Part, find_scans
     from rad3d.features.shards import STORE_FILE, FeatureStore
     from rad3d.model.store import ModelStore
-    from rad3d.service.reading import read_scan
     from rad3d.volume.ctrate import MetadataTable
+    from rad3d.volume.load import Limits, read_volume
 
     part = Part.parse(args.part).part(crew.index, crew.count)
     metadata = MetadataTable(args.metadata) if args.metadata else None
@@ -132,6 +132,7 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
     settings = Settings.from_env()
     settings = replace(settings, device=crew.device(args.device or settings.device))
     models = ModelStore(settings)
+    limits = Limits.of(settings)
     identity = encoder_identity(models, args.encoder)
     if args.plan and not (args.out / STORE_FILE).is_file():
         store = FeatureStore(args.out, identity)  # in memory: a plan writes nothing
@@ -139,7 +140,7 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
         store = FeatureStore.create(args.out, identity)
 
     def read(path: Path, name: str, row: ScanMetadata | None) -> Volume:
-        volume = read_scan(settings, path, name, row)
+        volume = read_volume(path, name, limits, row)
         if not args.force and (note := volume.not_reported):
             raise BadVolume(note.text, "Add --force to encode it.", code=note.code)
         return volume

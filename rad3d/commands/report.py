@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
     metadata = MetadataTable(args.metadata).row(args.scan.name) if args.metadata else None
     service = Service(settings)
-    session = service.new_session()
+    session = service.sessions.new()
     cancel = threading.Event()
     try:
         volume = service.open_path(session, args.scan, args.scan.name, metadata)
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadVolume(error.problem, "Add --force to write one anyway.", error.code) from None
     finally:
         cancel.set()
-        service.end_session(session)
+        service.sessions.end(session)
     early_warnings = {note.text for note in volume.warnings}
     later = (note.text for note in report.notes if note.level == "warning")
     for text in dict.fromkeys(later):

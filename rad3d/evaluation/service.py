@@ -62,6 +62,7 @@ from rad3d.metrics.scorecard import score_case
 from rad3d.model.catalogue import VariantStatus
 from rad3d.model.engine import Engine
 from rad3d.service.service import Service
+from rad3d.service.sessions import Session
 from rad3d.synthetic.phantom.cohort import make_case
 
 __all__ = [
@@ -365,14 +366,9 @@ class Evaluations:
         known = next((c for c in run.cards[key].cases if c.id == case_id), fresh)
         return CaseView(sample, prediction, replace(known, findings=fresh.findings))
 
-    def open_scan(self, session: str, sample: Sample) -> Volume:
-        """Open the scan of a case in the session.
-
-        Raises:
-            BadVolume: there is none, or it cannot be used.
-            BadRequest: the session has ended.
-        """
-        return self._service.open_volume(session, self._volume(sample))
+    def open_scan(self, session: Session, sample: Sample) -> Volume:
+        """Open the scan of a case in a session; raises as :meth:`Service.open`."""
+        return self._service.open(session, lambda: self._volume(sample))
 
     def export(self, run: EvaluationRun, kind: str) -> Export:
         """Export a run in one of the formats of :data:`EXPORTS`."""

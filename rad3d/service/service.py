@@ -1,4 +1,4 @@
-"""What the faces ask for: sessions, scans, variants and reports. No Gradio, no printing."""
+"""The work behind the app and the command line: scans, variants and reports for each session."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore
 from rad3d.service.events import OnEvent, ignore_event
-from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
+from rad3d.service.gallery import SAMPLES_DIR, Gallery
 from rad3d.service.memory import give_back
-from rad3d.service.reading import read_scan
-from rad3d.service.sessions import SessionStore
+from rad3d.service.sessions import Session, SessionStore
 from rad3d.service.shutdown import RunningReports
 from rad3d.service.zerogpu import GpuLease, lent_batches, lent_stream
 from rad3d.volume.ctrate import ScanMetadata
+from rad3d.volume.load import Limits, read_volume
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a service holds now, in numbers and bytes."""
+    """What a service holds at a moment, in numbers and bytes."""
 
     sessions: int
     scan_bytes: int
@@ -47,23 +47,24 @@ class Usage:
 
 
 class Service:
-    """One per process; the memory of all sessions is bounded by ``settings.feature_cache_mb``.
+    """Scans, variants and reports of one process; all sessions share its bounded memory.
 
-    Five eighths of that bound are for open scans, one for samples, two for what is computed.
+    Of ``settings.feature_cache_mb`` five eighths are for open scans, one for samples, two for what
+    is computed from scans.
 
     Args:
         settings: limits and places.
         store: loaded models; one of its own by default.
         samples_dir: the gallery.
-        on_event: told what happens, in figures and codes.
-        lender: of the GPU, where one is lent for each report, and for batches of an evaluation.
+        on_event: called with figures and codes, see :class:`rad3d.service.events.OnEvent`.
+        lender: lends a GPU for each report and for batches of an evaluation; None computes here.
 
     Attributes:
-        running: the reports being written; to be stopped before the process ends.
+        sessions: what each visitor has open.
+        gallery: the sample scans.
+        running: the reports being written, to be stopped before the process ends.
         owner_secret: stands in the link that proves who started the app; empty where there is none.
-        write_batches: reports of an evaluation, see :meth:`Engine.generate_batches`.
-        farewells: called with the token of every session that has ended, for what others hold of
-            it.
+        write_batches: writes reports of an evaluation, see :meth:`Engine.generate_batches`.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Service:
     ) -> None:
         self._settings = settings
         self._store = store or ModelStore(settings)
+        self._limits = Limits.of(settings)
         eighth = settings.feature_cache_mb * 2**20 // 8
         self.engine = Engine(self._store, ByteCache(2 * eighth))
         self.running = RunningReports()
@@ -86,20 +88,16 @@ class Service:
             lent_batches(self.engine, lender) if lender else self.engine.generate_batches
         )
         self._offered = [pattern for pattern in settings.variants.split(",") if pattern]
-        self.farewells: list[Callable[[str], None]] = []
-        self._sessions = SessionStore(
-            settings.session_minutes * 60.0,
-            5 * eighth,
-            self.engine.forget,
-            on_end=self._say_farewell,
+        self.sessions = SessionStore(
+            settings.session_minutes * 60.0, 5 * eighth, self.engine.forget
         )
-        self._gallery = Gallery(samples_dir, eighth, self.read)
+        self.gallery = Gallery(samples_dir, eighth, self.read)
 
     def warm_up(self) -> None:
         """Load the default variant and its encoder ahead of the first request.
 
-        Takes a few seconds, most of them for importing; where the models are not here, nothing
-        happens: the person is told when asking for a report.
+        This takes a few seconds, most of them for imports. Where the models are missing, nothing
+        happens: a person is told when asking for a report.
         """
         for library in ("nibabel", "scipy.signal"):  # what reading the first scan needs
             importlib.import_module(library)
@@ -110,125 +108,89 @@ class Service:
             _LOG.info("Not loaded ahead: %s", error)
 
     def probe(self) -> None:
-        """Try the default variant's encoder, so that the first visitor is told of its troubles."""
+        """Load the default variant's encoder, so that the first visitor is told if that fails."""
         with contextlib.suppress(Rad3dError):
             self._store.encoder(self._encoder_of(None))
 
     @property
     def troubles(self) -> tuple[Rad3dError, ...]:
-        """Why encoders whose files are here could not be loaded when that was last tried.
+        """Errors of encoders whose files are here but could not be loaded at the last attempt.
 
         Scans can be looked at and predictions files scored all the same.
         """
         return tuple(self._store.failures.values())
 
-    def new_session(self) -> str:
-        """A token that cannot be guessed; it ends after ``session_minutes`` without use."""
-        return self._sessions.new()
-
-    def end_session(self, session: str) -> None:
-        """Free everything of it; a token that has ended is fine."""
-        self._sessions.end(session)
-
-    def _say_farewell(self, session: str) -> None:
-        for farewell in self.farewells:
-            farewell(session)
-
-    def touch(self, session: str) -> bool:
-        """Mark a session as used now; False where it has ended."""
-        return self._sessions.find(session) is not None
-
-    def knows(self, session: str) -> bool:
-        """Whether a session is alive; does not count as a use of it."""
-        return self._sessions.knows(session)
-
     def sweep(self) -> None:
-        """End the sessions that were idle for too long, and give back what was freed.
-
-        A face calls it every now and then.
-        """
-        self._sessions.sweep()
+        """End idle sessions and return freed memory to the system; called every few seconds."""
+        self.sessions.sweep()
         give_back()
 
-    def open_path(
-        self, session: str, path: Path, name: str, metadata: ScanMetadata | None = None
-    ) -> Volume:
-        """Read a scan and make it the session's open one.
+    def read(self, path: Path, name: str, metadata: ScanMetadata | None = None) -> Volume:
+        """Read a scan within the operator's limits, without opening it; raises BadVolume."""
+        return read_volume(path, name, self._limits, metadata)
+
+    def open(self, session: Session, read: Callable[[], Volume]) -> Volume:
+        """Read a scan and make it the open one of a session.
+
+        The scans of a session are read one after the other, so that the one asked for last stays.
 
         Args:
-            session: token.
-            path: of the file.
-            name: shown to the person.
-            metadata: what CT-RATE's table says about it.
+            session: whose scan it will be.
+            read: gives the volume.
 
         Raises:
             BadVolume: the file cannot be used; the scan that was open stays open.
-            BadRequest: the session has ended.
+            BadRequest: the session has ended, or ended while the scan was read.
         """
-        return self._opened(session, lambda: self.read(path, name, metadata))
-
-    def _opened(self, session: str, read: Callable[[], Volume]) -> Volume:
-        self._sessions.get(session)
-        began = time.perf_counter()
-        try:
-            volume = self._sessions.open(session, read())
-        except Rad3dError as error:
-            self._on_event("scan_refused", code=error.code)
-            raise
-        seconds = time.perf_counter() - began
+        with session.opening:
+            self.sessions.check(session)
+            start = time.perf_counter()
+            try:
+                volume = self.sessions.open(session, read())
+            except Rad3dError as error:
+                self._on_event("scan_refused", code=error.code)
+                raise
+            seconds = time.perf_counter() - start
         self._on_event("scan_opened", seconds=seconds, voxels=volume.hu.size)
         return volume
 
-    def open_volume(self, session: str, volume: Volume) -> Volume:
-        """Make a volume the session's open scan; raises BadRequest where the session has ended."""
-        return self._sessions.open(session, volume)
-
-    def read(self, path: Path, name: str, metadata: ScanMetadata | None = None) -> Volume:
-        """Read a scan within the limits, without opening it; raises BadVolume."""
-        return read_scan(self._settings, path, name, metadata)
-
-    def samples(self) -> tuple[SampleCard, ...]:
-        """The gallery."""
-        return self._gallery.cards
-
-    def sample(self, sample_id: str) -> Volume:
-        """A sample scan; raises UnknownName, or BadVolume where its file cannot be used."""
-        return self._gallery.volume(sample_id)
-
-    def open_sample(self, session: str, sample_id: str) -> Volume:
-        """Make a sample the session's open scan; raises as :meth:`sample` and BadRequest."""
-        return self._opened(session, lambda: self.sample(sample_id))
-
-    def volume(self, session: str) -> Volume | None:
-        """The open scan; None where there is none or the session has ended."""
-        found = self._sessions.find(session)
-        return found.volume if found else None
-
-    def model_view(self, session: str, encoder_id: str = "") -> Volume:
-        """What an encoder sees, as a volume in HU; its notes say what was done to the scan.
+    def open_path(
+        self, session: Session, path: Path, name: str, metadata: ScanMetadata | None = None
+    ) -> Volume:
+        """Open the scan in a file; raises as :meth:`open`.
 
         Args:
-            session: token.
-            encoder_id: whose grid; empty is that of the last report on the scan, and before any
-                report the default variant's.
+            session: whose scan it will be.
+            path: of the file.
+            name: shown to the person.
+            metadata: the row of the scan in CT-RATE's table.
+        """
+        return self.open(session, lambda: self.read(path, name, metadata))
+
+    def open_sample(self, session: Session, sample_id: str) -> Volume:
+        """Open a sample; raises as :meth:`open`, and UnknownName."""
+        return self.open(session, lambda: self.gallery.volume(sample_id))
+
+    def model_view(self, session: Session, encoder_id: str = "") -> Volume:
+        """Return what an encoder sees, as a volume in HU; its notes say what was done to the scan.
+
+        Args:
+            session: whose scan it is.
+            encoder_id: of the encoder; empty is that of the last report on the scan, and before
+                any report the default variant's.
 
         Raises:
             BadRequest: there is no open scan, or the session has ended.
             UnknownName: there is no such encoder.
             MissingWeights: the encoder, whose grid it is, is not here.
         """
-        volume = self._sessions.begin(session)
-        try:
-            grid = self.engine.grid(
-                volume, encoder_id or self._encoder_of(self.last_report(session))
-            )
+        with self.sessions.using(session) as volume:
+            grid = self.engine.grid(volume, encoder_id or self._encoder_of(session.report))
             return self.engine.cache.get(
                 (volume.sha256, "view", grid.spec.id),
                 lambda: grid.to_volume(),
                 lambda view: view.hu.nbytes,
             )
-        finally:
-            self._sessions.finish(session, volume, None)
 
     def _encoder_of(self, report: Report | None) -> str:
         if report is not None:
@@ -240,22 +202,21 @@ class Service:
         return config.encoder or SHIPPED_ENCODER
 
     def variants(self) -> tuple[VariantStatus, ...]:
-        """Every language model in every mode that is offered: ready, or with the reason and the
-        command."""
+        """Return every variant on offer: ready, or with the reason and the command that helps."""
         return tuple(status for status in self._store.statuses() if self._is_offered(status.id))
 
     def encoders_here(self) -> frozenset[str]:
-        """Ids of the encoders whose weights are in place."""
+        """Return the ids of the encoders whose weights are in place."""
         folder = self._settings.models_dir
         return frozenset(row.id for row in ENCODERS.values() if encoder_is_here(row, folder))
 
     @property
     def usage(self) -> Usage:
-        """What is held now."""
+        """Sessions, models and bytes that are held now."""
         return Usage(
-            sessions=len(self._sessions),
-            scan_bytes=self._sessions.nbytes,
-            sample_bytes=self._gallery.nbytes,
+            sessions=len(self.sessions),
+            scan_bytes=self.sessions.nbytes,
+            sample_bytes=self.gallery.nbytes,
             computed_bytes=self.engine.cache.nbytes,
             models=self._store.loaded,
             model_bytes=self._store.nbytes,
@@ -268,7 +229,7 @@ class Service:
 
     def generate(
         self,
-        session: str,
+        session: Session,
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,
@@ -276,20 +237,20 @@ class Service:
     ) -> Iterator[Event]:
         """Write a report on the session's open scan; see :meth:`rad3d.model.engine.Engine.stream`.
 
-        Closing the iterator stops the model. A finished report is kept for :meth:`last_report`
-        as long as its scan stays open.
+        Closing the iterator stops the model. A finished report becomes ``session.report`` unless
+        another scan was opened meanwhile.
 
         Args:
-            session: token.
+            session: whose scan it is.
             variant_id: of those that are offered.
             options: how it is written.
             cancel: stops the model once it is set.
             insist: write it even where it would mean nothing.
 
         Raises:
-            BadVolume: the scan is none of a chest, and nobody insists.
-            BadRequest: besides the engine's reasons: the variant is not offered here, or the server
-                is about to stop.
+            BadVolume: the scan shows no chest, and ``insist`` is False.
+            BadRequest: as the engine; also where the variant is not offered here, there is no open
+                scan, or the server is about to stop.
         """
         try:
             if not self._is_offered(variant_id):
@@ -298,45 +259,26 @@ class Service:
                     f"Offered: {', '.join(self._offered)}.",
                     code="not_offered",
                 )
-            if not insist and (volume := self.volume(session)) is not None:
-                volume.check_reportable()
-            with self.running.report(cancel):
-                yield from self._written(session, variant_id, options, cancel)
+            with self.running.report(cancel), self.sessions.using(session) as volume:
+                if not insist:
+                    volume.check_reportable()
+                for event in self._stream(volume, variant_id, options, cancel):
+                    if isinstance(event, DoneEvent):
+                        session.keep(event.report, volume)
+                        self._on_event("report_written", **_figures(event.report))
+                    yield event
         except Cancelled:
             raise
         except Rad3dError as error:
             self._on_event("report_failed", code=error.code)
             raise
-        except Exception:  # not handled here, only counted
+        except Exception:  # counted here and handled by the caller
             self._on_event("report_failed", code="defect")
             raise
 
-    def _written(
-        self,
-        session: str,
-        variant_id: str,
-        options: GenerationOptions,
-        cancel: threading.Event,
-    ) -> Iterator[Event]:
-        volume = self._sessions.begin(session)
-        report: Report | None = None
-        try:
-            for event in self._stream(volume, variant_id, options, cancel):
-                if isinstance(event, DoneEvent):
-                    report = event.report
-                    self._on_event("report_written", **_figures(report))
-                yield event
-        finally:
-            self._sessions.finish(session, volume, report)
-
-    def last_report(self, session: str) -> Report | None:
-        """The last report on the open scan."""
-        found = self._sessions.find(session)
-        return found.report if found else None
-
 
 def _figures(report: Report) -> dict[str, object]:
-    """What may be told of a report: no text."""
+    """Return the figures of a report for the log and the metrics, without any text."""
     seconds = {f"{stage}_s": seconds for stage, seconds in report.timings_s.items()}
     finish = report.finish_reason
     return {"variant": report.variant_id, "finish": finish, "tokens": report.n_tokens, **seconds}

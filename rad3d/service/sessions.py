@@ -1,55 +1,143 @@
-"""Per-person state: kept apart, bounded in bytes and time, freed when the person leaves.
+"""Visitors' sessions: isolated, bounded in bytes and time, and freed as a whole when they end.
 
-Time is counted by a clock that nobody can set and that goes on while the machine sleeps.
+A session is found by its unguessable token or by the browser tab that it belongs to. Everything
+that a visitor has hangs on it: the open scan, its report, the stop signal of the report that is
+being written, what the page shows, running evaluations. Idle time is measured by a clock that
+nobody can set and that goes on while the machine sleeps.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TypeVar, cast
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import Report, Volume
 
 
 def since_boot() -> float:
-    """Seconds that neither a set clock nor a sleeping machine changes."""
+    """Return seconds on a clock that neither a set time nor a sleeping machine changes."""
     clock = getattr(time, "CLOCK_BOOTTIME", None)  # Linux; elsewhere sleep may not count
     return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
-@dataclass
+class Closable(Protocol):
+    """A part of a session that is closed when the session ends."""
+
+    def close(self) -> None:
+        """End it and free what it holds."""
+
+
+Part = TypeVar("Part", bound=Closable)
+
+
 class Session:
-    """What one person has open.
+    """Everything that belongs to one visitor. Made by :class:`SessionStore`. Thread-safe.
 
     Attributes:
+        token: unguessable; whoever sends it may see the scan.
+        owner: identifies the session's evaluation runs on disk; does not reveal the token.
+        tab: hash of its browser tab; empty for programs on this machine.
         volume: the open scan, or None.
-        report: the last finished report, or None.
-        seen: hashes of all volumes opened, to free what was computed from them.
-        touched: time of the last use, in seconds of the monotonic clock.
-        running: reports being written now; such a session does not expire.
+        report: the last finished report on the open scan, or None.
+        hashes: content hashes of all scans opened so far, to free what was computed from them.
+        touched: time of the last use, in seconds of the store's clock.
+        running: computations that use the scan now; a session with one does not expire.
+        ended: True once everything is freed, for good.
+        opening: held while a scan is read, so that the scan that was asked for last stays open.
     """
 
-    volume: Volume | None = None
-    report: Report | None = None
-    seen: set[str] = field(default_factory=set)
-    touched: float = 0.0
-    running: int = 0
+    def __init__(self, tab: str = "", touched: float = 0.0) -> None:
+        self.token = secrets.token_urlsafe(24)
+        self.owner = hashlib.sha256(f"evaluation:{self.token}".encode()).hexdigest()[:32]
+        self.tab, self.touched = tab, touched
+        self.volume: Volume | None = None
+        self.report: Report | None = None
+        self.hashes: set[str] = set()
+        self.running = 0
+        self.ended = False
+        self.opening = threading.Lock()
+        self._parts: dict[str, Closable] = {}
+        self._stop: threading.Event | None = None
+        self._is_waiting = False
+        self._lock = threading.Lock()
+
+    def part(self, name: str, make: Callable[[], Part]) -> Part:
+        """Return the part of this name, made on first use and closed with the session."""
+        with self._lock:
+            if not self.ended:
+                if name not in self._parts:
+                    self._parts[name] = make()
+                return cast(Part, self._parts[name])
+        part = make()
+        part.close()
+        return part
+
+    def arm(self) -> threading.Event:
+        """Return a new stop signal for a report that was asked for, and stop the earlier one."""
+        with self._lock:
+            self._halt()
+            self._stop, self._is_waiting = threading.Event(), True
+            if self.ended:
+                self._stop.set()
+            return self._stop
+
+    def claim(self) -> threading.Event | None:
+        """Return the stop signal of the waiting report; None where another caller has taken it."""
+        with self._lock:
+            is_waiting, self._is_waiting = self._is_waiting, False
+            return self._stop if is_waiting else None
+
+    def stop(self) -> bool:
+        """Stop the latest report; True where it had not begun, so that nothing will answer."""
+        with self._lock:
+            return self._halt()
+
+    def is_latest(self, stop: threading.Event) -> bool:
+        """Tell whether this signal belongs to the latest report on the scan that is open now."""
+        return self._stop is stop
+
+    def keep(self, report: Report, volume: Volume) -> None:
+        """Keep a finished report, unless another scan than its own is open by now."""
+        with self._lock:
+            if self.volume is volume:
+                self.report = report
+
+    def set_volume(self, volume: Volume | None) -> None:
+        """Replace the scan: its report goes, and a report that is being written is stopped."""
+        with self._lock:
+            self._halt()
+            self.volume, self.report, self._stop = volume, None, None
+
+    def close(self) -> None:
+        """Free everything; called by :meth:`SessionStore.end`."""
+        self.set_volume(None)
+        with self._lock:
+            parts, self._parts = list(self._parts.values()), {}
+        for part in parts:
+            part.close()
+
+    def _halt(self) -> bool:
+        if self._stop is not None:
+            self._stop.set()
+        is_waiting, self._is_waiting = self._is_waiting, False
+        return is_waiting
 
 
 class SessionStore:
-    """Sessions by unguessable token. Thread-safe.
+    """All sessions of a process. Thread-safe.
 
     Args:
-        idle_seconds: a session unused for so long is ended.
-        max_bytes: of all open volumes together; beyond it the scans that were unused longest are
+        idle_seconds: a session unused for longer is ended.
+        max_bytes: of all open scans together; beyond it the scans that were unused longest are
             closed, except those that a report is being written from.
-        on_free: called with the hash of a volume that no session knows any more.
+        on_free: called with the hash of a scan that no session knows any more.
         clock: seconds; for tests.
-        on_end: called with the token of a session that has ended, however that came.
     """
 
     def __init__(
@@ -58,11 +146,11 @@ class SessionStore:
         max_bytes: int,
         on_free: Callable[[str], None],
         clock: Callable[[], float] = since_boot,
-        on_end: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._idle, self._max_bytes = idle_seconds, max_bytes
-        self._on_free, self._on_end, self._clock = on_free, on_end, clock
+        self._on_free, self._clock = on_free, clock
         self._sessions: dict[str, Session] = {}
+        self._tabs: dict[str, Session] = {}
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -71,96 +159,132 @@ class SessionStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the open volumes, equal ones counted once."""
+        """Bytes of the open scans, equal ones counted once."""
         with self._lock:
-            return sum(self._open_volumes().values())
+            return sum(self._open_scans().values())
 
-    def new(self) -> str:
-        """Start a session; idle ones are ended first."""
-        self.sweep()
-        token = secrets.token_urlsafe(24)
-        with self._lock:
-            self._sessions[token] = Session(touched=self._clock())
-        return token
-
-    def find(self, token: str) -> Session | None:
-        """The session, marked as used now; None where it has ended or never was."""
+    def new(self) -> Session:
+        """Start a session without a tab; idle ones are ended first."""
         self.sweep()
         with self._lock:
-            session = self._sessions.get(token)
-            if session is not None:
-                session.touched = self._clock()
+            return self._add("")
+
+    def of_tab(self, tab: str | None) -> Session:
+        """Return the session of a browser tab, marked as used now; a new one where it has none.
+
+        Raises:
+            BadRequest: there is no tab.
+        """
+        if not tab:
+            raise BadRequest("This request belongs to no session.", "Reload the page.")
+        self.sweep()
+        with self._lock:
+            session = self._tabs.get(tab) or self._add(tab)
+            session.touched = self._clock()
             return session
 
-    def get(self, token: str) -> Session:
-        """The session; raises :class:`BadRequest` where it has ended."""
-        session = self.find(token)
-        if session is None:
+    def find(self, token: str) -> Session | None:
+        """Return the session of a token, marked as used now; None where there is none."""
+        with self._lock:
+            session = self._sessions.get(token)
+        return session if session is not None and self.touch(session) else None
+
+    def touch(self, session: Session) -> bool:
+        """Mark a session as used now; False where it has ended."""
+        self.sweep()
+        with self._lock:
+            session.touched = self._clock()
+            return not session.ended
+
+    def check(self, session: Session) -> None:
+        """Mark a session as used now; raises :class:`BadRequest` where it has ended."""
+        if not self.touch(session):
             raise BadRequest(
                 "This session has ended.", "Reload the page to start anew.", code="no_session"
             )
-        return session
 
-    def knows(self, token: str) -> bool:
-        """Whether a session is alive; does not count as a use of it."""
+    def end(self, session: Session) -> None:
+        """Free everything of a session; ending it twice is fine."""
         with self._lock:
-            return token in self._sessions
+            session.ended = True
+            self._sessions.pop(session.token, None)
+            if self._tabs.get(session.tab) is session:
+                del self._tabs[session.tab]
+        session.close()  # without the lock: its parts may delete files
+        with self._lock:
+            self._free(session.hashes)
 
-    def end(self, token: str) -> None:
-        """Free everything of a session; an unknown token is fine."""
+    def end_tab(self, tab: str | None) -> None:
+        """End the session of a tab that was closed, if it has one."""
         with self._lock:
-            session = self._sessions.pop(token, None)
-            if session is not None:
-                self._free(session.seen)
+            session = self._tabs.get(tab or "")
         if session is not None:
-            self._on_end(token)  # without the lock: others may delete files now
+            self.end(session)
 
-    def open(self, token: str, volume: Volume) -> Volume:
-        """Make a volume the open one of a session; its last report is forgotten.
+    def open(self, session: Session, volume: Volume) -> Volume:
+        """Make a volume the open scan of a session; see :meth:`Session.set_volume`.
 
         Returns:
             The volume; where another session has the same content open, its array is shared.
-        """
-        session = self.get(token)
-        with self._lock:
-            session.volume = self._shared(volume)
-            session.report = None
-            session.seen.add(volume.sha256)
-            self._make_room(session)
-            return session.volume
 
-    def begin(self, token: str) -> Volume:
-        """A report is about to be written; returns the volume. Raises :class:`BadRequest`."""
-        session = self.get(token)
+        Raises:
+            BadRequest: the session has ended, so that the scan must not come back.
+        """
         with self._lock:
-            if session.volume is None:
+            if session.ended:
+                raise BadRequest(
+                    "The scan was deleted while it was being read.",
+                    "Open it again to go on.",
+                    code="deleted",
+                )
+            volume = self._shared(volume)
+            session.set_volume(volume)
+            session.hashes.add(volume.sha256)
+            session.touched = self._clock()
+            self._make_room(session)
+            return volume
+
+    @contextmanager
+    def using(self, session: Session) -> Iterator[Volume]:
+        """Keep the open scan of a session while something is computed from it.
+
+        Raises:
+            BadRequest: there is no open scan, or the session has ended.
+        """
+        self.check(session)
+        with self._lock:
+            volume = session.volume
+            if volume is None:
                 raise BadRequest(
                     "There is no open scan.",
                     "Open one; a scan that was not used for long may have been closed.",
                     code="no_volume",
                 )
             session.running += 1
-            return session.volume
-
-    def finish(self, token: str, volume: Volume, report: Report | None) -> None:
-        """The report is written or given up; kept if the same scan is still open."""
-        with self._lock:
-            session = self._sessions.get(token)
-            if session is None:  # ended meanwhile: what was computed after that is freed now
-                self._free({volume.sha256})
-                return
-            session.running -= 1
-            session.touched = self._clock()
-            if report is not None and session.volume is volume:
-                session.report = report
+        try:
+            yield volume
+        finally:
+            with self._lock:
+                session.running -= 1
+                session.touched = self._clock()
+                if session.ended:  # what was computed since then is freed now
+                    self._free({volume.sha256})
 
     def sweep(self) -> None:
         """End the sessions that were unused for too long."""
         with self._lock:
             limit = self._clock() - self._idle
-            idle = [t for t, s in self._sessions.items() if s.touched < limit and not s.running]
-        for token in idle:
-            self.end(token)
+            sessions = self._sessions.values()
+            idle = [s for s in sessions if s.touched < limit and not s.running]
+        for session in idle:
+            self.end(session)
+
+    def _add(self, tab: str) -> Session:
+        session = Session(tab, self._clock())
+        self._sessions[session.token] = session
+        if tab:
+            self._tabs[tab] = session
+        return session
 
     def _shared(self, volume: Volume) -> Volume:
         for other in self._sessions.values():
@@ -170,21 +294,18 @@ class SessionStore:
                 )
         return volume
 
-    def _open_volumes(self) -> dict[str, int]:
-        return {
-            s.volume.sha256: s.volume.hu.nbytes
-            for s in self._sessions.values()
-            if s.volume is not None
-        }
+    def _open_scans(self) -> dict[str, int]:
+        volumes = (session.volume for session in self._sessions.values())
+        return {volume.sha256: volume.hu.nbytes for volume in volumes if volume is not None}
 
     def _make_room(self, keep: Session) -> None:
         others = [s for s in self._sessions.values() if s is not keep and not s.running]
         for session in sorted(others, key=lambda s: s.touched):
-            if sum(self._open_volumes().values()) <= self._max_bytes:
+            if sum(self._open_scans().values()) <= self._max_bytes:
                 return
-            session.volume, session.report = None, None
+            session.set_volume(None)
 
     def _free(self, hashes: set[str]) -> None:
-        used = set().union(*(s.seen for s in self._sessions.values()))
+        used = set().union(*(s.hashes for s in self._sessions.values()))
         for sha256 in hashes - used:
             self._on_free(sha256)

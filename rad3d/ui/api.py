@@ -8,7 +8,7 @@ is written where the options say ``"insist": true``.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -29,7 +29,7 @@ from rad3d.reports.export import report_dict
 from rad3d.ui.failures import failures_to
 from rad3d.ui.queued import in_turn
 from rad3d.ui.report.handlers import sent_scan
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
@@ -45,10 +45,8 @@ class Sent(GradioRootModel):
 class Api:
     """Handlers of the endpoints, bound to one service."""
 
-    def __init__(self, service: Service, sessions: Sessions, turns: ReportQueue) -> None:
-        self._service = service
-        self._sessions = sessions
-        self._turns = turns
+    def __init__(self, service: Service, turns: ReportQueue) -> None:
+        self._service, self._turns = service, turns
 
     def open_scan(self, file: object, request: gr.Request) -> dict[str, Any]:
         """Open a NIfTI file or a zipped DICOM series; the earlier scan stays if it is refused.
@@ -57,15 +55,16 @@ class Api:
             file: the scan, or a list of the scan and CT-RATE's metadata table with a row for it.
             request: of the client.
         """
-        with failures_to(_refuse), sent_scan(_sent(file)) as (path, name, row):
-            return self._open(request, lambda key: self._service.open_path(key, path, name, row))
+        with failures_to(_refuse), sent_scan(_sent(file)) as scan:
+            return _facts(self._service.open_path(session_of(self._service, request), *scan))
 
     def open_sample(self, sample: str, request: gr.Request) -> dict[str, Any]:
         """Open a sample of the gallery."""
-        return self._open(request, lambda key: self._service.open_sample(key, sample))
+        with failures_to(_refuse):
+            return _facts(self._service.open_sample(session_of(self._service, request), sample))
 
     def variants(self) -> list[dict[str, Any]]:
-        """Every language model and mode: ready, or what it needs."""
+        """List every language model and mode: ready, or what it needs."""
         return [
             {"id": s.id, "ready": s.ready, "reason": s.reason, "command": s.command}
             for s in self._service.variants()
@@ -82,14 +81,15 @@ class Api:
                 report even where the scan is none of a chest.
             request: of the client.
         """
-        token = self._sessions.token(request)
-        stop = self._sessions.arm(token)
+        session = session_of(self._service, request)
+        stop = session.arm()
         try:
             with failures_to(_refuse):
                 settings, insist = _options(options)
                 events = in_turn(
-                    self._service, self._turns, request, token, variant, settings, stop, insist
-                )
+                    self._service, self._turns, request, session, stop,
+                    lambda: self._service.generate(session, variant, settings, stop, insist),
+                )  # fmt: skip
                 async with aclosing(events):
                     async for event in events:
                         yield _plain(event)
@@ -98,31 +98,18 @@ class Api:
 
     def stop_report(self, request: gr.Request) -> dict[str, bool]:
         """Stop the running report."""
-        self._sessions.stop(self._sessions.token(request))
+        session_of(self._service, request).stop()
         return {"stopped": True}
 
     def delete_session(self, request: gr.Request) -> dict[str, bool]:
         """Delete scan, report and everything computed from them; another scan may be opened."""
-        self._sessions.close(request)
+        self._service.sessions.end_tab(request.session_hash)
         return {"deleted": True}
 
-    def _open(self, request: gr.Request, read: Callable[[str], Volume]) -> dict[str, Any]:
-        with failures_to(_refuse):
-            _, volume = self._sessions.open(request, read)
-        return {
-            "name": volume.name,
-            "sha256": volume.sha256,
-            "shape": list(volume.shape),
-            "spacing_mm": list(volume.spacing_mm),
-            "notes": [asdict(note) for note in volume.notes],
-        }
 
-
-def add_endpoints(
-    service: Service, sessions: Sessions, turns: ReportQueue, default_variant: str
-) -> None:
+def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) -> None:
     """Register the endpoints; their components are never rendered."""
-    api = Api(service, sessions, turns)
+    api = Api(service, turns)
     with gr.Row(visible=False):
         trigger = gr.Button()
         file = gr.File(label="file", type="filepath")
@@ -146,6 +133,17 @@ def add_endpoints(
     )
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
     trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)
+
+
+def _facts(volume: Volume) -> dict[str, Any]:
+    """What a program is told of the scan that it has opened."""
+    return {
+        "name": volume.name,
+        "sha256": volume.sha256,
+        "shape": list(volume.shape),
+        "spacing_mm": list(volume.spacing_mm),
+        "notes": [asdict(note) for note in volume.notes],
+    }
 
 
 def _sent(file: object) -> list[tuple[str, str]]:

@@ -16,7 +16,6 @@ from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.tab import evaluation_tab
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.report.tab import report_tab
-from rad3d.ui.sessions import Sessions
 
 if TYPE_CHECKING:
     from rad3d.core.settings import Settings
@@ -56,10 +55,9 @@ def build_ui(
         turns: the queue of the reports; made here by default.
     """
     evaluations = evaluations or Evaluations(service, settings)
-    sessions = Sessions(service)
     turns = turns or ReportQueue(MODEL_PLACES, settings.queue_size)
-    handlers = Handlers(service, sessions, turns)
-    evaluation = EvaluationHandlers(evaluations, sessions, handlers)
+    handlers = Handlers(service, turns)
+    evaluation = EvaluationHandlers(evaluations, service, handlers)
     with gr.Blocks(
         title="RAD3D: reports for chest CTs",
         analytics_enabled=False,
@@ -74,7 +72,7 @@ def build_ui(
                 evaluation_tab(evaluations, evaluation, report, tabs, tab)
             with gr.Tab("About", id="about"):
                 about_tab(service, evaluations.measured)
-        add_endpoints(service, sessions, turns, settings.default_variant)
+        add_endpoints(service, turns, settings.default_variant)
         demo.load(
             handlers.start,
             None,

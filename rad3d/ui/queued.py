@@ -4,52 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import anyio
 import gradio as gr
 
 from rad3d.core.errors import Cancelled
-from rad3d.core.types import Event, GenerationOptions, StageEvent
+from rad3d.core.types import Event, StageEvent
+from rad3d.ui.visitor import client_of
 
 if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
+    from rad3d.service.sessions import Session
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
-
-
-def client_of(request: gr.Request) -> str:
-    """The address that a request comes from, as a proxy says that is trusted; may be empty."""
-    return str(getattr(getattr(request, "client", None), "host", "") or "")
 
 
 async def in_turn(
     service: Service,
     turns: ReportQueue,
     request: gr.Request,
-    token: str,
-    variant: str,
-    options: GenerationOptions,
+    session: Session,
     stop: threading.Event,
-    insist: bool,
+    write: Callable[[], Iterator[Event]],
 ) -> AsyncGenerator[Event, None]:
-    """The place in the queue while others are first, then the events of a report.
+    """Yield the place in the queue while others are first, then the events of a report.
 
     Closing this iterator, or setting ``stop``, frees the place: at once while waiting, else at the
-    next event. Who waits is not idle, however long it takes.
+    next event. A session that waits is not idle.
 
     Args:
-        service: writes the report, see its ``generate`` also for the arguments below.
+        service: keeps the session alive.
         turns: the queue.
-        request: of the client.
-        token: of the session.
-        variant: of the language model.
-        options: how it is written.
-        stop: set by whoever wants the work to end, and here when it has.
-        insist: write it even where it would mean nothing.
+        request: of the client, whose address has a share of the queue.
+        session: whose report it is.
+        stop: set by whoever wants the report to end, and here when it has.
+        write: starts the report, which ``stop`` ends; called when the turn has come.
 
     Raises:
         BadRequest: ``queue_full``.
@@ -57,16 +50,16 @@ async def in_turn(
     """
     turn = turns.join(client_of(request))
     try:
-        said = ""
+        place = ""
         while not turn.ready:
             if stop.is_set():
                 raise Cancelled("Cancelled while waiting.")
-            service.touch(token)
-            if said != str(turn):
-                said = str(turn)
-                yield StageEvent(said, 0.0)
+            service.sessions.touch(session)
+            if place != str(turn):
+                place = str(turn)
+                yield StageEvent(place, 0.0)
             await asyncio.sleep(POLL_SECONDS)
-        events = service.generate(token, variant, options, stop, insist)
+        events = write()
         thread = anyio.CapacityLimiter(1)
         try:
             while event := await anyio.to_thread.run_sync(next, events, None, limiter=thread):

@@ -100,13 +100,14 @@ def _guarded(
 def _requested(service: Service, request: Request) -> Volume:
     key = request.headers.get(KEY_HEADER, "")
     view = request.query_params.get("view", "scan")
-    volume = service.volume(key) if key else None
-    if volume is None:
+    session = service.sessions.find(key)
+    volume = session.volume if session else None
+    if session is None or volume is None:
         raise BadRequest("There is no open scan.", "Open it again.", code="no_volume")
     if request.headers.get(SCAN_HEADER, volume.sha256) != volume.sha256:
         raise BadRequest("Another scan has been opened meanwhile.", code="other_scan")
     if view == "model":
-        return service.model_view(key, request.query_params.get("encoder", ""))
+        return service.model_view(session, request.query_params.get("encoder", ""))
     return volume
 
 
@@ -167,6 +168,6 @@ class Thumbnails:
             return self._pictures[sample]
 
     def _render(self, sample: str) -> bytes:
-        volume = self._service.sample(sample)
+        volume = self._service.gallery.volume(sample)
         level, width = _THUMBNAIL_WINDOW
         return encode_jpeg(render_slice(volume, "coronal", volume.shape[1] // 2, width, level))

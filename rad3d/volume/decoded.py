@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import numpy.typing as npt
 
 from rad3d.core.errors import BadVolume
+from rad3d.core.settings import Settings
 from rad3d.core.types import FloatArray, Note
 from rad3d.core.words import by, byte_text
 
@@ -21,11 +22,31 @@ class Limits:
         max_bytes: of the file, and of everything that is unpacked from it.
         max_voxels: of the volume.
         max_axis: along one axis; memory for slices is bounded by it. The finest CTs have 2048.
+        max_file_mb: of the file as it is given, in MB of 2**20 bytes; None is any size.
     """
 
     max_bytes: int = 1_500_000_000
     max_voxels: int = 512 * 512 * 1200
     max_axis: int = 4096
+    max_file_mb: int | None = None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits that an operator has set."""
+        return cls(
+            max_bytes=max(cls.max_bytes, settings.max_upload_mb * 2**20),
+            max_voxels=settings.max_voxels,
+            max_file_mb=settings.max_upload_mb,
+        )
+
+    def check_file(self, size: int) -> None:
+        """Raise ``too_large`` where a file that was given exceeds :attr:`max_file_mb`."""
+        if self.max_file_mb is not None and size > self.max_file_mb * 2**20:
+            raise BadVolume(
+                f"The file is larger than the {self.max_file_mb} MB allowed here.",
+                "Crop the scan to the chest, compress it, or raise RAD3D_MAX_UPLOAD_MB.",
+                code="too_large",
+            )
 
     def check_bytes(self, size: int, what: str) -> None:
         """Raise ``too_large`` where ``size`` exceeds :attr:`max_bytes`."""

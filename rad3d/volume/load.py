@@ -73,6 +73,8 @@ def read_volume(
         BadVolume: with a code from the list above.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(p) for p in path]
+    for file in (p for p in paths if p.is_file()):
+        limits.check_file(file.stat().st_size)
     decoded = decode(paths, limits, name or paths[0].name, metadata)
     if metadata is not None:
         decoded = rescaled(decoded, metadata)

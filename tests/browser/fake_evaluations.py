@@ -41,6 +41,7 @@ from rad3d.metrics.cases import Places
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
 from rad3d.metrics.scorecard import Scorecard, score_case
 from rad3d.model.catalogue import VariantStatus
+from rad3d.service.sessions import Session
 
 SIZES = {"phantom-s": 850_000, "phantom-m": 2_200_000, "phantom-l": 5_600_000}
 TRAINED = {"v1": 9_000_000, "v3": 4_900_000, "linear": 190_000}
@@ -205,9 +206,9 @@ class FakeEvaluations:
         findings = score_case(sample, prediction).findings
         return CaseView(sample, prediction, replace(known, findings=findings))
 
-    def open_scan(self, session: str, sample: Sample) -> Volume:
+    def open_scan(self, session: Session, sample: Sample) -> Volume:
         """The first sample of the gallery, under the case's name."""
-        card = self._service.samples()[0]
+        card = self._service.gallery.cards[0]
         return self._service.open_path(session, card.path, sample.id)
 
     def export(self, run: EvaluationRun, kind: str) -> Export:

@@ -1,22 +1,17 @@
-"""A stand-in for :class:`rad3d.service.service.Service` with the same interface and no models.
-
-It opens real files through the real loader, and writes a fixed report word by word, so that the
-page can be tested before and without any weights.
-"""
+"""A service without models: real sessions and scans, and a fixed report written word by word."""
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABEL_INDEX, N_LABELS
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, lookup, variant_id
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
+from rad3d.core.settings import Settings
 from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,
@@ -33,8 +28,8 @@ from rad3d.core.types import (
 )
 from rad3d.model.catalogue import VariantStatus
 from rad3d.service.gallery import SampleCard
-from rad3d.volume.ctrate import ScanMetadata
-from rad3d.volume.load import read_volume
+from rad3d.service.service import Service
+from rad3d.service.sessions import Session
 
 FAKE_TEXT = (
     "Findings: The lungs are well inflated. A solid nodule of 9 mm lies in the right upper lobe. "
@@ -65,12 +60,13 @@ def fake_diagnosis() -> Diagnosis:
     )
 
 
-class FakeService:
-    """See the module's docstring.
+class FakeService(Service):
+    """The real service, but for the models; see the module's docstring.
 
     Args:
         cards: the sample gallery.
         seconds_per_word: how slowly the report is written.
+        novelty: of every scan.
     """
 
     def __init__(
@@ -79,79 +75,29 @@ class FakeService:
         seconds_per_word: float = 0.04,
         novelty: Novelty | None = None,
     ) -> None:
-        self._cards = {card.id: card for card in cards}
-        self._volumes: dict[str, Volume | None] = {}
-        self.owner_secret = ""
-        self.troubles = ()
-        self.farewells: list[Callable[[str], None]] = []
-        self._reports: dict[str, Report] = {}
+        super().__init__(Settings(host="0.0.0.0"), samples_dir=Path("none"))
+        self.gallery._cards = {card.id: card for card in cards}
+        self._stream = self.write
         self._pause = seconds_per_word
         self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
-
-    def new_session(self) -> str:
-        """An unguessable token."""
-        token = secrets.token_urlsafe(24)
-        self._volumes[token] = None
-        return token
-
-    def end_session(self, session: str) -> None:
-        """Forget everything of the session."""
-        self._volumes.pop(session, None)
-        self._reports.pop(session, None)
-        for farewell in self.farewells:
-            farewell(session)
-
-    def knows(self, session: str) -> bool:
-        """Whether a session is alive."""
-        return session in self._volumes
-
-    def touch(self, session: str) -> bool:
-        """Sessions of the stand-in do not age."""
-        return self.knows(session)
-
-    def sweep(self) -> None:
-        """Sessions of the stand-in do not age."""
 
     @property
     def open_sessions(self) -> tuple[str, ...]:
         """Tokens that are alive."""
-        return tuple(self._volumes)
+        return tuple(self.sessions._sessions)
 
-    def open_path(
-        self, session: str, path: Path, name: str, metadata: ScanMetadata | None = None
-    ) -> Volume:
-        """Read a file; the earlier volume stays where it is refused."""
-        volume = read_volume(path, name, metadata=metadata)
-        self._volumes[session] = volume
-        return volume
+    @property
+    def open_scans(self) -> set[str]:
+        """Content hashes of the scans that are open."""
+        return set(self.sessions._open_scans())
 
-    def samples(self) -> tuple[SampleCard, ...]:
-        """The gallery."""
-        return tuple(self._cards.values())
-
-    def sample(self, sample_id: str) -> Volume:
-        """Read a card's file."""
-        card = lookup("sample", self._cards, sample_id)
-        return read_volume(card.path, card.title)
-
-    def open_sample(self, session: str, sample_id: str) -> Volume:
-        """Open a card's file."""
-        volume = self._volumes[session] = self.sample(sample_id)
-        return volume
-
-    def volume(self, session: str) -> Volume | None:
-        """The open volume; an unknown session has none."""
-        return self._volumes.get(session)
-
-    def model_view(self, session: str, encoder_id: str = "") -> Volume:
+    def model_view(self, session: Session, encoder_id: str = "") -> Volume:
         """Every second voxel."""
-        volume = self._volumes[session]
-        if volume is None:
-            raise BadRequest("There is no open scan.")
-        affine = volume.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
-        note = Note("info", "resampled", "Resampled to every second voxel.")
-        clipped = np.clip(volume.hu[::2, ::2, ::2], -1000, 1000)
-        return Volume.from_array(clipped, affine, volume.name, (note,))
+        with self.sessions.using(session) as volume:
+            affine = volume.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+            note = Note("info", "resampled", "Resampled to every second voxel.")
+            clipped = np.clip(volume.hu[::2, ::2, ::2], -1000, 1000)
+            return Volume.from_array(clipped, affine, volume.name, (note,))
 
     def encoders_here(self) -> frozenset[str]:
         """The shipped one alone."""
@@ -174,19 +120,10 @@ class FakeService:
             for mode in MODES
         )
 
-    def generate(
-        self,
-        session: str,
-        variant_id: str,
-        options: GenerationOptions,
-        cancel: threading.Event,
-        insist: bool = False,
+    def write(
+        self, volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
     ) -> Iterator[Event]:
         """Stages, diagnosis, words, report."""
-        if (volume := self._volumes.get(session)) is None:
-            raise BadRequest("There is no open scan.", "Open one first.", code="no_volume")
-        if not insist:
-            volume.check_reportable()
         start = time.monotonic()
         diagnosis = fake_diagnosis()
         for stage, fraction in (("Reading the scan", 0.1), ("Encoding the scan", 0.4)):
@@ -202,20 +139,16 @@ class FakeService:
                 reason = "cancelled"
                 break
             yield TextEvent(" ".join(words[:written]), written)
-        report = Report(
-            text=" ".join(words[:written]),
-            variant_id=variant_id,
-            diagnosis=diagnosis,
-            options=options,
-            finish_reason=reason,
-            n_tokens=written,
-            timings_s={"total": time.monotonic() - start},
-            novelty=self._novelty,
-            provenance={"volume": "0" * 64},
+        yield DoneEvent(
+            Report(
+                text=" ".join(words[:written]),
+                variant_id=variant_id,
+                diagnosis=diagnosis,
+                options=options,
+                finish_reason=reason,
+                n_tokens=written,
+                timings_s={"total": time.monotonic() - start},
+                novelty=self._novelty,
+                provenance={"volume": "0" * 64},
+            )
         )
-        self._reports[session] = report
-        yield DoneEvent(report)
-
-    def last_report(self, session: str) -> Report | None:
-        """The latest finished report."""
-        return self._reports.get(session)

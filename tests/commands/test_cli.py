@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -154,12 +155,7 @@ class OneReport:
 
     def __init__(self, settings: Settings) -> None:
         self.ended: list[str] = []
-
-    def new_session(self) -> str:
-        return "session"
-
-    def end_session(self, session: str) -> None:
-        self.ended.append(session)
+        self.sessions = SimpleNamespace(new=lambda: "session", end=self.ended.append)
 
     def open_path(self, session: str, path: Path, name: str, metadata: object = None) -> Volume:
         note = Note("warning", "cropped_fov", "The scan is cropped.")

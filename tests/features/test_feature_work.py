@@ -27,8 +27,8 @@ from rad3d.model.encoders.base import Encoding
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.encoders.head import Head, HeadedEncoder
 from rad3d.model.identity import EncoderIdentity
-from rad3d.service.reading import read_scan
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
+from rad3d.volume.load import read_volume
 
 MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 
@@ -54,7 +54,7 @@ class Bench:
 
     def read(self, path: Path, name: str, metadata: ScanMetadata | None) -> Volume:
         self.reads.append(name)
-        return read_scan(Settings(), path, name, metadata)
+        return read_volume(path, name, metadata=metadata)
 
     def work(self, scans: Sequence[Scan], retry: bool = False, **more: object) -> FeatureWork:
         store = FeatureStore.create(self.path, MINE)
@@ -239,7 +239,7 @@ def test_a_finished_file_is_not_read_again(bench: Bench, scans: Path) -> None:
 def test_features_are_those_of_the_encoder(bench: Bench, scans: Path) -> None:
     bench.run(scans)
     found = bench.stored.table(["b"])
-    volume = read_scan(Settings(), scans / "b.nii.gz", "b")
+    volume = read_volume(scans / "b.nii.gz", "b")
     from rad3d.volume.grid import to_grid
 
     seen = CountingEncoder().encode(to_grid(volume, bench.encoder.grid).values)

@@ -74,7 +74,7 @@ def test_a_corrupt_encoder_is_said_on_the_page_and_in_the_health_and_the_rest_go
     with running_app(service, tmp_path, evaluations) as url, Tab(url) as tab:
         *_, last = tab.events("start")
         assert ROW.command in last["output"]["data"][1], "the page says what to do"
-        sample = service.samples()[0].id
+        sample = service.gallery.cards[0].id
         assert tab.call("open_sample", sample)["shape"], "scans can be looked at"
         with pytest.raises(RuntimeError, match="needs its encoder"):
             tab.call("write_report", VARIANT, {})
@@ -148,8 +148,8 @@ def test_a_damaged_variant_is_not_ready_and_does_not_keep_the_app_from_starting(
     assert service.troubles == ()
     status = next(s for s in service.variants() if s.id == VARIANT)
     assert "variant.json cannot be read" in status.reason
-    session = service.new_session()
-    service.open_sample(session, service.samples()[0].id)
+    session = service.sessions.new()
+    service.open_sample(session, service.gallery.cards[0].id)
     with pytest.raises(MissingWeights, match="cannot be read"):
         list(service.generate(session, VARIANT, GenerationOptions(), threading.Event()))
     with pytest.raises(Rad3dError):

@@ -361,8 +361,8 @@ def test_the_one_engine_writes_reports_with_it(models: Path) -> None:
 
 def test_the_app_shows_what_the_encoder_that_was_used_saw(models: Path) -> None:
     service = Service(Settings(models_dir=models, default_variant="phantom-s/v3"))
-    session = service.new_session()
-    service.open_volume(session, scan())
+    session = service.sessions.new()
+    service.sessions.open(session, scan())
     view = service.model_view(session)
     assert view.shape == SMALL.grid().shape
     assert "LPS" in view.notes[0].text
@@ -374,8 +374,8 @@ def test_the_app_shows_what_the_encoder_that_was_used_saw(models: Path) -> None:
 
 def test_after_a_report_the_view_is_that_of_its_encoder(models: Path) -> None:
     service = Service(Settings(models_dir=models, default_variant="phantom-m/v3"))
-    session = service.new_session()
-    service.open_volume(session, scan())
+    session = service.sessions.new()
+    service.sessions.open(session, scan())
     with pytest.raises(MissingWeights):  # no default variant, and no shipped encoder, in here
         service.model_view(session)
     options = GenerationOptions(max_new_tokens=4)

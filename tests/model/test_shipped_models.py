@@ -31,7 +31,7 @@ VARIANTS = sorted(path.parent for path in MODELS.glob("variants/*/*/variant.json
 
 def _report(sample: str, variant: str = "phantom-l/v3") -> Report:
     service = Service(Settings())
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_sample(session, sample)
     events = list(service.generate(session, variant, GenerationOptions(), threading.Event()))
     assert isinstance(events[-1], DoneEvent)
@@ -105,8 +105,8 @@ def test_the_normal_sample_is_reported_normal() -> None:
 
 def test_no_sample_is_called_unlike_phantoms() -> None:
     service = Service(Settings())
-    for card in service.samples():
-        novelty = service.engine.features(service.sample(card.id)).novelty
+    for card in service.gallery.cards:
+        novelty = service.engine.features(service.gallery.volume(card.id)).novelty
         assert novelty is not None
         assert not novelty.is_novel, card.id
 
@@ -121,7 +121,7 @@ def test_no_sample_is_called_unlike_phantoms() -> None:
 )
 def test_a_real_scan_is_told_from_phantoms(shared_dir: Path, name: str) -> None:
     service = Service(Settings())
-    session = service.new_session()
+    session = service.sessions.new()
     volume = service.open_path(session, shared_dir / "data" / "ct" / name, name)
     novelty = service.engine.features(volume).novelty
     assert novelty is not None

@@ -30,6 +30,7 @@ from rad3d.server import uploads
 from rad3d.server.queue import ReportQueue
 from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service
+from rad3d.service.sessions import Session
 from rad3d.volume.load import read_volume
 
 pytestmark = pytest.mark.process
@@ -98,17 +99,17 @@ def models(tmp_path: Path) -> Path:
     return folder
 
 
-def service_of(models: Path) -> tuple[Service, FakeEncoderStore, str]:
+def service_of(models: Path) -> tuple[Service, FakeEncoderStore, Session]:
     """A service with an open scan."""
     settings = Settings(models_dir=models)
     store = FakeEncoderStore(settings, CountingEncoder())
     service = Service(settings, store, models)
-    session = service.new_session()
-    service._sessions.open(session, volume(1))
+    session = service.sessions.new()
+    service.sessions.open(session, volume(1))
     return service, store, session
 
 
-def write(service: Service, session: str, variant: str) -> str:
+def write(service: Service, session: Session, variant: str) -> str:
     options = GenerationOptions(max_new_tokens=5)
     *_, last = service.generate(session, variant, options, threading.Event())
     assert isinstance(last, DoneEvent)
@@ -142,7 +143,7 @@ def test_a_report_whose_worker_dies_frees_its_place_and_the_next_one_is_written(
     store.fake.encode = dies  # type: ignore[method-assign]
     with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever it becomes on its way
         write(service, session, "phantom-s/v3")
-    assert service._sessions.get(session).running == 0
+    assert session.running == 0
     assert write(service, session, "phantom-s/v3")
 
 
@@ -155,7 +156,7 @@ class DyingService(FakeService):
 
     def generate(
         self,
-        session: str,
+        session: Session,
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event,

@@ -45,7 +45,6 @@ from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
-from rad3d.ui.sessions import Sessions
 
 pytestmark = pytest.mark.process
 
@@ -118,8 +117,7 @@ def restarted(interrupted: tuple[Path, str], tmp_path: Path) -> tuple[Evaluation
 
 def tab_of(evaluations: Evaluations) -> EvaluationHandlers:
     """The evaluation tab, without a page."""
-    service: Any = FakeService()
-    return EvaluationHandlers(evaluations, Sessions(service), NO_REPORTS)
+    return EvaluationHandlers(evaluations, FakeService(), NO_REPORTS)
 
 
 def in_the_shell(evaluations: Evaluations, run_id: str) -> None:

@@ -180,11 +180,13 @@ def test_what_one_visitor_writes_never_arrives_at_another(
         seen = [json.dumps(event) for event in one.events("write_report", "phantom-l/v3", {})]
         assert "nodule" in "".join(seen)
         assert "nodule" not in _delivered(two)
-        assert fake_service.last_report(two.key()) is None
-        assert fake_service.last_report(one.key()) is not None
+        assert fake_service.sessions.find(two.key()).report is None  # type: ignore[union-attr]
+        assert fake_service.sessions.find(one.key()).report is not None  # type: ignore[union-attr]
         assert mine["name"] == "Sample one"
         two.call("forget")
-        assert fake_service.volume(one.key()) is not None, "deleting is for one's own session"
+        first = fake_service.sessions.find(one.key())
+        assert first is not None
+        assert first.volume is not None, "deleting is for one's own session"
 
 
 def _delivered(tab: Tab) -> str:

@@ -76,12 +76,12 @@ class Held:
     """What the app holds of one person, watched without keeping it alive."""
 
     def __init__(self, service: Service, tab: Tab) -> None:
-        key = tab.key()
-        volume = service.volume(key)
+        session = service.sessions.find(tab.key())
+        assert session is not None
+        volume, report = session.volume, session.report
         assert volume is not None
-        view = service.model_view(key)
-        report = service.last_report(key)
         assert report is not None
+        view = service.model_view(session)
         self.words = report.text[5:60][::-1]  # reversed: the search must not find itself
         self.references = [weakref.ref(volume.hu), weakref.ref(view.hu)]
         self.service = service
@@ -134,7 +134,7 @@ def test_closing_the_tab_leaves_no_file_array_feature_or_report(
         open_and_report(tab, chest)
         held = Held(service, tab)
         assert held.remains(), "this test can see what is there"
-    assert eventually(lambda: len(service._sessions) == 0)
+    assert eventually(lambda: len(service.sessions) == 0)
     assert eventually(lambda: not held.remains()), held.remains()
     assert uploaded() == []
 
@@ -156,8 +156,8 @@ def test_an_idle_session_ends_although_nobody_asks_for_anything(
     with Tab(address) as tab:
         open_and_report(tab, chest)
         held = Held(service, tab)
-        service._sessions._idle = 0.0
-        assert eventually(lambda: len(service._sessions) == 0)
+        service.sessions._idle = 0.0
+        assert eventually(lambda: len(service.sessions) == 0)
         assert not [f for f in held.remains() if "array" in f or "cache" in f]
 
 
@@ -276,11 +276,11 @@ def test_a_work_folder_that_another_user_could_own_is_refused(tmp_path: Path) ->
 def test_sessions_count_a_clock_that_nobody_can_set() -> None:
     store = SessionStore(3600, 10**9, lambda _: None)
     with pytest.MonkeyPatch.context() as patch:
-        token = store.new()
+        session = store.new()
         for jump in (-(10**9), 10**9):
             patch.setattr(time, "time", lambda jump=jump: 1.8e9 + jump)
             store.sweep()
-            assert store.knows(token)
+            assert not session.ended
 
 
 # -- headers -------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.ui.evaluation import job as evaluation_job
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
-from rad3d.ui.sessions import Sessions, owner_of
+from rad3d.ui.visitor import session_of
 
 pytestmark = pytest.mark.process
 
@@ -90,46 +90,45 @@ def test_a_crash_leaves_the_runs_of_visitors_until_the_next_start_and_no_longer(
 
 
 @pytest.fixture
-def public(tmp_path: Path) -> tuple[Service, Evaluations, Sessions]:
-    service, evaluations = evaluations_of(tmp_path, tmp_path / "visitors", "0.0.0.0")
-    return service, evaluations, Sessions(service)
+def public(tmp_path: Path) -> tuple[Service, Evaluations]:
+    return evaluations_of(tmp_path, tmp_path / "visitors", "0.0.0.0")
 
 
 def test_the_runs_of_a_session_that_expires_go_at_the_next_sweep_without_another_tab(
-    public: tuple[Service, Evaluations, Sessions], tmp_path: Path
+    public: tuple[Service, Evaluations], tmp_path: Path
 ) -> None:
-    service, evaluations, sessions = public
-    EvaluationHandlers(evaluations, sessions, None)  # type: ignore[arg-type]
-    token = sessions.token(TAB)
-    directory = score_file(evaluations, tmp_path, owner_of(token))
+    service, evaluations = public
+    EvaluationHandlers(evaluations, service, None).open_tab(TAB)  # type: ignore[arg-type]
+    session = session_of(service, TAB)
+    directory = score_file(evaluations, tmp_path, session.owner)
     assert directory.parent == tmp_path / "visitors"
-    stop = sessions.arm(token)
-    clock = service._sessions._clock
-    service._sessions._clock = lambda: clock() + 29 * 60
+    stop = session.arm()
+    clock = service.sessions._clock
+    service.sessions._clock = lambda: clock() + 29 * 60
     service.sweep()
     assert directory.is_dir()
-    service._sessions._clock = lambda: clock() + 31 * 60
+    service.sessions._clock = lambda: clock() + 31 * 60
     service.sweep()
     assert not directory.exists()
     assert stop.is_set(), "and what it was doing is stopped"
-    assert sessions.token(TAB) != token
+    assert session_of(service, TAB) is not session
 
 
 def test_who_waits_for_an_evaluation_is_not_idle(
-    public: tuple[Service, Evaluations, Sessions], monkeypatch: pytest.MonkeyPatch
+    public: tuple[Service, Evaluations], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, evaluations, sessions = public
-    handlers = EvaluationHandlers(evaluations, sessions, None)  # type: ignore[arg-type]
-    token = sessions.token(TAB)
-    clock, passed = service._sessions._clock, [0.0]
-    service._sessions._clock = lambda: clock() + passed[0]
+    service, evaluations = public
+    handlers = EvaluationHandlers(evaluations, service, None)  # type: ignore[arg-type]
+    session = session_of(service, TAB)
+    clock, passed = service.sessions._clock, [0.0]
+    service.sessions._clock = lambda: clock() + passed[0]
 
     def slow(*_: object, **__: object) -> Iterator[EvaluationEvent]:
         for done in range(4):
             yield EvaluationEvent("write", done, 4, "one more", "20260101-000000-000000")
             passed[0] += 20 * 60
             service.sweep()
-            assert service.knows(token)
+            assert not session.ended
 
     monkeypatch.setattr(evaluations, "resume", slow)
     handlers.running.resume("20260101-000000-000000", TAB)
@@ -138,12 +137,12 @@ def test_who_waits_for_an_evaluation_is_not_idle(
 
 
 def test_who_waits_for_the_evaluation_of_another_is_not_idle_and_gets_a_turn(
-    public: tuple[Service, Evaluations, Sessions], monkeypatch: pytest.MonkeyPatch
+    public: tuple[Service, Evaluations], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    service, evaluations, sessions = public
-    handlers = EvaluationHandlers(evaluations, sessions, None).running  # type: ignore[arg-type]
-    clock, passed = service._sessions._clock, [0.0]
-    service._sessions._clock = lambda: clock() + passed[0]
+    service, evaluations = public
+    handlers = EvaluationHandlers(evaluations, service, None).running  # type: ignore[arg-type]
+    clock, passed = service.sessions._clock, [0.0]
+    service.sessions._clock = lambda: clock() + passed[0]
     monkeypatch.setattr(evaluation_job, "POLL_SECONDS", 0.01)
     began: list[str] = []
 
@@ -176,19 +175,3 @@ def test_who_waits_for_the_evaluation_of_another_is_not_idle_and_gets_a_turn(
     assert any("another evaluation is running, yours is next" in s["progress"] for s in steps)
     assert began == ["first", "second"]
     assert not any("before it began" in step["run_notice"] for step in steps)
-
-
-def test_a_tab_that_asks_twice_at_once_has_one_session(
-    public: tuple[Service, Evaluations, Sessions],
-) -> None:
-    service, _, sessions = public
-    tokens: list[str] = []
-    threads = [
-        threading.Thread(target=lambda: tokens.append(sessions.token(TAB))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(set(tokens)) == 1
-    assert service.usage.sessions == 1

@@ -24,7 +24,7 @@ def test_metrics_tell_queue_latency_by_stage_memory_and_failures(
     models: Path, chest: Path, tmp_path: Path
 ) -> None:
     service, operations = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "Doe^Jane.nii.gz")
     bad = tmp_path / "bad.nii.gz"
     bad.write_text("no scan")
@@ -58,7 +58,7 @@ def test_metrics_tell_queue_latency_by_stage_memory_and_failures(
 
 def test_metrics_hold_no_name_and_no_content(models: Path, chest: Path) -> None:
     service, operations = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     opened = service.open_path(session, chest, "Doe^Jane.nii.gz")
     events = list(service.generate(session, "phantom-s/v3", SHORT, threading.Event()))
     done = events[-1]
@@ -72,7 +72,7 @@ def test_a_defect_is_counted_apart_and_goes_on_its_way(
     models: Path, chest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service, operations = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "scan")
 
     def broken(*_: object) -> Iterator[object]:

@@ -53,7 +53,7 @@ def test_every_event_is_one_json_line_of_figures_without_names_or_content(
     models: Path, chest: Path, tmp_path: Path
 ) -> None:
     service, _ = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     bad = tmp_path / "Doe^Jane.nii.gz"
     bad.write_text("no scan")
     with captured() as lines:

@@ -29,7 +29,7 @@ def test_stopping_lets_running_reports_finish_and_takes_no_new_ones(
     models: Path, chest: Path
 ) -> None:
     service, _ = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "scan")
     events = service.generate(session, "phantom-s/v3", SHORT, threading.Event())
     next(events)
@@ -49,7 +49,7 @@ def test_stopping_lets_running_reports_finish_and_takes_no_new_ones(
 
 def test_a_report_over_the_grace_is_ended_with_what_it_has(models: Path, chest: Path) -> None:
     service, _ = watched(models)
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "scan")
     events = service.generate(session, "phantom-s/v3", SHORT, threading.Event())
     event = next(event for event in events if isinstance(event, TextEvent))
@@ -66,7 +66,7 @@ def test_a_report_over_the_grace_is_ended_with_what_it_has(models: Path, chest: 
 
 
 def _cancelled(running: RunningReports) -> bool:
-    return all(signal.is_set() for signal in running._signals.values())
+    return all(signal.is_set() for signal in running._reports)
 
 
 @pytest.mark.slow

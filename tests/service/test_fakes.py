@@ -6,16 +6,14 @@ import inspect
 
 import pytest
 from browser.fake_evaluations import FakeEvaluations, FakeKeptRuns
-from browser.fakes import FakeService
 
 from rad3d.evaluation.runs import RunRepository
 from rad3d.evaluation.service import Evaluations
-from rad3d.service.service import Service
 
 
 @pytest.mark.parametrize(
     ("fake", "real"),
-    [(FakeService, Service), (FakeEvaluations, Evaluations), (FakeKeptRuns, RunRepository)],
+    [(FakeEvaluations, Evaluations), (FakeKeptRuns, RunRepository)],
 )
 def test_every_method_of_a_stand_in_has_the_real_signature(fake: type, real: type) -> None:
     methods = {

@@ -62,7 +62,7 @@ def test_a_lent_gpu_writes_the_same_report_and_keeps_nothing_of_the_scan(
     texts = []
     for lender in (None, GpuLease(plain_gpu(asked), NoGpu)):
         service, _ = watched(models, lender)
-        session = service.new_session()
+        session = service.sessions.new()
         opened = service.open_path(session, chest, "scan")
         events = list(service.generate(session, "phantom-s/v3", SHORT, threading.Event()))
         done = events[-1]
@@ -102,7 +102,7 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
         return decorate
 
     service, operations = watched(models, GpuLease(none, NoGpu))
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "scan")
     with pytest.raises(Rad3dError, match=r"No GPU .* You have exceeded your quota\.") as refused:
         list(service.generate(session, "phantom-s/v3", SHORT, threading.Event()))
@@ -111,7 +111,7 @@ def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Pa
 
     asked: list[int] = []
     service, _ = watched(models, GpuLease(plain_gpu(asked), NoGpu))
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, chest, "scan")
     with pytest.raises(UnknownName):
         list(service.generate(session, "phantom-x/v3", SHORT, threading.Event()))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny_models import CountingEncoder, FakeEncoderStore, volume
 
-import rad3d.service.reading as reading
+import rad3d.service.service as reading
 from rad3d.core.errors import BadRequest, BadVolume, Cancelled, UnknownName
 from rad3d.core.labels import LABELS
 from rad3d.core.settings import Settings
@@ -29,7 +29,7 @@ from rad3d.core.types import (
 from rad3d.reports.export import report_dict, report_json, report_text
 from rad3d.service.gallery import read_samples
 from rad3d.service.service import Service
-from rad3d.service.sessions import SessionStore
+from rad3d.service.sessions import Session
 
 OPTIONS = GenerationOptions(max_new_tokens=10)
 V3 = "phantom-s/v3"
@@ -67,7 +67,7 @@ def service(
     return Service(settings, FakeEncoderStore(settings, CountingEncoder()), samples)
 
 
-def write(service: Service, session: str, **options: Any) -> Report:
+def write(service: Service, session: Session, **options: Any) -> Report:
     settings = GenerationOptions(**({"max_new_tokens": 10} | options))
     *_, last = service.generate(session, V3, settings, threading.Event())
     assert isinstance(last, DoneEvent)
@@ -75,84 +75,84 @@ def write(service: Service, session: str, **options: Any) -> Report:
 
 
 def test_tokens_cannot_be_guessed(service: Service) -> None:
-    tokens = {service.new_session() for _ in range(50)}
+    tokens = {service.sessions.new().token for _ in range(50)}
     assert len(tokens) == 50
     assert min(map(len, tokens)) >= 32
 
 
 def test_two_sessions_do_not_see_each_other(service: Service) -> None:
-    one, two = service.new_session(), service.new_session()
+    one, two = service.sessions.new(), service.sessions.new()
     service.open_path(one, Path("scan1"), "mine")
-    assert service.volume(two) is None
+    assert two.volume is None
     service.open_path(two, Path("scan2"), "yours")
     first, second = write(service, one), write(service, two)
     assert first.provenance["volume_sha256"] == volume(1).sha256
     assert second.provenance["volume_sha256"] == volume(2).sha256
-    assert service.last_report(one) is first
-    assert service.last_report(two) is second
-    service.end_session(one)
-    assert service.volume(one) is None
-    assert service.last_report(two) is second
+    assert one.report is first
+    assert two.report is second
+    service.sessions.end(one)
+    assert one.volume is None
+    assert two.report is second
 
 
 def test_same_content_in_two_sessions_keeps_each_name_and_shares_memory(service: Service) -> None:
-    one, two = service.new_session(), service.new_session()
+    one, two = service.sessions.new(), service.sessions.new()
     a = service.open_path(one, Path("scan1"), "mine")
     b = service.open_path(two, Path("scan1"), "yours")
     assert (a.name, b.name) == ("mine", "yours")
     assert a.hu is b.hu
     write(service, one)
-    service.end_session(one)
+    service.sessions.end(one)
     assert service.engine.cache.nbytes > 0, "the other session still uses it"
-    service.end_session(two)
+    service.sessions.end(two)
     assert service.engine.cache.nbytes == 0
 
 
 def test_ending_a_session_frees_everything_of_it(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     for seed in range(3):
         service.open_path(session, Path(f"scan{seed}"), "scan")
         service.model_view(session)
         write(service, session)
     assert service.engine.cache.nbytes > 0
-    service.end_session(session)
+    service.sessions.end(session)
     assert service.engine.cache.nbytes == 0
-    assert service._sessions.nbytes == 0
-    service.end_session(session)
+    assert service.sessions.nbytes == 0
+    service.sessions.end(session)
 
 
 def test_session_ended_in_mid_report_leaves_nothing_behind(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     events = service.generate(session, V3, OPTIONS, threading.Event())
     next(events)
-    service.end_session(session)
+    service.sessions.end(session)
     list(events)
     assert service.engine.cache.nbytes == 0
-    assert service.last_report(session) is None
+    assert session.report is None
 
 
 def test_closing_the_events_ends_the_run(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     events = service.generate(session, V3, OPTIONS, threading.Event())
     for event in events:
         if isinstance(event, TextEvent):
             break
     events.close()  # type: ignore[attr-defined]
-    assert service._sessions.get(session).running == 0
-    assert service.last_report(session) is None
+    assert session.running == 0
+    assert session.report is None
     assert write(service, session).n_tokens > 0
 
 
 def test_refused_file_leaves_scan_and_report_in_place(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     kept = service.open_path(session, Path("scan1"), "scan")
     report = write(service, session)
     with pytest.raises(BadVolume):
         service.open_path(session, Path("x.bad"), "broken")
-    assert service.volume(session) is kept
-    assert service.last_report(session) is report
+    assert session.volume is kept
+    assert session.report is report
 
 
 def test_file_over_the_limit_is_refused_before_it_is_read(models: Path, tmp_path: Path) -> None:
@@ -161,46 +161,48 @@ def test_file_over_the_limit_is_refused_before_it_is_read(models: Path, tmp_path
     path = tmp_path / "big.nii"
     path.write_bytes(b"0" * (2**20 + 1))
     with pytest.raises(BadVolume, match="1 MB") as caught:
-        service.open_path(service.new_session(), path, "big.nii")
+        service.open_path(service.sessions.new(), path, "big.nii")
     assert caught.value.code == "too_large"
 
 
 def test_new_scan_forgets_the_old_report(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     write(service, session)
     service.open_path(session, Path("scan2"), "scan")
-    assert service.last_report(session) is None
+    assert session.report is None
 
 
 def test_report_without_a_scan_or_a_session_says_so(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     with pytest.raises(BadRequest) as caught:
         write(service, session)
     assert caught.value.code == "no_volume"
+    service.sessions.end(session)
     for ask in (
-        lambda: write(service, "guess"),
-        lambda: service.open_path("guess", Path("scan1"), "scan"),
-        lambda: service.model_view("guess"),
+        lambda: write(service, session),
+        lambda: service.open_path(session, Path("scan1"), "scan"),
+        lambda: service.model_view(session),
     ):
         with pytest.raises(BadRequest) as caught:
             ask()
         assert caught.value.code == "no_session"
-    assert service.volume("guess") is None
+    assert service.sessions.find(session.token) is None
+    assert service.sessions.find("guess") is None
 
 
 def test_cancel_before_the_first_token(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(Cancelled):
         list(service.generate(session, V3, OPTIONS, cancel))
-    assert service._sessions.get(session).running == 0
+    assert session.running == 0
 
 
 def test_model_view_is_the_scan_on_the_model_grid(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     view = service.model_view(session)
     assert view.shape == (8, 8, 8)
@@ -209,11 +211,11 @@ def test_model_view_is_the_scan_on_the_model_grid(service: Service) -> None:
 
 
 def test_samples_have_a_card_and_hide_their_truth(service: Service) -> None:
-    (card,) = service.samples()
+    (card,) = service.gallery.cards
     assert (card.id, card.title, card.domain) == ("in-000005", "First", "in")
     assert card.truth_text == "Findings: A nodule.\nImpression: Nodule."
     assert "nodule" not in card.description.lower()
-    session = service.new_session()
+    session = service.sessions.new()
     assert service.open_sample(session, "in-000005").name == "First"
     with pytest.raises(UnknownName, match="in-000005"):
         service.open_sample(session, "../secret")
@@ -222,23 +224,23 @@ def test_samples_have_a_card_and_hide_their_truth(service: Service) -> None:
 def test_a_sample_is_read_once_for_all_visitors_and_cannot_be_changed_by_one(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two, three = (service.new_session() for _ in range(3))
+    one, two, three = (service.sessions.new() for _ in range(3))
     first = service.open_sample(one, "in-000005")
     monkeypatch.setattr(reading, "read_volume", lambda *_: pytest.fail("it was read again"))
     second = service.open_sample(two, "in-000005")
     assert second.hu is first.hu
     assert not second.hu.flags.writeable
     assert service.usage.sample_bytes == first.hu.nbytes
-    service.end_session(one)
-    service.end_session(two)
+    service.sessions.end(one)
+    service.sessions.end(two)
     assert service.open_sample(three, "in-000005").name == "First"
 
 
 def test_what_visitors_bring_is_not_kept_for_others(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "mine")
     assert service.usage.sample_bytes == 0
-    service.end_session(session)
+    service.sessions.end(session)
     assert service.usage.scan_bytes == service.usage.sample_bytes == 0
 
 
@@ -257,20 +259,20 @@ def test_variants_are_listed_ready_or_with_what_they_need(service: Service) -> N
 def test_no_report_is_written_about_what_is_no_chest_unless_somebody_insists(
     service: Service,
 ) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     scan = volume(3)
     note = Note("warning", "not_chest", "This does not look like a chest.")
-    service.open_volume(session, replace(scan, notes=(note,)))
+    service.sessions.open(session, replace(scan, notes=(note,)))
     with pytest.raises(BadVolume, match="This does not look like a chest"):
         write(service, session)
-    assert service.last_report(session) is None
+    assert session.report is None
     *_, last = service.generate(session, V3, OPTIONS, threading.Event(), insist=True)
     assert isinstance(last, DoneEvent)
     assert last.report.text
 
 
 def test_what_models_of_phantoms_write_says_so_everywhere(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     report = write(service, session, max_new_tokens=3)
     line = "learned from synthetic phantoms only"
@@ -282,7 +284,7 @@ def test_what_models_of_phantoms_write_says_so_everywhere(service: Service) -> N
 
 
 def test_exports_name_what_the_report_contradicts_leaves_out_and_adds(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     values = np.full(18, 0.1)
     values[[LABELS.index("Emphysema"), LABELS.index("Cardiomegaly")]] = 0.9, 0.8
@@ -304,7 +306,7 @@ def test_exports_name_what_the_report_contradicts_leaves_out_and_adds(service: S
 
 
 def test_exports_say_where_the_report_comes_from_and_hide_the_file_name(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "Jane Doe.nii.gz")
     report = write(service, session, max_new_tokens=3)
     data = json.loads(report_json(report))
@@ -332,76 +334,23 @@ def test_warm_up_loads_the_default_variant_or_does_nothing(models: Path, tmp_pat
     Service(empty, samples_dir=tmp_path).warm_up()
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def test_idle_sessions_end_and_busy_ones_do_not(clock: Clock) -> None:
-    freed: list[str] = []
-    store = SessionStore(60, 10**9, freed.append, clock)
-    idle, busy, used = store.new(), store.new(), store.new()
-    for seed, token in enumerate((idle, busy, used)):
-        store.open(token, volume(seed))
-    held = store.begin(busy)
-    clock.now = 50
-    store.get(used)
-    clock.now = 70
-    assert store.find(idle) is None
-    assert freed == [volume(0).sha256]
-    assert len(store) == 2
-    store.finish(busy, held, None)
-    clock.now = 131
-    store.sweep()
-    assert len(store) == 0
-
-
-def test_open_scans_are_bounded_and_the_longest_unused_is_closed(clock: Clock) -> None:
-    one = volume(0).hu.nbytes
-    store = SessionStore(1e9, 2 * one, lambda _: None, clock)
-    tokens = [store.new() for _ in range(3)]
-    for i, token in enumerate(tokens):
-        clock.now = i
-        store.open(token, volume(i))
-    assert [store.get(t).volume is None for t in tokens] == [True, False, False]
-    assert store.nbytes == 2 * one
-    with pytest.raises(BadRequest, match="may have been closed"):
-        store.begin(tokens[0])
-
-
-def test_scan_that_is_being_reported_on_is_not_closed(clock: Clock) -> None:
-    store = SessionStore(1e9, volume(0).hu.nbytes, lambda _: None, clock)
-    busy, other = store.new(), store.new()
-    store.open(busy, volume(0))
-    store.begin(busy)
-    store.open(other, volume(1))
-    assert store.get(busy).volume is not None
-
-
 def test_late_report_on_a_replaced_scan_is_not_kept(service: Service) -> None:
-    session = service.new_session()
+    session = service.sessions.new()
     service.open_path(session, Path("scan1"), "scan")
     events = service.generate(session, V3, OPTIONS, threading.Event())
     next(events)
     service.open_path(session, Path("scan2"), "scan")
     list(events)
-    assert service.last_report(session) is None
+    assert session.report is None
 
 
 def test_a_shipped_sample_goes_from_file_to_report(models: Path) -> None:
     settings = Settings(models_dir=models)
     service = Service(settings, FakeEncoderStore(settings, CountingEncoder()))
-    if not service.samples():
+    if not service.gallery.cards:
         pytest.skip("assets/samples is empty")
-    session = service.new_session()
-    card = service.samples()[0]
+    session = service.sessions.new()
+    card = service.gallery.cards[0]
     scan = service.open_sample(session, card.id)
     assert scan.name == card.title
     report = write(service, session)
@@ -415,8 +364,8 @@ def test_only_offered_variants_are_listed_and_written(models: Path) -> None:
     ids = {status.id for status in service.variants()}
     assert V3 in ids
     assert all(i == V3 or i.startswith("phantom-m/") for i in ids)
-    session = service.new_session()
-    service.open_volume(session, volume(0))
+    session = service.sessions.new()
+    service.sessions.open(session, volume(0))
     with pytest.raises(BadRequest, match="phantom-s/v2 is not offered here"):
         list(service.generate(session, "phantom-s/v2", OPTIONS, threading.Event()))
     assert write(service, session).n_tokens >= 1

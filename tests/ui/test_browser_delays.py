@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from browser.pages import VIEWER
 from playwright.sync_api import Page, expect
 
 from rad3d.core.types import DoneEvent, Event, TextEvent, Volume
+from rad3d.service.sessions import Session
 from rad3d.ui.report import handlers
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -77,19 +79,17 @@ LATE = """
 class NamingService(FakeService):
     """Its reports name the scan that they are about."""
 
-    def generate(self, session: str, *asked: Any) -> Iterator[Event]:
-        volume = self._volumes.get(session)
-        name = volume.name if volume else ""
-        for event in super().generate(session, *asked):
+    def write(self, volume: Volume, *asked: Any) -> Iterator[Event]:
+        for event in super().write(volume, *asked):
             if isinstance(event, TextEvent):
-                yield TextEvent(f"Findings: {name}. {event.text}", event.n_tokens)
+                yield TextEvent(f"Findings: {volume.name}. {event.text}", event.n_tokens)
             elif isinstance(event, DoneEvent):
-                object.__setattr__(event.report, "text", f"Findings: {name}. {event.report.text}")
-                yield event
+                text = f"Findings: {volume.name}. {event.report.text}"
+                yield DoneEvent(replace(event.report, text=text))
             else:
                 yield event
 
-    def open_sample(self, session: str, sample_id: str) -> Volume:
+    def open_sample(self, session: Session, sample_id: str) -> Volume:
         time.sleep(random.random() * 0.2)
         return super().open_sample(session, sample_id)
 

@@ -83,6 +83,6 @@ def test_a_closed_tab_is_seen_to_close_through_the_proxy(
     page = visit(address)
     upload(page, chest)
     key = page.evaluate(f"{VIEWER}.state.key")
-    assert page_service.knows(key)
+    assert key in page_service.open_sessions
     page.close()
-    assert eventually(lambda: not page_service.knows(key), 20)
+    assert eventually(lambda: key not in page_service.open_sessions, 20)

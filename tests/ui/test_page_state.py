@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from browser.fakes import FakeService, fake_diagnosis
 
-from rad3d.core.errors import BadRequest, BadVolume
+from rad3d.core.errors import BadVolume
 from rad3d.core.types import (
     DiagnosisEvent,
     DoneEvent,
@@ -32,13 +32,13 @@ from rad3d.core.types import (
     Volume,
 )
 from rad3d.server.queue import ReportQueue
+from rad3d.service.sessions import Session
 from rad3d.ui import queued as waiting
 from rad3d.ui.page_state import PageState
 from rad3d.ui.report import handlers as handlers_module
 from rad3d.ui.report import views
 from rad3d.ui.report.chart import diagnosis_chart
 from rad3d.ui.report.handlers import OPTION_NAMES, Handlers
-from rad3d.ui.sessions import Sessions
 
 N_SCHEDULES, AT_ONCE = 300, 20
 TAB: Any = SimpleNamespace(session_hash="tab", cookies={})
@@ -58,43 +58,29 @@ class HastyService(FakeService):
         """For as long as a thread may be held up."""
         time.sleep(self._chance.choice((0.0, 0.0, 0.0005, 0.002)))
 
-    def volume(self, session: str) -> Volume | None:
-        self.pause()
-        return super().volume(session)
-
-    def read_scan(self, session: str, name: str) -> Volume:
-        """Open a scan of this name; one called bad is refused."""
+    def scan(self, name: str) -> Volume:
+        """A scan of this name; one called bad is refused."""
         self.pause()
         if name == "bad":
             raise BadVolume("This is no scan.")
         number = float(SCANS.index(name))
-        volume = Volume.from_array(np.full((2, 2, 2), number, np.int16), np.eye(4), name)
-        if session not in self._volumes:
-            raise BadRequest("This session has ended.", code="no_session")
-        self._volumes[session] = volume
-        self._reports.pop(session, None)
+        return Volume.from_array(np.full((2, 2, 2), number, np.int16), np.eye(4), name)
+
+    def open(self, session: Session, read: Callable[[], Volume]) -> Volume:
+        self.pause()
+        volume = super().open(session, read)
         self.pause()
         return volume
 
-    def model_view(self, session: str, encoder_id: str = "") -> Volume:
-        volume = self._volumes.get(session)
-        if volume is None:
-            raise BadVolume("There is no open scan.")
-        self.pause()
-        note = Note("info", "resampled", f"Resampled: {volume.name}.")
-        return Volume(volume.hu, volume.affine, volume.sha256, volume.name, (note,))
+    def model_view(self, session: Session, encoder_id: str = "") -> Volume:
+        with self.sessions.using(session) as volume:
+            self.pause()
+            note = Note("info", "resampled", f"Resampled: {volume.name}.")
+            return Volume(volume.hu, volume.affine, volume.sha256, volume.name, (note,))
 
-    def generate(
-        self,
-        session: str,
-        variant_id: str,
-        options: GenerationOptions,
-        cancel: threading.Event,
-        insist: bool = False,
+    def write(
+        self, volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
     ) -> Iterator[Event]:
-        volume = self._volumes.get(session)
-        if volume is None:
-            raise BadVolume("There is no open scan.")
         diagnosis = fake_diagnosis()
         yield StageEvent(f"Reading {volume.name}", 0.1)
         self.pause()
@@ -104,15 +90,14 @@ class HastyService(FakeService):
             if cancel.is_set():
                 break
             yield TextEvent(f"Findings: of {volume.name}", n)
-        report = Report(
-            f"Findings: of {volume.name}", variant_id, diagnosis, options,
-            "cancelled" if cancel.is_set() else "end", 4, {"total": 0.1},
-            provenance={"volume": volume.sha256},
-            notes=(Note("warning", "scan", f"Of {volume.name}."),),
+        yield DoneEvent(
+            Report(
+                f"Findings: of {volume.name}", variant_id, diagnosis, options,
+                "cancelled" if cancel.is_set() else "end", 4, {"total": 0.1},
+                provenance={"volume": volume.sha256},
+                notes=(Note("warning", "scan", f"Of {volume.name}."),),
+            )
         )  # fmt: skip
-        if self._volumes.get(session) is volume:
-            self._reports[session] = report
-        yield DoneEvent(report)
 
 
 class Visitor:
@@ -120,7 +105,7 @@ class Visitor:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.service = chance, HastyService(chance)
-        self.handlers = Handlers(self.service, Sessions(self.service), ReportQueue(2, 9))  # type: ignore[arg-type]
+        self.handlers = Handlers(self.service, ReportQueue(2, 9))
         self.arrived: list[dict[str, Any]] = []
 
     @property
@@ -148,7 +133,9 @@ class Visitor:
         """Upload a scan or choose a sample."""
         await self._answered(
             lambda request: self.handlers.open(
-                request, lambda token: self.service.read_scan(token, name), f"Truth of {name}."
+                request,
+                lambda session: self.service.open(session, lambda: self.service.scan(name)),
+                f"Truth of {name}.",
             )
         )
         await self._answered(self.handlers.describe, "phantom-l", "v3")
@@ -213,14 +200,13 @@ def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_i
         for answer in visitor.arrived:
             values = answer["values"]
             assert scans_named(values) <= {values.get("viewer", {}).get("name")}, seed
-        shown, token = visitor.shown, visitor.handlers._sessions.token(TAB)
-        volume = visitor.service._volumes[token]
+        shown, session = visitor.shown, visitor.service.sessions.of_tab("tab")
+        volume = session.volume
         assert shown["viewer"]["name"] == (volume.name if volume else ""), seed
-        assert shown["viewer"]["key"] == token, seed
+        assert shown["viewer"]["key"] == session.token, seed
         assert "<progress" not in shown["progress"], f"{seed}: nothing is at work any more"
         assert (shown["generate"]["interactive"], shown["cancel"]["interactive"]) == (True, False)
-        last = visitor.service.last_report(token)
-        assert bool(shown["report"]["text"]) == (last is not None), seed
+        assert bool(shown["report"]["text"]) == (session.report is not None), seed
 
 
 def test_what_was_asked_for_last_stays_whichever_is_ready_first() -> None:

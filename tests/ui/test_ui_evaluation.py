@@ -21,10 +21,11 @@ from rad3d.evaluation.run_types import RunSummary
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.server.owner import cookie_name
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
+from rad3d.ui.evaluation.job import Job
 from rad3d.ui.evaluation.run_progress import Meter, minutes
 from rad3d.ui.evaluation.views import beside, first_choice
 from rad3d.ui.page_state import Snapshot
-from rad3d.ui.sessions import Sessions, owner_of
+from rad3d.ui.visitor import session_of
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 IN = "phantom-in"
@@ -40,7 +41,7 @@ def _event(**data: str) -> Any:
 
 def _handlers(evaluations: FakeEvaluations, service: FakeService) -> EvaluationHandlers:
     report = SimpleNamespace(end=lambda request: None)
-    return EvaluationHandlers(evaluations, Sessions(service), report)  # type: ignore[arg-type]
+    return EvaluationHandlers(evaluations, service, report)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -63,6 +64,13 @@ def _asked(variants: list[str], path: str | None = "", **changes: Any) -> dict[s
 
 def _values(answers: Iterable[Snapshot]) -> list[dict[str, Any]]:
     return [dict(answer["values"]) for answer in answers]
+
+
+def _job(handlers: EvaluationHandlers) -> Job:
+    """The evaluation that the tab has asked for."""
+    job = handlers.running._job(_request())
+    assert job is not None
+    return job
 
 
 def _run(handlers: EvaluationHandlers, asked: dict[str, Any], tab: str = "a") -> dict[str, Any]:
@@ -102,7 +110,7 @@ def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHa
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     handlers.running.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
-    (job,) = handlers.running._jobs.values()
+    job = _job(handlers)
     assert eventually(lambda: job.run_id)
     handlers.running.cancel(_request())
     stopped = _values(followed(handlers.running.follow(_request())))[-1]
@@ -115,7 +123,7 @@ def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> Non
 def test_a_run_that_was_cancelled_while_it_waited_never_begins(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     handlers.running.run(_asked(LONG), _request("a"))
-    (first,) = handlers.running._jobs.values()
+    first = _job(handlers)
     assert eventually(lambda: first.run_id)
     handlers.running.run(_asked(["phantom-s/v1"]), _request("b"))
     handlers.running.cancel(_request("b"))
@@ -247,9 +255,9 @@ def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     evaluations = FakeEvaluations(service, n=8, pause=0.0)
     handlers = _handlers(evaluations, service)
     _run(handlers, _asked(["phantom-s/v1"]))
-    owner = owner_of(service.open_sessions[0])
+    owner = session_of(service, _request()).owner
     assert [run.id for run in evaluations.kept.runs(owner)] == ["run-1", "study"]
-    handlers._sessions.close(_request())
+    handlers._service.sessions.end_tab(_request().session_hash)
     assert [run.id for run in evaluations.kept.runs(owner)] == ["study"]
 
 
@@ -282,7 +290,7 @@ def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
 
     async def closed_and_opened() -> list[dict[str, Any]]:
         await (await _begun(handlers, first)).aclose()
-        handlers._sessions.close(first)
+        handlers._service.sessions.end_tab(first.session_hash)
         handlers.open_tab(second)
         return _values(await steps_of(handlers.running.follow(second)))
 
@@ -299,7 +307,7 @@ def test_the_next_tab_of_the_owner_can_cancel_it(service: FakeService) -> None:
 
     async def cancelled() -> list[dict[str, Any]]:
         await (await _begun(handlers, first)).aclose()
-        handlers._sessions.close(first)
+        handlers._service.sessions.end_tab(first.session_hash)
         return _values(
             await steps_of(handlers.running.follow(second), lambda: handlers.running.cancel(second))
         )
@@ -313,14 +321,14 @@ def test_a_visitors_run_ends_with_the_tab_and_no_other_tab_sees_it(service: Fake
 
     async def closed() -> None:
         steps = await _begun(handlers, _request("a"))
-        (job,) = handlers.running._jobs.values()
+        job = _job(handlers)
         assert len(await steps_of(handlers.running.follow(_request("b")))) == 1
         await steps.aclose()
         assert job.stop.is_set()
-        handlers._sessions.close(_request("a"))
+        handlers._service.sessions.end_tab(_request("a").session_hash)
 
     asyncio.run(closed())
-    assert eventually(lambda: not handlers.running._jobs)
+    assert eventually(lambda: not handlers.running._turns.running)
     assert [run for run in evaluations.kept.known if run != "study"] == []
 
 
@@ -331,7 +339,7 @@ def test_a_second_run_of_a_session_stops_the_first_and_only_it_is_shown(
 
     async def twice() -> list[dict[str, Any]]:
         steps = await _begun(handlers, _request())
-        (job,) = handlers.running._jobs.values()
+        job = _job(handlers)
         handlers.running.run(_asked(["phantom-s/v1"]), _request())
         assert job.stop.is_set()
         return _values(await steps_of(steps))
@@ -345,7 +353,7 @@ def test_what_a_deleted_session_ran_is_not_shown_in_the_next(service: FakeServic
 
     async def deleted() -> None:
         steps = await _begun(handlers, _request())
-        handlers._sessions.close(_request())
+        handlers._service.sessions.end_tab(_request().session_hash)
         await steps_of(steps)
 
     asyncio.run(deleted())
@@ -398,9 +406,11 @@ def test_a_run_without_results_hides_nothing_and_says_what_it_is(
     assert "No evaluation yet" not in text
 
 
-def test_the_owner_is_neither_the_key_nor_shared() -> None:
-    assert owner_of("a") != owner_of("b")
-    assert "secret-token" not in owner_of("secret-token")
+def test_the_owner_is_neither_the_key_nor_shared(service: FakeService) -> None:
+    one, two = service.sessions.new(), service.sessions.new()
+    assert one.owner != two.owner
+    assert one.token not in one.owner
+    assert one.owner not in one.token
 
 
 def test_the_time_left_follows_from_the_pace() -> None:

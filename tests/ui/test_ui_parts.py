@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Callable
 from math import nan
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 
-from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.registry import MODES
 from rad3d.core.types import Diagnosis, Note, Novelty, Volume
@@ -21,19 +17,13 @@ from rad3d.evaluation.service import VariantResult
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.model.catalogue import VariantStatus
 from rad3d.reports.crosscheck import cross_check
-from rad3d.service.sessions import SessionStore
 from rad3d.ui import choices
 from rad3d.ui.html import report_html
 from rad3d.ui.report import render
 from rad3d.ui.report.chart import LONGEST, diagnosis_chart
 from rad3d.ui.report.windows import WINDOWS
-from rad3d.ui.sessions import Sessions
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
-
-
-def _request(tab: str | None) -> SimpleNamespace:
-    return SimpleNamespace(session_hash=tab)
 
 
 def test_generated_text_and_file_names_cannot_become_markup() -> None:
@@ -183,117 +173,4 @@ def test_the_windows_are_the_agreed_ones() -> None:
         "Mediastinum": (40, 400),
         "Bone": (400, 1800),
     }
-
-
-def test_every_tab_has_its_own_token_and_a_closed_one_is_freed() -> None:
-    service = FakeService()
-    sessions = Sessions(service)  # type: ignore[arg-type]
-    one, two = sessions.token(_request("a")), sessions.token(_request("b"))  # type: ignore[arg-type]
-    assert one != two
-    assert sessions.token(_request("a")) == one  # type: ignore[arg-type]
-    stop = sessions.arm(one)
-    sessions.close(_request("a"))  # type: ignore[arg-type]
-    assert stop.is_set()
-    assert service.open_sessions == (two,)
-    with pytest.raises(BadRequest):
-        sessions.token(_request(None))  # type: ignore[arg-type]
-
-
-def test_a_run_that_waits_can_be_stopped_and_is_taken_up_only_once() -> None:
-    sessions = Sessions(FakeService())  # type: ignore[arg-type]
-    token = sessions.token(_request("a"))  # type: ignore[arg-type]
-    first = sessions.arm(token)
-    assert sessions.stop(token), "it had not begun"
-    assert first.is_set()
-    assert sessions.claim(token) is None
-    second = sessions.arm(token)
-    assert sessions.claim(token) is second
-    assert sessions.claim(token) is None
-    assert not sessions.stop(token), "it had begun: it answers itself"
-    assert second.is_set()
-
-
-VOLUME = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4))
-
-
-def test_a_session_that_is_ended_for_being_idle_is_renewed_when_a_scan_is_opened() -> None:
-    now = 0.0
-    farewells: list[Callable[[str], None]] = []
-
-    def ended(token: str) -> None:
-        for farewell in farewells:
-            farewell(token)
-
-    store = SessionStore(60.0, 2**20, lambda _: None, clock=lambda: now, on_end=ended)
-    service = SimpleNamespace(
-        new_session=store.new, touch=lambda t: store.find(t) is not None, farewells=farewells
-    )
-    sessions = Sessions(service)  # type: ignore[arg-type]
-    request = _request("a")
-    stale = sessions.token(request)  # type: ignore[arg-type]
-    now = 61.0
-    token, opened = sessions.open(request, lambda token: store.open(token, VOLUME))  # type: ignore[arg-type]
-    assert token != stale
-    assert opened.sha256 == VOLUME.sha256
-
-
-def test_of_two_scans_of_a_tab_the_one_asked_for_last_stays_open() -> None:
-    sessions = Sessions(FakeService())  # type: ignore[arg-type]
-    order: list[str] = []
-    first_reads, may_end = threading.Event(), threading.Event()
-
-    def slow(_token: str) -> Volume:
-        first_reads.set()
-        assert may_end.wait(120)
-        order.append("first")
-        return VOLUME
-
-    def quick(_token: str) -> Volume:
-        order.append("second")
-        return VOLUME
-
-    def opens(tab: str, read: Callable[[str], Volume]) -> threading.Thread:
-        thread = threading.Thread(target=sessions.open, args=(_request(tab), read))
-        thread.start()
-        return thread
-
-    first = opens("a", slow)
-    assert first_reads.wait(120)
-    second = opens("a", quick)
-    opens("b", lambda _: VOLUME).join(120)  # another visitor does not wait
-    assert order == []
-    may_end.set()
-    first.join(120)
-    second.join(120)
-    assert order == ["first", "second"]
-
-
-def test_a_scan_deleted_while_it_was_read_does_not_come_back() -> None:
-    sessions = Sessions(FakeService())  # type: ignore[arg-type]
-    request = _request("a")
-    reads = 0
-
-    def read(_token: str) -> Volume:
-        nonlocal reads
-        reads += 1
-        sessions.close(request)  # type: ignore[arg-type]
-        raise BadRequest("This session has ended.", code="no_session")
-
-    with pytest.raises(BadRequest, match="deleted while it was being read"):
-        sessions.open(request, read)  # type: ignore[arg-type]
-    assert reads == 1
-
-
-@pytest.mark.parametrize("n", [1, 5, 21, 40])
-def test_the_chart_has_a_bar_and_a_name_that_fits_for_every_label_of_a_set(n: int) -> None:
-    names = [f"Label {i} " + "with a very long name " * (i % 3) for i in range(n)]
-    labels = LabelSet.from_plain({"id": "x", "labels": [name.strip() for name in names]})
-    values = np.linspace(-2, 2, n)
-    diagnosis = Diagnosis(values, 1 / (1 + np.exp(-values)), np.full(n, 0.5), label_set=labels)
-    drawing = json.loads(diagnosis_chart(diagnosis).plot)
-    bars = next(trace for trace in drawing["data"] if trace["name"] == "probability")
-    assert [each[0] for each in bars["customdata"]] == list(labels.names), "whole on hover"
-    shown = [a["text"] for a in drawing["layout"]["annotations"] if a["xanchor"] == "left"]
-    assert len(shown) == n
-    assert all(len(re.sub("<.*?>", "", text)) <= LONGEST for text in shown)
-    assert drawing["layout"]["height"] >= 32 * n
+from rad3d.core.labels import LABELS, LabelSet

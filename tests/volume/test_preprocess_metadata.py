@@ -13,6 +13,7 @@ from rad3d import cli
 from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.types import Volume
 from rad3d.service.service import Service
+from rad3d.service.sessions import Session
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 from rad3d.volume.load import read_volume
 
@@ -157,10 +158,9 @@ def test_report_uses_the_table(
 ) -> None:
     opened: list[Volume] = []
 
-    def generate(self: Service, session: str, *_unused: object) -> list[object]:
-        volume = self.volume(session)
-        assert volume is not None
-        opened.append(volume)
+    def generate(self: Service, session: Session, *_unused: object) -> list[object]:
+        assert session.volume is not None
+        opened.append(session.volume)
         raise BadRequest("far enough")
 
     monkeypatch.setattr(Service, "generate", generate)

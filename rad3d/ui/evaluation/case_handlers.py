@@ -18,10 +18,11 @@ from rad3d.ui.failures import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.report import render
 from rad3d.ui.report.handlers import Handlers
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
+    from rad3d.service.service import Service
 
 Handler = Callable[..., Snapshot]
 
@@ -57,22 +58,22 @@ class CaseHandlers:
         evaluations: give a case its texts and its scan.
         cache: the runs that are looked at.
         report: opens a scan in the report tab.
-        sessions: know what the page shows: besides the components, the ``run`` that it shows and
-            the case that is ``chosen``.
+        service: has the sessions. A page holds, besides the components, the ``run`` that it shows
+            and the case that is ``chosen``.
     """
 
     def __init__(
-        self, evaluations: Evaluations, cache: RunCache, report: Handlers, sessions: Sessions
+        self, evaluations: Evaluations, cache: RunCache, report: Handlers, service: Service
     ) -> None:
         self._evaluations, self._cache = evaluations, cache
-        self._report, self._sessions = report, sessions
+        self._report, self._service = report, service
 
     def page(self, request: gr.Request) -> PageState:
-        """What the tab shows of the cases."""
-        return self._sessions.page(request, "cases")[1]
+        """Return what the tab shows of the cases."""
+        return session_of(self._service, request).part("cases", PageState)
 
     def again(self, request: gr.Request) -> Snapshot:
-        """What the tab shows of the cases now."""
+        """Return what the tab shows of the cases now."""
         return self.page(request).snapshot()
 
     def press_point(
@@ -125,7 +126,7 @@ class CaseHandlers:
         return handle
 
     def _stepped(self, choice: Choice, forward: int, request: gr.Request) -> Choice:
-        _, view = self._cache.view(choice.run, choice.other, self._sessions.owner(request))
+        _, view = self._cache.view(choice.run, choice.other, self._cache.owner(request))
         ids = cases.ordered_ids(
             view.cards[choice.system, choice.sample_set], choice.order, choice.label
         )
@@ -137,7 +138,7 @@ class CaseHandlers:
         page = self.page(request)
         chosen = page.snapshot()["values"].get("chosen", "")
         with failures_to(lambda text: page.write({"notice": render.notice(text)})):
-            run = self._cache.run(run_id, self._sessions.owner(request))
+            run = self._cache.run(run_id, self._cache.owner(request))
             sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
             if not sample.scan:
                 raise BadRequest(
@@ -146,7 +147,9 @@ class CaseHandlers:
                     code="no_scan",
                 )
             opened = self._report.open(
-                request, lambda token: self._evaluations.open_scan(token, sample), sample.reference
+                request,
+                lambda session: self._evaluations.open_scan(session, sample),
+                sample.reference,
             )
             page.write({"notice": ""})
             return gr.Tabs(selected="report"), page.snapshot(), opened
@@ -158,7 +161,7 @@ class CaseHandlers:
         asked = page.now()
         with failures_to(lambda text: page.write({"notice": render.notice(text)}, asked=asked)):
             choice = choose(page.snapshot()["values"].get("chosen", ""))
-            values = self.shown(choice, self._sessions.owner(request))
+            values = self.shown(choice, self._cache.owner(request))
             write_of_run(page, choice.run, asked, lambda _: values)
         return page.snapshot()
 

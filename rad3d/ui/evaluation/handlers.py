@@ -33,10 +33,11 @@ from rad3d.ui.failures import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.report import render
 from rad3d.ui.report.handlers import Handlers
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
+    from rad3d.service.service import Service
 
 _UNFINISHED = ("cancelled", "interrupted", "failures")
 
@@ -48,19 +49,19 @@ class EvaluationHandlers:
     panel have states of their own. Where two change, the one is a value of the other.
     """
 
-    def __init__(self, evaluations: Evaluations, sessions: Sessions, report: Handlers) -> None:
-        self._evaluations, self._sessions = evaluations, sessions
+    def __init__(self, evaluations: Evaluations, service: Service, report: Handlers) -> None:
+        self._evaluations, self._service = evaluations, service
         self._serial = itertools.count(1)
-        self._cache = RunCache(evaluations)
-        self.cases = CaseHandlers(evaluations, self._cache, report, sessions)
-        self.running = RunHandlers(evaluations, sessions, self._cache, self)
+        self._cache = RunCache(evaluations, service)
+        self.cases = CaseHandlers(evaluations, self._cache, report, service)
+        self.running = RunHandlers(evaluations, service, self._cache, self)
 
     def page(self, request: gr.Request) -> PageState:
-        """What the tab shows."""
-        return self._sessions.page(request, "evaluation")[1]
+        """Return what the tab shows."""
+        return session_of(self._service, request).part("evaluation", PageState)
 
     def again(self, request: gr.Request) -> Snapshot:
-        """What the tab shows now."""
+        """Return what the tab shows now."""
         return self.page(request).snapshot()
 
     def open_tab(self, request: gr.Request) -> Snapshot:
@@ -73,7 +74,7 @@ class EvaluationHandlers:
 
     def _open_first(self, request: gr.Request) -> None:
         """The run that the tab opens on, and a sentence on those that it does not."""
-        owner, page, said = self._sessions.owner(request), self.page(request), ""
+        owner, page, said = self._cache.owner(request), self.page(request), ""
         runs = self._evaluations.kept.runs(owner)
         chosen = first_choice(runs)
         try:
@@ -101,7 +102,7 @@ class EvaluationHandlers:
         asked = page.now()
         for each in (page, cases):
             each.write({"run": run_id}, asked=asked)
-        values, case = self._content(run_id, self._sessions.owner(request))
+        values, case = self._content(run_id, self._cache.owner(request))
         write_of_run(cases, run_id, asked, lambda _: case)
         write_of_run(page, run_id, asked, lambda _: {**values, "cases": cases.snapshot()})
 
@@ -136,7 +137,7 @@ class EvaluationHandlers:
             page = self.page(request)
             asked = page.now()
             with failures_to(lambda text: page.write({"notice": render.notice(text)}, asked=asked)):
-                run, view = self._cache.view(run_id, other_id, self._sessions.owner(request))
+                run, view = self._cache.view(run_id, other_id, self._cache.owner(request))
                 made = content_of(run, view, Look(*sent).fitted(view), parts)
 
                 def looked(now: Values) -> Values:
@@ -155,7 +156,7 @@ class EvaluationHandlers:
         page = self.page(request)
         file: dict[str, Any] = {"serial": next(self._serial), "data": ""}
         with failures_to(lambda text: page.write({"notice": render.notice(text)})):
-            run = self._cache.run(run_id, self._sessions.owner(request))
+            run = self._cache.run(run_id, self._cache.owner(request))
             made = self._evaluations.export(run, str(event.kind))
             data = base64.b64encode(made.data).decode("ascii")
             file |= {"name": made.name, "type": made.media_type, "data": data}

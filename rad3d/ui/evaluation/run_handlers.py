@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,12 +25,13 @@ from rad3d.ui.evaluation.run_progress import minutes
 from rad3d.ui.evaluation.views import counted
 from rad3d.ui.failures import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.queued import client_of
 from rad3d.ui.report import render
-from rad3d.ui.sessions import Sessions, owner_of
+from rad3d.ui.visitor import client_of, session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
+    from rad3d.service.service import Service
+    from rad3d.service.sessions import Session
 
 MAX_WAITING = 8
 """Evaluations that may wait for the one that runs: each may take an hour."""
@@ -48,35 +50,42 @@ class ShownRun(Protocol):
         """What is shown now."""
 
 
+class CurrentJob:
+    """The evaluation that a session asked for last: a part of the session."""
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+
+    def close(self) -> None:
+        """Stop it where it ends with its tab."""
+        if self.job is not None and not self.job.stays:
+            self.job.stop.set()
+
+
 class RunHandlers:
     """The handlers, bound to the evaluations of one service.
 
     Args:
         evaluations: run.
-        sessions: whose an evaluation is.
+        service: has the sessions.
         cache: the runs that are looked at.
         tab: shows a run.
     """
 
     def __init__(
-        self,
-        evaluations: Evaluations,
-        sessions: Sessions,
-        cache: RunCache,
-        tab: ShownRun,
+        self, evaluations: Evaluations, service: Service, cache: RunCache, tab: ShownRun
     ) -> None:
-        self._evaluations, self._sessions = evaluations, sessions
+        self._evaluations, self._service = evaluations, service
         self._cache, self._tab = cache, tab
-        self._jobs: dict[str, Job] = {}
+        self._operators: list[Job] = []
         self._turns = ReportQueue(1, MAX_WAITING)
-        sessions.at_end(self._ended)
 
     def page(self, request: gr.Request) -> PageState:
-        """What the panel shows: small, as it is sent with every step of a run."""
-        return self._sessions.page(request, "run")[1]
+        """Return what the panel shows: small, as it is sent with every step of a run."""
+        return session_of(self._service, request).part("run", PageState)
 
     def again(self, request: gr.Request) -> Snapshot:
-        """What the panel shows now."""
+        """Return what the panel shows now."""
         return self.page(request).snapshot()
 
     def run(self, asked: Asked, request: gr.Request) -> Snapshot:
@@ -114,14 +123,19 @@ class RunHandlers:
 
     def _begin(self, start: Start, request: gr.Request) -> Snapshot:
         """Begin what was asked for; an earlier one of the session stops."""
-        token, owner = self._sessions.token(request), self._sessions.owner(request)
-        job = Job(owner, owner == OPERATOR, lambda: self._sessions.touch(token))
-        earlier, self._jobs[token] = self._jobs.get(token), job
+        session, owner = session_of(self._service, request), self._cache.owner(request)
+        job = Job(owner, owner == OPERATOR, lambda: self._service.sessions.touch(session))
+        current = session.part("job", CurrentJob)
+        earlier, current.job = current.job, job
         if earlier is not None:
             earlier.stop.set()
+        if job.stays:
+            self._operators.append(job)
         page = self.page(request)
         page.write({"progress": job.line, "run_notice": "", "evaluation": {}, **_running(True)})
-        job.begin(start, self._turns, lambda: self._finished(job, token), client_of(request))
+        job.begin(start, self._turns, lambda: self._finished(job, session), client_of(request))
+        if session.ended:
+            current.close()
         return page.snapshot()
 
     def estimate(
@@ -133,7 +147,7 @@ class RunHandlers:
         request: gr.Request,
     ) -> str:
         """How long what is chosen will take, from what reports took in the last run."""
-        owner = self._sessions.owner(request)
+        owner = self._cache.owner(request)
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
         runs = self._evaluations.kept.runs(owner)
@@ -156,62 +170,60 @@ class RunHandlers:
     async def follow(self, request: gr.Request) -> AsyncGenerator[Snapshot, None]:
         """Show how far an evaluation is, and at its end what came of it.
 
-        Also what the person started in a tab that is closed.
+        The operator also follows what they started in a tab that is closed by now.
         """
-        token, page, job = (
-            self._sessions.token(request),
-            self.page(request),
-            self._job(request),
-        )
+        session, page = session_of(self._service, request), self.page(request)
+        current, job = session.part("job", CurrentJob), self._job(request)
+        is_alive = partial(self._service.sessions.touch, session)
         yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
-        if job is None or token in job.watched_by:
+        if job is None or session.token in job.watched_by:
             return
 
         def show(values: Values) -> Snapshot:
             """Unless another evaluation has been asked for meanwhile."""
-            page.write(values, lambda: self._jobs.get(token) in (None, job))
+            page.write(values, lambda: current.job in (None, job))
             return page.snapshot()
 
-        shown = ""
-        job.watched_by.add(token)
+        line = ""
+        job.watched_by.add(session.token)
         try:
-            while self._sessions.touch(token) and not job.has_ended:
-                if job.line != shown:
-                    shown = job.line
-                    yield show({"progress": shown, **_running(True)})
+            while is_alive() and not job.has_ended:
+                if job.line != line:
+                    line = job.line
+                    yield show({"progress": line, **_running(True)})
                 await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
         finally:
-            job.watched_by.discard(token)
+            job.watched_by.discard(session.token)
             if not job.stays:
                 job.stop.set()  # the tab was closed: the run stops at its next report
-        if not self._sessions.touch(token):  # its runs are gone
+        if not is_alive():  # its runs are gone
             return
         notices = [job.notice]
-        if job.run_id and self._jobs.get(token) in (None, job):
+        if job.run_id and current.job in (None, job):
             # It cannot be shown where its folder was deleted meanwhile.
             with failures_to(lambda text: notices.append(render.notice(text))):
                 await anyio.to_thread.run_sync(self._tab.show, job.run_id, request)
         ended = {"progress": "", "run_notice": "".join(notices), **_running(False)}
         yield show({**ended, "evaluation": self._tab.again(request)})
-        if self._jobs.get(token) is job:
-            del self._jobs[token]
+        if current.job is job:
+            current.job = None
 
     def _job(self, request: gr.Request) -> Job | None:
-        """What works for the session, and for who started the app what they began elsewhere."""
-        own = self._jobs.get(self._sessions.token(request))
-        if own is None and self._sessions.owner(request) == OPERATOR:
-            jobs = (job for job in reversed(self._jobs.values()) if not job.has_ended)
-            own = next((job for job in jobs if job.owner == OPERATOR), None)
-        return own
+        """The session's evaluation; for the operator else the latest one begun in another tab."""
+        job = session_of(self._service, request).part("job", CurrentJob).job
+        if job is None and self._operators and self._cache.owner(request) == OPERATOR:
+            return self._operators[-1]
+        return job
 
-    def _finished(self, job: Job, token: str) -> None:
+    def _finished(self, job: Job, session: Session) -> None:
         """A job has ended, in its own thread."""
         if job.run is not None:
             self._cache.put(job.run, job.owner)
             job.run = None
-        if not self._sessions.touch(token):
-            self._jobs.pop(token, None)
-            self._ended(token)  # closed meanwhile: what a visitor's run has written since goes
+        if job in self._operators:
+            self._operators.remove(job)
+        if not self._service.sessions.touch(session):
+            self._cache.forget(session.owner)  # what was written since the session ended
 
     def cancel(self, request: gr.Request) -> Snapshot:
         """Stop the run."""
@@ -221,16 +233,6 @@ class RunHandlers:
             text = "Stopping after the report that is being written"
             page.write({"progress": render.progress(text)}, lambda: not job.has_ended)
         return page.snapshot()
-
-    def _ended(self, token: str) -> None:
-        """A session ends, however: a visitor's evaluation stops, and its own runs go."""
-        job = self._jobs.get(token)
-        if job is not None and (job.has_ended or not job.stays):
-            job.stop.set()
-            del self._jobs[token]
-        owner = owner_of(token)
-        self._evaluations.kept.forget(owner)
-        self._cache.forget_owner(owner)
 
 
 def _running(now: bool) -> dict[str, Any]:

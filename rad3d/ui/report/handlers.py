@@ -31,12 +31,13 @@ from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import in_turn
 from rad3d.ui.report import render
 from rad3d.ui.report.views import NO_RUN, RunView, ScanView, shown
-from rad3d.ui.sessions import Sessions
+from rad3d.ui.visitor import session_of
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
+    from rad3d.service.sessions import Session
 
 OPTION_NAMES = (
     "strategy",
@@ -56,33 +57,24 @@ _SECONDS_BETWEEN_UPDATES = 0.08
 
 
 class Handlers:
-    """The handlers, bound to one service."""
+    """The handlers of the report tab, bound to one service and its queue."""
 
-    def __init__(self, service: Service, sessions: Sessions, turns: ReportQueue) -> None:
-        self._service = service
-        self._sessions = sessions
-        self._turns = turns
+    def __init__(self, service: Service, turns: ReportQueue) -> None:
+        self._service, self._turns = service, turns
         self._serial = itertools.count()
-        self._truths = {card.id: card.truth_text for card in service.samples()}
+        self._truths = {card.id: card.truth_text for card in service.gallery.cards}
 
-    def _page(self, request: gr.Request) -> tuple[str, PageState]:
-        """The session's token, and what its tab shows; nothing, where the session is a new one."""
-        token, page = self._sessions.page(request, "report")
+    def _page(self, request: gr.Request) -> tuple[Session, PageState]:
+        """The session of a tab and what its page shows: no scan where the session is new."""
+        session = session_of(self._service, request)
+        page = session.part("report", PageState)
         if page.is_new:
-            page.write(self._nothing(token))
-        return token, page
-
-    def _nothing(self, token: str) -> dict[str, Any]:
-        """The page without a scan."""
-        view = ScanView(self._viewer(token, None), notice="", notes="", truth="")
-        return {**view.values(), **NO_RUN.values()}
-
-    def _shows(self, page: PageState, token: str, volume: Volume) -> bool:
-        """Whether a scan is the one that the page shows, and still the session's."""
-        return page.subject() is volume and self._service.volume(token) is volume
+            view = ScanView(self._viewer(session, None), notice="", notes="", truth="")
+            page.write({**view.values(), **NO_RUN.values()})
+        return session, page
 
     def again(self, request: gr.Request) -> Snapshot:
-        """What the tab shows now."""
+        """Return what the tab shows now."""
         return self._page(request)[1].snapshot()
 
     # -- scans -----------------------------------------------------------------------------
@@ -99,15 +91,15 @@ class Handlers:
                 deleted when this returns.
             request: of the tab.
         """
-        given = files.root if files else []
-        if not given:
+        sent = files.root if files else []
+        if not sent:
             self._refused(request, "No file arrived. Choose it again.")
             return self.again(request)
         with (
             failures_to(lambda text: self._refused(request, text)),
-            sent_scan([(file.path, file.orig_name) for file in given]) as (path, name, row),
+            sent_scan([(file.path, file.orig_name) for file in sent]) as scan,
         ):
-            self.open(request, lambda token: self._service.open_path(token, path, name, row))
+            self.open(request, lambda session: self._service.open_path(session, *scan))
         return self.again(request)
 
     def pick_sample(self, event: gr.EventData, request: gr.Request) -> Snapshot:
@@ -115,16 +107,25 @@ class Handlers:
         sample = str(event.id)
         return self.open(
             request,
-            lambda token: self._service.open_sample(token, sample),
+            lambda session: self._service.open_sample(session, sample),
             self._truths.get(sample, ""),
         )
 
-    def open(self, request: gr.Request, read: Callable[[str], Volume], truth: str = "") -> Snapshot:
-        """Open what ``read`` gives for the session's token, with the report that is true of it."""
+    def open(
+        self, request: gr.Request, read: Callable[[Session], Volume], truth: str = ""
+    ) -> Snapshot:
+        """Open a scan in the tab's session.
+
+        Args:
+            request: of the tab.
+            read: opens the scan in the session that it is given.
+            truth: the report that is true of the scan, where it is known.
+        """
         with failures_to(lambda text: self._refused(request, text)):
-            token, volume = self._sessions.open(request, read)
+            session = session_of(self._service, request)
+            volume = read(session)
             view = ScanView(
-                viewer=self._viewer(token, volume),
+                viewer=self._viewer(session, volume),
                 notice="",
                 notes=render.scan_notes(volume),
                 truth=render.folded_truth(truth),
@@ -132,45 +133,45 @@ class Handlers:
             _, page = self._page(request)
             page.write(
                 {**view.values(), **NO_RUN.values()},
-                lambda: self._service.volume(token) is volume,
+                lambda: session.volume is volume,
                 subject=volume,
             )
         return self.again(request)
 
     def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
-        """What was read, and what the grid of the chosen variant's encoder does to it.
+        """Show what was read, and what the grid of the chosen variant's encoder does to it.
 
-        Also warms the grid for the report.
+        The grid is cached for the report.
         """
-        token, page = self._page(request)
+        session, page = self._page(request)
         asked = page.now()
-        volume = self._service.volume(token)
+        volume = session.volume
         if volume is None:
             return page.snapshot()
         try:
             encoder = choices.encoder_of(self._service.variants(), llm, mode)
-            done = self._service.model_view(token, encoder.id).notes
+            notes = self._service.model_view(session, encoder.id).notes
         except Rad3dError as error:
-            done = (Note("warning", error.code, str(error)),)
+            notes = (Note("warning", error.code, str(error)),)
         page.write(
-            {"notes": render.scan_notes(volume, done)},
-            lambda: self._shows(page, token, volume),
+            {"notes": render.scan_notes(volume, notes)},
+            lambda: page.subject() is volume is session.volume,
             asked,
         )
         return page.snapshot()
 
     def _refused(self, request: gr.Request, text: str) -> None:
-        token, page = self._page(request)
+        session, page = self._page(request)
 
         def refused(now: Values) -> Values:
-            kept = self._service.volume(token)
-            tail = f" {kept.name} stays open." if kept else ""
+            scan = session.volume
+            tail = f" {scan.name} stays open." if scan else ""
             viewer = {**now["viewer"], "serial": next(self._serial)}  # it ends its preview
             return ScanView(viewer, render.notice(text + tail)).values()
 
         page.write(refused)
 
-    def _viewer(self, token: str, volume: Volume | None) -> dict[str, Any]:
+    def _viewer(self, session: Session, volume: Volume | None) -> dict[str, Any]:
         """Value of the viewer component for a scan that was opened, or for none."""
         facts = {"id": "", "name": "", "shape": [0, 0, 0], "spacing_mm": [0, 0, 0]}
         if volume is not None:
@@ -181,23 +182,23 @@ class Handlers:
                 "spacing_mm": list(volume.spacing_mm),
             }
         serial = next(self._serial)
-        return {"serial": serial, "scan": serial, "key": token, **facts}
+        return {"serial": serial, "scan": serial, "key": session.token, **facts}
 
     # -- reports ---------------------------------------------------------------------------
 
     def begin(self, request: gr.Request) -> Snapshot:
         """Generate was pressed: arm the stop signal and say that the run waits for its turn."""
-        token, page = self._page(request)
-        if self._service.volume(token) is None:
-            self._sessions.stop(token)
+        session, page = self._page(request)
+        if session.volume is None:
+            session.stop()
             text = "There is no scan yet. Upload one or choose a sample first."
             page.write(RunView(progress=render.notice(text)).values())
             return page.snapshot()
-        stop = self._sessions.arm(token)
+        stop = session.arm()
         waiting = render.progress("Waiting for a free model")
         page.write(
             RunView(progress=waiting, notice="", running=True).values(),
-            lambda: self._sessions.is_latest(token, stop),
+            lambda: session.is_latest(stop),
         )
         return page.snapshot()
 
@@ -213,10 +214,9 @@ class Handlers:
             sent: the options in the order of OPTION_NAMES, then whether a report is wanted that
                 would mean nothing.
         """
-        token, page = self._page(request)
+        session, page = self._page(request)
         yield page.snapshot()  # where a stream ends without a value, Gradio empties its outputs
-        stop = self._sessions.claim(token)
-        volume = self._service.volume(token)
+        stop, volume = session.claim(), session.volume
         if stop is None or volume is None:
             return
 
@@ -224,49 +224,44 @@ class Handlers:
             """Show what belongs to the latest run on the scan that is open; else False."""
             return page.write(
                 view.values(),
-                lambda: self._sessions.is_latest(token, stop) and self._shows(page, token, volume),
+                lambda: session.is_latest(stop) and page.subject() is volume is session.volume,
             )
 
-        with failures_to(lambda text: show(self._resting(token, text))):
+        with failures_to(lambda text: show(_resting(session, text))):
             try:
                 if not llm or not mode:
                     raise BadRequest("Choose a model first.")
                 *options, insist = sent
                 variant, how = variant_id(llm, mode), _options(options)
-                events = _thinned(
-                    in_turn(self._service, self._turns, request, token, variant, how, stop, insist)
-                )
-                async with contextlib.aclosing(events):
+                events = in_turn(
+                    self._service, self._turns, request, session, stop,
+                    lambda: self._service.generate(session, variant, how, stop, insist),
+                )  # fmt: skip
+                async with contextlib.aclosing(_thinned(events)) as events:
                     async for event in events:
                         if not show(shown(event)):
                             break
                         yield page.snapshot()
             except Cancelled:
-                show(self._resting(token, "Cancelled.", "info"))
+                show(_resting(session, "Cancelled.", "info"))
             except Rad3dError as error:
                 if error.code not in NOT_REPORTED:
                     raise
-                show(replace(self._resting(token, str(error)), insist=True))
+                show(replace(_resting(session, str(error)), insist=True))
             finally:
                 stop.set()  # also where the tab was closed: the model stops at its next token
         yield page.snapshot()
 
-    def _resting(self, token: str, text: str, level: str = "error") -> RunView:
-        """No run, with a sentence why below the button; the last finished report comes back."""
-        last = self._service.last_report(token)
-        view = shown(DoneEvent(last)) if last else NO_RUN
-        return replace(view, progress=render.notice(text, level))
-
     def cancel(self, request: gr.Request) -> Snapshot:
         """Stop the run; what has been written so far stays."""
-        token, page = self._page(request)
-        unbegun = self._sessions.stop(token)
+        session, page = self._page(request)
+        unbegun = session.stop()
 
         def stopped(now: Values) -> Values:
             if now["cancel"]["interactive"] is False:
                 return {}  # it has ended meanwhile
             if unbegun:
-                return self._resting(token, "Cancelled.", "info").values()
+                return _resting(session, "Cancelled.", "info").values()
             return RunView(progress=render.progress("Stopping")).values()
 
         page.write(stopped)
@@ -274,15 +269,22 @@ class Handlers:
 
     def forget(self, request: gr.Request) -> Snapshot:
         """Delete was pressed: nothing of the session stays; the tab goes on with an empty one."""
-        self._sessions.close(request)
+        self.end(request)
         _, page = self._page(request)
         text = "Scan, report and everything computed from them are deleted."
         page.write({"notice": render.notice(text, "info")})
         return page.snapshot()
 
     def end(self, request: gr.Request) -> None:
-        """The tab was closed."""
-        self._sessions.close(request)
+        """The tab was closed: stop its report and free everything that it holds."""
+        self._service.sessions.end_tab(request.session_hash)
+
+
+def _resting(session: Session, text: str, level: str = "error") -> RunView:
+    """No run, with a sentence why below the button; the last finished report comes back."""
+    last = session.report
+    view = shown(DoneEvent(last)) if last else NO_RUN
+    return replace(view, progress=render.notice(text, level))
 
 
 def _options(sent: Sequence[Any]) -> GenerationOptions:

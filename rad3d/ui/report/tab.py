@@ -104,7 +104,7 @@ def report_tab(
 
 
 def _scan_column(service: Service, settings: Settings) -> ScanColumn:
-    source = scan_source(service.samples(), settings)
+    source = scan_source(service.gallery.cards, settings)
     notice = markup("", "notice")
     statuses = service.variants()
     chosen = choices.first_choice(statuses, settings.default_variant)
