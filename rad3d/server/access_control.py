@@ -23,8 +23,8 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rad3d.server import connections, limits, login, owner, uploads
-from rad3d.server import security_headers as browsers
 from rad3d.server.connections import Connections, most_connections
+from rad3d.server.security_headers import is_cross_site, with_security_headers
 
 if TYPE_CHECKING:
     from rad3d.service.service import Service
@@ -58,7 +58,7 @@ SECONDS_TO_SETTLE = 30.0
 
 
 class Guard:
-    """ASGI middleware of the app.
+    """ASGI middleware that lets through only what :data:`ALLOWED` names.
 
     Args:
         app: the rest of it.
@@ -85,11 +85,11 @@ class Guard:
         if scope["type"] != "http":  # nothing here speaks over websockets
             return
         path, method = path_below_root(scope), scope["method"].replace("HEAD", "GET")
-        send = browsers.told(scope, path, send)
+        send = with_security_headers(scope, path, send)
         if not (method in _ALLOWED and _ALLOWED[method].fullmatch(path)):
             answer = PlainTextResponse("There is nothing here.", status_code=404)
             await answer(scope, receive, send)
-        elif browsers.another_site_asks(scope):
+        elif is_cross_site(scope):
             await _refuse("Another site's page may not do this.", 403, scope, receive, send)
         elif self._has_login and not (login.OPEN.fullmatch(path) or login.is_logged_in(scope)):
             await _refuse("Log in first.", 401, scope, receive, send)
@@ -142,7 +142,7 @@ class Guard:
         task.add_done_callback(self._tasks.discard)
 
     async def _forget(self, app: Any, tab: str) -> None:
-        """At once, and again when the last run of the tab has ended: it may write until then."""
+        """Forget a tab at once, and again when its last run has ended: it may write until then."""
         forget_tab(app, tab, running=True)
         queue = app.get_blocks()._queue
         for _ in range(int(SECONDS_TO_SETTLE / 0.2)):
@@ -163,7 +163,7 @@ class Guard:
                 task.cancel()
 
     async def _sweep(self, app: Any) -> None:
-        """Time passes for what was left behind, also while nobody asks for anything."""
+        """Delete what was left behind, every few seconds, also while nobody asks for anything."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             await asyncio.to_thread(uploads.sweep)
@@ -171,7 +171,7 @@ class Guard:
             self.forget_idle(app)
 
     async def _watch_connections(self, app: Any) -> None:
-        """Close those that ask for nothing, and refuse requests where there are too many."""
+        """Close idle connections, and refuse requests where there are too many connections."""
         most = most_connections()
         watched = Connections(most, time.monotonic)
         while True:
@@ -182,7 +182,7 @@ class Guard:
                 watched.sweep(server.server_state.connections)
 
     def forget_idle(self, app: Any) -> None:
-        """Drop what Gradio holds of idle sessions; of an open tab only the values."""
+        """Drop what Gradio holds of idle sessions; an open tab loses its values only."""
         now = datetime.datetime.now()
         for tab, used in list(app.state_holder.time_last_used.items()):
             if abs(now - used) > self._idle:  # a clock that jumped back counts as well
@@ -222,7 +222,7 @@ def _blank(state: Any) -> None:
 
 
 def file_problem(body: bytes) -> str:
-    """Why the files that a call names are not the caller's to read; empty where they are.
+    """Return why a call may not read the files that it names; empty where it may.
 
     Gradio looks for files in every value of every call, and fetches those that are web addresses.
     """
@@ -257,13 +257,13 @@ async def _refuse(problem: str, status: int, scope: Scope, receive: Receive, sen
 
 
 def path_below_root(scope: Scope) -> str:
-    """The path below the prefix that a reverse proxy may have put in front."""
+    """Return the path below the prefix that a reverse proxy may have put in front."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """The whole body; None where it is too large."""
+    """Return the whole body; None where it is too large."""
     pieces: list[bytes] = []
     size = 0
     while True:

@@ -16,7 +16,7 @@ SWEEP_SECONDS = 1.0
 
 
 def most_connections() -> int:
-    """How many connections there may be; as many descriptors as may be had are asked for."""
+    """Ask for many descriptors and return how many connections there may be."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -32,7 +32,7 @@ def most_connections() -> int:
 
 
 class Connections:
-    """Closes what asks for nothing; :meth:`sweep` is called every second.
+    """Closes connections that ask for nothing; :meth:`sweep` is called every second.
 
     Args:
         most: beyond these the connections that have asked for nothing for longest are closed.
@@ -44,7 +44,7 @@ class Connections:
         self._silent: dict[Any, tuple[Any, float]] = {}
 
     def sweep(self, connections: Iterable[Any]) -> int:
-        """Look at uvicorn's connections; how many were closed."""
+        """Look at uvicorn's connections; returns how many were closed."""
         now, open_ = self._clock(), list(connections)
         silent: dict[Any, tuple[Any, float]] = {}
         for each in open_:

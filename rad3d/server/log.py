@@ -25,13 +25,13 @@ _OWN = "rad3d"
 
 
 def tell(event: str, **fields: object) -> None:
-    """One line about something that happened; the fields are numbers, codes and ids."""
+    """Log one line about an event; the fields are numbers, codes and ids."""
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in fields.items()}
     _LOG.info(event, extra={"fields": rounded})
 
 
 class Lines(logging.Formatter):
-    """One line for each record, without anything that another package says about its input.
+    """Formats a record as one line, without what another package says about its input.
 
     Args:
         as_json: a JSON object instead of words.
@@ -42,7 +42,7 @@ class Lines(logging.Formatter):
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line."""
         own = record.name.split(".")[0] == _OWN
         entry: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
@@ -79,7 +79,7 @@ class Seldom(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
+        """Tell whether the record is written."""
         if record.levelno < logging.WARNING:
             return True
         place, now = (record.pathname, record.lineno), self._clock()
@@ -99,12 +99,12 @@ def _place(record: logging.LogRecord) -> str:
 
 
 def error_path(error: BaseException) -> str:
-    """``ValueError from load.py:41``: the kind and the places, never the text, which may quote."""
+    """Return kind and places of an error, never its text: ``ValueError from load.py:41``."""
     places = [
         f"{Path(frame.filename).name}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    cause = error.__cause__
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     tail = f"; after {error_path(cause)}" if cause is not None else ""
     return f"{type(error).__name__} from {' > '.join(places)}{tail}"
 
@@ -128,7 +128,7 @@ def configure_logging(kind: str) -> None:
 
 @contextlib.contextmanager
 def visitors_present() -> Iterator[None]:
-    """While visitors are served, nothing reaches a standard stream but through :class:`Lines`.
+    """Let nothing reach a standard stream but through :class:`Lines` while visitors are served.
 
     The web server's messages go there, which sets handlers of its own when it starts; what other
     packages print, and what ends a thread or a destructor, becomes a line that says where.
@@ -147,7 +147,7 @@ def visitors_present() -> Iterator[None]:
 
 
 class Prints(io.TextIOBase):
-    """A stream on which only the place is noted from which something was printed.
+    """A stream that logs only the place from which something was printed.
 
     Gradio prints tracebacks, and their last line may quote a value.
     """
@@ -157,11 +157,11 @@ class Prints(io.TextIOBase):
         self._noting = threading.local()
 
     def writable(self) -> bool:
-        """It takes texts."""
+        """Tell that the stream takes texts."""
         return True
 
     def write(self, text: str) -> int:
-        """Note the place once for a text that comes in pieces, and for each error."""
+        """Log the place once for a text that comes in pieces, and for each error."""
         if text.strip() and not getattr(self._noting, "now", False):
             self._noting.now = True  # a log that cannot be written to prints, too
             try:
@@ -178,7 +178,7 @@ class Prints(io.TextIOBase):
 
 
 def _printed_at() -> str:
-    """``queueing.py:913``: the innermost place that is no means of printing."""
+    """Return the innermost place that is no means of printing: ``queueing.py:913``."""
     frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__") in (__name__, "traceback", "warnings"):
         frame = frame.f_back

@@ -19,14 +19,14 @@ OPEN = re.compile(
 
 
 def is_logged_in(scope: Scope) -> bool:
-    """Whether a request comes from a browser that has logged in."""
+    """Tell whether a request comes from a browser that has logged in."""
     app, cookies = scope["app"], Request(scope).cookies  # Gradio's app keeps who has which cookie
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
     return any(cookies.get(name) in app.tokens for name in names)
 
 
 def accounts(login: str) -> list[tuple[str, str]] | None:
-    """(name, password) pairs for Gradio's login; None where everybody may come in.
+    """Return (name, password) pairs for Gradio's login; None where everybody may come in.
 
     Args:
         login: of :class:`rad3d.core.settings.Settings`.
@@ -47,7 +47,7 @@ def accounts(login: str) -> list[tuple[str, str]] | None:
 
 
 def public_path(root_path: str) -> str:
-    """The path below which a reverse proxy has the app; raises :class:`BadRequest`."""
+    """Return the path at which a reverse proxy serves the app; raises :class:`BadRequest`."""
     path = root_path.rstrip("/")
     if path and not path.startswith(("/", "http://", "https://")):
         raise BadRequest(

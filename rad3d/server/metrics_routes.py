@@ -1,4 +1,4 @@
-"""What the operator sees: ``/healthz`` and Prometheus metrics. Figures, never content.
+"""The operator's routes: ``/healthz`` and Prometheus metrics. Figures, never content.
 
 Nothing here can hold a file name, a header or a report: it is told numbers, codes and the ids of
 models.
@@ -48,7 +48,7 @@ _UNSTORED = {"Cache-Control": "no-store"}
 
 
 class Operations:
-    """Counts what a service tells (:class:`rad3d.service.events.OnEvent`), and answers for it.
+    """Counts the events of a service and serves them as ``/healthz`` and ``/metrics``.
 
     Args:
         settings: the token of the metrics.
@@ -78,12 +78,12 @@ class Operations:
         )  # fmt: skip
 
     def attach(self, service: Service, turns: ReportQueue, uploads: Path) -> None:
-        """Answer for a service, its queue and its folder of uploads from now on."""
+        """Report on a service, its queue and its folder of uploads from now on."""
         self._service, self._uploads = service, uploads
         self.registry.register(Live(service, turns))
 
     def on_event(self, name: str, **fields: Any) -> None:
-        """Count an event, and log those that are no matter of course."""
+        """Count an event, and log it unless it is routine; see :class:`OnEvent`."""
         match name:
             case "scan_opened":
                 self._scans.inc()
@@ -105,11 +105,11 @@ class Operations:
     # -- routes ----------------------------------------------------------------------------
 
     def routes(self) -> list[Route]:
-        """``/healthz`` for the platform, ``/metrics`` for who has the token."""
+        """Return ``/healthz`` for the platform and ``/metrics`` for clients with the token."""
         return [Route("/healthz", self._health), Route("/metrics", self._metrics)]
 
     def problems(self) -> list[str]:
-        """Codes of what keeps the server from taking visitors."""
+        """Return the codes of what keeps the server from taking visitors."""
         found = []
         if self._service is None or self._service.running.stopping:
             found.append("stopping")
@@ -142,7 +142,7 @@ class Operations:
 
 
 class Live(Collector):
-    """Gauges that are read when they are asked for.
+    """Gauges that are read at each request.
 
     Args:
         service: what is held and running.
@@ -153,11 +153,11 @@ class Live(Collector):
         self._service, self._turns = service, turns
 
     def describe(self) -> Iterator[Metric]:
-        """The names, without asking the service."""
+        """Yield the names, without asking the service."""
         yield from (GaugeMetricFamily(f"{_OWN}_{name}", "") for name in ("queue_waiting",))
 
     def collect(self) -> Iterator[Metric]:
-        """The values."""
+        """Yield the values."""
         usage = self._service.usage
         values = {
             "queue_waiting": ("Reports that wait for their turn", self._turns.waiting),

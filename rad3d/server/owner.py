@@ -1,4 +1,4 @@
-"""Who started the app: whoever opened the link that it printed, and nobody else.
+"""Proves who started the app: whoever opened the link that it printed, and nobody else.
 
 An address proves nothing. Behind a reverse proxy every stranger comes from this machine, asks for
 its loopback address and may send no header that a proxy adds. So the app prints a link with a
@@ -18,29 +18,29 @@ PARAMETER = "owner"
 
 
 def link(address: str, secret: str) -> str:
-    """The address to open; without a secret there is none who would be the owner."""
+    """Return the address to open; without a secret it proves nothing."""
     return f"{address}?{PARAMETER}={secret}" if secret else address
 
 
 def cookie_name(secret: str) -> str:
-    """Another one for each server: a browser sends its cookies to every port of a machine."""
+    """Return a name for this server alone: browsers send cookies to every port of a machine."""
     return f"rad3d-owner-{hashlib.sha256(secret.encode()).hexdigest()[:12]}"
 
 
 def is_owner(secret: str, cookies: Mapping[str, str]) -> bool:
-    """Whether a request's cookies prove that it comes from who opened the link."""
+    """Tell whether a request's cookies prove that its sender opened the link."""
     given = cookies.get(cookie_name(secret), "") if secret else ""
     return bool(given) and secrets.compare_digest(given.encode(), secret.encode())
 
 
 def is_link(secret: str, scope: Scope) -> bool:
-    """Whether a request follows the link."""
+    """Tell whether a request follows the link."""
     given = parse_qs(scope.get("query_string", b"")[:1000].decode("latin-1")).get(PARAMETER, [""])
     return bool(secret) and secrets.compare_digest(given[0].encode(), secret.encode())
 
 
 async def welcome(secret: str, _scope: Scope, _receive: Receive, send: Send) -> None:
-    """Give the cookie, and lead to the page without the secret in its address."""
+    """Set the cookie and redirect to the page without the secret in its address."""
     cookie = f"{cookie_name(secret)}={secret}; HttpOnly; SameSite=Strict; Path=/"
     start: Message = {
         "type": "http.response.start",

@@ -1,4 +1,4 @@
-"""What browsers are asked to hold back, and what they say about where a request comes from.
+"""Security headers of every answer, and the check that another site's page sent no request.
 
 A page of somebody else may send requests to this server with the cookies that the browser has for
 it, and to an app on the same machine that no stranger reaches. Browsers mark such requests. The
@@ -41,8 +41,8 @@ _STAYS = ("/static/", "/assets/", "/svelte/")
 """Parts of Gradio's page, which a browser may keep; everything else tells how long, or no time."""
 
 
-def another_site_asks(scope: Scope) -> bool:
-    """Whether a page of another origin has made the browser send a request.
+def is_cross_site(scope: Scope) -> bool:
+    """Tell whether a page of another origin has made the browser send a request.
 
     A link to this server, or a frame that shows it, is none: that page cannot read what comes. Of
     other answers Gradio would let it read all. Programs do not say where they come from.
@@ -59,8 +59,8 @@ def another_site_asks(scope: Scope) -> bool:
     return urlsplit(origin).netloc != headers.get("host")  # no header that a page could set
 
 
-def told(scope: Scope, path: str, send: Send) -> Send:
-    """``send`` with :data:`HEADERS`; what is computed for a visitor stays in no cache.
+def with_security_headers(scope: Scope, path: str, send: Send) -> Send:
+    """Return a ``send`` that adds :data:`HEADERS` and keeps a visitor's data out of caches.
 
     Over HTTPS the browser is told to come by no other way, and to send cookies by no other.
 

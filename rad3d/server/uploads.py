@@ -1,4 +1,4 @@
-"""Uploads: under names that nobody can guess, for one reader, and gone once they were read.
+"""Uploads under names that nobody can guess, for one reader, deleted once they were read.
 
 Gradio's own upload route names a file by its content and keeps it, with its name, for whoever
 asks; this one stands in its place. A file becomes ``<folder>/<random>/upload<.ending>``; the random
@@ -32,7 +32,7 @@ from rad3d.core.words import byte_text
 from rad3d.server import limits
 
 MAX_TABLE_MB = 64
-"""Of CT-RATE's metadata table; those of its 50,000 scans are smaller."""
+"""Largest metadata table of CT-RATE; those of its 50,000 scans are smaller."""
 
 ENDINGS = (
     ".nii.gz", ".nii", ".zip", ".hdr", ".img",
@@ -42,12 +42,12 @@ _PATH = re.compile(r"[0-9a-f]{32}/upload(\.[a-z.]+)?")
 
 
 def folder() -> Path:
-    """Where Gradio looks for uploads."""
+    """Return the folder in which Gradio looks for uploads."""
     return Path(get_upload_folder()).resolve()
 
 
 def is_upload(path: object) -> bool:
-    """Whether a path has the shape of an upload of this app; says nothing about its existence."""
+    """Tell whether a path has the shape of an upload of this app; the file may be gone."""
     if not isinstance(path, str):
         return False
     base = f"{folder()}/"
@@ -56,7 +56,7 @@ def is_upload(path: object) -> bool:
 
 @contextlib.contextmanager
 def taken(path: str) -> Iterator[Path]:
-    """An upload for the one who reads it: out of reach of everybody else, deleted afterwards.
+    """Move an upload out of everybody else's reach while it is read, and delete it afterwards.
 
     Raises:
         BadRequest: it is no upload, or was read already.
@@ -98,7 +98,7 @@ def sweep(unread_seconds: float = limits.UNREAD_SECONDS) -> None:
 
 
 def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
-    """``POST /gradio_api/upload``, in front of Gradio's own.
+    """Return the route ``POST /gradio_api/upload``, to stand in front of Gradio's own.
 
     Args:
         max_bytes: of one file.
@@ -128,7 +128,7 @@ def _told(text: str, status: int) -> PlainTextResponse:
 
 
 async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str]:
-    """Paths of the files of a form; nothing stays of a form that fails."""
+    """Store the files of a form and return their paths; a form that fails leaves nothing."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise MultiPartException("not a form")
     if len(request.headers["content-type"]) > limits.MAX_TYPE_CHARACTERS:
@@ -179,7 +179,7 @@ async def _receive(request: Request, max_bytes: int, max_total: int) -> list[str
 
 
 async def _counted(request: Request, max_total: int, mark: str) -> AsyncGenerator[bytes, None]:
-    """The body, as long as there is room: nobody has to say before how long it is."""
+    """Yield the body while there is room for it: a client need not say how long it is."""
     uncounted = 0
     pieces = request.stream()
     while True:
@@ -197,7 +197,7 @@ async def _counted(request: Request, max_total: int, mark: str) -> AsyncGenerato
 
 
 def client_mark(address: str) -> str:
-    """Begins the names of what a client has sent."""
+    """Return the mark that begins the names of a client's uploads."""
     return hashlib.sha256(address.encode()).hexdigest()[:8]
 
 
@@ -233,5 +233,5 @@ def _check_room(more: int, max_total: int, mark: str) -> None:
 
 
 def _ending(name: str) -> str:
-    """The ending that says what to try first; never more of a name than that."""
+    """Return the ending that says what to try first, and never more of a name."""
     return next((e for e in ENDINGS if name.lower().endswith(e)), "")

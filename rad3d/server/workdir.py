@@ -1,4 +1,4 @@
-"""The server's private folder: only this process writes there, and nothing in it outlives it long.
+"""The server's private folder, which only this process writes and which does not outlive it long.
 
 Each server takes a folder of its own below the work directory and holds a lock on it as long as it
 lives. Whoever starts next deletes the folders whose lock is free: a crash leaves files until the
@@ -23,7 +23,7 @@ EARLIER = ("uploads",)
 
 
 class WorkDir:
-    """This process's folder below a work directory.
+    """The folder of this process below a work directory.
 
     Args:
         parent: the work directory; made where it is absent.

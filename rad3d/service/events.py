@@ -1,4 +1,4 @@
-"""What a service tells of its work, in figures and codes: no names, no content."""
+"""Events of a service, for the log and the metrics: figures and codes, no names, no content."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class OnEvent(Protocol):
-    """Told what happens, by the name of an event and its fields.
+    """Receives the name and the fields of each event.
 
     - ``scan_opened``: ``seconds`` for reading it, ``voxels``;
     - ``scan_refused``: ``code`` of the error;
@@ -17,8 +17,8 @@ class OnEvent(Protocol):
     """
 
     def __call__(self, name: str, **fields: object) -> None:
-        """Take note of an event."""
+        """Record an event."""
 
 
 def ignore_event(name: str, **fields: object) -> None:
-    """Nothing is noted."""
+    """Ignore every event."""

@@ -46,7 +46,7 @@ class SampleCard:
 
 
 class Gallery:
-    """The samples, and those of their scans that were looked at, for all visitors together.
+    """The sample scans; those that were opened are kept in memory for all visitors together.
 
     What a visitor brings is never kept here. Arrays of volumes cannot be written to.
 
@@ -65,16 +65,16 @@ class Gallery:
 
     @property
     def cards(self) -> tuple[SampleCard, ...]:
-        """Sorted by id."""
+        """The cards of all samples, sorted by id."""
         return tuple(self._cards.values())
 
     @property
     def nbytes(self) -> int:
-        """Of the scans kept now."""
+        """Bytes of the scans that are kept now."""
         return self._volumes.nbytes
 
     def volume(self, sample_id: str) -> Volume:
-        """The scan of a sample, read and checked at most once while it is kept.
+        """Return the scan of a sample, which is read and checked once while it is kept.
 
         Raises:
             UnknownName: there is no such sample.
@@ -87,7 +87,7 @@ class Gallery:
 
 
 def read_samples(directory: Path) -> tuple[SampleCard, ...]:
-    """Every scan of the directory that has its JSON, sorted by id; none where it is absent.
+    """Return every scan of the directory that has its JSON, sorted by id.
 
     Raises:
         BadRequest: a JSON is not a case's.

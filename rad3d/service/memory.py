@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the operating system."""
+"""Returns freed memory to the operating system, and tells how much is in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def give_back() -> bool:
-    """Return what the C library keeps of freed memory; True where there was any.
+    """Return freed memory that the C library keeps to the system; True where there was any.
 
     glibc keeps an area for each of many threads, and what scans and reports leave in them adds up
     to 50 to 120 MB that this process does not use (2026-11-24, phantom-s/v3). It takes about 20 ms.
@@ -19,7 +19,7 @@ def give_back() -> bool:
 
 
 def in_use() -> int | None:
-    """Bytes that the C library has handed out; None where it does not say (glibc from 2.33 does).
+    """Return the bytes that the C library has handed out; None where it does not say.
 
     What the process has of the system's memory goes up and down with what the library keeps; a leak
     shows here, and in ``sys.getallocatedblocks()`` for Python's own small objects.

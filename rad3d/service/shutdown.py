@@ -1,4 +1,4 @@
-"""Reports that are being written now, and how they end when the server stops."""
+"""The work that runs now, and how it ends when the server stops."""
 
 from __future__ import annotations
 

@@ -33,14 +33,14 @@ from rad3d.model.engine import BATCH_ROWS, Engine, Generated, PrefixInput
 
 MIN_SECONDS = 15
 MAX_SECONDS = 40
-"""What is asked for: anonymous visitors have two minutes of GPU a day."""
+"""Limits of one call, in seconds: anonymous visitors have two minutes of GPU a day."""
 
 START_SECONDS = 8.0
-"""Moving the weights, encoding the scan. An estimate, like the two below: not measured there."""
+"""Seconds to move the weights and encode the scan. Estimates, like the two below."""
 
 SECONDS_PER_TOKEN = 0.03
 SECONDS_PER_TOKEN_AND_BILLION = 0.008
-"""More for each billion parameters, whose weights are read once for each token."""
+"""Added for each billion parameters, whose weights are read once for each token."""
 
 T = TypeVar("T")
 Asked = TypeVarTuple("Asked")
@@ -49,7 +49,7 @@ Decorator = Callable[..., Callable[[Callable[..., Any]], Callable[..., Any]]]
 
 @dataclass(frozen=True)
 class GpuLease:
-    """Who lends the GPU.
+    """The lender of the GPU.
 
     Attributes:
         gpu: a decorator with the keyword ``duration``, as ``spaces.GPU``.
@@ -62,7 +62,7 @@ class GpuLease:
 
 @dataclass(frozen=True)
 class Refused:
-    """A :class:`Rad3dError` as a value, since ZeroGPU carries no exceptions of ours."""
+    """A :class:`Rad3dError` as a value: ZeroGPU carries no exceptions of other packages."""
 
     problem: str
     remedy: str
@@ -72,7 +72,7 @@ class Refused:
 def seconds_wanted(
     scan: Volume | Sequence[PrefixInput], variant_id: str, options: GenerationOptions
 ) -> int:
-    """How long the GPU is asked for: for the report on a scan, or for batches of an evaluation.
+    """Return how many seconds of GPU to ask for: for one report, or for batches of an evaluation.
 
     A batch takes about as long as its longest report: weights are read once for all its rows.
     """
@@ -82,7 +82,7 @@ def seconds_wanted(
 
 
 def _longest(variant_id: str, options: GenerationOptions) -> float:
-    """Seconds that the longest report takes."""
+    """Return the seconds that the longest report takes."""
     parameters = language_model(split_variant_id(variant_id)[0].id).parameters
     rate = SECONDS_PER_TOKEN + SECONDS_PER_TOKEN_AND_BILLION * parameters / 1e9
     return options.max_new_tokens * rate * (1.5 if options.strategy == "beam" else 1.0)
@@ -91,7 +91,7 @@ def _longest(variant_id: str, options: GenerationOptions) -> float:
 def _lent(
     lender: GpuLease, work: Callable[[*Asked], Iterator[T]], what: str
 ) -> Callable[[*Asked], Generator[T, None, None]]:
-    """Work on a lent GPU; raises what the work refuses, and ``no_gpu`` of the lender.
+    """Return the work on a lent GPU; it also raises ``no_gpu`` where the lender has none.
 
     Args:
         lender: of the GPU.
@@ -128,7 +128,7 @@ def _lent(
 
 
 def lent_stream(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[Event]]:
-    """:meth:`Engine.stream` on a lent GPU; ``cancel`` is looked at between events.
+    """Return :meth:`Engine.stream` on a lent GPU; ``cancel`` is looked at between events.
 
     It also raises ``no_gpu`` where none was lent.
     """
@@ -168,7 +168,7 @@ def lent_stream(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[Even
 
 
 def lent_batches(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[list[Generated]]]:
-    """:meth:`Engine.generate_batches` on a lent GPU, as many batches in one call as fit into it.
+    """Return :meth:`Engine.generate_batches` on a lent GPU, several batches in each call.
 
     ``cancel`` is looked at between batches. It also raises ``no_gpu`` where none was lent.
     """
@@ -205,7 +205,7 @@ def _cut_short(
     seen: DiagnosisEvent,
     text: TextEvent,
 ) -> Report:
-    """The report as far as it had come; what only the other process knew is missing."""
+    """Return the report as far as it was written, without what only the other process knew."""
     return Report(
         text=text.text,
         variant_id=variant_id,

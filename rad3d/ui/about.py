@@ -1,4 +1,4 @@
-"""The about tab: what the models are, and what was measured on them."""
+"""The About tab: the models, and what was measured on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def about_tab(service: Service, look: Look) -> None:
-    """Lay the tab out.
+    """Lay out the About tab.
 
     Args:
         service: knows the variants.
@@ -29,7 +29,7 @@ def about_tab(service: Service, look: Look) -> None:
 
 
 def _encoders(here: Collection[str]) -> str:
-    """Every encoder, with the steps to the weights of those that are missing here."""
+    """Return a table of all encoders, with the steps to the weights that are missing here."""
     rows = [
         (row.name, row.trained_on, row.licence, "ready" if row.id in here else row.get)
         for row in ENCODERS.values()
@@ -38,7 +38,7 @@ def _encoders(here: Collection[str]) -> str:
 
 
 def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
-    """What writes here, and what was measured of it."""
+    """Return a table of the variants that are ready here, and what was measured of each."""
     rows = []
     for status in (s for s in statuses if s.ready):
         llm, mode = split_variant_id(status.id)
@@ -51,7 +51,7 @@ def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
 
 
 def _others(statuses: Sequence[VariantStatus]) -> str:
-    """One row for each language model of which modes are missing here."""
+    """Return a table of the language models that lack modes here."""
     missing: dict[str, list[VariantStatus]] = {}
     for status in (s for s in statuses if not s.ready):
         missing.setdefault(split_variant_id(status.id)[0].id, []).append(status)
@@ -73,5 +73,5 @@ def _others(statuses: Sequence[VariantStatus]) -> str:
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A card with a table; empty for no rows."""
+    """Return a card with a table; empty for no rows."""
     return report_html("models", title=title, head=head, rows=rows)

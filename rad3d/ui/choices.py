@@ -1,4 +1,4 @@
-"""What can be chosen: language models and adaptation modes, from the registry's statuses."""
+"""The language models and adaptation modes on offer, and the guidance on each choice."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ Choices = list[tuple[str, str]]
 _DOMAINS = {"in": "in domain", "out": "out of domain"}
 
 Look = Callable[[str], "Sequence[VariantResult]"]
-"""Variant -> what was measured of it, as :meth:`rad3d.evaluation.service.Evaluations.measured`."""
+"""Variant -> its results, as :meth:`rad3d.evaluation.service.Evaluations.measured`."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
-    """(shown, id) of every language model with at least one ready mode, in the given order."""
+    """Return (name, id) of every language model with at least one ready mode."""
     ready = {split_variant_id(s.id)[0]: s.parameters for s in statuses if s.ready}
     return [
         (f"{row.name} · {count(parameters)}" if parameters else row.name, row.id)
@@ -39,7 +39,7 @@ def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
 
 
 def mode_choices(statuses: Sequence[VariantStatus], llm: str | None) -> Choices:
-    """(shown, id) of the modes that are ready for a language model."""
+    """Return (name, id) of the modes that are ready for a language model."""
     ready = {s.id for s in statuses if s.ready}
     return [
         (mode.name, mode.id) for mode in MODES.values() if llm and variant_id(llm, mode.id) in ready
@@ -49,7 +49,7 @@ def mode_choices(statuses: Sequence[VariantStatus], llm: str | None) -> Choices:
 def first_choice(
     statuses: Sequence[VariantStatus], default_variant: str
 ) -> tuple[str | None, str | None]:
-    """The (language model, mode) that is chosen when the app opens."""
+    """Return the (language model, mode) that is chosen when the app opens."""
     ready = [s.id for s in statuses if s.ready]
     if not ready:
         return None, None
@@ -58,7 +58,7 @@ def first_choice(
 
 
 def encoder_of(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> EncoderRow:
-    """The encoder that a variant listens to; the shipped one where no variant is chosen."""
+    """Return the encoder of a variant; the shipped one where no variant is chosen."""
     chosen = variant_id(llm, mode) if llm and mode else ""
     found = next((s.encoder for s in statuses if s.id == chosen), "")
     return ENCODERS.get(found, ENCODERS[SHIPPED_ENCODER])
@@ -67,7 +67,7 @@ def encoder_of(statuses: Sequence[VariantStatus], llm: str | None, mode: str | N
 def guidance(
     statuses: Sequence[VariantStatus], llm: str | None, mode: str | None, look: Look
 ) -> str:
-    """The paper's rule for this size, and what was measured for this variant."""
+    """Return the paper's rule for this size and what was measured of this variant, as HTML."""
     if not llm or not mode:
         return report_html("guidance", mode=None)
     variant = variant_id(llm, mode)
@@ -85,7 +85,7 @@ def guidance(
 
 
 def measured(found: Sequence[VariantResult]) -> str:
-    """Macro F1 over the labels on each sample set, with 95% interval, n and date; or nothing."""
+    """Return macro F1 on each sample set with 95% interval, n and date; empty for no results."""
     shown = {}
     for each in found:
         if f1 := each.figure("f1_macro"):
@@ -95,7 +95,7 @@ def measured(found: Sequence[VariantResult]) -> str:
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:
-    """What cannot be run here, why, and the command that changes it; empty if there is nothing.
+    """Return a table of what cannot run here, why, and the command that helps; or an empty text.
 
     Modes that differ in nothing but their name share a row, with the command of the one that the
     paper advises.
@@ -122,7 +122,7 @@ def not_ready(statuses: Sequence[VariantStatus]) -> str:
 
 
 def advised(group: Sequence[VariantStatus]) -> VariantStatus:
-    """The frozen V-3 for large models, V-1 for small ones, or the first there is."""
+    """Return the status of V-3 for large models, of V-1 for small ones, or the first there is."""
     llm, _ = split_variant_id(group[0].id)
     wanted = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
     return next((status for status in group if status.id == wanted), group[0])

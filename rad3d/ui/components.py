@@ -36,7 +36,7 @@ _START = """
 
 
 def module_script(module: str, arguments: str) -> str:
-    """The script that starts a component: imports ``static/<module>`` and calls its ``mount``.
+    """Return the script that imports ``static/<module>`` and calls its ``mount``.
 
     Args:
         module: file name.
@@ -46,12 +46,12 @@ def module_script(module: str, arguments: str) -> str:
 
 
 def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
-    """Own HTML without Gradio's typography; ``value`` is already escaped. Output only."""
+    """Return a component for HTML without Gradio's typography; ``value`` is already escaped."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, js_on_load=None)
 
 
 def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
-    """Three synced planes of the session's volume, or of what an encoder sees of it.
+    """Return the viewer: three linked planes of the scan, or of what an encoder sees of it.
 
     Value (output only): the dict of ``rad3d.ui.report.handlers.Handlers.start``.
 
@@ -70,7 +70,7 @@ def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
 
 
 def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
-    """Upload and sample gallery.
+    """Return the upload field and the sample gallery.
 
     Value (input only): the uploaded scan, and behind it CT-RATE's metadata table if there is one.
     Events: ``upload``; ``select`` with the sample's ``id``.
@@ -94,7 +94,7 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
 
 
 def report_sheet(value: dict[str, str]) -> gr.HTML:
-    """The report as it is written; copy and download run in the browser.
+    """Return the component for the report; copy and download run in the browser.
 
     Value (output only): ``{"html", "text", "json", "name"}``; ``html`` is already escaped.
     """

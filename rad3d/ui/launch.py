@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from rad3d.service.zerogpu import GpuLease
 
 SECONDS_TO_DELIVER = 1.0
-"""For the last events of the reports to reach the pages before the server closes."""
+"""Time for the last events of the reports to reach the pages before the server closes."""
 
 MAX_TABS = 2000
-"""Sessions of which Gradio keeps the state of the page; beyond it the oldest lose theirs."""
+"""Number of tabs whose state Gradio keeps; beyond it the oldest lose theirs."""
 
 
 def launch_options(
     service: Service, settings: Settings, operations: Operations | None = None
 ) -> dict[str, Any]:
-    """Keyword arguments for ``build_ui(service, settings).launch``.
+    """Return the keyword arguments for ``build_ui(service, settings).launch``.
 
     Args:
         service: scans and reports.
@@ -152,7 +152,7 @@ def leave() -> NoReturn:
 
 
 def zero_gpu() -> GpuLease:
-    """ZeroGPU of Hugging Face Spaces, whose package is there and nowhere else."""
+    """Return ZeroGPU of Hugging Face Spaces, whose package exists there and nowhere else."""
     gpu = resolve("spaces:GPU")
     from rad3d.service.zerogpu import GpuLease
 
@@ -161,7 +161,7 @@ def zero_gpu() -> GpuLease:
 
 @contextlib.contextmanager
 def stop_signal() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second one of them ends the process at once."""
+    """Give an event that SIGINT and SIGTERM set; a second signal ends the process at once."""
     stop = threading.Event()
     earlier: dict[int, Any] = {}
 

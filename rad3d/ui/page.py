@@ -10,8 +10,8 @@ from rad3d.core.registry import disclaimer
 from rad3d.evaluation.service import Evaluations
 from rad3d.server.queue import ReportQueue
 from rad3d.ui.about import about_tab
-from rad3d.ui.api import add_endpoints
 from rad3d.ui.components import markup
+from rad3d.ui.endpoints import add_endpoints
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.tab import evaluation_tab
 from rad3d.ui.report.handlers import Handlers
@@ -46,7 +46,7 @@ def build_ui(
     evaluations: Evaluations | None = None,
     turns: ReportQueue | None = None,
 ) -> gr.Blocks:
-    """The whole app, to be launched with :func:`rad3d.ui.launch.launch_options`.
+    """Return the whole app, to be launched with :func:`rad3d.ui.launch.launch_options`.
 
     Args:
         service: scans and reports.

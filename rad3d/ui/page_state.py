@@ -29,7 +29,7 @@ _SERIAL = itertools.count(1)
 
 
 class PageState:
-    """What one browser tab shows of one tab of the page. Thread-safe.
+    """The values that one browser tab shows in one tab of the page. Thread-safe.
 
     Attributes:
         subject: gives what the values are about, as :meth:`write` was told; it keeps nothing alive.
@@ -45,7 +45,7 @@ class PageState:
 
     @property
     def is_new(self) -> bool:
-        """Whether nothing was written yet."""
+        """True while nothing was written."""
         return not self._serial
 
     def write(
@@ -82,16 +82,16 @@ class PageState:
 
     @staticmethod
     def now() -> float:
-        """The time, as :meth:`write` counts it."""
+        """Return the time as :meth:`write` counts it."""
         return next(_SERIAL)
 
     def snapshot(self) -> Snapshot:
-        """Everything that is shown now, with a number that grows with each change."""
+        """Return everything that is shown now, with a number that grows with each change."""
         with self._lock:
             return {"serial": self._serial, "values": dict(self._values)}
 
     def close(self) -> None:
-        """The session has ended: forget everything, for good.
+        """Forget everything, for good: the session has ended.
 
         Without the lock: a session may end while another's state is written to.
         """
@@ -101,7 +101,7 @@ class PageState:
 def page_state(
     elem_id: str, components: Mapping[str, Any], again: Callable[[gr.Request], Snapshot]
 ) -> gr.HTML:
-    """The component that takes the snapshots and hands them over; it shows nothing itself.
+    """Return the hidden component that takes snapshots and hands their values over.
 
     Value (output only): :meth:`PageState.snapshot`.
 

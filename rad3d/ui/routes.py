@@ -6,8 +6,8 @@ request header, so that no URL (history, log, referrer) opens a scan.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from rad3d.service.service import Service
 
 Ask = Callable[[], Volume]
-"""Gives the volume of a request; raises :class:`Rad3dError` where there is none."""
+"""Returns the volume of a request; raises :class:`Rad3dError` where there is none."""
 
 KEY_HEADER = "X-Rad3d-Key"
 SCAN_HEADER = "X-Rad3d-Scan"
-"""Content hash of the scan that is meant; without it, whichever is open."""
+"""Header with the content hash of the scan that is meant; without it, whichever is open."""
 
 _MEDIA_TYPES = {".js": "text/javascript", ".css": "text/css"}
 _FILES = {
@@ -54,15 +54,14 @@ _THUMBNAIL_WINDOW = (-300.0, 1600.0)
 
 
 def viewer_routes(service: Service, settings: Settings) -> list[Route]:
-    """Routes to be served beside Gradio's own, and in front of them."""
-    thumbnails = Thumbnails(service)
+    """Return the routes to be served in front of Gradio's own."""
     return [
         Route("/rad3d/static/plotly.js", _plotly),
         Route("/rad3d/static/{name}", _static),
         Route("/rad3d/volume", _guarded(service, _volume)),
         Route("/rad3d/geometry", _guarded(service, _geometry)),
         Route("/rad3d/slice", _guarded(service, _slice)),
-        Route("/rad3d/thumbnail/{sample}", thumbnails.respond),
+        Route("/rad3d/thumbnail/{sample}", _thumbnail(service)),
         upload_route(settings.max_upload_mb * 2**20),
     ]
 
@@ -76,7 +75,7 @@ def _static(request: Request) -> Response:
 
 
 def _plotly(_request: Request) -> Response:
-    """The plotly.js that the installed plotly carries; it changes with the package only."""
+    """Answer with the plotly.js of the installed plotly, which changes with the package only."""
     path = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
     return FileResponse(
         path, media_type="text/javascript", headers={"Cache-Control": "max-age=86400"}
@@ -86,7 +85,7 @@ def _plotly(_request: Request) -> Response:
 def _guarded(
     service: Service, answer: Callable[[Ask, Request], Response]
 ) -> Callable[[Request], Response]:
-    """The answer for the volume of the session whose key the request carries."""
+    """Return a handler that answers with the volume of the session whose key the request has."""
 
     def respond(request: Request) -> Response:
         try:
@@ -144,30 +143,21 @@ def _slice(ask: Ask, request: Request) -> Response:
     return Response(encode_jpeg(pixels), media_type="image/jpeg", headers=_PRIVATE)
 
 
-class Thumbnails:
-    """A small coronal picture of each sample, rendered once."""
+def _thumbnail(service: Service) -> Callable[[Request], Response]:
+    """Return the handler that answers with a small coronal picture of a sample, rendered once."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._pictures: dict[str, bytes] = {}
-        self._lock = threading.Lock()
+    @cache
+    def picture(sample: str) -> bytes:
+        volume = service.gallery.volume(sample)
+        level, width = _THUMBNAIL_WINDOW
+        return encode_jpeg(render_slice(volume, "coronal", volume.shape[1] // 2, width, level))
 
-    def respond(self, request: Request) -> Response:
-        """The picture of ``/rad3d/thumbnail/{sample}``."""
+    def respond(request: Request) -> Response:
         try:
-            picture = self._picture(request.path_params["sample"])
+            content = picture(request.path_params["sample"])
         except Rad3dError as error:
             return PlainTextResponse(str(error), status_code=404)
         headers = {"Cache-Control": "max-age=3600"}
-        return Response(picture, media_type="image/jpeg", headers=headers)
+        return Response(content, media_type="image/jpeg", headers=headers)
 
-    def _picture(self, sample: str) -> bytes:
-        with self._lock:
-            if sample not in self._pictures:
-                self._pictures[sample] = self._render(sample)
-            return self._pictures[sample]
-
-    def _render(self, sample: str) -> bytes:
-        volume = self._service.gallery.volume(sample)
-        level, width = _THUMBNAIL_WINDOW
-        return encode_jpeg(render_slice(volume, "coronal", volume.shape[1] // 2, width, level))
+    return respond

@@ -14,7 +14,7 @@ STATIC = Path(__file__).parent / "static"
 
 
 def theme() -> gr.themes.Base:
-    """A quiet theme whose fonts come from this server; nothing is fetched from elsewhere."""
+    """Return a quiet theme whose fonts come from this server; nothing is fetched elsewhere."""
     return gr.themes.Base(
         primary_hue=colors.teal,
         secondary_hue=colors.slate,
@@ -81,7 +81,7 @@ def theme() -> gr.themes.Base:
 
 
 def page_head() -> str:
-    """Extra tags of the page's head.
+    """Return the extra tags of the page's head.
 
     The stylesheet is linked, not given to Gradio, which rewrites selectors and loses media queries.
     """
@@ -92,5 +92,5 @@ def page_head() -> str:
 
 
 def favicon() -> Path:
-    """The icon of the browser tab."""
+    """Return the path of the browser tab's icon."""
     return STATIC / "icon.svg"

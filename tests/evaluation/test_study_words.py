@@ -12,7 +12,7 @@ from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.summary_text import finding_in_words, listed, lowered
 from rad3d.evaluation.system_names import LOOKUP, expected_seconds, system_of
-from rad3d.ui.evaluation import render
+from rad3d.ui.evaluation import html as render
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 IN = "phantom-in"

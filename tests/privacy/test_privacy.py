@@ -36,7 +36,7 @@ from rad3d.server import limits, uploads
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.service.sessions import SessionStore
-from rad3d.ui.failures import sentence
+from rad3d.ui.messages import sentence
 from rad3d.volume.load import read_volume
 
 pytestmark = pytest.mark.process
@@ -369,8 +369,8 @@ def test_a_defect_is_logged_by_kind_and_place_without_its_text(
             told = sentence(error)
             raise
     assert "JANE" not in told + caplog.text
-    assert "OSError at" in caplog.text
-    assert "from ValueError" in caplog.text
+    assert "OSError from" in caplog.text
+    assert "after ValueError from" in caplog.text
     assert "test_privacy.py" in caplog.text
 
 

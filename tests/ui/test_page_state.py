@@ -38,7 +38,8 @@ from rad3d.ui.page_state import PageState
 from rad3d.ui.report import handlers as handlers_module
 from rad3d.ui.report import views
 from rad3d.ui.report.chart import diagnosis_chart
-from rad3d.ui.report.handlers import OPTION_NAMES, Handlers
+from rad3d.ui.report.generation_fields import OPTION_NAMES
+from rad3d.ui.report.handlers import Handlers
 
 N_SCHEDULES, AT_ONCE = 300, 20
 TAB: Any = SimpleNamespace(session_hash="tab", cookies={})

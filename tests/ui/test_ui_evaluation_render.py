@@ -16,7 +16,7 @@ from rad3d.evaluation.summary_text import PHANTOMS
 from rad3d.metrics.registry import metric_row
 from rad3d.metrics.scorecard import CaseScore, Match
 from rad3d.ui.evaluation import case_view as cases
-from rad3d.ui.evaluation import render
+from rad3d.ui.evaluation import html as render
 from rad3d.ui.evaluation.views import EMPTY, Look, content_of, facts_of
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'

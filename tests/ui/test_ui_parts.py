@@ -19,7 +19,7 @@ from rad3d.model.catalogue import VariantStatus
 from rad3d.reports.crosscheck import cross_check
 from rad3d.ui import choices
 from rad3d.ui.html import report_html
-from rad3d.ui.report import render
+from rad3d.ui.report import html as render
 from rad3d.ui.report.chart import LONGEST, diagnosis_chart
 from rad3d.ui.report.windows import WINDOWS
 
@@ -173,4 +173,18 @@ def test_the_windows_are_the_agreed_ones() -> None:
         "Mediastinum": (40, 400),
         "Bone": (400, 1800),
     }
-from rad3d.core.labels import LABELS, LabelSet
+
+
+@pytest.mark.parametrize("n", [1, 5, 21, 40])
+def test_the_chart_has_a_bar_and_a_name_that_fits_for_every_label_of_a_set(n: int) -> None:
+    names = [f"Label {i} " + "with a very long name " * (i % 3) for i in range(n)]
+    labels = LabelSet.from_plain({"id": "x", "labels": [name.strip() for name in names]})
+    values = np.linspace(-2, 2, n)
+    diagnosis = Diagnosis(values, 1 / (1 + np.exp(-values)), np.full(n, 0.5), label_set=labels)
+    drawing = json.loads(diagnosis_chart(diagnosis).plot)
+    bars = next(trace for trace in drawing["data"] if trace["name"] == "probability")
+    assert [each[0] for each in bars["customdata"]] == list(labels.names), "whole on hover"
+    shown = [a["text"] for a in drawing["layout"]["annotations"] if a["xanchor"] == "left"]
+    assert len(shown) == n
+    assert all(len(re.sub("<.*?>", "", text)) <= LONGEST for text in shown)
+    assert drawing["layout"]["height"] >= 32 * n

@@ -28,8 +28,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from rad3d.core.config_sizes import MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH, check_sizes
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.core.limits import MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH, check_sizes
 from rad3d.core.registry import LANGUAGE_MODELS, PRECISIONS, lookup
 from rad3d.model.identity import weights_hash
 from rad3d.model.llm.architectures import Size, count, meta_model, whole_output_input

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from rad3d.core.config_sizes import MAX_LAYERS, MAX_WIDTH, check_sizes
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import file_sha256, readable_like
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH, check_sizes
 from rad3d.core.registry import (
     MODES,
     SHIPPED_ENCODER,

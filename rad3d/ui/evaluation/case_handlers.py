@@ -14,9 +14,9 @@ from rad3d.evaluation.system_names import OF_RUN
 from rad3d.ui.evaluation import case_view as cases
 from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.views import system_choices
-from rad3d.ui.failures import failures_to
+from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.report import render
+from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.visitor import session_of
 
@@ -35,12 +35,12 @@ def write_of_run(
 
 
 NO_CASE: Values = {"notice": "", "label": "", "listed": "", "shown": "", "chosen": ""}
-"""Where there is no run."""
+"""The values where there is no run."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What is looked at, in the order in which the page sends it."""
+    """The system, set and case that is shown, in the order in which the page sends them."""
 
     run: str
     other: str
@@ -79,7 +79,7 @@ class CaseHandlers:
     def press_point(
         self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str
     ) -> Snapshot:
-        """A point, a cell or a name leads to its cases."""
+        """Show the cases behind a point or a cell of a figure."""
         return self._answered(
             request,
             lambda _: Choice(run_id, other_id, event.system, event.set, order, event.label or ""),
@@ -94,13 +94,13 @@ class CaseHandlers:
         sample_set: str,
         order: str,
     ) -> Snapshot:
-        """A system's name in the leaderboard leads to its cases on the set that is shown."""
+        """Show the cases of a system of the leaderboard, on the set that is shown."""
         return self._answered(
             request, lambda _: Choice(run_id, other_id, event.system, sample_set, order)
         )
 
     def list_cases(self, request: gr.Request, *sent: str) -> Snapshot:
-        """The list under its controls; the chosen case stays where it is listed.
+        """Show the list for its controls; the chosen case stays where it is listed.
 
         Args:
             request: of the tab.
@@ -109,11 +109,11 @@ class CaseHandlers:
         return self._answered(request, lambda chosen: replace(Choice(*sent), chosen=chosen))
 
     def press_case(self, event: gr.EventData, request: gr.Request, *sent: str) -> Snapshot:
-        """A case of the list; ``sent`` are the fields of a :class:`Choice` but the last."""
+        """Show a case of the list; ``sent`` are the fields of a :class:`Choice` but the last."""
         return self._answered(request, lambda _: replace(Choice(*sent), chosen=str(event.case)))
 
     def step(self, forward: int) -> Handler:
-        """The handler of the next (1) or previous (-1) button."""
+        """Return the handler of the next (1) or previous (-1) button."""
 
         def handle(request: gr.Request, *sent: str) -> Snapshot:
             return self._answered(
@@ -137,7 +137,7 @@ class CaseHandlers:
         """Open the scan of the chosen case in the report tab, its reference folded away."""
         page = self.page(request)
         chosen = page.snapshot()["values"].get("chosen", "")
-        with failures_to(lambda text: page.write({"notice": render.notice(text)})):
+        with failures_to(lambda text: page.write({"notice": html.notice(text)})):
             run = self._cache.run(run_id, self._cache.owner(request))
             sample = {s.id: s for s in run.sample_sets[sample_set].samples}[chosen]
             if not sample.scan:
@@ -156,17 +156,17 @@ class CaseHandlers:
         return gr.skip(), page.snapshot(), gr.skip()
 
     def _answered(self, request: gr.Request, choose: Callable[[str], Choice]) -> Snapshot:
-        """What is chosen, given what was before, or a notice why it cannot be shown."""
+        """Show a choice made from the earlier one, or a notice why it cannot be shown."""
         page = self.page(request)
         asked = page.now()
-        with failures_to(lambda text: page.write({"notice": render.notice(text)}, asked=asked)):
+        with failures_to(lambda text: page.write({"notice": html.notice(text)}, asked=asked)):
             choice = choose(page.snapshot()["values"].get("chosen", ""))
             values = self.shown(choice, self._cache.owner(request))
             write_of_run(page, choice.run, asked, lambda _: values)
         return page.snapshot()
 
     def shown(self, choice: Choice, owner: str) -> Values:
-        """Notice, three controls, the list, the case and its id."""
+        """Return the values for a choice: notice, three controls, the list, the case and its id."""
         run, view = self._cache.view(choice.run, choice.other, owner)
         system, sample_set, label = choice.system, choice.sample_set, choice.label
         if (system, sample_set) not in view.cards:

@@ -1,4 +1,4 @@
-"""HTML of single cases: which ones there are, and reference and report side by side."""
+"""HTML of the cases: the list, and one case with reference and report side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ERRORS = ("omitted", "hallucinated", "wrong_place", "wrong_size", "contradictor
 
 
 def ordered_ids(card: Scorecard, order: str, label: str = "") -> list[str]:
-    """Ids of the cases to list.
+    """Return the ids of the cases to list, in order.
 
     Args:
         card: of a system on a set.
@@ -38,7 +38,7 @@ def ordered_ids(card: Scorecard, order: str, label: str = "") -> list[str]:
 
 
 def label_state(card: Scorecard, row: int, label: str) -> str:
-    """``"matched"``, ``"invented"`` or ``"omitted"``; empty if neither report states the label."""
+    """Tell if a label was matched, invented or omitted; empty where neither report states it."""
     counts = card.statistics.get("labels")
     names = list(card.per_label)
     if counts is None or label not in names:
@@ -49,7 +49,7 @@ def label_state(card: Scorecard, row: int, label: str) -> str:
 
 
 def case_list(card: Scorecard, ids: Sequence[str], chosen: str, label: str = "") -> str:
-    """The cases as buttons with their scores."""
+    """Return the cases as buttons with their scores."""
     rows = {case.id: i for i, case in enumerate(card.cases)}
     items = [
         (
@@ -69,7 +69,7 @@ def case_view(
     place: tuple[int, int],
     system: str,
 ) -> str:
-    """Reference and generated report side by side, and what became of every finding.
+    """Return reference and report side by side, and what became of every finding.
 
     Args:
         sample, prediction: the case.

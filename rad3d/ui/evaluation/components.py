@@ -11,7 +11,7 @@ from rad3d.ui.components import module_script
 
 
 def figure_view(elem_id: str) -> gr.HTML:
-    """A plotly figure.
+    """Return a component that draws a plotly figure.
 
     Value (output only): a dict of :func:`rad3d.ui.evaluation.figures.figure_value`, or None to hide
     it. Event: ``select`` with ``system``, ``set`` and ``label`` of the pressed point.
@@ -26,7 +26,7 @@ def figure_view(elem_id: str) -> gr.HTML:
 
 
 def leaderboard_view() -> gr.HTML:
-    """The sortable table. Event: ``select`` with the ``system`` whose name was pressed."""
+    """Return the sortable table. Event: ``select`` with the ``system`` that was pressed."""
     return gr.HTML(
         html_template="${value || ''}",
         js_on_load=module_script("leaderboard.js", "trigger"),
@@ -36,7 +36,7 @@ def leaderboard_view() -> gr.HTML:
 
 
 def case_list_view() -> gr.HTML:
-    """The list of cases. Event: ``select`` with the ``case`` that was chosen."""
+    """Return the list of cases. Event: ``select`` with the ``case`` that was chosen."""
     return gr.HTML(
         html_template="${value || ''}",
         js_on_load=module_script("cases.js", "watch, trigger"),
@@ -46,7 +46,7 @@ def case_list_view() -> gr.HTML:
 
 
 def downloads_view(kinds: Sequence[tuple[str, str, str]]) -> gr.HTML:
-    """Download buttons; the files travel with the answer and never lie on the server's disk.
+    """Return the download buttons; no file ever lies on the server's disk.
 
     Value (output only): ``{"name", "type", "data", "serial"}``, data in base64. Event: ``select``
     with the ``kind``.

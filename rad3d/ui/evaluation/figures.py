@@ -19,12 +19,12 @@ FigureValue = dict[str, Any]
 
 
 def figure_value(title: str, note: str, name: str, figure: go.Figure) -> FigureValue:
-    """What the browser side draws; ``name`` is that of a saved picture."""
+    """Return what the browser draws; ``name`` is that of a saved picture."""
     return {"title": title, "note": note, "name": name, "plot": json.loads(figure.to_json())}
 
 
 def study(view: StudyView, metric: str, against: Against) -> FigureValue | None:
-    """Quality against a cost, one line for each adaptation mode; None without variants."""
+    """Return quality against a cost, one line for each mode; None without variants."""
     points = view.points(metric)
     if not any(point.along(against) for point in points):
         return None
@@ -41,7 +41,7 @@ def study(view: StudyView, metric: str, against: Against) -> FigureValue | None:
 
 
 def heatmap(view: StudyView, sample_set: str) -> FigureValue | None:
-    """F1 of every system on every finding."""
+    """Return the F1 of every system on every finding."""
     f1 = view.label_f1(sample_set)
     if not f1:
         return None
@@ -57,7 +57,7 @@ def heatmap(view: StudyView, sample_set: str) -> FigureValue | None:
 
 
 def forest(view: StudyView, sample_set: str, metric: str, baseline: str) -> FigureValue | None:
-    """How every other system differs from the baseline."""
+    """Return how every other system differs from the baseline."""
     differences = view.differences(sample_set, metric, baseline)
     if not differences:
         return None
@@ -73,7 +73,7 @@ def forest(view: StudyView, sample_set: str, metric: str, baseline: str) -> Figu
 
 
 def classifier(view: StudyView, card: ClassifierCard | None) -> FigureValue | None:
-    """AUROC and average precision of each label."""
+    """Return AUROC and average precision of each label."""
     if card is None:
         return None
     auroc, precision = card.macro["auroc"], card.macro["average_precision"]
@@ -88,7 +88,7 @@ def classifier(view: StudyView, card: ClassifierCard | None) -> FigureValue | No
 
 
 def calibration(view: StudyView, cards: dict[str, ClassifierCard]) -> FigureValue | None:
-    """Whether the stated probabilities are honest, on every set."""
+    """Return how well the stated probabilities are calibrated, on every set."""
     shown = {where(view.set_facts(name)): card for name, card in cards.items()}
     if not shown:
         return None

@@ -1,4 +1,4 @@
-"""Event handlers of the evaluation tab: which run is looked at, and how."""
+"""Event handlers of the evaluation tab: choose a run, look at it, download it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.core.errors import BadRequest
-from rad3d.ui.evaluation import render as evaluation_render
+from rad3d.ui.evaluation import html as evaluation_html
 from rad3d.ui.evaluation.case_handlers import (
     NO_CASE,
     CaseHandlers,
@@ -29,9 +29,9 @@ from rad3d.ui.evaluation.views import (
     standing,
     unscored,
 )
-from rad3d.ui.failures import failures_to
+from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.report import render
+from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.visitor import session_of
 
@@ -65,15 +65,15 @@ class EvaluationHandlers:
         return self.page(request).snapshot()
 
     def open_tab(self, request: gr.Request) -> Snapshot:
-        """The tab was chosen: the first time, show the newest run that has results."""
+        """Show the newest run that has results, when the tab is chosen for the first time."""
         page = self.page(request)
         if page.is_new:
-            with failures_to(lambda text: page.write({**EMPTY, "notice": render.notice(text)})):
+            with failures_to(lambda text: page.write({**EMPTY, "notice": html.notice(text)})):
                 self._open_first(request)
         return page.snapshot()
 
     def _open_first(self, request: gr.Request) -> None:
-        """The run that the tab opens on, and a sentence on those that it does not."""
+        """Show the run that the tab opens on, and a sentence on newer ones without results."""
         owner, page, said = self._cache.owner(request), self.page(request), ""
         runs = self._evaluations.kept.runs(owner)
         chosen = first_choice(runs)
@@ -81,20 +81,20 @@ class EvaluationHandlers:
             self.show(chosen, request)
         except BadRequest as error:  # its files are damaged: the others are still there
             self.show(first_choice([run for run in runs if run.id != chosen]), request)
-            said = render.notice(str(error))
+            said = html.notice(str(error))
         text = beside(runs, chosen, self._evaluations.kept.unreadable(owner))
-        said += render.notice(text, "info")
+        said += html.notice(text, "info")
         page.write(lambda now: {"notice": now.get("notice", "") + said})
 
     def pick_run(self, run_id: str, request: gr.Request) -> Snapshot:
-        """Another run was chosen."""
+        """Show another run."""
         page = self.page(request)
-        with failures_to(lambda text: page.write({"notice": render.notice(text)})):
+        with failures_to(lambda text: page.write({"notice": html.notice(text)})):
             self.show(run_id, request)
         return page.snapshot()
 
     def show(self, run_id: str, request: gr.Request) -> None:
-        """Both pickers, the notice, the content and the first case of a run.
+        """Show a run: both pickers, the notice, the content and the first case.
 
         Unless another one is asked for before they are ready.
         """
@@ -107,7 +107,7 @@ class EvaluationHandlers:
         write_of_run(page, run_id, asked, lambda _: {**values, "cases": cases.snapshot()})
 
     def _content(self, run_id: str, owner: str) -> tuple[Values, Values]:
-        """What :meth:`show` shows: of the run, and of its first case."""
+        """Return the values of a run, and those of its first case."""
         runs = self._evaluations.kept.runs(owner)
         choices = run_choices(runs)
         others = [("No other run", ""), *(each for each in choices if each[1] != run_id)]
@@ -122,21 +122,21 @@ class EvaluationHandlers:
             return {**values, **EMPTY}, NO_CASE
         run, view = self._cache.view(run_id, "", owner)
         if not view.sets:
-            text = evaluation_render.unscored(run.title, unscored(run.status))
+            text = evaluation_html.unscored(run.title, unscored(run.status))
             return {**values, **EMPTY, "headline": text}, NO_CASE
         look = Look().fitted(view)
         first = Choice(run_id, "", look.baseline, look.sample_set, "worst")
-        values["notice"] = render.notice(standing(run.status), "info")
+        values["notice"] = html.notice(standing(run.status), "info")
         return {**values, **content_of(run, view, look)}, self.cases.shown(first, owner)
 
     def look(self, *parts: str) -> Handler:
-        """The handler of a control that changes these parts of the page; all of them by default."""
+        """Return the handler of a control that changes these parts of the page, by default all."""
 
         def handle(request: gr.Request, run_id: str, other_id: str, *sent: Any) -> Snapshot:
-            """``sent`` are the fields of a :class:`Look`."""
+            """Show the run anew; ``sent`` are the fields of a :class:`Look`."""
             page = self.page(request)
             asked = page.now()
-            with failures_to(lambda text: page.write({"notice": render.notice(text)}, asked=asked)):
+            with failures_to(lambda text: page.write({"notice": html.notice(text)}, asked=asked)):
                 run, view = self._cache.view(run_id, other_id, self._cache.owner(request))
                 made = content_of(run, view, Look(*sent).fitted(view), parts)
 
@@ -152,10 +152,10 @@ class EvaluationHandlers:
     def download(
         self, run_id: str, event: gr.EventData, request: gr.Request
     ) -> tuple[dict[str, Any], Snapshot]:
-        """The file itself as a value; nothing is written to the disk."""
+        """Return a file of the run as a value; nothing is written to the disk."""
         page = self.page(request)
         file: dict[str, Any] = {"serial": next(self._serial), "data": ""}
-        with failures_to(lambda text: page.write({"notice": render.notice(text)})):
+        with failures_to(lambda text: page.write({"notice": html.notice(text)})):
             run = self._cache.run(run_id, self._cache.owner(request))
             made = self._evaluations.export(run, str(event.kind))
             data = base64.b64encode(made.data).decode("ascii")

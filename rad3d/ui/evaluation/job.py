@@ -1,4 +1,4 @@
-"""An evaluation at work, which needs nobody to look on."""
+"""An evaluation at work in a thread of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rad3d.core.errors import Cancelled
 from rad3d.evaluation.run_types import EvaluationRun, Events
 from rad3d.server.queue import ReportQueue, Ticket
 from rad3d.ui.evaluation.run_progress import Meter, waiting_line
-from rad3d.ui.failures import failures_to
-from rad3d.ui.report import render
+from rad3d.ui.messages import failures_to
+from rad3d.ui.report import html
 
 POLL_SECONDS = 0.2
-"""How often the place in the queue is looked at."""
+"""Time between two looks at the place in the queue."""
 
 MAX_SECONDS = 600.0
-"""A visitor's evaluation may take so long while others wait."""
+"""Longest time that a visitor's evaluation may take while others wait."""
 
 NEVER_BEGAN = "Cancelled before it began. Nothing was evaluated; press Run to start again."
 _CANCELLED = "Cancelled. Finished reports are kept; press Resume to continue."
@@ -24,11 +24,11 @@ _PAUSED = (
     "Others are waiting, so this evaluation was paused after 10 minutes. Finished reports are "
     "kept; press Resume to continue after the others."
 )
-_READING = render.progress("Reading the sample sets")
+_READING = html.progress("Reading the sample sets")
 
 
 class Job:
-    """One evaluation, in a thread of its own from its request to its end.
+    """One evaluation from its request to its end; nobody needs to look on.
 
     Args:
         owner: whose it is.
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing will change any more."""
+        """True once nothing will change any more."""
         return self._ended.is_set()
 
     def begin(
@@ -70,7 +70,7 @@ class Job:
         """
 
         def told(text: str) -> None:
-            self.notice = render.notice(text)
+            self.notice = html.notice(text)
 
         def work() -> None:
             try:
@@ -95,14 +95,14 @@ class Job:
                 events.close()
                 turn.leave()
             if self.stop.is_set():
-                self.notice = render.notice(_PAUSED if self._paused else _CANCELLED, "info")
+                self.notice = html.notice(_PAUSED if self._paused else _CANCELLED, "info")
         except Cancelled:
-            self.notice = render.notice(NEVER_BEGAN, "info")
+            self.notice = html.notice(NEVER_BEGAN, "info")
 
     def _wait(self, turn: Ticket) -> None:
         while not (self.stop.is_set() or turn.ready):
             self._awake()
-            self.line = render.progress(waiting_line(turn.ahead, self.stays))
+            self.line = html.progress(waiting_line(turn.ahead, self.stays))
             self.stop.wait(POLL_SECONDS)
         if self.stop.is_set():
             raise Cancelled("Cancelled while waiting.")

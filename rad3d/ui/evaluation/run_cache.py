@@ -73,12 +73,12 @@ class _OwnRuns:
         self._cache, self._owner = cache, owner
 
     def close(self) -> None:
-        """Delete them."""
+        """Delete the runs of the session."""
         self._cache.forget(self._owner)
 
 
 def _one(_value: object) -> int:
-    """Each counts as one."""
+    """Return the size of a cached value: each counts as one."""
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Event handlers of the run panel: an evaluation is asked for, waits, is followed and stopped."""
+"""Event handlers of the run panel: start, follow, resume and stop an evaluation."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rad3d.ui.evaluation.job import Job, Start
 from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.run_progress import minutes
 from rad3d.ui.evaluation.views import counted
-from rad3d.ui.failures import failures_to
+from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.report import render
+from rad3d.ui.report import html
 from rad3d.ui.visitor import client_of, session_of
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from rad3d.service.sessions import Session
 
 MAX_WAITING = 8
-"""Evaluations that may wait for the one that runs: each may take an hour."""
+"""Largest number of evaluations that wait for the one that runs: each may take an hour."""
 
 SECONDS_BETWEEN_LOOKS = 0.2
-"""How often the page looks how far an evaluation is."""
+"""Time between two looks at how far an evaluation is."""
 
 
 class ShownRun(Protocol):
@@ -47,7 +47,7 @@ class ShownRun(Protocol):
         """Show a run that has ended."""
 
     def again(self, request: gr.Request) -> Snapshot:
-        """What is shown now."""
+        """Return what is shown now."""
 
 
 class CurrentJob:
@@ -89,7 +89,7 @@ class RunHandlers:
         return self.page(request).snapshot()
 
     def run(self, asked: Asked, request: gr.Request) -> Snapshot:
-        """Run was pressed: begin to evaluate what was chosen; :meth:`follow` shows the rest.
+        """Begin to evaluate what was chosen; :meth:`follow` shows the rest.
 
         Args:
             asked: as the browser sent it: the component would throw away the file's name.
@@ -146,7 +146,7 @@ class RunHandlers:
         limit: int,
         request: gr.Request,
     ) -> str:
-        """How long what is chosen will take, from what reports took in the last run."""
+        """Estimate how long the choice will take, from the time of a report in the last run."""
         owner = self._cache.owner(request)
         found = [SAMPLE_SETS[name].n for name in sets]
         cases = sum(min(limit or n, n) for n in found)
@@ -180,7 +180,7 @@ class RunHandlers:
             return
 
         def show(values: Values) -> Snapshot:
-            """Unless another evaluation has been asked for meanwhile."""
+            """Show values unless another evaluation has been asked for meanwhile."""
             page.write(values, lambda: current.job in (None, job))
             return page.snapshot()
 
@@ -201,7 +201,7 @@ class RunHandlers:
         notices = [job.notice]
         if job.run_id and current.job in (None, job):
             # It cannot be shown where its folder was deleted meanwhile.
-            with failures_to(lambda text: notices.append(render.notice(text))):
+            with failures_to(lambda text: notices.append(html.notice(text))):
                 await anyio.to_thread.run_sync(self._tab.show, job.run_id, request)
         ended = {"progress": "", "run_notice": "".join(notices), **_running(False)}
         yield show({**ended, "evaluation": self._tab.again(request)})
@@ -209,14 +209,14 @@ class RunHandlers:
             current.job = None
 
     def _job(self, request: gr.Request) -> Job | None:
-        """The session's evaluation; for the operator else the latest one begun in another tab."""
+        """Return the session's evaluation; for the operator else the latest of another tab."""
         job = session_of(self._service, request).part("job", CurrentJob).job
         if job is None and self._operators and self._cache.owner(request) == OPERATOR:
             return self._operators[-1]
         return job
 
     def _finished(self, job: Job, session: Session) -> None:
-        """A job has ended, in its own thread."""
+        """Take over what a job has left; called in the job's own thread."""
         if job.run is not None:
             self._cache.put(job.run, job.owner)
             job.run = None
@@ -231,11 +231,11 @@ class RunHandlers:
         if job is not None and not job.has_ended:
             job.stop.set()
             text = "Stopping after the report that is being written"
-            page.write({"progress": render.progress(text)}, lambda: not job.has_ended)
+            page.write({"progress": html.progress(text)}, lambda: not job.has_ended)
         return page.snapshot()
 
 
 def _running(now: bool) -> dict[str, Any]:
-    """The run, cancel and resume buttons."""
+    """Return the states of the run, cancel and resume buttons."""
     idle = gr.update(interactive=not now)
     return {"start": idle, "cancel": gr.update(interactive=now), "resume": idle}

@@ -25,7 +25,7 @@ _FILE_TYPES = [".csv", ".tsv", ".jsonl", ".json"]
 
 @dataclass(frozen=True)
 class RunPanel:
-    """Components of the panel; ``asked`` are what a run takes, see :data:`Asked`."""
+    """The components of the panel; ``asked`` holds the choices for a run, see :data:`Asked`."""
 
     asked: dict[str, Any]
     estimate: gr.HTML
@@ -38,7 +38,7 @@ class RunPanel:
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What a running evaluation writes to, by the names of its handlers."""
+        """The components that a running evaluation writes to, by the names of the handlers."""
         return {
             "progress": self.progress, "run_notice": self.notice, "start": self.run,
             "cancel": self.cancel, "resume": self.resume,
@@ -46,7 +46,7 @@ class RunPanel:
 
 
 def run_panel(evaluations: Evaluations) -> RunPanel:
-    """Lay the panel out."""
+    """Lay out the run panel."""
     with gr.Accordion(
         "Run an evaluation", open=False, elem_classes="r3-card r3-panel", elem_id="run-panel"
     ):
@@ -95,7 +95,7 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
 
 
 def _frozen_and_tuned(ready: list[str]) -> list[str]:
-    """V-1 and V-3 of the last language model that has both: the comparison of the method."""
+    """Return V-1 and V-3 of the last language model that has both: the method's comparison."""
     for llm in dict.fromkeys(variant.rpartition("/")[0] for variant in reversed(ready)):
         pair = [f"{llm}/v1", f"{llm}/v3"]
         if set(pair) <= set(ready):
@@ -125,7 +125,7 @@ def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
 
 
 def _more(evaluations: Evaluations) -> dict[str, Any]:
-    """What most runs leave as it is; the names are those of :data:`Asked`."""
+    """Lay out the options that most runs leave alone; the names are those of :data:`Asked`."""
     with (
         gr.Accordion("More options", open=False, elem_id="run-more"),
         gr.Row(elem_classes="r3-choice r3-panel-columns"),
@@ -208,7 +208,7 @@ _WHO_MAY = (
 
 
 def _own_folder(evaluations: Evaluations) -> tuple[gr.Dropdown, gr.Textbox]:
-    """Folders of the machine that the app runs on; only where the operator allows it."""
+    """Lay out the choice of a folder of this machine, where the operator allows it."""
     rows = [row for row in evaluations.layouts() if row.id != "predictions"]
     with gr.Accordion(
         "Evaluate on a folder of this machine", open=False, visible=bool(rows), elem_id="run-folder"

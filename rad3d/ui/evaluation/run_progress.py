@@ -1,4 +1,4 @@
-"""How far a running evaluation is, in a line."""
+"""The progress of a running evaluation as one line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from html import escape
 
 from rad3d.evaluation.run_types import EvaluationEvent
-from rad3d.ui.report import render
+from rad3d.ui.report import html
 
 _STAGES = {
     "encode": "Encoding the scans",
@@ -19,14 +19,14 @@ _STAGES = {
 
 
 def waiting_line(ahead: int, stays: bool = False) -> str:
-    """What is told while others are first; ``stays`` where nobody has to wait at the page."""
+    """Return the line for a waiting evaluation; ``stays``: it goes on without its tab."""
     place = f"{ahead} before you" if ahead else "yours is next"
     leave = "even if this tab is closed" if stays else "while this tab is open"
     return f"Waiting: another evaluation is running, {place}. It starts by itself, {leave}"
 
 
 def minutes(seconds: float) -> str:
-    """``"about 2 min"``."""
+    """Return a duration as a person says it: ``about 2 min``."""
     if seconds < 50:
         return f"about {max(5, round(seconds / 5) * 5)} s"
     return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
@@ -46,7 +46,7 @@ class Meter:
         self.scored: list[str] = []
 
     def line(self, event: EvaluationEvent) -> str:
-        """HTML of the progress bar, and of what is scored already."""
+        """Return the progress bar and what is scored already, as HTML."""
         if self._first is None:
             self._first = event.done
         if event.card is not None:
@@ -58,10 +58,10 @@ class Meter:
         left = self.seconds_left(event)
         text += f", {minutes(left)} left)" if left is not None else ")"
         done = "".join(f"<li>{escape(line)}</li>" for line in self.scored)
-        return render.progress(text, share) + (f'<ul class="r3-scored">{done}</ul>' if done else "")
+        return html.progress(text, share) + (f'<ul class="r3-scored">{done}</ul>' if done else "")
 
     def seconds_left(self, event: EvaluationEvent) -> float | None:
-        """From the pace so far; None before there is one."""
+        """Return the seconds left at the pace so far; None before there is one."""
         steps = event.done - (self._first or 0)
         elapsed = self._clock() - self._start
         if steps < 1 or elapsed < 2:

@@ -1,4 +1,4 @@
-"""The evaluation tab: what was measured, every case behind it, and how to measure again."""
+"""The evaluation tab: results, the cases behind them, and the panel that runs evaluations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from rad3d.ui.evaluation.components import (
     leaderboard_view,
 )
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
-from rad3d.ui.evaluation.render import TABLES, published
+from rad3d.ui.evaluation.html import TABLES, published
 from rad3d.ui.evaluation.run_panel import connect_panel, run_panel
 from rad3d.ui.evaluation.views import Look
 from rad3d.ui.page_state import page_state
-from rad3d.ui.report import render
+from rad3d.ui.report import html
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _LAST: dict[str, Any] = {**_QUIET, "trigger_mode": "always_last", "preprocess": False}
-"""What is chosen while an answer is on its way is asked for after it."""
+"""Of several choices made while an answer is on its way, the last one follows."""
 
 _EVERY: dict[str, Any] = {**_QUIET, "trigger_mode": "multiple", "preprocess": False}
 """Each press is answered; the choices of the lists are those of the page's state."""
@@ -41,7 +41,7 @@ _TO_TOP = "() => window.scrollTo({top: 0})"
 
 @dataclass(frozen=True)
 class Cases:
-    """Components of the cases."""
+    """The components of the cases."""
 
     notice: gr.HTML
     system: gr.Dropdown
@@ -57,7 +57,7 @@ class Cases:
 
     @property
     def choice(self) -> list[Any]:
-        """What is listed."""
+        """The controls that say what is listed."""
         return [self.system, self.sample_set, self.order, self.label]
 
 
@@ -68,9 +68,9 @@ def evaluation_tab(
     tabs: gr.Tabs,
     tab: gr.Tab,
 ) -> None:
-    """Lay the tab out and connect it."""
+    """Lay out the tab and connect it."""
     shown = _pickers()
-    shown["headline"] = markup(render.progress("Reading the last evaluation"), "headline")
+    shown["headline"] = markup(html.progress("Reading the last evaluation"), "headline")
     panel = run_panel(evaluations)
     with gr.Column(visible=False, elem_classes="r3-evaluation") as body:
         shown |= {"body": body, **_sections()}
@@ -105,7 +105,7 @@ def _pickers() -> dict[str, Any]:
 
 
 def _sections() -> dict[str, Any]:
-    """Components of a run, by the names of :func:`rad3d.ui.evaluation.views.content_of`."""
+    """Lay out a run; components by the names of :func:`.views.content_of`."""
     with gr.Row(elem_classes="r3-card r3-choice r3-lens"):
         sample_set = gr.Radio([], label="Sample set", elem_id="lens-set")
         metric = gr.Dropdown([], label="Metric of the figures", elem_id="lens-metric")
@@ -201,7 +201,7 @@ _CHANGES = {
     "against": ("against", "study"),
     "baseline": ("baseline", "forest"),
 }
-"""What a control changes; nothing stands for all."""
+"""Control -> the parts that it changes; none stands for all."""
 
 
 def _connect_look(
@@ -244,4 +244,4 @@ def _connect_cases(
         [tabs, cases.state, report.state],
         preprocess=False,
         **reading,
-    ).then(report.describe, report.chosen, report.state, **reading).then(None, js=_TO_TOP)
+    ).then(report.describe, report.variant, report.state, **reading).then(None, js=_TO_TOP)

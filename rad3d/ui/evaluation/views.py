@@ -1,4 +1,4 @@
-"""What the evaluation's handlers show, as plain values by the name of the component."""
+"""What the handlers of the evaluation tab show: values of components by their names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.run_types import EvaluationRun, RunSummary, Status
 from rad3d.evaluation.summary_text import where
 from rad3d.metrics.registry import MetricRow
-from rad3d.ui.evaluation import figures, render
+from rad3d.ui.evaluation import figures, html
 
 PRIMARY_METRIC = "f1_macro"
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the page shows of a run, as chosen in its lists."""
+    """How a run is looked at: the values of the page's controls."""
 
     sample_set: str = ""
     metric: str = PRIMARY_METRIC
@@ -30,12 +30,12 @@ class Look:
     baseline: str = ""
 
     def fitted(self, view: StudyView) -> Look:
-        """The same look with what the run does not have replaced by what it has."""
+        """Return the look with values that the run does not have replaced by ones that it has."""
         sets = [s.id for s in view.sets]
         sample_set = self.sample_set if self.sample_set in sets else sets[0]
         metrics = [row.id for row in view.metrics(sample_set)]
         metric = self.metric if self.metric in metrics else _first(metrics, PRIMARY_METRIC)
-        tables = [id_ for _, id_ in render.tables_of(view)]
+        tables = [id_ for _, id_ in html.tables_of(view)]
         table = self.table if self.table in tables else _first(tables, "core")
         systems = [card.name for card in view.on(sample_set)]
         best = view.ranked(sample_set, metric) or view.ranked(sample_set, metric, controls=True)
@@ -48,7 +48,7 @@ class Look:
 def content_of(
     run: EvaluationRun, view: StudyView, look: Look, parts: Collection[str] = ()
 ) -> dict[str, Any]:
-    """A run as the page shows it, or only these parts of it.
+    """Return the values for a run, or only these parts of it.
 
     Args:
         run: which.
@@ -58,12 +58,12 @@ def content_of(
     """
     sample_set, metric, baseline = look.sample_set, look.metric, look.baseline
     made: dict[str, Callable[[], Any]] = {
-        "headline": lambda: render.headline(view, run.title, facts_of(run, view)),
+        "headline": lambda: html.headline(view, run.title, facts_of(run, view)),
         "body": lambda: gr.update(visible=True),
         "sample_set": lambda: _choice([(where(s), s.id) for s in view.sets], sample_set),
         "metric": lambda: _choice(_metric_choices(view.metrics(sample_set)), metric),
-        "table": lambda: _choice(render.tables_of(view), look.table),
-        "leaderboard": lambda: render.leaderboard(view, sample_set, look.table),
+        "table": lambda: _choice(html.tables_of(view), look.table),
+        "leaderboard": lambda: html.leaderboard(view, sample_set, look.table),
         "against": lambda: gr.update(value=look.against),
         "study": lambda: figures.study(view, metric, look.against) or NO_FIGURE,
         "heatmap": lambda: figures.heatmap(view, sample_set) or NO_FIGURE,
@@ -80,14 +80,14 @@ def _choice(choices: Sequence[tuple[str, str]], value: str) -> dict[str, Any]:
 
 
 NO_FIGURE: dict[str, Any] = {}
-"""Hides a figure."""
+"""The value that hides a figure."""
 
-EMPTY: dict[str, Any] = {"headline": render.nothing_yet(), "body": gr.update(visible=False)}
-"""The page without a run."""
+EMPTY: dict[str, Any] = {"headline": html.nothing_yet(), "body": gr.update(visible=False)}
+"""The values of the page without a run."""
 
 
 def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
-    """What the headline states of a run."""
+    """Return what the headline states about a run."""
     variants = [s for s in view.systems.values() if s.is_variant]
     ablations = [s for s in view.systems.values() if s.of_variant]
     baselines = [s for s in view.systems.values() if s.control and not s.of_variant]
@@ -127,7 +127,7 @@ _RESUME = "Press Resume under “Run an evaluation” to continue it."
 
 
 def standing(status: Status) -> str:
-    """What a person should know before reading on; empty where there is nothing of the kind."""
+    """Return what a person should know about an interrupted run; empty for any other."""
     if status != "interrupted":
         return ""
     return (
@@ -136,7 +136,7 @@ def standing(status: Status) -> str:
 
 
 def unscored(status: Status) -> str:
-    """Why nothing of a run was scored, and what to do."""
+    """Return why nothing of a run was scored, and what to do."""
     why = {
         "running": "It is still running. Reload this page, or choose the run again, to see "
         "results.",
@@ -148,13 +148,13 @@ def unscored(status: Status) -> str:
 
 
 def first_choice(runs: Sequence[RunSummary]) -> str:
-    """Id of the run that the tab opens on: the newest that has results; empty for none at all."""
+    """Return the id of the newest run that has results; empty where there is no run."""
     done = [run for run in runs if run.systems and run.status != "running"]
     return (done or list(runs))[0].id if runs else ""
 
 
 def beside(runs: Sequence[RunSummary], chosen: str, unreadable: int) -> str:
-    """What there is besides the run that is shown; empty for nothing that has to be said.
+    """Return a sentence on newer runs that are not shown and runs that cannot be read.
 
     Args:
         runs: newest first.
@@ -170,7 +170,7 @@ def beside(runs: Sequence[RunSummary], chosen: str, unreadable: int) -> str:
 
 
 def _left(run: RunSummary) -> str:
-    """Why a run is not shown though it is newer."""
+    """Return why a run is not shown though it is newer."""
     why = {"running": "is running", "finished": "cannot be shown"}.get(run.status, "")
     return why or f"{_ENDED.get(run.status, run.status)} before anything was scored"
 
@@ -179,7 +179,7 @@ _ENDED = {"cancelled": "was cancelled", "interrupted": "was interrupted", "failu
 
 
 def run_choices(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
-    """(shown, id) of the runs, newest first."""
+    """Return (name, id) of the runs, newest first."""
     return [(_row(run), run.id) for run in runs]
 
 
@@ -190,7 +190,7 @@ def _row(run: RunSummary) -> str:
 
 
 def system_choices(view: StudyView, sample_set: str) -> list[tuple[str, str]]:
-    """(shown, id) of the systems on a set, those that are compared first."""
+    """Return (name, id) of the systems on a set, those that are compared first."""
     cards = [*view.on(sample_set, controls=False), *view.on(sample_set)]
     return [(view.names[name], name) for name in dict.fromkeys(card.name for card in cards)]
 
@@ -205,5 +205,5 @@ def _first(found: Sequence[str], wanted: str) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """``2, "variant" -> "2 variants"``; empty for none."""
+    """Return a number with its noun: ``2 variants``; empty for none."""
     return "" if not number else f"{number} {noun}{'' if number == 1 else 's'}"

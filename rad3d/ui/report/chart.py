@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rad3d.reports.crosscheck import CrossCheck
 
 CONTRADICTED, NOT_MENTIONED = "≠", "∅"
-"""In front of a label: the report contradicts it, or leaves it out."""
+"""Signs in front of a label that the report contradicts, or leaves out."""
 
 _SAYS = {CONTRADICTED: "contradicted by the report", NOT_MENTIONED: "not mentioned in the report"}
 # Mid greys and hues that hold on a light and on a dark page; the colours of text and thresholds
@@ -35,7 +35,7 @@ LONGEST = 42
 
 
 def diagnosis_chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> PlotData:
-    """All probabilities, highest at the top.
+    """Return a chart of all probabilities, highest at the top.
 
     Args:
         diagnosis: what to show.
@@ -106,7 +106,7 @@ def diagnosis_chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> Pl
 
 
 def _signs(check: CrossCheck | None) -> dict[str, str]:
-    """Label -> what stands in front of it."""
+    """Return label -> the sign in front of it."""
     if check is None:
         return {}
     return {
@@ -136,7 +136,7 @@ def _hover(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> list[str]:
 def _caption(
     figure: go.Figure, row: int, i: int, diagnosis: Diagnosis, signs: Mapping[str, str]
 ) -> None:
-    """Label above the bar on the left, probability on the right."""
+    """Write the label above the bar on the left, and the probability on the right."""
     labels = diagnosis.label_set
     label = labels.names[i]
     sign = signs.get(label)

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,20 +16,19 @@ from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.registry import variant_id
 from rad3d.core.types import (
     NOT_REPORTED,
-    DoneEvent,
     Event,
-    GenerationOptions,
     Note,
     TextEvent,
     Volume,
 )
 from rad3d.server import uploads
 from rad3d.ui import choices
-from rad3d.ui.failures import failures_to
+from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import in_turn
-from rad3d.ui.report import render
-from rad3d.ui.report.views import NO_RUN, RunView, ScanView, shown
+from rad3d.ui.report import html
+from rad3d.ui.report.generation_fields import OPTION_NAMES, options_of
+from rad3d.ui.report.views import NO_RUN, buttons, finished, shown
 from rad3d.ui.visitor import session_of
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
@@ -38,20 +36,6 @@ if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
     from rad3d.service.sessions import Session
-
-OPTION_NAMES = (
-    "strategy",
-    "temperature",
-    "top_p",
-    "seed",
-    "beams",
-    "max_new_tokens",
-    "repetition_penalty",
-    "no_repeat_ngram",
-)
-"""Fields of :class:`GenerationOptions` in the order in which the page sends them."""
-
-_WHOLE_OPTIONS = ("seed", "beams", "max_new_tokens", "no_repeat_ngram")
 
 _SECONDS_BETWEEN_UPDATES = 0.08
 
@@ -65,12 +49,12 @@ class Handlers:
         self._truths = {card.id: card.truth_text for card in service.gallery.cards}
 
     def _page(self, request: gr.Request) -> tuple[Session, PageState]:
-        """The session of a tab and what its page shows: no scan where the session is new."""
+        """Return the session of a tab and what its page shows, which begins without a scan."""
         session = session_of(self._service, request)
         page = session.part("report", PageState)
         if page.is_new:
-            view = ScanView(self._viewer(session, None), notice="", notes="", truth="")
-            page.write({**view.values(), **NO_RUN.values()})
+            viewer = self._viewer(session, None)
+            page.write({"viewer": viewer, "notice": "", "notes": "", "truth": "", **NO_RUN})
         return session, page
 
     def again(self, request: gr.Request) -> Snapshot:
@@ -80,8 +64,8 @@ class Handlers:
     # -- scans -----------------------------------------------------------------------------
 
     def start(self, request: gr.Request) -> tuple[Snapshot, str]:
-        """A new tab: an empty viewer that knows its key, and what does not work here."""
-        return self.again(request), render.troubles(self._service.troubles)
+        """Show a new tab: an empty viewer that knows its key, and what does not work here."""
+        return self.again(request), html.troubles(self._service.troubles)
 
     def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
         """Read an uploaded scan; a refused one leaves everything as it was.
@@ -124,18 +108,15 @@ class Handlers:
         with failures_to(lambda text: self._refused(request, text)):
             session = session_of(self._service, request)
             volume = read(session)
-            view = ScanView(
-                viewer=self._viewer(session, volume),
-                notice="",
-                notes=render.scan_notes(volume),
-                truth=render.folded_truth(truth),
-            )
+            values = {
+                "viewer": self._viewer(session, volume),
+                "notice": "",
+                "notes": html.scan_notes(volume),
+                "truth": html.folded_truth(truth),
+                **NO_RUN,
+            }
             _, page = self._page(request)
-            page.write(
-                {**view.values(), **NO_RUN.values()},
-                lambda: session.volume is volume,
-                subject=volume,
-            )
+            page.write(values, lambda: session.volume is volume, subject=volume)
         return self.again(request)
 
     def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
@@ -154,7 +135,7 @@ class Handlers:
         except Rad3dError as error:
             notes = (Note("warning", error.code, str(error)),)
         page.write(
-            {"notes": render.scan_notes(volume, notes)},
+            {"notes": html.scan_notes(volume, notes)},
             lambda: page.subject() is volume is session.volume,
             asked,
         )
@@ -167,12 +148,12 @@ class Handlers:
             scan = session.volume
             tail = f" {scan.name} stays open." if scan else ""
             viewer = {**now["viewer"], "serial": next(self._serial)}  # it ends its preview
-            return ScanView(viewer, render.notice(text + tail)).values()
+            return {"viewer": viewer, "notice": html.notice(text + tail)}
 
         page.write(refused)
 
     def _viewer(self, session: Session, volume: Volume | None) -> dict[str, Any]:
-        """Value of the viewer component for a scan that was opened, or for none."""
+        """Return the value of the viewer for a scan that was opened, or for none."""
         facts = {"id": "", "name": "", "shape": [0, 0, 0], "spacing_mm": [0, 0, 0]}
         if volume is not None:
             facts = {
@@ -187,17 +168,17 @@ class Handlers:
     # -- reports ---------------------------------------------------------------------------
 
     def begin(self, request: gr.Request) -> Snapshot:
-        """Generate was pressed: arm the stop signal and say that the run waits for its turn."""
+        """Arm the stop signal of a new run and say that it waits for its turn."""
         session, page = self._page(request)
         if session.volume is None:
             session.stop()
             text = "There is no scan yet. Upload one or choose a sample first."
-            page.write(RunView(progress=render.notice(text)).values())
+            page.write({"progress": html.notice(text)})
             return page.snapshot()
         stop = session.arm()
-        waiting = render.progress("Waiting for a free model")
+        waiting = html.progress("Waiting for a free model")
         page.write(
-            RunView(progress=waiting, notice="", running=True).values(),
+            {"progress": waiting, "notice": "", **buttons(running=True)},
             lambda: session.is_latest(stop),
         )
         return page.snapshot()
@@ -220,10 +201,10 @@ class Handlers:
         if stop is None or volume is None:
             return
 
-        def show(view: RunView) -> bool:
+        def show(values: Values) -> bool:
             """Show what belongs to the latest run on the scan that is open; else False."""
             return page.write(
-                view.values(),
+                values,
                 lambda: session.is_latest(stop) and page.subject() is volume is session.volume,
             )
 
@@ -232,7 +213,8 @@ class Handlers:
                 if not llm or not mode:
                     raise BadRequest("Choose a model first.")
                 *options, insist = sent
-                variant, how = variant_id(llm, mode), _options(options)
+                variant = variant_id(llm, mode)
+                how = options_of(dict(zip(OPTION_NAMES, options, strict=True)))
                 events = in_turn(
                     self._service, self._turns, request, session, stop,
                     lambda: self._service.generate(session, variant, how, stop, insist),
@@ -247,7 +229,7 @@ class Handlers:
             except Rad3dError as error:
                 if error.code not in NOT_REPORTED:
                     raise
-                show(replace(_resting(session, str(error)), insist=True))
+                show(_resting(session, str(error), insist=True))
             finally:
                 stop.set()  # also where the tab was closed: the model stops at its next token
         yield page.snapshot()
@@ -261,41 +243,33 @@ class Handlers:
             if now["cancel"]["interactive"] is False:
                 return {}  # it has ended meanwhile
             if unbegun:
-                return _resting(session, "Cancelled.", "info").values()
-            return RunView(progress=render.progress("Stopping")).values()
+                return _resting(session, "Cancelled.", "info")
+            return {"progress": html.progress("Stopping")}
 
         page.write(stopped)
         return page.snapshot()
 
     def forget(self, request: gr.Request) -> Snapshot:
-        """Delete was pressed: nothing of the session stays; the tab goes on with an empty one."""
+        """Delete everything of the session; the tab goes on with an empty one."""
         self.end(request)
         _, page = self._page(request)
         text = "Scan, report and everything computed from them are deleted."
-        page.write({"notice": render.notice(text, "info")})
+        page.write({"notice": html.notice(text, "info")})
         return page.snapshot()
 
     def end(self, request: gr.Request) -> None:
-        """The tab was closed: stop its report and free everything that it holds."""
+        """Stop the report of a tab that was closed and free everything that it holds."""
         self._service.sessions.end_tab(request.session_hash)
 
 
-def _resting(session: Session, text: str, level: str = "error") -> RunView:
-    """No run, with a sentence why below the button; the last finished report comes back."""
-    last = session.report
-    view = shown(DoneEvent(last)) if last else NO_RUN
-    return replace(view, progress=render.notice(text, level))
-
-
-def _options(sent: Sequence[Any]) -> GenerationOptions:
-    """What was sent in the order of OPTION_NAMES; a cleared seed is 0."""
-    values = dict(zip(OPTION_NAMES, sent, strict=True))
-    whole = {name: int(values[name] or 0) for name in _WHOLE_OPTIONS}
-    return GenerationOptions(**{**values, **whole})
+def _resting(session: Session, text: str, level: str = "error", insist: bool = False) -> Values:
+    """Return the values after a run that ended early: the reason and the last finished report."""
+    last = finished(session.report) if session.report else NO_RUN
+    return {**last, "progress": html.notice(text, level), **buttons(False, insist)}
 
 
 async def _thinned(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """The events without those texts that follow too fast to be read."""
+    """Leave out texts that follow each other too fast to be read."""
     latest = 0.0
     async with contextlib.aclosing(events):
         async for event in events:
@@ -310,7 +284,7 @@ async def _thinned(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event,
 def sent_scan(
     files: Sequence[tuple[str, str | None]],
 ) -> Iterator[tuple[Path, str, ScanMetadata | None]]:
-    """A scan that was sent, its name, and its row of the table that was sent behind it, if any.
+    """Give the scan that was sent, its name, and its row of the table that was sent with it.
 
     Args:
         files: path of each upload, and what the person calls it; they are deleted afterwards.
@@ -325,7 +299,7 @@ def sent_scan(
 
 
 def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
-    """The row of a scan in CT-RATE's table; nothing else of the table is kept."""
+    """Return the row of a scan in CT-RATE's table; nothing else of the table is kept."""
     if path.stat().st_size > uploads.MAX_TABLE_MB * 2**20:
         raise BadRequest(
             f"The metadata table is larger than the {uploads.MAX_TABLE_MB} MB allowed here.",

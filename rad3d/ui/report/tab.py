@@ -11,8 +11,8 @@ import gradio as gr
 from rad3d.ui import choices
 from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
 from rad3d.ui.page_state import Snapshot, page_state
-from rad3d.ui.report.generation_fields import generation_fields
-from rad3d.ui.report.handlers import OPTION_NAMES, Handlers
+from rad3d.ui.report.generation_fields import OPTION_NAMES, generation_fields
+from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.report.views import NO_RUN
 
 if TYPE_CHECKING:
@@ -23,67 +23,29 @@ if TYPE_CHECKING:
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _READING: dict[str, Any] = {**_QUIET, "concurrency_id": "reading", "concurrency_limit": 2}
 
-
-@dataclass(frozen=True)
-class ScanColumn:
-    """Components of the left column."""
-
-    source: gr.HTML
-    notice: gr.HTML
-    viewer: gr.HTML
-    notes: gr.HTML
-    truth: gr.HTML
-    delete: gr.Button
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The pickers and the buttons."""
-
-    llm: gr.Radio
-    mode: gr.Radio
-    guidance: gr.HTML
-    options: list[Any]
-    generate: gr.Button
-    anyway: gr.Button
-    cancel: gr.Button
-
-    @property
-    def variant(self) -> list[Any]:
-        """What names the chosen variant."""
-        return [self.llm, self.mode]
-
-
-@dataclass(frozen=True)
-class ReportColumn:
-    """Components that a run writes to."""
-
-    progress: gr.HTML
-    report: gr.HTML
-    verdicts: gr.HTML
-    chart: gr.Plot
-    table: gr.HTML
+Components = dict[str, Any]
+"""Components by the names of :data:`rad3d.ui.report.views.NO_RUN` and of the handlers."""
 
 
 @dataclass(frozen=True)
 class ReportTab:
-    """What other parts of the page have to know of.
+    """The parts of the tab that the rest of the page uses.
 
     Attributes:
         state: what is shown; every handler writes to it and to nothing else.
         describe: :meth:`Handlers.describe`.
-        chosen: what it takes.
+        variant: the components that name the chosen variant, which ``describe`` takes.
     """
 
     state: gr.HTML
     describe: Callable[..., Snapshot]
-    chosen: list[Any]
+    variant: list[Any]
 
 
 def report_tab(
     service: Service, settings: Settings, handlers: Handlers, look: choices.Look
 ) -> ReportTab:
-    """Lay the tab out and connect it.
+    """Lay out the tab and connect it.
 
     Args:
         service: scans and reports.
@@ -93,18 +55,23 @@ def report_tab(
     """
     with gr.Row(elem_classes="r3-columns"):
         with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
-            scan = _scan_column(service, settings)
+            source = scan_source(service.gallery.cards, settings)
+            shown, delete = _scan_column(service, settings)
         with gr.Column(scale=13, min_width=320, elem_classes="r3-right"):
-            choice = _choice(service, settings, look)
-            run = _report_column()
-    state = _connect(handlers, scan, choice, run)
-    for chosen in _connect_pickers(service, look, choice, scan.viewer):
-        chosen.then(handlers.describe, choice.variant, state, **_READING)
-    return ReportTab(state, handlers.describe, choice.variant)
+            choice, options = _choice(service, settings, look)
+            shown |= {name: choice[name] for name in ("generate", "anyway", "cancel")}
+            shown |= _report_column()
+    variant = [choice["llm"], choice["mode"]]
+    state = page_state("report-state", shown, handlers.again)
+    _connect_scan(handlers, source, delete, variant, state)
+    _connect_run(handlers, choice, [*variant, *options], state)
+    for picked in _connect_pickers(service, look, choice, shown["viewer"]):
+        picked.then(handlers.describe, variant, state, **_READING)
+    return ReportTab(state, handlers.describe, variant)
 
 
-def _scan_column(service: Service, settings: Settings) -> ScanColumn:
-    source = scan_source(service.gallery.cards, settings)
+def _scan_column(service: Service, settings: Settings) -> tuple[Components, gr.Button]:
+    """Lay out the viewer, the notes on the scan, and the button that deletes it."""
     notice = markup("", "notice")
     statuses = service.variants()
     chosen = choices.first_choice(statuses, settings.default_variant)
@@ -119,18 +86,18 @@ def _scan_column(service: Service, settings: Settings) -> ScanColumn:
         f"you press Delete, when you close this tab, and after {settings.session_minutes} minutes "
         "without use.</p>"
     )
-    return ScanColumn(source, notice, viewer, notes, truth, delete)
+    return {"viewer": viewer, "notice": notice, "notes": notes, "truth": truth}, delete
 
 
-def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
+def _choice(
+    service: Service, settings: Settings, look: choices.Look
+) -> tuple[Components, list[Any]]:
+    """Lay out the pickers, the buttons, and the options in the order of OPTION_NAMES."""
     statuses = service.variants()
     llm_id, mode_id = choices.first_choice(statuses, settings.default_variant)
     with gr.Column(elem_classes="r3-card r3-choice"):
         llm = gr.Radio(
-            choices.llm_choices(statuses),
-            value=llm_id,
-            label="Language model",
-            elem_id="llm",
+            choices.llm_choices(statuses), value=llm_id, label="Language model", elem_id="llm"
         )
         mode = gr.Radio(
             choices.mode_choices(statuses, llm_id),
@@ -139,7 +106,8 @@ def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
             elem_id="mode",
         )
         guidance = markup(choices.guidance(statuses, llm_id, mode_id, look), "guidance")
-        options = _options()
+        with gr.Accordion("Generation options", open=False, elem_id="options"):
+            options = generation_fields()
         needs = choices.not_ready(statuses)
         if needs:
             with gr.Accordion("Other models, and what they need", open=False):
@@ -150,22 +118,20 @@ def _choice(service: Service, settings: Settings, look: choices.Look) -> Choice:
             )
             anyway = gr.Button("Write a report anyway", elem_id="anyway", visible=False)
             cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
-    return Choice(llm, mode, guidance, options, generate, anyway, cancel)
+    choice = {
+        "llm": llm, "mode": mode, "guidance": guidance, "generate": generate, "anyway": anyway,
+        "cancel": cancel,
+    }  # fmt: skip
+    return choice, [options[name] for name in OPTION_NAMES]
 
 
-def _options() -> list[Any]:
-    """The fields of :class:`GenerationOptions`, in the order of ``OPTION_NAMES``."""
-    with gr.Accordion("Generation options", open=False, elem_id="options"):
-        found = generation_fields()
-    return [found[name] for name in OPTION_NAMES]
-
-
-def _report_column() -> ReportColumn:
+def _report_column() -> Components:
+    """Lay out the components that a run writes to."""
     progress = markup("", "progress")
     with gr.Row(elem_classes="r3-result"):
         with gr.Column(scale=11, min_width=320):
             verdicts = markup("", "verdicts")  # first: a report must not be read without it
-            report = report_sheet(NO_RUN.values()["report"])
+            report = report_sheet(NO_RUN["report"])
         with gr.Column(scale=10, min_width=300, elem_classes="r3-card r3-diagnosis"):
             markup(
                 "<h2>Diagnosis</h2><p>The classifier's probability of each finding; the upright "
@@ -174,48 +140,46 @@ def _report_column() -> ReportColumn:
             )
             chart = gr.Plot(show_label=False, visible=False, elem_id="chart")
             table = markup("", "table")
-    return ReportColumn(progress, report, verdicts, chart, table)
-
-
-def _connect(handlers: Handlers, scan: ScanColumn, choice: Choice, run: ReportColumn) -> gr.HTML:
-    """Connect the events; returns what is shown."""
-    shown = {
-        "viewer": scan.viewer, "notice": scan.notice, "notes": scan.notes, "truth": scan.truth,
-        "progress": run.progress, "report": run.report, "verdicts": run.verdicts,
-        "chart": run.chart, "table": run.table,
-        "generate": choice.generate, "anyway": choice.anyway, "cancel": choice.cancel,
+    return {
+        "progress": progress, "report": report, "verdicts": verdicts, "chart": chart,
+        "table": table,
     }  # fmt: skip
-    state = page_state("report-state", shown, handlers.again)
+
+
+def _connect_scan(
+    handlers: Handlers, source: gr.HTML, delete: gr.Button, variant: list[Any], state: gr.HTML
+) -> None:
     # By default an event is dropped while the one before it is answered; here the last one counts.
     every: dict[str, Any] = {**_READING, "trigger_mode": "multiple"}
-    for chosen in (
-        scan.source.upload(handlers.open_upload, scan.source, state, **every),
-        scan.source.select(handlers.pick_sample, None, state, **every),
+    for opened in (
+        source.upload(handlers.open_upload, source, state, **every),
+        source.select(handlers.pick_sample, None, state, **every),
     ):
-        chosen.then(handlers.describe, choice.variant, state, **every)
-    for button, insist in ((choice.generate, False), (choice.anyway, True)):
+        opened.then(handlers.describe, variant, state, **every)
+    delete.click(handlers.forget, None, state, queue=False, **_QUIET)
+
+
+def _connect_run(handlers: Handlers, choice: Components, inputs: list[Any], state: gr.HTML) -> None:
+    for button, insist in ((choice["generate"], False), (choice["anyway"], True)):
         button.click(handlers.begin, None, state, queue=False, **_QUIET).then(
             handlers.generate,
-            [*choice.variant, *choice.options, gr.State(insist)],
+            [*inputs, gr.State(insist)],
             state,
             concurrency_id="report",
             concurrency_limit=None,  # ReportQueue has the limit
             trigger_mode="multiple",  # the run before it may still be on its way to its end
             **_QUIET,
         )
-    choice.cancel.click(handlers.cancel, None, state, queue=False, **_QUIET)
-    scan.delete.click(handlers.forget, None, state, queue=False, **_QUIET)
-    return state
+    choice["cancel"].click(handlers.cancel, None, state, queue=False, **_QUIET)
 
 
 def _connect_pickers(
-    service: Service, look: choices.Look, choice: Choice, viewer: gr.HTML
+    service: Service, look: choices.Look, choice: Components, viewer: gr.HTML
 ) -> list[Any]:
     """Connect the two pickers; returns the events after which another encoder may be chosen."""
 
     def llm_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
-        statuses = service.variants()
-        modes = choices.mode_choices(statuses, llm)
+        modes = choices.mode_choices(service.variants(), llm)
         ids = [mode_id for _, mode_id in modes]
         kept = mode if mode in ids else (ids[-1] if ids else None)
         return gr.update(choices=modes, value=kept), *mode_chosen(llm, kept)
@@ -225,12 +189,10 @@ def _connect_pickers(
         encoder = _shown_encoder(choices.encoder_of(statuses, llm, mode))
         return choices.guidance(statuses, llm, mode, look), gr.update(encoder=encoder)
 
-    changed = [choice.guidance, viewer]
+    llm, mode, changed = choice["llm"], choice["mode"], [choice["guidance"], viewer]
     return [
-        choice.llm.input(
-            llm_chosen, choice.variant, [choice.mode, *changed], queue=False, **_QUIET
-        ),
-        choice.mode.input(mode_chosen, choice.variant, changed, queue=False, **_QUIET),
+        llm.input(llm_chosen, [llm, mode], [mode, *changed], queue=False, **_QUIET),
+        mode.input(mode_chosen, [llm, mode], changed, queue=False, **_QUIET),
     ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """Shown values run from ``level - width / 2`` (black) to ``level + width / 2`` (white), HU."""
+    """Grey values from ``level - width / 2`` (black) to ``level + width / 2`` (white), in HU."""
 
     name: str
     level: int

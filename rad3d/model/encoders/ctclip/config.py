@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rad3d.core.config_sizes import MAX_LAYERS, MAX_WIDTH
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import N_LABELS
-from rad3d.core.limits import MAX_LAYERS, MAX_WIDTH
 from rad3d.volume.grid import GridSpec
 
 FEED_FORWARD_RATIO = 4 * (2 / 3)

@@ -20,7 +20,7 @@ CORE = (
     "hallucinated",
     "omitted",
 )
-"""The clinical figures of the short table; the others are one switch away."""
+"""The clinical metrics of the short table; the others are one switch away."""
 
 TABLES: dict[str, str] = {
     "core": "Clinical",
@@ -30,11 +30,11 @@ TABLES: dict[str, str] = {
     "overlap-coco": "Word overlap, coco",
     "weights": "With a model",
 }
-"""What the leaderboard can show; families never share a table."""
+"""Tables of the leaderboard; families never share one."""
 
 
 def tables_of(view: StudyView) -> list[tuple[str, str]]:
-    """(shown, id) of the tables for which something was scored."""
+    """Return (name, id) of the tables for which something was scored."""
     families = {row.family for row in view.metrics()}
     return [
         (name, id_)
@@ -44,7 +44,7 @@ def tables_of(view: StudyView) -> list[tuple[str, str]]:
 
 
 def columns_of(view: StudyView, sample_set: str, table: str) -> list[MetricRow]:
-    """The metrics of a table."""
+    """Return the metrics of a table."""
     rows = view.metrics(sample_set)
     if table == "core":
         return [row for row in rows if row.id in CORE]
@@ -52,7 +52,7 @@ def columns_of(view: StudyView, sample_set: str, table: str) -> list[MetricRow]:
 
 
 def headline(view: StudyView, title: str, facts: Mapping[str, str]) -> str:
-    """What was compared and what came out of it.
+    """Return what was compared and what came out of it.
 
     Args:
         view: the evaluation.
@@ -69,30 +69,30 @@ def headline(view: StudyView, title: str, facts: Mapping[str, str]) -> str:
 
 
 def _led(sentence: str) -> tuple[str, str]:
-    """The first words of a sentence and the rest, where names of systems stay on one line."""
+    """Split a sentence after its first words; names of systems stay on one line."""
     lead = re.match(r"[^,:]{1,60}(?=[,:])", sentence)
     end = lead.end() if lead else 0
     return sentence[:end], sentence[end:].replace(" · ", "\N{NBSP}·\N{NBSP}")
 
 
 def unscored(title: str, text: str) -> str:
-    """A run of which nothing was scored, and why."""
+    """Return the headline of a run of which nothing was scored, and why."""
     return evaluation_html("unscored", title=title, text=text)
 
 
 def nothing_yet() -> str:
-    """Where there is neither a study nor a run."""
+    """Return the headline where there is neither a study nor a run."""
     return evaluation_html("nothing_yet")
 
 
 def leaderboard(view: StudyView, sample_set: str, table: str) -> str:
-    """The table of one sample set: compared systems, then baselines and ablations below a rule."""
+    """Return the table of a set: compared systems, then baselines and ablations below a rule."""
     board = board_of(view, sample_set, columns_of(view, sample_set, table))
     return evaluation_html("leaderboard", board=board, needs=list(_needs(view)))
 
 
 def _needs(view: StudyView) -> Iterator[tuple[str, str, str, str]]:
-    """Metrics that were not scored, nothing, why, and the command that makes them ready."""
+    """Yield the metrics that were not scored, why, and the command that makes them ready."""
     scored = {row.id for row in view.metrics()}
     reasons: dict[tuple[str, str], list[str]] = {}
     for row in METRICS.values():
@@ -107,5 +107,5 @@ def _needs(view: StudyView) -> Iterator[tuple[str, str, str, str]]:
 
 
 def published() -> str:
-    """The published figures, clearly apart from what was measured here."""
+    """Return the published figures, clearly apart from what was measured here."""
     return evaluation_html("published")

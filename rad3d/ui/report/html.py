@@ -22,19 +22,19 @@ _VERBS = {"asserted": "asserts", "considered": "considers", "denied": "denies"}
 
 
 def notice(text: str, level: str = "error") -> str:
-    """One sentence for the person; empty for none."""
+    """Return one sentence for the person; empty for none."""
     return report_html("notice", text=text, level=level)
 
 
 def troubles(errors: Iterable[Rad3dError]) -> str:
-    """What keeps this server from writing reports, for every visitor to see; empty for nothing."""
+    """Return what keeps this server from writing reports; empty for nothing."""
     found = " ".join(dict.fromkeys(str(error) for error in errors))
     works = "Scans can be looked at and predictions files evaluated, but no report can be written."
     return notice(f"{works} {found}") if found else ""
 
 
 def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
-    """What was read from the file and what was done to it, warnings first.
+    """Return what was read from the file and what was done to it, warnings first.
 
     Args:
         volume: the open volume, or None.
@@ -52,17 +52,17 @@ def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
 
 
 def _sorted(notes: Iterable[Note]) -> list[Note]:
-    """Notes without repetitions, warnings first."""
+    """Return the notes without repetitions, warnings first."""
     return sorted(dict.fromkeys(notes), key=lambda note: note.level != "warning")
 
 
 def folded_truth(truth: str) -> str:
-    """The known findings of a sample, folded away until asked for; empty for other scans."""
+    """Return the known findings of a sample, folded away; empty for other scans."""
     return report_html("folded_truth", truth=truth)
 
 
 def progress(stage: str, fraction: float | None = None) -> str:
-    """The running stage with a bar; empty stage for none."""
+    """Return the running stage with a bar; an empty stage gives no bar."""
     share = None if fraction is None else min(max(fraction, 0.0), 1.0)
     return report_html("progress", stage=stage, share=share)
 
@@ -73,7 +73,7 @@ def report_panel(
     said: Sequence[Statement] = (),
     writing: bool = False,
 ) -> str:
-    """Findings and impression; words that speak of a label of the diagnosis are marked."""
+    """Return findings and impression; words about a label of the diagnosis are marked."""
     if not text and not writing:
         return report_html("no_report")
     parts = split_report(text)
@@ -94,7 +94,7 @@ def report_panel(
 
 
 def report_status(report: Report) -> str:
-    """Variant, tokens, time, how exactly it was computed and how it ended, in one line."""
+    """Return variant, tokens, time, precision and how the report ended, in one line."""
     seconds = report.timings_s.get("total", sum(report.timings_s.values()))
     made = report.provenance
     exact = f"{made['precision']} on {made['device']} · " if "precision" in made else ""
@@ -107,7 +107,7 @@ def report_status(report: Report) -> str:
 def _pieces(
     text: str, body: str, said: Sequence[Statement]
 ) -> Iterator[tuple[str, Statement | None]]:
-    """The body in pieces, those of statements (offsets in the whole text) apart."""
+    """Yield the body in pieces, each with its statement or None; offsets count in ``text``."""
     offset = text.find(body)
     at = 0
     for item in sorted(said, key=lambda s: s.start):
@@ -120,7 +120,7 @@ def _pieces(
 
 
 def sentence_of(item: Statement) -> str:
-    """What the report says of a label beside what the classifier does."""
+    """Return what the report says about a label, and what the classifier says."""
     verb = _VERBS[item.kind.split("_")[0]]
     return (
         f"The report {verb} {item.label.lower()}; "
@@ -134,7 +134,7 @@ def verdicts(
     check: CrossCheck | None = None,
     notes: Sequence[Note] = (),
 ) -> str:
-    """How far the scan lies from the training scans, and where report and diagnosis disagree.
+    """Return how unlike the training scans it is, and where report and diagnosis disagree.
 
     Args:
         novelty, trained_on: of the encoder.
@@ -154,7 +154,7 @@ def verdicts(
 
 
 def _lists(check: CrossCheck) -> list[tuple[str, str, list[str]]]:
-    """(kind, title, sentences) of what contradicts and of what only one of the two speaks of."""
+    """Return (kind, title, sentences) of contradictions and of what only one of both states."""
     silent = [
         f"{item.label}: {100 * item.probability:.0f} % (threshold {100 * item.threshold:.0f} %)"
         for item in check.not_mentioned
@@ -169,7 +169,7 @@ def _lists(check: CrossCheck) -> list[tuple[str, str, list[str]]]:
 
 
 def _agreement(check: CrossCheck) -> str:
-    """In what they agree; empty where the report contradicts or leaves something out."""
+    """Return in what they agree; empty where the report contradicts or leaves something out."""
     if check.contradictions or check.not_mentioned:
         return ""
     n = len(check.seen)
@@ -181,7 +181,7 @@ def _agreement(check: CrossCheck) -> str:
 
 
 def diagnosis_table(diagnosis: Diagnosis) -> str:
-    """The same numbers as a table, for screen readers and for copying."""
+    """Return the same numbers as a table, for screen readers and for copying."""
     rows = [
         (
             row["label"],

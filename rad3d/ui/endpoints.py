@@ -1,4 +1,4 @@
-"""The same work for programs: named endpoints for ``gradio_client``, one session per client.
+"""Named endpoints for programs that use ``gradio_client``, one session for each client.
 
 ``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
 ``/variants``, ``/write_report`` (streams), ``/stop_report`` and ``/delete_session``.
@@ -26,7 +26,7 @@ from rad3d.core.types import (
     Volume,
 )
 from rad3d.reports.export import report_dict
-from rad3d.ui.failures import failures_to
+from rad3d.ui.messages import failures_to
 from rad3d.ui.queued import in_turn
 from rad3d.ui.report.handlers import sent_scan
 from rad3d.ui.visitor import session_of
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Sent(GradioRootModel):
-    """What ``/open_scan`` takes: a scan, or a list of a scan and a table."""
+    """The input of ``/open_scan``: a scan, or a list of a scan and a table."""
 
     root: FileData | list[FileData]
 
@@ -136,7 +136,7 @@ def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) ->
 
 
 def _facts(volume: Volume) -> dict[str, Any]:
-    """What a program is told of the scan that it has opened."""
+    """Return the facts of an opened scan for a program."""
     return {
         "name": volume.name,
         "sha256": volume.sha256,
@@ -147,7 +147,7 @@ def _facts(volume: Volume) -> dict[str, Any]:
 
 
 def _sent(file: object) -> list[tuple[str, str]]:
-    """Path and name of each file of a call: one, or a scan and a table."""
+    """Return the path and name of each file of a call: a scan, or a scan and a table."""
     given = [each for each in (file if isinstance(file, list) else [file]) if each]
     files = [each for each in given if isinstance(each, dict)]
     if not 1 <= len(files) <= 2 or len(files) < len(given):
@@ -156,7 +156,7 @@ def _sent(file: object) -> list[tuple[str, str]]:
 
 
 def _options(given: object) -> tuple[GenerationOptions, bool]:
-    """The options of a call, and whether it insists; raises :class:`BadRequest` for others."""
+    """Return the options of a call and whether it insists; raises :class:`BadRequest`."""
     known = {"insist", *(field.name for field in fields(GenerationOptions))}
     if not isinstance(given, dict | None) or set(given or {}) - known:
         raise BadRequest(f"The options must be an object with: {', '.join(sorted(known))}.")
