@@ -13,11 +13,15 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rad3d.ui.components import module_script
+from rad3d.ui.visitor import session_of
+
+if TYPE_CHECKING:
+    from rad3d.service.service import Service
 
 Values = Mapping[str, Any]
 """Name of a component -> its value, or a ``gr.update``, as the browser takes it."""
@@ -96,6 +100,26 @@ class PageState:
         Without the lock: a session may end while another's state is written to.
         """
         self._closed, self._values = True, {}
+
+
+class PageHandlers:
+    """Handlers that write to one page state of a tab's session.
+
+    Args:
+        service: has the sessions.
+        name: of the part of the session that holds the state.
+    """
+
+    def __init__(self, service: Service, name: str) -> None:
+        self._service, self._name = service, name
+
+    def page(self, request: gr.Request) -> PageState:
+        """Return what the tab shows of this part of the page."""
+        return session_of(self._service, request).part(self._name, PageState)
+
+    def again(self, request: gr.Request) -> Snapshot:
+        """Return the present snapshot."""
+        return self.page(request).snapshot()
 
 
 def page_state(

@@ -23,7 +23,7 @@ from rad3d.server import limits, uploads
 from rad3d.server.access_control import ALLOWED
 from rad3d.server.connections import Connections
 from rad3d.server.limits import MAX_BODY_BYTES, MAX_VALUES
-from rad3d.server.security_headers import another_site_asks, told
+from rad3d.server.security_headers import is_cross_site, with_security_headers
 
 pytestmark = pytest.mark.process
 
@@ -72,7 +72,7 @@ def empty() -> Iterator[Path]:
 def test_a_browser_says_where_a_request_comes_from(headers: dict[str, str], foreign: bool) -> None:
     raw = [(k.encode(), v.encode()) for k, v in ({"host": "ct.example"} | headers).items()]
     for method in ("GET", "POST"):
-        assert another_site_asks({"type": "http", "method": method, "headers": raw}) == foreign
+        assert is_cross_site({"type": "http", "method": method, "headers": raw}) == foreign
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "http://evil"}])
@@ -337,7 +337,7 @@ def test_over_https_every_cookie_is_secure() -> None:
 
     def cookies(scheme: str) -> list[str]:
         async def told_app(scope: Any, receive: Any, send: Any) -> None:
-            await app(scope, receive, told(scope, "/", send))
+            await app(scope, receive, with_security_headers(scope, "/", send))
 
         answer = TestClient(told_app, base_url=f"{scheme}://x").get("/")
         return answer.headers.get_list("set-cookie")

@@ -15,10 +15,9 @@ from rad3d.ui.evaluation import case_view as cases
 from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.views import system_choices
 from rad3d.ui.messages import failures_to
-from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.page_state import PageHandlers, PageState, Snapshot, Values
 from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
-from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
@@ -51,7 +50,7 @@ class Choice:
     chosen: str = ""
 
 
-class CaseHandlers:
+class CaseHandlers(PageHandlers):
     """The handlers, bound to the evaluations of one service.
 
     Args:
@@ -65,16 +64,8 @@ class CaseHandlers:
     def __init__(
         self, evaluations: Evaluations, cache: RunCache, report: Handlers, service: Service
     ) -> None:
-        self._evaluations, self._cache = evaluations, cache
-        self._report, self._service = report, service
-
-    def page(self, request: gr.Request) -> PageState:
-        """Return what the tab shows of the cases."""
-        return session_of(self._service, request).part("cases", PageState)
-
-    def again(self, request: gr.Request) -> Snapshot:
-        """Return what the tab shows of the cases now."""
-        return self.page(request).snapshot()
+        super().__init__(service, "cases")
+        self._evaluations, self._cache, self._report = evaluations, cache, report
 
     def press_point(
         self, event: gr.EventData, request: gr.Request, run_id: str, other_id: str, order: str

@@ -30,10 +30,9 @@ from rad3d.ui.evaluation.views import (
     unscored,
 )
 from rad3d.ui.messages import failures_to
-from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.page_state import PageHandlers, Snapshot, Values
 from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
-from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.service import Evaluations
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
 _UNFINISHED = ("cancelled", "interrupted", "failures")
 
 
-class EvaluationHandlers:
+class EvaluationHandlers(PageHandlers):
     """The handlers, bound to the evaluations of one service.
 
     Besides the components, the page's state holds the ``run`` that it shows. The cases and the run
@@ -50,19 +49,12 @@ class EvaluationHandlers:
     """
 
     def __init__(self, evaluations: Evaluations, service: Service, report: Handlers) -> None:
-        self._evaluations, self._service = evaluations, service
+        super().__init__(service, "evaluation")
+        self._evaluations = evaluations
         self._serial = itertools.count(1)
         self._cache = RunCache(evaluations, service)
         self.cases = CaseHandlers(evaluations, self._cache, report, service)
-        self.running = RunHandlers(evaluations, service, self._cache, self)
-
-    def page(self, request: gr.Request) -> PageState:
-        """Return what the tab shows."""
-        return session_of(self._service, request).part("evaluation", PageState)
-
-    def again(self, request: gr.Request) -> Snapshot:
-        """Return what the tab shows now."""
-        return self.page(request).snapshot()
+        self.running = RunHandlers(evaluations, service, self._cache, self.show, self.again)
 
     def open_tab(self, request: gr.Request) -> Snapshot:
         """Show the newest run that has results, when the tab is chosen for the first time."""

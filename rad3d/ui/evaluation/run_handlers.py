@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import gradio as gr
@@ -24,7 +24,7 @@ from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.run_progress import minutes
 from rad3d.ui.evaluation.views import counted
 from rad3d.ui.messages import failures_to
-from rad3d.ui.page_state import PageState, Snapshot, Values
+from rad3d.ui.page_state import PageHandlers, Snapshot, Values
 from rad3d.ui.report import html
 from rad3d.ui.visitor import client_of, session_of
 
@@ -40,16 +40,6 @@ SECONDS_BETWEEN_LOOKS = 0.2
 """Time between two looks at how far an evaluation is."""
 
 
-class ShownRun(Protocol):
-    """The part of the tab that shows a run."""
-
-    def show(self, run_id: str, request: gr.Request) -> Any:
-        """Show a run that has ended."""
-
-    def again(self, request: gr.Request) -> Snapshot:
-        """Return what is shown now."""
-
-
 class CurrentJob:
     """The evaluation that a session asked for last: a part of the session."""
 
@@ -62,31 +52,30 @@ class CurrentJob:
             self.job.stop.set()
 
 
-class RunHandlers:
+class RunHandlers(PageHandlers):
     """The handlers, bound to the evaluations of one service.
 
     Args:
         evaluations: run.
         service: has the sessions.
         cache: the runs that are looked at.
-        tab: shows a run.
+        show: shows a run that has ended in the tab.
+        shown: gives what the tab shows now.
     """
 
     def __init__(
-        self, evaluations: Evaluations, service: Service, cache: RunCache, tab: ShownRun
+        self,
+        evaluations: Evaluations,
+        service: Service,
+        cache: RunCache,
+        show: Callable[[str, gr.Request], None],
+        shown: Callable[[gr.Request], Snapshot],
     ) -> None:
-        self._evaluations, self._service = evaluations, service
-        self._cache, self._tab = cache, tab
+        super().__init__(service, "run")
+        self._evaluations, self._cache = evaluations, cache
+        self._show, self._shown = show, shown
         self._operators: list[Job] = []
         self._turns = ReportQueue(1, MAX_WAITING)
-
-    def page(self, request: gr.Request) -> PageState:
-        """Return what the panel shows: small, as it is sent with every step of a run."""
-        return session_of(self._service, request).part("run", PageState)
-
-    def again(self, request: gr.Request) -> Snapshot:
-        """Return what the panel shows now."""
-        return self.page(request).snapshot()
 
     def run(self, asked: Asked, request: gr.Request) -> Snapshot:
         """Begin to evaluate what was chosen; :meth:`follow` shows the rest.
@@ -202,9 +191,9 @@ class RunHandlers:
         if job.run_id and current.job in (None, job):
             # It cannot be shown where its folder was deleted meanwhile.
             with failures_to(lambda text: notices.append(html.notice(text))):
-                await anyio.to_thread.run_sync(self._tab.show, job.run_id, request)
+                await anyio.to_thread.run_sync(self._show, job.run_id, request)
         ended = {"progress": "", "run_notice": "".join(notices), **_running(False)}
-        yield show({**ended, "evaluation": self._tab.again(request)})
+        yield show({**ended, "evaluation": self._shown(request)})
         if current.job is job:
             current.job = None
 

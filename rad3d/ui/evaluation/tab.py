@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -39,28 +39,6 @@ _TO_CASES = "() => document.getElementById('cases').scrollIntoView({behavior: 's
 _TO_TOP = "() => window.scrollTo({top: 0})"
 
 
-@dataclass(frozen=True)
-class Cases:
-    """The components of the cases."""
-
-    notice: gr.HTML
-    system: gr.Dropdown
-    sample_set: gr.Dropdown
-    order: gr.Dropdown
-    label: gr.Dropdown
-    listed: gr.HTML
-    shown: gr.HTML
-    previous: gr.Button
-    next: gr.Button
-    open: gr.Button
-    state: gr.HTML
-
-    @property
-    def choice(self) -> list[Any]:
-        """The controls that say what is listed."""
-        return [self.system, self.sample_set, self.order, self.label]
-
-
 def evaluation_tab(
     evaluations: Evaluations,
     handlers: EvaluationHandlers,
@@ -77,7 +55,7 @@ def evaluation_tab(
         downloads = shown.pop("downloads")
         cases = _cases(handlers)
         markup(published())
-    shown |= {"resume_area": panel.resume_area, "cases": cases.state}
+    shown |= {"resume_area": panel.resume_area, "cases": cases["state"]}
     state = page_state("evaluation-state", shown, handlers.again)
     runs = [shown["picker"], shown["other"]]
     running = connect_panel(handlers.running, panel, shown["picker"], state)
@@ -151,7 +129,8 @@ def _sections() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _cases(handlers: EvaluationHandlers) -> Cases:
+def _cases(handlers: EvaluationHandlers) -> dict[str, Any]:
+    """Lay out the cases; components by the names of :class:`CaseHandlers`, and their state."""
     with gr.Column(elem_classes="r3-card r3-case-card", elem_id="cases"):
         markup("<h2>Cases</h2>")
         notice = markup("", "case-notice")
@@ -182,15 +161,16 @@ def _cases(handlers: EvaluationHandlers) -> Cases:
                     opened = gr.Button(
                         "Open this scan", size="sm", variant="primary", elem_id="case-open"
                     )
-                shown = markup("", "case")
-        components = {
-            "notice": notice, "system": system, "sample_set": sample_set, "label": label,
-            "listed": listed, "shown": shown,
-        }  # fmt: skip
-        state = page_state("cases-state", components, handlers.cases.again)
-    return Cases(
-        notice, system, sample_set, order, label, listed, shown, previous, following, opened, state
-    )
+                case = markup("", "case")
+    shown = {
+        "notice": notice, "system": system, "sample_set": sample_set, "label": label,
+        "listed": listed, "shown": case,
+    }  # fmt: skip
+    state = page_state("cases-state", shown, handlers.cases.again)
+    return {
+        **shown, "order": order, "previous": previous, "next": following, "open": opened,
+        "state": state,
+    }  # fmt: skip
 
 
 _CHANGES = {
@@ -213,35 +193,41 @@ def _connect_look(
 
 
 def _connect_sections(
-    handlers: EvaluationHandlers, runs: list[Any], shown: dict[str, Any], cases: Cases
+    handlers: EvaluationHandlers,
+    runs: list[Any],
+    shown: dict[str, Any],
+    cases: dict[str, Any],
 ) -> None:
+    order, state = cases["order"], cases["state"]
     for name in ("study", "heatmap", "forest"):
-        shown[name].select(
-            handlers.cases.press_point, [*runs, cases.order], cases.state, **_EVERY
-        ).then(None, js=_TO_CASES)
+        shown[name].select(handlers.cases.press_point, [*runs, order], state, **_EVERY).then(
+            None, js=_TO_CASES
+        )
     shown["leaderboard"].select(
-        handlers.cases.press_name, [*runs, shown["sample_set"], cases.order], cases.state, **_EVERY
+        handlers.cases.press_name, [*runs, shown["sample_set"], order], state, **_EVERY
     ).then(None, js=_TO_CASES)
 
 
 def _connect_cases(
     handlers: EvaluationHandlers,
     runs: list[Any],
-    cases: Cases,
+    cases: dict[str, Any],
     report: ReportTab,
     tabs: gr.Tabs,
 ) -> None:
-    asked = [*runs, *cases.choice]
-    for control in cases.choice:
-        control.input(handlers.cases.list_cases, asked, cases.state, **_EVERY)
-    cases.listed.select(handlers.cases.press_case, asked, cases.state, **_EVERY)
-    for button, forward in ((cases.previous, -1), (cases.next, 1)):
-        button.click(handlers.cases.step(forward), asked, cases.state, **_EVERY)
+    state = cases["state"]
+    controls = [cases[name] for name in ("system", "sample_set", "order", "label")]
+    inputs = [*runs, *controls]
+    for control in controls:
+        control.input(handlers.cases.list_cases, inputs, state, **_EVERY)
+    cases["listed"].select(handlers.cases.press_case, inputs, state, **_EVERY)
+    for name, forward in (("previous", -1), ("next", 1)):
+        cases[name].click(handlers.cases.step(forward), inputs, state, **_EVERY)
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
-    cases.open.click(
+    cases["open"].click(
         handlers.cases.open_case,
-        [runs[0], cases.sample_set],
-        [tabs, cases.state, report.state],
+        [runs[0], cases["sample_set"]],
+        [tabs, state, report.state],
         preprocess=False,
         **reading,
     ).then(report.describe, report.variant, report.state, **reading).then(None, js=_TO_TOP)
