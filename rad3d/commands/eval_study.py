@@ -86,8 +86,8 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
     if variants is None:
         variants = [] if files_alone else _shipped(evaluations)
     controls = [
-        *_chosen(args.ablations, evaluations, per_variant=True, by_default=bool(variants)),
-        *_chosen(args.baselines, evaluations, per_variant=False, by_default=not files_alone),
+        *_chosen(args.ablations, per_variant=True, by_default=bool(variants)),
+        *_chosen(args.baselines, per_variant=False, by_default=not files_alone),
     ]
     return EvaluationRequest(
         sets=sets,
@@ -106,13 +106,13 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
     )
 
 
-def _chosen(
-    ids: list[str] | None, evaluations: Evaluations, *, per_variant: bool, by_default: bool
-) -> list[str]:
+def _chosen(ids: list[str] | None, *, per_variant: bool, by_default: bool) -> list[str]:
     """The given ablations or baselines; where none are given, all or none of them."""
     if ids is not None or not by_default:
         return ids or []
-    return [row.id for row in evaluations.controls() if row.per_variant == per_variant]
+    from rad3d.evaluation.ablations import CONTROLS
+
+    return [row.id for row in CONTROLS.values() if row.per_variant == per_variant]
 
 
 def _shipped(evaluations: Evaluations) -> list[str]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from rad3d.core.errors import BadRequest, BadVolume, MissingWeights, Rad3dError, UnknownName
-from rad3d.core.registry import SHIPPED_ENCODER, lookup
+from rad3d.core.errors import BadRequest, BadVolume, Rad3dError, UnknownName
+from rad3d.core.registry import lookup
 from rad3d.core.settings import ROOT, Settings
 from rad3d.core.types import Volume
 from rad3d.data.predictions import one_line
@@ -25,17 +25,16 @@ from rad3d.data.sample_sets import (
     PHANTOM,
     SAMPLE_SETS,
     Layout,
-    PhantomSplit,
     load_set,
     load_sets,
 )
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
-from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import Rights
 from rad3d.evaluation.exports import EXPORTS, Export, export
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.measured import VariantResult, measured_in
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
+from rad3d.evaluation.request_check import check_cases, check_names, check_rights
 from rad3d.evaluation.revision import code_revision, machine
 from rad3d.evaluation.run_types import (
     CaseView,
@@ -57,7 +56,6 @@ from rad3d.evaluation.systems import Systems
 from rad3d.evaluation.titles import title_of
 from rad3d.evaluation.verdicts import compare_runs, compare_systems
 from rad3d.metrics.cases import Places
-from rad3d.metrics.registry import metric_status
 from rad3d.metrics.scorecard import score_case
 from rad3d.model.catalogue import VariantStatus
 from rad3d.model.engine import Engine
@@ -81,7 +79,6 @@ __all__ = [
     "Key",
     "Layout",
     "RunSummary",
-    "SetCard",
     "Status",
     "VariantResult",
     "Verdict",
@@ -95,24 +92,6 @@ LoadedSets = tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]
 """Sets by id, and predictions that were read from files."""
 
 STUDY_DIR = ROOT / "assets" / "study"
-
-
-@dataclass(frozen=True)
-class SetCard:
-    """A shipped sample set in a picker.
-
-    Attributes:
-        id, name, description, domain, n, licence: of the set.
-        to_encode: scans that would have to be encoded first; about a second each.
-    """
-
-    id: str
-    name: str
-    description: str
-    domain: str
-    n: int
-    licence: str
-    to_encode: int
 
 
 class Evaluations:
@@ -153,29 +132,9 @@ class Evaluations:
 
     # What there is to choose
 
-    def sets(self) -> tuple[SetCard, ...]:
-        """The shipped sample sets."""
-        return tuple(
-            SetCard(
-                row.id, row.name, row.description, row.domain, row.n, "Apache-2.0",
-                self._to_encode(row),
-            )
-            for row in SAMPLE_SETS.values()
-        )  # fmt: skip
-
-    def _to_encode(self, row: PhantomSplit) -> int:
-        try:
-            return self.feature_source.missing(row.id, row.scans(), SHIPPED_ENCODER)
-        except Rad3dError:  # no encoder, or a damaged file: said when a run is started
-            return row.n
-
     def layouts(self) -> tuple[Layout, ...]:
         """List the layouts that can be read by path; empty where nobody may name one."""
         return tuple(LAYOUTS.values()) if self.rights.files_are_named else ()
-
-    def controls(self) -> tuple[ControlRow, ...]:
-        """Return the ablations and baselines."""
-        return tuple(CONTROLS.values())
 
     def metric_groups(self) -> tuple[MetricGroup, ...]:
         """Return the groups of metrics, with what the missing ones need."""
@@ -220,14 +179,10 @@ class Evaluations:
         Raises:
             UnknownName, MissingWeights, BadRequest: the request cannot be met.
         """
-        bank = (request.bank,) if request.bank else ()
-        features = (SetSpec("features", path) for path in request.features)
-        for spec in (*request.sets, *bank, *features):
-            self.rights.check_place(spec, request.owner, uploads)
-        request = request.bounded(self.rights.bounds(request.owner))
+        request = check_rights(request, self.rights, uploads)
+        check_names(request, self.store, self._places)
         created = datetime.now(UTC)
         run_id = f"{created:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
-        self._check(request)
         loaded = self._load(request, cancel)
         return self._events(
             request, loaded, run_id, created.isoformat(timespec="milliseconds"), cancel
@@ -238,7 +193,7 @@ class Evaluations:
         if run_id == STUDY:
             raise BadRequest("The study that ships is finished.", code="shipped")
         run = read_run(self.kept.directory(run_id, owner))
-        self._check(run.request)
+        check_names(run.request, self.store, self._places)
         files = tuple(p for p in run.predictions.values() if "file" in p.facts)
         wanted = sum(spec.source == "predictions" for spec in run.request.sets)
         loaded = (
@@ -272,20 +227,7 @@ class Evaluations:
         cancel: threading.Event,
     ) -> Events:
         sets, files = loaded
-        if request.variants and not any(s.scan for each in sets.values() for s in each.samples):
-            raise BadRequest(
-                "The chosen cases have no scans, so no variant can write about them.",
-                "Choose a set with scans, or no variant.",
-                code="no_scans",
-            )
-        if not (request.variants or files or _standing_alone(request)):
-            raise BadRequest("Nothing was chosen to evaluate.", "Choose a variant.", code="nothing")
-        for name in {*CONTROLS, *request.variants} & {file.name for file in files}:
-            raise BadRequest(
-                f"A predictions file cannot be called {name}, as what it is compared with is.",
-                "Rename it.",
-                code="duplicate_names",
-            )
+        check_cases(request, sets, files)
         run = EvaluationRun(
             id=run_id,
             title=one_line(request.title) or title_of(request),
@@ -313,31 +255,6 @@ class Evaluations:
             systems, self.store, run, files, self._places, foreign=self._is_foreign(request)
         )
         return self._alone(work, cancel)
-
-    def _check(self, request: EvaluationRequest) -> None:
-        """Check names, weights and metrics before anything is read or computed."""
-        for control in request.controls:
-            lookup("control", CONTROLS, control)
-        if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
-            raise BadRequest(
-                "A control of a variant was chosen without a variant.",
-                "Choose one.",
-                code="nothing",
-            )
-        for variant in request.variants:
-            status = self.store.status(variant)
-            if not status.ready:
-                raise MissingWeights(
-                    status.reason, f"Run: {status.command}", code="missing_weights"
-                )
-        for metric in request.metrics or ():
-            state = metric_status(metric, self._places)
-            if not state.ready:
-                raise BadRequest(
-                    f"{metric} cannot run here: {state.reason}",
-                    f"Run: {state.command}" if state.command else "Leave it out.",
-                    code="metric_not_ready",
-                )
 
     def _alone(self, work: EvaluationWork, cancel: threading.Event) -> Events:
         """Run one evaluation at a time: a second one would slow down both and the reports."""
@@ -381,10 +298,6 @@ class Evaluations:
         if not sample.scan:
             raise BadVolume("There is no scan for this case.", code="not_found")
         return self._service.read(Path(sample.scan), sample.id)
-
-
-def _standing_alone(request: EvaluationRequest) -> bool:
-    return any(not CONTROLS[control].per_variant for control in request.controls)
 
 
 def _names(run: EvaluationRun) -> list[str]:

@@ -23,18 +23,15 @@ from rad3d.data.spec import SetSpec
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
 from rad3d.evaluation.run_types import Bounds
 from rad3d.evaluation.service import (
-    CONTROLS,
     LAYOUTS,
     SAMPLE_SETS,
     CaseView,
-    ControlRow,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
     Export,
     Layout,
     RunSummary,
-    SetCard,
     VariantResult,
 )
 from rad3d.metrics.cases import Places
@@ -106,13 +103,6 @@ class FakeEvaluations:
         self.kept = FakeKeptRuns({} if empty else {"study": study_run(n)})
         self.rights = SimpleNamespace(offered=Bounds())
 
-    def sets(self) -> tuple[SetCard, ...]:
-        """The shipped sets."""
-        return tuple(
-            SetCard(s.id, s.name, s.description, s.domain, s.n, "Apache-2.0", 0)
-            for s in SAMPLE_SETS.values()
-        )
-
     def layouts(self) -> tuple[Layout, ...]:
         """The real table, where paths are allowed."""
         return tuple(LAYOUTS.values()) if self._trusted else ()
@@ -120,10 +110,6 @@ class FakeEvaluations:
     def metric_groups(self) -> tuple[MetricGroup, ...]:
         """The real groups, as they are here."""
         return metric_groups(Places())
-
-    def controls(self) -> tuple[ControlRow, ...]:
-        """The real table."""
-        return tuple(CONTROLS.values())
 
     def variants(self) -> tuple[VariantStatus, ...]:
         """Those of the small study."""

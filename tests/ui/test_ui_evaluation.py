@@ -425,3 +425,19 @@ def test_the_time_left_follows_from_the_pace() -> None:
     assert meter.seconds_left(event(40)) == pytest.approx(30)
     assert "about 30 s left" in meter.line(event(40))
     assert [minutes(s) for s in (3, 130, 7200)] == ["about 5 s", "about 2 min", "about 2.0 h"]
+
+
+def test_a_finished_run_is_handed_to_the_page_and_not_read_again(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations = FakeEvaluations(service, n=8, pause=0.0)
+    load, loaded = evaluations.kept.load, []
+
+    def counted(run_id: str, owner: str = "") -> Any:
+        loaded.append(run_id)
+        return load(run_id, owner)
+
+    monkeypatch.setattr(evaluations.kept, "load", counted)
+    shown = _run(_handlers(evaluations, service), _asked(["phantom-s/v1"]))
+    assert shown["evaluation"]["values"]["picker"]["value"] == "run-1"
+    assert loaded == []

@@ -13,6 +13,7 @@ import gradio as gr
 
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.access import OPERATOR
 from rad3d.evaluation.run_types import Events
 from rad3d.evaluation.system_names import expected_seconds
@@ -141,8 +142,8 @@ class RunHandlers(PageHandlers):
         cases = sum(min(limit or n, n) for n in found)
         runs = self._evaluations.kept.runs(owner)
         costs = self._cache.run(runs[0].id, owner).costs if runs else {}
-        writing = [row for row in self._evaluations.controls() if row.id in controls]
-        seconds = expected_seconds(costs, variants, [row.id for row in writing], cases)
+        writing = [control for control in CONTROLS if control in controls]
+        seconds = expected_seconds(costs, variants, writing, cases)
         if not variants or not cases:
             return ""
         known = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""

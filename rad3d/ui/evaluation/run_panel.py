@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.core.registry import split_variant_id
+from rad3d.data.sample_sets import SAMPLE_SETS
+from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.summary_text import listed
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.ui.components import markup
@@ -82,7 +84,7 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
         show_select_all=True,
         elem_id="run-variants",
     )
-    rows = evaluations.controls()
+    rows = CONTROLS.values()
     controls = gr.CheckboxGroup(
         [(_capital(row.name), row.id) for row in rows],
         value=[row.id for row in rows],
@@ -104,7 +106,7 @@ def _frozen_and_tuned(ready: list[str]) -> list[str]:
 
 
 def _sets(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.Slider]:
-    cards = evaluations.sets()
+    cards = SAMPLE_SETS.values()
     sets = gr.CheckboxGroup(
         [(card.name, card.id) for card in cards],
         value=[card.id for card in cards],
@@ -192,7 +194,7 @@ def _own_file(evaluations: Evaluations) -> tuple[gr.File, gr.Dropdown]:
             show_label=False, file_types=_FILE_TYPES, type="filepath", height=96, elem_id="run-file"
         )
         references = gr.Dropdown(
-            [("In the file", ""), *((s.name, s.id) for s in evaluations.sets())],
+            [("In the file", ""), *((s.name, s.id) for s in SAMPLE_SETS.values())],
             value="",
             label="References",
             filterable=False,

@@ -1,14 +1,7 @@
 // Download buttons: the server answers with the file itself, which is saved from the page, so that
 // no file of one person ever lies where another could fetch it.
 
-function save({ name, type, data }) {
-  const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([bytes], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
+import { save } from "./save.js";
 
 export function mount(element, props, watch, trigger) {
   const host = element.querySelector(".r3-downloads");
@@ -27,6 +20,7 @@ export function mount(element, props, watch, trigger) {
     for (const button of host.children) button.disabled = false;
     if (!props.value || props.value.serial === serial) return;
     serial = props.value.serial;
-    if (props.value.data) save(props.value);
+    const { name, type, data } = props.value;
+    if (data) save(name, type, Uint8Array.from(atob(data), (c) => c.charCodeAt(0)));
   });
 }

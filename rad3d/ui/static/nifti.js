@@ -2,6 +2,8 @@
 // Pure functions: no DOM, so that they run in a worker and in `node --test`.
 // Field offsets: https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h and nifti2.h
 
+import { determinant } from "./orient.js";
+
 /** The browser cannot show this volume itself; the server's slices can. */
 export class UnsupportedVolume extends Error {}
 
@@ -126,14 +128,10 @@ function affineOf(read, at, dims) {
 }
 
 function isUsable(affine) {
-  const [a, b, c] = [0, 1, 2].map((i) => [affine[0][i], affine[1][i], affine[2][i]]);
-  const sizes = [a, b, c].map((v) => Math.hypot(...v));
-  const volume =
-    a[0] * (b[1] * c[2] - b[2] * c[1]) - a[1] * (b[0] * c[2] - b[2] * c[0]) +
-    a[2] * (b[0] * c[1] - b[1] * c[0]);
+  const sizes = [0, 1, 2].map((i) => Math.hypot(affine[0][i], affine[1][i], affine[2][i]));
   const inRange = sizes.every((size) => size >= 1e-6 && size <= 1e6);
   return affine.flat().every(Number.isFinite) && inRange &&
-    Math.abs(volume) / (sizes[0] * sizes[1] * sizes[2]) >= 1e-3;
+    Math.abs(determinant(affine)) / (sizes[0] * sizes[1] * sizes[2]) >= 1e-3;
 }
 
 function qformAffine(read, at, zooms) {

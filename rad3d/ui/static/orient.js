@@ -37,7 +37,8 @@ export function closestAxes(affine) {
   return { axes: best, flips: best.map((stored, world) => cosine(world, stored) < 0) };
 }
 
-function determinant(a) {
+/** Determinant of the first three columns of an affine. */
+export function determinant(a) {
   return (
     a[0][0] * (a[1][1] * a[2][2] - a[1][2] * a[2][1]) -
     a[0][1] * (a[1][0] * a[2][2] - a[1][2] * a[2][0]) +

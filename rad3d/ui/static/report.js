@@ -1,12 +1,6 @@
 // Copy and download of the report, in the browser: no report is written to the server's disk.
 
-function save(name, type, text) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
+import { save } from "./save.js";
 
 async function copy(text) {
   try {

@@ -27,7 +27,7 @@ const MARKUP = `
   </div>
 </div>
 <div class="r3-note" role="status" hidden></div>
-<div class="r3-panes" data-main="axial">${PLANE_NAMES.map(paneMarkup).join("")}
+<div class="r3-panes">${PLANE_NAMES.map(paneMarkup).join("")}
   <div class="r3-empty"><strong>No scan open</strong><span>Upload a chest CT or choose a sample.</span></div>
   <div class="r3-busy" hidden><span class="r3-spinner"></span><span class="r3-busy-text"></span></div>
 </div>
@@ -67,15 +67,11 @@ export class Viewer {
     element.innerHTML = MARKUP;
     this.panes = [...element.querySelectorAll(".r3-pane")].map((pane) => new Pane(pane, this));
     this.#wire();
-    this.redraw();
+    this.#enlarge("axial");
   }
 
   get source() {
     return this.sources[this.view];
-  }
-
-  get main() {
-    return this.#find(".r3-panes").dataset.main;
   }
 
   #find(selector) {
@@ -273,11 +269,11 @@ export class Viewer {
   }
 
   #mainPane() {
-    return this.panes.find((pane) => pane.plane === this.main);
+    return this.panes.find((pane) => pane.element.classList.contains("main"));
   }
 
   #enlarge(plane) {
-    this.#find(".r3-panes").dataset.main = plane;
+    this.panes.forEach((pane) => pane.element.classList.toggle("main", pane.plane === plane));
     this.redraw();
   }
 
