@@ -110,7 +110,7 @@ def _chosen(ids: list[str] | None, *, per_variant: bool, by_default: bool) -> li
     """The given ablations or baselines; where none are given, all or none of them."""
     if ids is not None or not by_default:
         return ids or []
-    from rad3d.evaluation.ablations import CONTROLS
+    from rad3d.evaluation.system_names import CONTROLS
 
     return [row.id for row in CONTROLS.values() if row.per_variant == per_variant]
 

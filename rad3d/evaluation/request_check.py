@@ -11,9 +11,9 @@ from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.core.registry import lookup
 from rad3d.data.samples import PredictionSet, SampleSet
 from rad3d.data.spec import SetSpec
-from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.access import Rights
 from rad3d.evaluation.run_types import EvaluationRequest
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.metrics.cases import Places
 from rad3d.metrics.registry import metric_status
 from rad3d.model.store import ModelStore

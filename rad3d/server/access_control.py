@@ -62,7 +62,7 @@ class Guard:
 
     Args:
         app: the rest of it.
-        service: told to end idle sessions.
+        service: has the sessions, of which idle ones are ended.
         idle_seconds: after which Gradio forgets a session that has no open tab.
         has_login: a stranger gets to the page that asks for the login and no further.
     """
@@ -97,8 +97,8 @@ class Guard:
             await owner.welcome(self._service.owner_secret, scope, receive, send)
         elif method == "POST" and not _UPLOAD.fullmatch(path):
             await self._post(bool(_CALLS.fullmatch(path)), scope, receive, send)
-        elif found := _HEARTBEAT.fullmatch(path):
-            await self._heartbeat(found[1], scope, receive, send)
+        elif match := _HEARTBEAT.fullmatch(path):
+            await self._heartbeat(match[1], scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -230,11 +230,11 @@ def file_problem(body: bytes) -> str:
         waiting: list[Any] = [json.loads(body)]
     except (ValueError, RecursionError):
         return "The request is not JSON."
-    seen = 0
+    count = 0
     while waiting:
         value = waiting.pop()
-        seen += len(value) if isinstance(value, list | dict) else 0
-        if seen > limits.MAX_VALUES:
+        count += len(value) if isinstance(value, list | dict) else 0
+        if count > limits.MAX_VALUES:
             return "The request has too many values."
         if isinstance(value, list):
             waiting += value

@@ -21,11 +21,11 @@ def most_connections() -> int:
         import resource
 
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = limits.MAX_CONNECTIONS + limits.RESERVED_DESCRIPTORS
-        wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-            soft = wanted
+        descriptors = limits.MAX_CONNECTIONS + limits.RESERVED_DESCRIPTORS
+        descriptors = descriptors if hard == resource.RLIM_INFINITY else min(descriptors, hard)
+        if soft != resource.RLIM_INFINITY and soft < descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, hard))
+            soft = descriptors
         if soft != resource.RLIM_INFINITY:
             return max(64, min(limits.MAX_CONNECTIONS, soft - limits.RESERVED_DESCRIPTORS))
     return limits.MAX_CONNECTIONS
@@ -47,20 +47,22 @@ class Connections:
         """Look at uvicorn's connections; returns how many were closed."""
         now, open_ = self._clock(), list(connections)
         silent: dict[Any, tuple[Any, float]] = {}
-        for each in open_:
-            request = each.cycle  # uvicorn's latest of this connection
+        for connection in open_:
+            request = connection.cycle  # uvicorn's latest of this connection
             if request is None or request.response_complete:
-                known = self._silent.get(each)
-                silent[each] = known if known and known[0] is request else (request, now)
-        oldest = sorted(silent, key=lambda each: silent[each][1])
+                earlier = self._silent.get(connection)
+                silent[connection] = (
+                    earlier if earlier and earlier[0] is request else (request, now)
+                )
+        oldest = sorted(silent, key=lambda connection: silent[connection][1])
         surplus = len(open_) - self._most
         closed = [
-            each
-            for place, each in enumerate(oldest)
-            if place < surplus or now - silent[each][1] > limits.HEAD_SECONDS
+            connection
+            for place, connection in enumerate(oldest)
+            if place < surplus or now - silent[connection][1] > limits.HEAD_SECONDS
         ]
-        for each in closed:
-            each.transport.abort()
-            del silent[each]
+        for connection in closed:
+            connection.transport.abort()
+            del silent[connection]
         self._silent = silent
         return len(closed)

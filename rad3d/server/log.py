@@ -195,9 +195,9 @@ def _hooked(module: Any, name: str, hook: Callable[[Any], None]) -> Iterator[Non
         setattr(module, name, earlier)
 
 
-def _thread_ended(given: threading.ExceptHookArgs) -> None:
-    _LOG.error("a thread ended", exc_info=given.exc_value)
+def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
+    _LOG.error("a thread ended", exc_info=arguments.exc_value)
 
 
-def _unraisable(given: sys.UnraisableHookArgs) -> None:
-    _LOG.error("an error in a destructor", exc_info=given.exc_value)
+def _unraisable(arguments: sys.UnraisableHookArgs) -> None:
+    _LOG.error("an error in a destructor", exc_info=arguments.exc_value)

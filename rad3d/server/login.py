@@ -29,7 +29,7 @@ def accounts(login: str) -> list[tuple[str, str]] | None:
     """Return (name, password) pairs for Gradio's login; None where everybody may come in.
 
     Args:
-        login: of :class:`rad3d.core.settings.Settings`.
+        login: the setting of this name, see :class:`rad3d.core.settings.Settings`.
 
     Raises:
         BadRequest: not of the form ``name:password,name:password``; the message quotes nothing.

@@ -110,18 +110,18 @@ class Operations:
 
     def problems(self) -> list[str]:
         """Return the codes of what keeps the server from taking visitors."""
-        found = []
+        problems = []
         if self._service is None or self._service.running.stopping:
-            found.append("stopping")
+            problems.append("stopping")
         else:
-            found += sorted({error.code for error in self._service.troubles})
+            problems += sorted({error.code for error in self._service.troubles})
             if not any(status.ready for status in self._service.variants()):
-                found.append("no_model")
+                problems.append("no_model")
         if not os.access(self._uploads, os.W_OK):
-            found.append("uploads_unwritable")
+            problems.append("uploads_unwritable")
         elif shutil.disk_usage(self._uploads).free < MIN_FREE_BYTES:
-            found.append("disk_full")
-        return found
+            problems.append("disk_full")
+        return problems
 
     def _health(self, _request: Request) -> Response:
         problems = self.problems()
@@ -130,10 +130,10 @@ class Operations:
 
     def _metrics(self, request: Request) -> Response:
         token = self._settings.metrics_token
-        given = request.headers.get("Authorization", "")
+        header = request.headers.get("Authorization", "")
         if not token:
             return PlainTextResponse("Set RAD3D_METRICS_TOKEN to have metrics.", 404)
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        if not hmac.compare_digest(header.encode(), f"Bearer {token}".encode()):
             return PlainTextResponse(
                 "This needs the token.", 401, {"WWW-Authenticate": "Bearer", **_UNSTORED}
             )
@@ -145,8 +145,8 @@ class Live(Collector):
     """Gauges that are read at each request.
 
     Args:
-        service: what is held and running.
-        turns: who waits.
+        service: tells what is held and running.
+        turns: tells how many wait.
     """
 
     def __init__(self, service: Service, turns: ReportQueue) -> None:

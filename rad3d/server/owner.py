@@ -29,14 +29,14 @@ def cookie_name(secret: str) -> str:
 
 def is_owner(secret: str, cookies: Mapping[str, str]) -> bool:
     """Tell whether a request's cookies prove that its sender opened the link."""
-    given = cookies.get(cookie_name(secret), "") if secret else ""
-    return bool(given) and secrets.compare_digest(given.encode(), secret.encode())
+    cookie = cookies.get(cookie_name(secret), "") if secret else ""
+    return bool(cookie) and secrets.compare_digest(cookie.encode(), secret.encode())
 
 
 def is_link(secret: str, scope: Scope) -> bool:
     """Tell whether a request follows the link."""
-    given = parse_qs(scope.get("query_string", b"")[:1000].decode("latin-1")).get(PARAMETER, [""])
-    return bool(secret) and secrets.compare_digest(given[0].encode(), secret.encode())
+    values = parse_qs(scope.get("query_string", b"")[:1000].decode("latin-1")).get(PARAMETER, [""])
+    return bool(secret) and secrets.compare_digest(values[0].encode(), secret.encode())
 
 
 async def welcome(secret: str, _scope: Scope, _receive: Receive, send: Send) -> None:

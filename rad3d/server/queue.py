@@ -120,7 +120,7 @@ class Ticket:
 
     Attributes:
         joined: when it was taken, by the queue's clock.
-        client: whose it is.
+        client: the address that it belongs to.
         displaced: True once the place was given to a client that had none.
     """
 

@@ -65,9 +65,9 @@ def with_security_headers(scope: Scope, path: str, send: Send) -> Send:
     Over HTTPS the browser is told to come by no other way, and to send cookies by no other.
 
     Args:
-        scope: of the request; a proxy that is trusted says whether it came over HTTPS.
+        scope: the request; a trusted proxy says whether it came over HTTPS.
         path: that was asked for.
-        send: of ASGI.
+        send: ASGI's.
     """
 
     async def with_headers(message: Message) -> None:

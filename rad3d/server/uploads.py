@@ -101,8 +101,8 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
     """Return the route ``POST /gradio_api/upload``, to stand in front of Gradio's own.
 
     Args:
-        max_bytes: of one file.
-        max_total: of all unread uploads together; eight files of full size by default.
+        max_bytes: the largest file.
+        max_total: bytes of all unread uploads; eight files of full size by default.
     """
     limit = limits.MAX_FILES * max_bytes if max_total is None else max_total
 
@@ -112,18 +112,18 @@ def upload_route(max_bytes: int, max_total: int | None = None) -> Route:
         except MultiPartException as error:
             large = "maximum allowed size" in error.message
             text = f"The file is larger than the {byte_text(max_bytes)} allowed here."
-            return _told(
+            return _text(
                 text if large else "The upload is damaged. Try again.", 413 if large else 400
             )
         except DiskFull as error:
-            return _told(str(error), 507)
+            return _text(str(error), 507)
         except ClientDisconnect:
-            return _told("The upload was interrupted. Try again.", 400)
+            return _text("The upload was interrupted. Try again.", 400)
 
     return Route("/gradio_api/upload", respond, methods=["POST"])
 
 
-def _told(text: str, status: int) -> PlainTextResponse:
+def _text(text: str, status: int) -> PlainTextResponse:
     return PlainTextResponse(text, status_code=status, headers={"Cache-Control": "no-store"})
 
 
@@ -216,20 +216,20 @@ def _check_room(more: int, max_total: int, mark: str) -> None:
         with contextlib.suppress(OSError):
             files = [path for path in home.rglob("*") if path.is_file()]
             size = sum(max(path.stat().st_size, limits.MIN_COUNTED_BYTES) for path in files)
-            whose = home.name[: len(mark)]
-            held[whose] += size
+            client = home.name[: len(mark)]
+            held[client] += size
             if any(_PATH.fullmatch(f"{home.name}/{path.name}") for path in files):
-                unread[whose].append((home.stat().st_mtime, home, size))
+                unread[client].append((home.stat().st_mtime, home, size))
     for waiting in unread.values():
         waiting.sort(reverse=True)
     while held.total() > max_total:
-        whose = max(held, key=lambda each: held[each])
+        client = max(held, key=held.__getitem__)
         old = time.time() - limits.WANTED_SECONDS
-        if not unread[whose] or (whose == mark and unread[whose][-1][0] > old):
+        if not unread[client] or (client == mark and unread[client][-1][0] > old):
             raise DiskFull("Too many files are being uploaded at the moment.")
-        _, home, size = unread[whose].pop()
+        _, home, size = unread[client].pop()
         shutil.rmtree(home, ignore_errors=True)
-        held[whose] -= size
+        held[client] -= size
 
 
 def _ending(name: str) -> str:

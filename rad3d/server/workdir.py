@@ -29,9 +29,9 @@ class WorkDir:
         parent: the work directory; made where it is absent.
 
     Attributes:
-        uploads: for what visitors send.
-        temporary: for every temporary file of the process.
-        runs: for the evaluations of visitors.
+        uploads: folder for what visitors send.
+        temporary: folder for every temporary file of the process.
+        runs: folder for the evaluations of visitors.
 
     Raises:
         BadRequest: the work directory belongs to another user, who could read what is put there.
@@ -67,8 +67,8 @@ def wipe_abandoned(parent: Path) -> None:
 
 def _make_private(parent: Path) -> None:
     parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    found = parent.lstat()
-    if not stat.S_ISDIR(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+    status = parent.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
         raise BadRequest(
             f"The work directory {parent} belongs to another user or is a link.",
             "Set RAD3D_WORK_DIR to a folder of your own.",

@@ -32,7 +32,7 @@ class SampleCard:
         id: name of its files.
         title: a few words that give nothing away.
         description: one line that gives nothing away.
-        path: of the scan.
+        path: file of the scan.
         domain: ``"in"`` or ``"out"``.
         truth_text: the report that is true of it.
     """
@@ -51,8 +51,8 @@ class Gallery:
     What a visitor brings is never kept here. Arrays of volumes cannot be written to.
 
     Args:
-        directory: of the files.
-        max_bytes: of the scans that are kept; those unused longest go first.
+        directory: folder of the files.
+        max_bytes: bound of the scans that are kept; those unused longest go first.
         read: a file and a name -> its volume; raises BadVolume.
     """
 

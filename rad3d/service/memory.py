@@ -29,8 +29,8 @@ def in_use() -> int | None:
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return None
     ask.restype = _Mallinfo2
-    found = ask()
-    return int(found.uordblks + found.hblkhd)
+    info = ask()
+    return int(info.uordblks + info.hblkhd)
 
 
 class _Mallinfo2(ctypes.Structure):

@@ -60,7 +60,7 @@ class Service:
         lender: lends a GPU for each report and for batches of an evaluation; None computes here.
 
     Attributes:
-        sessions: what each visitor has open.
+        sessions: everything that belongs to each visitor.
         gallery: the sample scans.
         running: the reports being written, to be stopped before the process ends.
         owner_secret: stands in the link that proves who started the app; empty where there is none.
@@ -135,7 +135,7 @@ class Service:
         The scans of a session are read one after the other, so that the one asked for last stays.
 
         Args:
-            session: whose scan it will be.
+            session: the session that gets the scan.
             read: gives the volume.
 
         Raises:
@@ -160,8 +160,8 @@ class Service:
         """Open the scan in a file; raises as :meth:`open`.
 
         Args:
-            session: whose scan it will be.
-            path: of the file.
+            session: the session that gets the scan.
+            path: the file.
             name: shown to the person.
             metadata: the row of the scan in CT-RATE's table.
         """
@@ -175,7 +175,7 @@ class Service:
         """Return what an encoder sees, as a volume in HU; its notes say what was done to the scan.
 
         Args:
-            session: whose scan it is.
+            session: the session with the scan.
             encoder_id: of the encoder; empty is that of the last report on the scan, and before
                 any report the default variant's.
 
@@ -241,16 +241,16 @@ class Service:
         another scan was opened meanwhile.
 
         Args:
-            session: whose scan it is.
-            variant_id: of those that are offered.
+            session: the session with the scan.
+            variant_id: one of those that are offered.
             options: how it is written.
             cancel: stops the model once it is set.
             insist: write it even where it would mean nothing.
 
         Raises:
             BadVolume: the scan shows no chest, and ``insist`` is False.
-            BadRequest: as the engine; also where the variant is not offered here, there is no open
-                scan, or the server is about to stop.
+            BadRequest: for the reasons of the engine, or because the variant is not offered here,
+                there is no open scan, or the server is about to stop.
         """
         try:
             if not self._is_offered(variant_id):

@@ -134,7 +134,7 @@ class SessionStore:
 
     Args:
         idle_seconds: a session unused for longer is ended.
-        max_bytes: of all open scans together; beyond it the scans that were unused longest are
+        max_bytes: bound of all open scans; beyond it the scans that were unused longest are
             closed, except those that a report is being written from.
         on_free: called with the hash of a scan that no session knows any more.
         clock: seconds; for tests.

@@ -61,8 +61,8 @@ class RunningReports:
         A cancelled report ends at its next token with what has been written so far.
 
         Args:
-            grace_seconds: for finishing.
-            cancel_seconds: for ending after the cancellation.
+            grace_seconds: time for finishing.
+            cancel_seconds: time for ending after the cancellation.
 
         Returns:
             The number of reports that were cancelled.

@@ -94,7 +94,7 @@ def _lent(
     """Return the work on a lent GPU; it also raises ``no_gpu`` where the lender has none.
 
     Args:
-        lender: of the GPU.
+        lender: lends the GPU.
         work: runs in the other process, for as long as :func:`seconds_wanted` of its arguments.
         what: it makes, in messages.
     """
@@ -202,25 +202,25 @@ def _cut_short(
     volume: Volume,
     variant_id: str,
     options: GenerationOptions,
-    seen: DiagnosisEvent,
+    event: DiagnosisEvent,
     text: TextEvent,
 ) -> Report:
     """Return the report as far as it was written, without what only the other process knew."""
     return Report(
         text=text.text,
         variant_id=variant_id,
-        diagnosis=seen.diagnosis,
+        diagnosis=event.diagnosis,
         options=options,
         finish_reason="cancelled",
         n_tokens=text.n_tokens,
         timings_s={},
-        notes=seen.notes,
-        novelty=seen.novelty,
+        notes=event.notes,
+        novelty=event.novelty,
         provenance={
             "volume_sha256": volume.sha256,
-            "encoder": seen.diagnosis.source,
+            "encoder": event.diagnosis.source,
             "variant": variant_id,
-            "phantoms_only": knows_only_phantoms(seen.diagnosis.source),
+            "phantoms_only": knows_only_phantoms(event.diagnosis.source),
             "rad3d": __version__,
         },
     )

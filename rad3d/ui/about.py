@@ -21,7 +21,7 @@ def about_tab(service: Service, look: Look) -> None:
 
     Args:
         service: knows the variants.
-        look: what was measured of each.
+        look: gives the results of a variant.
     """
     statuses = service.variants()
     markup(report_html("method"))

@@ -60,8 +60,8 @@ def first_choice(
 def encoder_of(statuses: Sequence[VariantStatus], llm: str | None, mode: str | None) -> EncoderRow:
     """Return the encoder of a variant; the shipped one where no variant is chosen."""
     chosen = variant_id(llm, mode) if llm and mode else ""
-    found = next((s.encoder for s in statuses if s.id == chosen), "")
-    return ENCODERS.get(found, ENCODERS[SHIPPED_ENCODER])
+    encoder = next((s.encoder for s in statuses if s.id == chosen), "")
+    return ENCODERS.get(encoder, ENCODERS[SHIPPED_ENCODER])
 
 
 def guidance(
@@ -84,14 +84,16 @@ def guidance(
     )
 
 
-def measured(found: Sequence[VariantResult]) -> str:
+def measured(results: Sequence[VariantResult]) -> str:
     """Return macro F1 on each sample set with 95% interval, n and date; empty for no results."""
-    shown = {}
-    for each in found:
-        if f1 := each.figure("f1_macro"):
-            name = _DOMAINS.get(each.domain, each.sample_set)
-            shown[f"{name} {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}], n = {f1.n}"] = each.date
-    return f"{'; '.join(shown)} ({', '.join(dict.fromkeys(shown.values()))})" if shown else ""
+    figures = {}
+    for result in results:
+        if f1 := result.figure("f1_macro"):
+            name = _DOMAINS.get(result.domain, result.sample_set)
+            figures[f"{name} {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}], n = {f1.n}"] = (
+                result.date
+            )
+    return f"{'; '.join(figures)} ({', '.join(dict.fromkeys(figures.values()))})" if figures else ""
 
 
 def not_ready(statuses: Sequence[VariantStatus]) -> str:
@@ -124,5 +126,5 @@ def not_ready(statuses: Sequence[VariantStatus]) -> str:
 def advised(group: Sequence[VariantStatus]) -> VariantStatus:
     """Return the status of V-3 for large models, of V-1 for small ones, or the first there is."""
     llm, _ = split_variant_id(group[0].id)
-    wanted = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
-    return next((status for status in group if status.id == wanted), group[0])
+    advice = variant_id(llm.id, "v3" if llm.paper_advice == "freeze" else "v1")
+    return next((status for status in group if status.id == advice), group[0])

@@ -40,7 +40,7 @@ def module_script(module: str, arguments: str) -> str:
 
     Args:
         module: file name.
-        arguments: what ``mount`` gets after the element, of ``props, watch, trigger, root``.
+        arguments: those of ``mount`` after the element, from ``props, watch, trigger, root``.
     """
     return _START % {"module": module, "arguments": arguments}
 
@@ -53,7 +53,7 @@ def markup(value: str = "", elem_id: str | None = None) -> gr.HTML:
 def volume_viewer(encoder: Mapping[str, str]) -> gr.HTML:
     """Return the viewer: three linked planes of the scan, or of what an encoder sees of it.
 
-    Value (output only): the dict of ``rad3d.ui.report.handlers.Handlers.start``.
+    Value (output only): see ``static/viewer.js``.
 
     Args:
         encoder: ``id`` and ``name`` of the one whose view is offered; changed by an update of the

@@ -53,7 +53,7 @@ class Api:
 
         Args:
             file: the scan, or a list of the scan and CT-RATE's metadata table with a row for it.
-            request: of the client.
+            request: the client's.
         """
         with failures_to(_refuse), sent_scan(_sent(file)) as scan:
             return _facts(self._service.open_path(session_of(self._service, request), *scan))
@@ -79,7 +79,7 @@ class Api:
             variant: such as ``phantom-l/v3``.
             options: fields of ``rad3d.core.types.GenerationOptions``, and ``insist``: true writes a
                 report even where the scan is none of a chest.
-            request: of the client.
+            request: the client's.
         """
         session = session_of(self._service, request)
         stop = session.arm()
@@ -148,19 +148,19 @@ def _facts(volume: Volume) -> dict[str, Any]:
 
 def _sent(file: object) -> list[tuple[str, str]]:
     """Return the path and name of each file of a call: a scan, or a scan and a table."""
-    given = [each for each in (file if isinstance(file, list) else [file]) if each]
-    files = [each for each in given if isinstance(each, dict)]
-    if not 1 <= len(files) <= 2 or len(files) < len(given):
+    values = [value for value in (file if isinstance(file, list) else [file]) if value]
+    files = [value for value in values if isinstance(value, dict)]
+    if not 1 <= len(files) <= 2 or len(files) < len(values):
         raise BadRequest("Send a scan, or a list of a scan and a metadata table.", code="no_upload")
-    return [(str(each.get("path")), str(each.get("orig_name") or "scan")) for each in files]
+    return [(str(value.get("path")), str(value.get("orig_name") or "scan")) for value in files]
 
 
-def _options(given: object) -> tuple[GenerationOptions, bool]:
+def _options(options: object) -> tuple[GenerationOptions, bool]:
     """Return the options of a call and whether it insists; raises :class:`BadRequest`."""
-    known = {"insist", *(field.name for field in fields(GenerationOptions))}
-    if not isinstance(given, dict | None) or set(given or {}) - known:
-        raise BadRequest(f"The options must be an object with: {', '.join(sorted(known))}.")
-    values = dict(given or {})
+    names = {"insist", *(field.name for field in fields(GenerationOptions))}
+    if not isinstance(options, dict | None) or set(options or {}) - names:
+        raise BadRequest(f"The options must be an object with: {', '.join(sorted(names))}.")
+    values = dict(options or {})
     insist = values.pop("insist", False)
     if not isinstance(insist, bool):
         raise BadRequest("The option insist must be true or false.")

@@ -51,7 +51,7 @@ def build_ui(
     Args:
         service: scans and reports.
         settings: limits and places.
-        evaluations: of that service; made here by default.
+        evaluations: evaluations of that service; made here by default.
         turns: the queue of the reports; made here by default.
     """
     evaluations = evaluations or Evaluations(service, settings)

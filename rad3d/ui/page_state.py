@@ -62,11 +62,11 @@ class PageState:
         """Show these values, all or none of them.
 
         Args:
-            values: what changes, or what makes it from what is shown now.
+            values: the values that change, or a function that makes them from those shown now.
             current: whether they are for what is shown; looked at in the same step. It must not
                 write to a state.
             asked: when the person asked for them, see :meth:`now`; what was asked for later stays.
-            subject: what the page is about from now on, where that changes.
+            subject: the new subject of the page, where that changes.
 
         Returns:
             False where they are not current; then nothing has changed.
@@ -107,7 +107,7 @@ class PageHandlers:
 
     Args:
         service: has the sessions.
-        name: of the part of the session that holds the state.
+        name: name of the part of the session that holds the state.
     """
 
     def __init__(self, service: Service, name: str) -> None:
@@ -130,7 +130,7 @@ def page_state(
     Value (output only): :meth:`PageState.snapshot`.
 
     Args:
-        elem_id: of the component.
+        elem_id: id of the component.
         components: name -> what shows the value of this name.
         again: gives the present snapshot.
     """

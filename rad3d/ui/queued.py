@@ -39,8 +39,8 @@ async def in_turn(
     Args:
         service: keeps the session alive.
         turns: the queue.
-        request: of the client, whose address has a share of the queue.
-        session: whose report it is.
+        request: the client's, whose address has a share of the queue.
+        session: the session with the scan.
         stop: set by whoever wants the report to end, and here when it has.
         write: starts the report, which ``stop`` ends; called when the turn has come.
 

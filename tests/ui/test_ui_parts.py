@@ -49,7 +49,7 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
 
 def test_contradictions_are_marked_at_their_words_in_both_sections() -> None:
     check = cross_check(FAKE_TEXT, fake_diagnosis())
-    html = render.report_panel(FAKE_TEXT, said=check.statements)
+    html = render.report_panel(FAKE_TEXT, statements=check.statements)
     assert html.count('<mark class="asserted_but_unlikely"') == 2
     assert html.count('<mark class="denied_but_likely"') == 1
     for item in check.contradictions:

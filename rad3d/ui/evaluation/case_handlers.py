@@ -94,7 +94,7 @@ class CaseHandlers(PageHandlers):
         """Show the list for its controls; the chosen case stays where it is listed.
 
         Args:
-            request: of the tab.
+            request: the tab's.
             sent: the fields of a :class:`Choice` but the last.
         """
         return self._answered(request, lambda chosen: replace(Choice(*sent), chosen=chosen))

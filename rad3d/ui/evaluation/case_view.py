@@ -24,7 +24,7 @@ def ordered_ids(card: Scorecard, order: str, label: str = "") -> list[str]:
     """Return the ids of the cases to list, in order.
 
     Args:
-        card: of a system on a set.
+        card: scorecard of a system on a set.
         order: a key of :data:`ORDERS`.
         label: only cases in which the reference or the report states it; empty for all.
     """

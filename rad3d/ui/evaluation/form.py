@@ -27,7 +27,7 @@ def request_of(
     Args:
         asked: see :data:`Asked`.
         evaluations: know what there is.
-        owner: whose run it will be.
+        owner: owner of the run.
         files: predictions files that were uploaded.
 
     Raises:

@@ -66,17 +66,17 @@ class EvaluationHandlers(PageHandlers):
 
     def _open_first(self, request: gr.Request) -> None:
         """Show the run that the tab opens on, and a sentence on newer ones without results."""
-        owner, page, said = self._cache.owner(request), self.page(request), ""
+        owner, page, notice = self._cache.owner(request), self.page(request), ""
         runs = self._evaluations.kept.runs(owner)
         chosen = first_choice(runs)
         try:
             self.show(chosen, request)
         except BadRequest as error:  # its files are damaged: the others are still there
             self.show(first_choice([run for run in runs if run.id != chosen]), request)
-            said = html.notice(str(error))
+            notice = html.notice(str(error))
         text = beside(runs, chosen, self._evaluations.kept.unreadable(owner))
-        said += html.notice(text, "info")
-        page.write(lambda now: {"notice": now.get("notice", "") + said})
+        notice += html.notice(text, "info")
+        page.write(lambda now: {"notice": now.get("notice", "") + notice})
 
     def pick_run(self, run_id: str, request: gr.Request) -> Snapshot:
         """Show another run."""

@@ -56,7 +56,7 @@ def headline(view: StudyView, title: str, facts: Mapping[str, str]) -> str:
 
     Args:
         view: the evaluation.
-        title: of the run.
+        title: title of the run.
         facts: name -> value, such as date and revision.
     """
     return evaluation_html(

@@ -31,7 +31,7 @@ class Job:
     """One evaluation from its request to its end; nobody needs to look on.
 
     Args:
-        owner: whose it is.
+        owner: owner of the run.
         stays: it goes on when the tab that asked for it is closed.
         awake: called at every step: who looks on is not idle, however long it takes.
 
@@ -39,8 +39,8 @@ class Job:
         stop: ends it: at once while it waits, else at its next step.
         line: HTML of how far it is.
         notice: HTML of why it ended early; empty where it did not.
-        run_id: of the run, as soon as it has begun.
-        run: what came of it, at its end.
+        run_id: id of the run, as soon as it has begun.
+        run: the finished run; None before.
         watched_by: keys of the sessions whose page shows it.
     """
 
@@ -58,24 +58,24 @@ class Job:
         return self._ended.is_set()
 
     def begin(
-        self, start: Start, turns: ReportQueue, ended: Callable[[], None], whose: str = ""
+        self, start: Start, turns: ReportQueue, ended: Callable[[], None], client: str = ""
     ) -> None:
         """Read what was asked for, wait for the turn, and work; returns at once.
 
         Args:
             start: gives the events; refuses what cannot be evaluated.
-            turns: who may work.
+            turns: the queue of the evaluations.
             ended: called at the end, however that comes.
-            whose: the client.
+            client: its address.
         """
 
-        def told(text: str) -> None:
+        def refused(text: str) -> None:
             self.notice = html.notice(text)
 
         def work() -> None:
             try:
-                with failures_to(told):
-                    self._work(start, turns, whose)
+                with failures_to(refused):
+                    self._work(start, turns, client)
             finally:
                 try:
                     ended()
@@ -84,10 +84,10 @@ class Job:
 
         threading.Thread(target=work, name="evaluation", daemon=True).start()
 
-    def _work(self, start: Start, turns: ReportQueue, whose: str) -> None:
+    def _work(self, start: Start, turns: ReportQueue, client: str) -> None:
         try:
             events = start(self)  # refused before the wait, not after it
-            turn = turns.join(whose)
+            turn = turns.join(client)
             try:
                 self._wait(turn)
                 self._follow(events, turn)

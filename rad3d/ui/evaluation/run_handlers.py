@@ -13,10 +13,9 @@ import gradio as gr
 
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.spec import SetSpec
-from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.access import OPERATOR
 from rad3d.evaluation.run_types import Events
-from rad3d.evaluation.system_names import expected_seconds
+from rad3d.evaluation.system_names import CONTROLS, expected_seconds
 from rad3d.server import uploads
 from rad3d.server.queue import ReportQueue
 from rad3d.ui.evaluation.form import Asked, request_of
@@ -82,15 +81,15 @@ class RunHandlers(PageHandlers):
         """Begin to evaluate what was chosen; :meth:`follow` shows the rest.
 
         Args:
-            asked: as the browser sent it: the component would throw away the file's name.
-            request: of the tab.
+            asked: values as the browser sent them: the component would throw away the file's name.
+            request: the tab's.
         """
 
         def start(job: Job) -> Events:
             file = asked["file"]
             if not file:
-                wanted = request_of(asked, self._evaluations, job.owner)
-                return self._evaluations.start(wanted, job.stop)
+                order = request_of(asked, self._evaluations, job.owner)
+                return self._evaluations.start(order, job.stop)
             with uploads.taken(str(file.get("path"))) as taken:
                 references = str(asked["references"] or "")
                 own = SetSpec(
@@ -100,8 +99,8 @@ class RunHandlers(PageHandlers):
                     name=Path(str(file.get("orig_name") or "predictions")).stem,
                 )
                 # Everything is read here, before the upload is deleted.
-                wanted = request_of(asked, self._evaluations, job.owner, (own,))
-                return self._evaluations.start(wanted, job.stop, uploads=(own.path,))
+                order = request_of(asked, self._evaluations, job.owner, (own,))
+                return self._evaluations.start(order, job.stop, uploads=(own.path,))
 
         return self._begin(start, request)
 
@@ -138,22 +137,22 @@ class RunHandlers(PageHandlers):
     ) -> str:
         """Estimate how long the choice will take, from the time of a report in the last run."""
         owner = self._cache.owner(request)
-        found = [SAMPLE_SETS[name].n for name in sets]
-        cases = sum(min(limit or n, n) for n in found)
+        sizes = [SAMPLE_SETS[name].n for name in sets]
+        cases = sum(min(limit or n, n) for n in sizes)
         runs = self._evaluations.kept.runs(owner)
         costs = self._cache.run(runs[0].id, owner).costs if runs else {}
         writing = [control for control in CONTROLS if control in controls]
         seconds = expected_seconds(costs, variants, writing, cases)
         if not variants or not cases:
             return ""
-        known = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""
+        duration = f", {minutes(seconds)} on a machine like that of the last run" if seconds else ""
         lasts = (
             "It goes on when this tab is closed."
             if owner == OPERATOR
             else "It ends when this tab is closed."
         )
         return (
-            f'<p class="r3-fine">{counted(len(variants), "variant")} on {cases} cases{known}. '
+            f'<p class="r3-fine">{counted(len(variants), "variant")} on {cases} cases{duration}. '
             f"{lasts}</p>"
         )
 

@@ -10,8 +10,8 @@ import gradio as gr
 
 from rad3d.core.registry import split_variant_id
 from rad3d.data.sample_sets import SAMPLE_SETS
-from rad3d.evaluation.ablations import CONTROLS
 from rad3d.evaluation.summary_text import listed
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation.run_handlers import RunHandlers
@@ -133,10 +133,10 @@ def _more(evaluations: Evaluations) -> dict[str, Any]:
         gr.Row(elem_classes="r3-choice r3-panel-columns"),
     ):
         with gr.Column(min_width=300):
-            found = {"metrics": _metrics(evaluations), **_statistics(evaluations)}
+            options = {"metrics": _metrics(evaluations), **_statistics(evaluations)}
         with gr.Column(min_width=300):
-            found |= generation_fields(own_seed=False)
-    return found
+            options |= generation_fields(own_seed=False)
+    return options
 
 
 def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
@@ -237,7 +237,7 @@ def connect_panel(
     """Connect the buttons; returns the state of what they show.
 
     Args:
-        handlers: what the buttons call.
+        handlers: called by the buttons.
         panel: the components.
         picker: names a run to resume.
         evaluation: state of the tab, which a finished run changes.

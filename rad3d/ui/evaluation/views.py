@@ -52,7 +52,7 @@ def content_of(
 
     Args:
         run: which.
-        view: of the run.
+        view: view of the run.
         look: has been fitted to the view.
         parts: names of components; all of the run by default.
     """
@@ -163,10 +163,10 @@ def beside(runs: Sequence[RunSummary], chosen: str, unreadable: int) -> str:
     """
     newer = itertools.takewhile(lambda run: run.id != chosen, runs)
     rows = [f"“{run.title}” of {run.created[:16].replace('T', ' ')} {_left(run)}" for run in newer]
-    said = f"{'; '.join(rows[:3])}. Choose it under “Evaluation” above." if rows else ""
+    text = f"{'; '.join(rows[:3])}. Choose it under “Evaluation” above." if rows else ""
     if unreadable:
-        said += f" {counted(unreadable, 'run')} cannot be read: damaged, or of another version."
-    return said.strip()
+        text += f" {counted(unreadable, 'run')} cannot be read: damaged, or of another version."
+    return text.strip()
 
 
 def _left(run: RunSummary) -> str:
@@ -200,8 +200,8 @@ def _metric_choices(rows: Sequence[MetricRow]) -> list[tuple[str, str]]:
     return [(row.name, row.id) for row in ordered]
 
 
-def _first(found: Sequence[str], wanted: str) -> str:
-    return wanted if wanted in found else (found[0] if found else "")
+def _first(options: Sequence[str], preferred: str) -> str:
+    return preferred if preferred in options else (options[0] if options else "")
 
 
 def counted(number: int, noun: str) -> str:

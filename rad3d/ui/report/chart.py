@@ -38,8 +38,8 @@ def diagnosis_chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> Pl
     """Return a chart of all probabilities, highest at the top.
 
     Args:
-        diagnosis: what to show.
-        check: of the report against it: labels that it contradicts or does not mention are marked.
+        diagnosis: the probabilities and thresholds.
+        check: marks labels that the report contradicts or does not mention; None marks none.
     """
     signs = _signs(check)
     order = sorted(range(len(diagnosis.label_set)), key=lambda i: float(diagnosis.probabilities[i]))

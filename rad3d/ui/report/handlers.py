@@ -73,7 +73,7 @@ class Handlers:
         Args:
             files: the scan, and CT-RATE's metadata table where the person gave one. Both are
                 deleted when this returns.
-            request: of the tab.
+            request: the tab's.
         """
         sent = files.root if files else []
         if not sent:
@@ -101,7 +101,7 @@ class Handlers:
         """Open a scan in the tab's session.
 
         Args:
-            request: of the tab.
+            request: the tab's.
             read: opens the scan in the session that it is given.
             truth: the report that is true of the scan, where it is known.
         """
@@ -189,9 +189,9 @@ class Handlers:
         """Stream one report into the page.
 
         Args:
-            request: of the tab.
-            llm: of the variant.
-            mode: of the variant.
+            request: the tab's.
+            llm: language model of the variant.
+            mode: adaptation mode of the variant.
             sent: the options in the order of OPTION_NAMES, then whether a report is wanted that
                 would mean nothing.
         """

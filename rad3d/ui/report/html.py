@@ -28,9 +28,9 @@ def notice(text: str, level: str = "error") -> str:
 
 def troubles(errors: Iterable[Rad3dError]) -> str:
     """Return what keeps this server from writing reports; empty for nothing."""
-    found = " ".join(dict.fromkeys(str(error) for error in errors))
+    text = " ".join(dict.fromkeys(str(error) for error in errors))
     works = "Scans can be looked at and predictions files evaluated, but no report can be written."
-    return notice(f"{works} {found}") if found else ""
+    return notice(f"{works} {text}") if text else ""
 
 
 def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
@@ -38,7 +38,7 @@ def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
 
     Args:
         volume: the open volume, or None.
-        done: what the model grid added (resampling, crop, padding).
+        done: notes of the model grid (resampling, crop, padding).
     """
     if volume is None:
         return ""
@@ -70,7 +70,7 @@ def progress(stage: str, fraction: float | None = None) -> str:
 def report_panel(
     text: str,
     status: str = "",
-    said: Sequence[Statement] = (),
+    statements: Sequence[Statement] = (),
     writing: bool = False,
 ) -> str:
     """Return findings and impression; words about a label of the diagnosis are marked."""
@@ -79,7 +79,7 @@ def report_panel(
     parts = split_report(text)
     last = parts.impression or parts.findings
     sections = [
-        (name, list(_pieces(text, body, said)), writing and body == last)
+        (name, list(_pieces(text, body, statements)), writing and body == last)
         for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
         if body or (writing and name == "Findings")
     ]
@@ -87,7 +87,7 @@ def report_panel(
         "report",
         sections=sections,
         status=status,
-        traced=bool(said),
+        traced=bool(statements),
         writing=writing,
         sentence_of=sentence_of,
     )
@@ -105,12 +105,12 @@ def report_status(report: Report) -> str:
 
 
 def _pieces(
-    text: str, body: str, said: Sequence[Statement]
+    text: str, body: str, statements: Sequence[Statement]
 ) -> Iterator[tuple[str, Statement | None]]:
     """Yield the body in pieces, each with its statement or None; offsets count in ``text``."""
     offset = text.find(body)
     at = 0
-    for item in sorted(said, key=lambda s: s.start):
+    for item in sorted(statements, key=lambda s: s.start):
         start, end = item.start - offset, item.end - offset
         if at <= start and end <= len(body):
             yield body[at:start], None
@@ -137,9 +137,10 @@ def verdicts(
     """Return how unlike the training scans it is, and where report and diagnosis disagree.
 
     Args:
-        novelty, trained_on: of the encoder.
-        check: of the finished report; None before.
-        notes: of the run; warnings are shown.
+        novelty: how unlike the training scans it is; None where the encoder does not say.
+        trained_on: what the encoder was trained on.
+        check: cross-check of the finished report; None before.
+        notes: notes of the run, of which warnings are shown.
     """
     return report_html(
         "verdicts",

@@ -32,7 +32,7 @@ class ReportTab:
     """The parts of the tab that the rest of the page uses.
 
     Attributes:
-        state: what is shown; every handler writes to it and to nothing else.
+        state: the page state; every handler writes to it and to nothing else.
         describe: :meth:`Handlers.describe`.
         variant: the components that name the chosen variant, which ``describe`` takes.
     """
@@ -50,8 +50,8 @@ def report_tab(
     Args:
         service: scans and reports.
         settings: limits and places.
-        handlers: what the components call.
-        look: what was measured of a variant.
+        handlers: called by the components.
+        look: gives the results of a variant.
     """
     with gr.Row(elem_classes="r3-columns"):
         with gr.Column(scale=12, min_width=320, elem_classes="r3-left"):
@@ -181,8 +181,8 @@ def _connect_pickers(
     def llm_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
         modes = choices.mode_choices(service.variants(), llm)
         ids = [mode_id for _, mode_id in modes]
-        kept = mode if mode in ids else (ids[-1] if ids else None)
-        return gr.update(choices=modes, value=kept), *mode_chosen(llm, kept)
+        chosen = mode if mode in ids else (ids[-1] if ids else None)
+        return gr.update(choices=modes, value=chosen), *mode_chosen(llm, chosen)
 
     def mode_chosen(llm: str, mode: str | None) -> tuple[Any, ...]:
         statuses = service.variants()
