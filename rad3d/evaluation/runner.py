@@ -13,7 +13,6 @@ from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.locks import locked
 from rad3d.data.samples import PredictionSet
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRun, Events, Key, Status
-from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.storage import (
     RUN_FILE,
     Outcome,
@@ -23,6 +22,7 @@ from rad3d.evaluation.storage import (
 )
 from rad3d.evaluation.system_names import CONTROLS
 from rad3d.evaluation.systems import Failure, Item, Step, Systems, scoring_units
+from rad3d.evaluation.text_process import apart
 from rad3d.evaluation.verdicts import verdicts
 from rad3d.metrics.cases import Places
 from rad3d.metrics.scorecard import Scorecard, score
@@ -47,7 +47,7 @@ class EvaluationWork:
         run: as it begins: id, request, sets and directory; the rest is empty.
         files: predictions that were read from files.
         places: where metrics that need weights find them.
-        foreign: texts of others are scored, for which :mod:`rad3d.evaluation.sandbox` is.
+        foreign: texts of others are scored, for which :mod:`rad3d.evaluation.text_process` is.
     """
 
     def __init__(

@@ -49,10 +49,10 @@ from rad3d.evaluation.run_types import (
 )
 from rad3d.evaluation.runner import EvaluationWork
 from rad3d.evaluation.runs import STUDY, RunRepository
-from rad3d.evaluation.sandbox import apart
 from rad3d.evaluation.storage import copy_run, read_run
 from rad3d.evaluation.system_names import CONTROLS, ControlRow
 from rad3d.evaluation.systems import Systems
+from rad3d.evaluation.text_process import apart
 from rad3d.evaluation.titles import title_of
 from rad3d.evaluation.verdicts import compare_runs, compare_systems
 from rad3d.metrics.cases import Places

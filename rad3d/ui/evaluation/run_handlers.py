@@ -200,8 +200,8 @@ class RunHandlers(PageHandlers):
     def _job(self, request: gr.Request) -> Job | None:
         """Return the session's evaluation; for the operator else the latest of another tab."""
         job = session_of(self._service, request).part("job", CurrentJob).job
-        if job is None and self._operators and self._cache.owner(request) == OPERATOR:
-            return self._operators[-1]
+        if job is None and self._cache.owner(request) == OPERATOR:
+            return next(reversed(self._operators), None)
         return job
 
     def _finished(self, job: Job, session: Session) -> None:
