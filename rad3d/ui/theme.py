@@ -13,6 +13,30 @@ _WEIGHTS = (400, 700)
 STATIC = Path(__file__).parent / "static"
 
 
+_COLOURS = {
+    "body_background_fill": "var(--r3-page)",
+    "block_background_fill": "transparent",
+    "block_label_background_fill": "transparent",
+    "block_info_text_color": "var(--r3-muted)",
+    "block_title_text_color": "var(--r3-muted)",
+    "body_text_color_subdued": "var(--r3-muted)",
+    "button_primary_background_fill": "var(--r3-accent)",
+    "button_primary_background_fill_hover": "var(--r3-accent-strong)",
+    "button_primary_border_color": "var(--r3-accent)",
+    "button_primary_text_color": "var(--r3-on-accent)",
+    "button_secondary_background_fill": "var(--r3-sunken)",
+    "button_secondary_background_fill_hover": "var(--r3-line)",
+    "button_secondary_border_color": "var(--r3-line)",
+    "button_secondary_text_color": "var(--r3-ink)",
+    "checkbox_background_color_selected": "var(--r3-accent)",
+    "checkbox_border_color": "var(--r3-muted)",
+    "checkbox_label_background_fill": "var(--r3-sunken)",
+    "checkbox_label_background_fill_hover": "var(--r3-line)",
+    "input_background_fill": "var(--r3-surface)",
+}
+"""The same in the light and in the dark theme: the variables of style.css differ."""
+
+
 def theme() -> gr.themes.Base:
     """Return a quiet theme whose fonts come from this server; nothing is fetched elsewhere."""
     return gr.themes.Base(
@@ -34,49 +58,13 @@ def theme() -> gr.themes.Base:
             "monospace",
         ),
     ).set(
-        body_background_fill="var(--r3-page)",
-        body_background_fill_dark="var(--r3-page)",
-        block_background_fill="transparent",
-        block_background_fill_dark="transparent",
+        **_COLOURS,
+        **{f"{name}_dark": colour for name, colour in _COLOURS.items()},
         block_border_width="0px",
         block_shadow="none",
         block_padding="0px",
-        block_label_background_fill="transparent",
-        block_label_background_fill_dark="transparent",
-        block_info_text_color="var(--r3-muted)",
-        block_info_text_color_dark="var(--r3-muted)",
-        block_title_text_color="var(--r3-muted)",
-        block_title_text_color_dark="var(--r3-muted)",
-        body_text_color_subdued="var(--r3-muted)",
-        body_text_color_subdued_dark="var(--r3-muted)",
-        color_accent="var(--r3-accent)",
-        button_primary_background_fill="var(--r3-accent)",
-        button_primary_background_fill_dark="var(--r3-accent)",
-        button_primary_background_fill_hover="var(--r3-accent-strong)",
-        button_primary_background_fill_hover_dark="var(--r3-accent-strong)",
-        button_primary_border_color="var(--r3-accent)",
-        button_primary_border_color_dark="var(--r3-accent)",
-        button_primary_text_color="var(--r3-on-accent)",
-        button_primary_text_color_dark="var(--r3-on-accent)",
-        checkbox_background_color_selected="var(--r3-accent)",
-        checkbox_background_color_selected_dark="var(--r3-accent)",
-        button_secondary_background_fill="var(--r3-sunken)",
-        button_secondary_background_fill_dark="var(--r3-sunken)",
-        button_secondary_background_fill_hover="var(--r3-line)",
-        button_secondary_background_fill_hover_dark="var(--r3-line)",
-        button_secondary_border_color="var(--r3-line)",
-        button_secondary_border_color_dark="var(--r3-line)",
-        button_secondary_text_color="var(--r3-ink)",
-        button_secondary_text_color_dark="var(--r3-ink)",
         button_border_width="1px",
-        checkbox_border_color="var(--r3-muted)",
-        checkbox_border_color_dark="var(--r3-muted)",
-        checkbox_label_background_fill="var(--r3-sunken)",
-        checkbox_label_background_fill_dark="var(--r3-sunken)",
-        checkbox_label_background_fill_hover="var(--r3-line)",
-        checkbox_label_background_fill_hover_dark="var(--r3-line)",
-        input_background_fill="var(--r3-surface)",
-        input_background_fill_dark="var(--r3-surface)",
+        color_accent="var(--r3-accent)",
     )
 
 

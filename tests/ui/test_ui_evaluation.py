@@ -289,9 +289,9 @@ def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
     first, second = _owner(service, "a"), _owner(service, "b")
 
     async def closed_and_opened() -> list[dict[str, Any]]:
+        handlers.open_tab(second)  # before: it may take longer than the run
         await (await _begun(handlers, first)).aclose()
         handlers._service.sessions.end_tab(first.session_hash)
-        handlers.open_tab(second)
         return _values(await steps_of(handlers.running.follow(second)))
 
     steps = asyncio.run(closed_and_opened())
