@@ -12,6 +12,7 @@ from pathlib import Path
 from rad3d.commands import add_command, add_label_set, print_json, print_table
 from rad3d.commands.options import add_generation_options
 from rad3d.core.settings import Settings
+from rad3d.evaluation.system_names import CONTROLS
 
 SCORE_EXAMPLE = """
 rad3d eval score predictions.csv
@@ -191,12 +192,13 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
         help="LLM/mode as listed by `rad3d variants` (default: every shipped one that is ready, "
         "where a set has scans)",
     )
-    add("--ablations", nargs="*", metavar="NAME",
-        help="of each variant: logits-only, image-zero, image-shuffled (default: all; none: "
-        "--ablations with nothing after it)")  # fmt: skip
-    add("--baselines", nargs="*", metavar="NAME",
-        help="without a language model: lookup (template baseline), majority, nearest (default: "
-        "all; none: --baselines with nothing after it)")  # fmt: skip
+    for option, about, per_variant in (
+        ("--ablations", "of each variant", True),
+        ("--baselines", "without a language model", False),
+    ):
+        ids = ", ".join(row.id for row in CONTROLS.values() if row.per_variant == per_variant)
+        add(option, nargs="*", metavar="NAME",
+            help=f"{about}: {ids} (default: all; nothing after {option}: none)")  # fmt: skip
     add("--features", nargs="+", default=[], metavar="DIR",
         help="stores of `rad3d features` in place of scans: cases are found by id")  # fmt: skip
     add("--reference-set", metavar="SET",

@@ -1,8 +1,8 @@
 """Reports for an evaluation: written in batches, each condition once, and kept for the next run.
 
-A report is a function of the variant's weights, the options and the condition it is written from,
-so that is what it is kept by. A run that was stopped, one with more cases, and a control that gives
-every case the same condition all find what has been written.
+A report is a function of the variant's weights, the options and its input, so it is stored under a
+hash of these. A run that was stopped, a run with more cases, and an ablation that gives every case
+the same input all find the reports that exist.
 """
 
 from __future__ import annotations

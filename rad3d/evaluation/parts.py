@@ -104,8 +104,7 @@ class Board:
     Attributes:
         view: the evaluation.
         columns: the metrics; systems are ranked by the first.
-        compared, controls, of_variants: what is compared, the controls that stand alone, and those
-            that each variant has.
+        compared, controls, of_variants: the compared systems, the baselines, and the ablations.
         leaders: metric -> system that is significantly better than its runner-up, or empty.
         spans: metric -> lowest and highest end of an interval of what is compared.
         has_failures: whether a case of some system has no report.
@@ -129,7 +128,7 @@ class Board:
             return None
         low, high = self.spans[metric]
         width = max(high - low, 1e-9)
-        # Controls may lie outside of what the compared systems span: they end at its edge.
+        # A baseline may lie outside of what the compared systems span: it ends at their edge.
         start, at, end = (
             min(max(100 * (each - low) / width, 0.0), 100.0)
             for each in (estimate.low, estimate.value, estimate.high)

@@ -47,11 +47,9 @@ def check_names(request: EvaluationRequest, store: ModelStore, places: Places) -
         UnknownName, MissingWeights, BadRequest: one of them cannot be had here.
     """
     for control in request.controls:
-        lookup("control", CONTROLS, control)
+        lookup("ablation or baseline", CONTROLS, control)
     if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
-        raise BadRequest(
-            "A control of a variant was chosen without a variant.", "Choose one.", code="nothing"
-        )
+        raise BadRequest("An ablation was chosen without a variant.", "Choose one.", code="nothing")
     for variant in request.variants:
         status = store.status(variant)
         if not status.ready:

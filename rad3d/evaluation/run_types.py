@@ -58,7 +58,7 @@ class EvaluationRequest:
         title: shown in the list of runs.
         owner: whose run it is, see :class:`rad3d.evaluation.service.Evaluations`.
         features: stores or files of features, in place of scans; needed again to resume.
-        bank: the training cases that controls draw on, in place of the shipped phantoms; their
+        bank: the training cases of the baselines, in place of the shipped phantoms; their
             features are among ``features``.
     """
 
@@ -122,7 +122,7 @@ class Verdict:
     """The test of a variant against a baseline or ablation in one metric on one sample set.
 
     Attributes:
-        variant, control: names of the systems.
+        variant, control: ids of the variant, and of the baseline or ablation.
         sample_set: id of the set.
         difference: variant minus control, p-values corrected for all variants and metrics of the
             set.
@@ -177,7 +177,7 @@ class EvaluationRun:
             :func:`rad3d.evaluation.system_names.system_of` takes them; seconds are the median of
             one report, written in batches on the machine of the run.
         failed: system -> why it has no scorecard.
-        verdicts: every variant against the look-up, and against its own controls.
+        verdicts: every variant against the baselines, and against its own ablations.
         classifier: set id -> figures of the classifier, where the set has labels and scans.
         facts: dates, versions, hashes, machine, seconds.
         directory: where its files lie.

@@ -29,7 +29,7 @@ from rad3d.metrics.scorecard import Scorecard, score
 from rad3d.model.store import ModelStore
 
 ALONE = "controls"
-"""The file of the controls that concern no variant."""
+"""The file of the baselines."""
 
 _WORDS: dict[Status, str] = {
     "cancelled": "Cancelled; what was written is kept",
@@ -206,7 +206,7 @@ class EvaluationWork:
                     for prediction in predictions.predictions
                     if prediction.seconds
                 ]
-                timed = system == variant and bool(seconds)  # a control may be one report alone
+                timed = system == variant and bool(seconds)  # an ablation may write a single report
                 self._costs[system] = {
                     **sizes,
                     "seconds": round(statistics.median(seconds), 4) if timed else None,

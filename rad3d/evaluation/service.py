@@ -1,8 +1,8 @@
 """The evaluation service of the front ends: sample sets, kept runs and cases to read.
 
-A run takes sample sets, variants and controls, writes what has not been written before, scores,
-compares, and keeps everything below the runs folder. The study that ships is a run like any other
-and is always in the list.
+A run takes sample sets, variants, ablations and baselines. It writes the reports that do not exist
+yet, scores and compares them, and keeps everything below the runs folder. The shipped study is a
+run like any other and is always in the list.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
     <run>/run.json                  request, dates, revision, status, costs, verdicts, classifier
     <run>/sets.json.gz              cases of sets that do not ship
-    <run>/systems/<group>.json.gz   scorecards and predictions of a variant and its controls, of the
-                                    controls on their own, or of a predictions file
+    <run>/systems/<group>.json.gz   scorecards and predictions of a variant with its ablations, of
+                                    the baselines, or of a predictions file
 
 Everything is written in one step, so that a half-written file is never seen.
 """

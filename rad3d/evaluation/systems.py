@@ -65,7 +65,7 @@ class Systems:
         request: what is wanted.
         sets: the cases.
         write: writes the reports; the engine by default.
-        bank: cases that the controls draw on; by default the training phantoms, with the shipped
+        bank: cases of the baselines; by default the training phantoms, with the shipped
             encoder.
     """
 
@@ -258,7 +258,7 @@ class Systems:
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
-    # Controls on their own
+    # Baselines
 
     def alone(self, control: str) -> Iterator[Item]:
         """Write the reports of a baseline on every set."""

@@ -24,7 +24,7 @@ def verdicts(
         draws, seed: of the paired tests.
 
     Compared are the metrics of :data:`rad3d.metrics.registry.PRIMARY`. The correction is over all
-    systems and metrics that are held against the same control on the same set.
+    systems and metrics that are compared with the same baseline or ablation on the same set.
     """
     tests: list[Verdict] = []
     for sample_set in dict.fromkeys(name for _, name in cards):

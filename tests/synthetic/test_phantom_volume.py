@@ -332,7 +332,7 @@ def test_a_pleural_effusion_brightens_the_lung_of_its_side(side: str) -> None:
     assert abs(other) < 5
 
 
-@pytest.mark.parametrize("size", [10, 18, 30])
+@pytest.mark.parametrize("size", [10, *(pytest.param(s, marks=pytest.mark.slow) for s in (18, 30))])
 def test_a_solid_nodule_has_the_stated_diameter(size: int) -> None:
     nodule = Finding("Lung nodule", "left", ("left upper lobe",), "solid", None, size, 1)
     for seed in (40, 41):
@@ -367,6 +367,7 @@ def test_more_nodules_are_drawn_when_more_are_stated() -> None:
     ],
     ids=lambda f: f.label,
 )
+@pytest.mark.slow
 def test_severity_is_visible_as_extent(finding: Finding) -> None:
     extent = []
     for severity in ("mild", "severe"):

@@ -88,7 +88,7 @@ def study_figure(
         titles: sample set -> title of its panel, in order.
         metric: what the estimates are of.
         against: what x is; always logarithmic.
-        references: controls to beat.
+        references: baselines to beat.
     """
     figure = panels(list(titles.values()), AGAINST[against], metric.name)
     shown = [p for p in points if p.along(against)]

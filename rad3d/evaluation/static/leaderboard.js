@@ -1,4 +1,4 @@
-// Sorts a leaderboard by the pressed column, systems and controls apart, and leads from a system's
+// Sorts a leaderboard by the pressed column, systems, baselines and ablations apart, and leads from a system's
 // name to its cases.
 
 const value = (row, column) => {
