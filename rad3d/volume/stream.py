@@ -83,7 +83,7 @@ def _nifti_kind(head: bytes, name: str) -> Kind:
         )
     if name.endswith(".gz") and not any(head):
         refuse(
-            "The file is named .gz but is not compressed and holds no scan.",
+            "The file holds nothing, or zeros alone: there is no scan in it.",
             "Export or download the file again.",
             "not_gzip",
         )
@@ -178,7 +178,8 @@ def _damage_is_refused() -> Iterator[None]:
         raise BadVolume(
             "The compressed file is cut short.", "Download or export it again.", code="truncated"
         ) from error
-    except (BadGzipFile, IsalError) as error:  # type: ignore[misc]  # annotated as if no class
+    # OverflowError: the head of a member has no end within the buffer.
+    except (BadGzipFile, IsalError, OverflowError) as error:  # type: ignore[misc]  # no class there
         raise BadVolume(
             "The compressed file is damaged: it cannot be unpacked.",
             "Download or export it again.",

@@ -92,6 +92,8 @@ def test_a_file_without_its_last_bytes_is_cut_short(tmp_path: Path, missing: int
         (MEMBER[:-1] + b"x", "corrupt_gzip"),
         (MEMBER[:2], "truncated"),
         (MEMBER[:-1], "truncated"),
+        (b"\x1f\x8b\x08" * 400_000, "corrupt_gzip"),
+        (b"\x1f\x8b\x08\x08" + bytes(6) + b"name" * 400_000, "corrupt_gzip"),
     ],
 )
 def test_what_follows_a_scan_must_be_whole_members(tmp_path: Path, tail: bytes, code: str) -> None:
