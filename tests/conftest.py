@@ -19,6 +19,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from tabs import PATIENCE_S
 
 pytest_plugins = ["browser.fixtures", "app_fixtures"]
 
@@ -37,7 +38,6 @@ setattr(os, "fsync", lambda _: None)  # noqa: B010
 
 # A busy machine is slow, not wrong: neither a connection of httpx (and of gradio_client, which uses
 # it) nor an example of hypothesis fails because it took longer than on an idle one.
-PATIENCE_S = 120.0
 for _step in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _step, PATIENCE_S)
 hypothesis_settings.register_profile(

@@ -27,6 +27,8 @@ from rad3d.core.types import Note
 from rad3d.volume.decoded import Decoded, Limits
 
 MAX_SECONDS = 120
+"""Of one processor; a busy machine may take ``PATIENCE`` times as long."""
+PATIENCE = 8
 BYTES_A_VOXEL = 8
 """Memory of a voxel: int16 (2), float32 (4) where HU have fractions, and the slab at work."""
 
@@ -71,7 +73,7 @@ def decode_dicom_apart(files: Sequence[Path], limits: Limits, unread: int = 0) -
                 stdout=subprocess.DEVNULL,  # the decoders quote what they read
                 stderr=subprocess.DEVNULL,
                 env=environment | _SET,
-                timeout=MAX_SECONDS,
+                timeout=PATIENCE * MAX_SECONDS,
                 check=False,
             )
             answer: dict[str, Any] = json.loads((folder / "answer.json").read_bytes())
@@ -138,6 +140,9 @@ def _bound(now: int, most: int | None = None) -> None:
         allowed = now if hard == resource.RLIM_INFINITY else min(now, hard)
         resource.setrlimit(resource.RLIMIT_AS, (allowed, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        seconds = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        seconds = MAX_SECONDS if seconds == resource.RLIM_INFINITY else min(MAX_SECONDS, seconds)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tabs import PATIENCE_S
 
 if TYPE_CHECKING:
     from browser.fakes import FakeService
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Visit = Callable[..., "Page"]
 StartApp = Callable[..., str]
 
-PATIENCE_MS = 120_000
+PATIENCE_MS = 1000 * PATIENCE_S
 """A busy machine is slow, not wrong."""
 
 KEPT = "[...Object.keys(localStorage), document.cookie].filter(Boolean)"

@@ -11,6 +11,7 @@ from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from browser.proxy import proxied
 from gradio_client import Client, handle_file
+from tabs import PATIENCE_S
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
@@ -77,7 +78,7 @@ def test_with_a_login_nothing_of_the_app_is_open_to_a_stranger(chest: Path, tmp_
         client = Client(url, auth=("ann", "pw"), verbose=False)
         assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
         job = client.submit("phantom-l/v3", {}, api_name="/write_report")
-        assert job.result(timeout=60)["event"] == "done"
+        assert job.result(timeout=PATIENCE_S)["event"] == "done"
 
 
 def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Pa
         client = Client(public, verbose=False)
         assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
         job = client.submit("phantom-l/v3", {}, api_name="/write_report")
-        assert job.result(timeout=60)["event"] == "done"
+        assert job.result(timeout=PATIENCE_S)["event"] == "done"
         for path in ("gradio_api/file=/etc/passwd", "rad3d/volume", "ct/app/rad3d/volume"):
             assert httpx.get(f"{public}{path}").status_code == 404, path
 

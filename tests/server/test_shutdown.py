@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from gradio_client import Client, handle_file
 from served import SHORT, server, watched
+from tabs import PATIENCE_S
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import DoneEvent, TextEvent
@@ -85,7 +86,7 @@ def test_a_terminated_server_ends_its_reports_cleans_up_and_exits_with_0(
         while not any(event["event"] == "text" for event in job.outputs()):
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert job.result(timeout=60)["report"]["finish_reason"] == finish
+        assert job.result(timeout=PATIENCE_S)["report"]["finish_reason"] == finish
         assert process.wait(60) == 0
         log = process.stderr.read()
     entries = [json.loads(line) for line in log.splitlines()]

@@ -17,7 +17,7 @@ import pytest
 from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from starlette.testclient import TestClient
-from tabs import eventually
+from tabs import PATIENCE_S, eventually
 
 from rad3d.server import limits, uploads
 from rad3d.server.access_control import ALLOWED
@@ -152,7 +152,7 @@ class Sender:
 
     def __init__(self, address: str) -> None:
         host, port = address.removeprefix("http://").split(":")
-        self._line = socket.create_connection((host, int(port)), timeout=60)
+        self._line = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
         head = (
             "POST /gradio_api/upload HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
@@ -259,7 +259,7 @@ def arriving(home: Path) -> list[Path]:
 # -- what keeps others waiting ---------------------------------------------------------------------
 
 
-def head(address: str, request: bytes, seconds: float = 30.0) -> bytes:
+def head(address: str, request: bytes, seconds: float = PATIENCE_S) -> bytes:
     """The first line of the answer to these bytes; empty where the connection was closed."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=seconds) as line:

@@ -24,6 +24,7 @@ import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from served import environment
+from tabs import PATIENCE_S
 
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions
@@ -123,7 +124,7 @@ def visitor(space: str) -> Client:
 
 
 def write(visitor: Client, variant: str = VARIANT, **options: Any) -> dict[str, Any]:
-    done = visitor.submit(variant, options, api_name="/write_report").result(timeout=120)
+    done = visitor.submit(variant, options, api_name="/write_report").result(timeout=PATIENCE_S)
     assert done["event"] == "done"
     return dict(done["report"])
 
@@ -183,5 +184,5 @@ def test_a_process_that_dies_costs_one_report(visitor: Client, devices: Devices)
     next(iter(job))
     os.kill(int(devices.of("/allow")[-1]["pid"]), signal.SIGKILL)
     with pytest.raises(AppError, match="No GPU could be had for this report"):
-        job.result(timeout=60)
+        job.result(timeout=PATIENCE_S)
     assert write(visitor)["finish_reason"] == "end"

@@ -13,7 +13,7 @@ from browser.launch import running_app, small_chest
 from gradio import networking
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
-from tabs import eventually
+from tabs import PATIENCE_S, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
 from rad3d.core.labels import LABELS
@@ -34,7 +34,7 @@ def test_a_scan_is_opened_and_its_report_streams(client: Client, chest: Path) ->
     facts = client.predict(handle_file(chest), api_name="/open_scan")
     assert facts["shape"] == [96, 96, 60]
     job = client.submit("phantom-l/v3", {}, api_name="/write_report")
-    job.result(timeout=60)
+    job.result(timeout=PATIENCE_S)
     events = job.outputs()
     kinds = [event["event"] for event in events]
     assert kinds[0] == "stage"
@@ -48,7 +48,7 @@ def test_a_scan_is_opened_and_its_report_streams(client: Client, chest: Path) ->
 def test_generation_options_reach_the_engine(client: Client, chest: Path) -> None:
     client.predict(handle_file(chest), api_name="/open_scan")
     job = client.submit("phantom-l/v3", {"max_new_tokens": 5}, api_name="/write_report")
-    job.result(timeout=60)
+    job.result(timeout=PATIENCE_S)
     assert job.outputs()[-1]["report"]["n_tokens"] == 5
     with pytest.raises(AppError, match="max_new_tokens must lie between"):
         client.predict("phantom-l/v3", {"max_new_tokens": 0}, api_name="/write_report")
@@ -64,7 +64,7 @@ def test_a_program_insists_on_a_report_about_what_is_no_chest(
     with pytest.raises(AppError, match="insist must be true or false"):
         client.predict("phantom-l/v3", {"insist": 1}, api_name="/write_report")
     job = client.submit("phantom-l/v3", {"insist": True}, api_name="/write_report")
-    job.result(timeout=60)
+    job.result(timeout=PATIENCE_S)
     assert job.outputs()[-1]["event"] == "done"
 
 
@@ -98,7 +98,7 @@ def test_the_real_engine_streams_through_the_app(chest: Path, tmp_path: Path) ->
         client = Client(url, verbose=False)
         client.predict(handle_file(chest), api_name="/open_scan")
         job = client.submit("phantom-s/v3", {"max_new_tokens": 12}, api_name="/write_report")
-        job.result(timeout=120)
+        job.result(timeout=PATIENCE_S)
         done = job.outputs()[-1]
         assert done["event"] == "done"
         assert 1 <= done["report"]["n_tokens"] <= 12
