@@ -38,7 +38,7 @@ def main() -> int:
     for done in source.encode(samples.id, samples.samples, SHIPPED_ENCODER):
         print(f"encoded {done} scans", end="\r", flush=True)
     seen = source.features(samples.id, samples.samples, SHIPPED_ENCODER)
-    given = conditions("", seen, None, None)
+    given = [row.input for row in conditions("", seen, None)]
     variants = args.variant or [s.id for s in evaluations.variants() if s.ready]
     different = 0
     print(f"{len(given)} reports, {os.cpu_count()} cores, batches of {BATCH_ROWS}")

@@ -10,39 +10,50 @@ outside the two marks is written by hand and kept.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rad3d.core.settings import ROOT
-from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
-from rad3d.evaluation.system_names import LOOKUP, PLUS, SHUFFLED
-from rad3d.metrics.bootstrap import Estimate
+from rad3d.evaluation.claims import claims
+from rad3d.evaluation.leaderboard import StudyView, view_of
+from rad3d.evaluation.run_types import EvaluationRun
+from rad3d.evaluation.storage import read_run
+from rad3d.evaluation.summary_text import lowered
+from rad3d.evaluation.system_names import CONTROLS, LOOKUP, PLUS, SHUFFLED
+from rad3d.metrics.registry import metric_row
 
 MODELS = ROOT / "assets" / "models"
+STUDY_DIR = ROOT / "assets" / "study"
 BEGIN, END = "<!-- figures: made by scripts/figures.py -->", "<!-- end of figures -->"
-IN, OUT = "phantom-in", "phantom-out"
+IN, OUT, GRAMMAR = "phantom-in", "phantom-out", "grammar"
 
 Lines = Iterator[str]
 
 
 def readme(run: EvaluationRun, models: Path = MODELS) -> Lines:
     """The modes of the largest language model, and what they have to beat."""
-    largest = run.variants[-1].partition("/")[0]
-    systems = {v: f"`{v}`" for v in run.variants if v.startswith(f"{largest}/")}
+    view = view_of(run)
+    variants = [s for card in view.on(IN, controls=False) if (s := view.systems[card.name]).mode]
+    size, pairs = max((s.parameters, s.pairs) for s in variants)
+    systems = {s.id: f"`{s.id}`" for s in variants if (s.parameters, s.pairs) == (size, pairs)}
+    baselines = {s.id: s.name.lower() for s in CONTROLS.values() if s.id in (LOOKUP, GRAMMAR)}
     yield _origin(run)
     yield ""
-    yield from _head("system", "macro F1, in", "macro F1, out", "laterality, in", "shuffled, in")
-    for system, shown in {**systems, LOOKUP: "template baseline"}.items():
-        shuffled = system + PLUS + SHUFFLED
-        yield _row(
-            shown,
-            _figure(run, system, IN, "f1_macro"),
-            _figure(run, system, OUT, "f1_macro"),
-            _figure(run, system, IN, "side"),
-            _figure(run, shuffled, IN, "f1_macro") if (shuffled, IN) in run.cards else "-",
-        )
+    shown = ("f1_macro", "factuality", "side", "prior_f1")
+    names = {"side": "laterality", **{m: lowered(metric_row(m).name) for m in shown if m != "side"}}
+    columns = [m for m in shown if any(m in card.estimates for card in view.on(IN))]
+    yield from _head(
+        "system", *(f"{names[m]}, in" for m in columns), "macro F1, out", "shuffled, in"
+    )
+    for system, called in {**systems, **baselines}.items():
+        if (system, IN) in view.cards:
+            figures = [_figure(view, system, IN, m) for m in columns]
+            out = _figure(view, system, OUT, "f1_macro")
+            swapped = _figure(view, system + PLUS + SHUFFLED, IN, "f1_macro")
+            yield _row(called, *figures, out, swapped)
 
 
 def card(run: EvaluationRun, models: Path = MODELS) -> Lines:
@@ -50,7 +61,9 @@ def card(run: EvaluationRun, models: Path = MODELS) -> Lines:
     yield from ("### Encoders", "", *_encoders(models), "")
     yield from ("### Language models", "", *_languages(models), "")
     yield from ("### Measured, on phantoms that no model was trained on", "", _origin(run), "")
-    yield from (*_classifiers(run), "", *_variants(run, models))
+    view = view_of(run)
+    yield from (*_classifiers(run), "", *_variants(run, view, models), "")
+    yield from ("### The paper's claims, and what was seen here", "", *_claims(view))
 
 
 def _encoders(models: Path) -> Lines:
@@ -80,18 +93,25 @@ def _classifiers(run: EvaluationRun) -> Lines:
         yield _row(f"`{found.name}`", f"{name}, {found.n}", *(str(found.macro[k]) for k in shown))
 
 
-def _variants(run: EvaluationRun, models: Path) -> Lines:
-    shown = {"f1_macro": "macro F1", "f1_micro": "micro F1", "side": "laterality"}
+def _variants(run: EvaluationRun, view: StudyView, models: Path) -> Lines:
+    shown = {"f1_macro": "macro F1", "factuality": "factuality", "side": "laterality"}
     yield from _head("variant", "phantoms, n", *shown.values(), "shuffled")
-    for variant in run.variants:
+    measured = [s for s in view.systems.values() if s.is_variant and not s.group]
+    for variant in (system.id for system in measured):
         for name in run.sample_sets:
-            figures = (_figure(run, variant, name, metric) for metric in shown)
-            swapped = _figure(run, variant + PLUS + SHUFFLED, name, "f1_macro")
-            n = run.cards[variant, name].n
+            figures = (_figure(view, variant, name, metric) for metric in shown)
+            swapped = _figure(view, variant + PLUS + SHUFFLED, name, "f1_macro")
+            n = view.cards[variant, name].n
             yield _row(f"`{variant}`", f"{name}, {n}", *figures, swapped)
     trained = {_json(path)["id"] for path in (models / "variants").glob("*/*/variant.json")}
-    for variant in sorted(trained - set(run.variants)):
+    for variant in sorted(trained - {system.id for system in measured}):
         yield _row(f"`{variant}`", "not measured", *[""] * (len(shown) + 1))
+
+
+def _claims(view: StudyView) -> Lines:
+    yield from _head("claim", "verdict", "why")
+    for claim in claims(view):
+        yield _row(claim.text, claim.verdict, claim.words)
 
 
 def _origin(run: EvaluationRun) -> str:
@@ -102,9 +122,10 @@ def _origin(run: EvaluationRun) -> str:
     )
 
 
-def _figure(run: EvaluationRun, system: str, sample_set: str, metric: str) -> str:
-    estimate: Estimate = run.cards[system, sample_set].estimates[metric]
-    return str(estimate)
+def _figure(view: StudyView, system: str, sample_set: str, metric: str) -> str:
+    card = view.cards.get((system, sample_set))
+    estimate = card.estimates.get(metric) if card else None
+    return "-" if estimate is None or math.isnan(estimate.value) else str(estimate)
 
 
 def _head(*names: str) -> Lines:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table
 from rad3d.commands.options import add_generation_options
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.evaluation.system_names import CONTROLS
 
@@ -107,6 +108,28 @@ rad3d eval features
 rad3d eval features --out my-study/features
 """
 
+GRID = """Train variants on few and many pairs, from several seeds, and evaluate them all.
+
+A cell of the grid is one training: a language model in a mode, with so many pairs, a seed and an
+encoder's embeddings. Cells are trained on the stored features of the training phantoms, seed after
+seed; those that are done are not trained again, and a training that was stopped goes on. By default
+the numbers of pairs are varied on the first language model alone, and further encoders are tried
+with that one alone; what is cut from the grid is listed with the reason. --plan only prints the
+cells, what they cost and what is there.
+
+The variants lie in the runs folder and are not offered in the app. The evaluation is a run like any
+other: the app shows its curves, what the prior is worth, and the claims of the paper one by one.
+
+Exit status: 0; 1 for input that cannot be used; 2 for a wrong command line; 4 finished, but reports
+or systems are missing; 130 stopped: the same command goes on.
+"""
+
+GRID_EXAMPLE = """
+rad3d eval study --plan
+rad3d eval study --pairs 200 400 1600 --seeds 0 1 2 --out assets/study
+rad3d eval study --llms phantom-s --modes v2 v3 --pairs 200 --seeds 0 --steps 100 --limit 40
+"""
+
 SETS = "phantom-in phantom-out"
 
 EXAMPLE = SCORE_EXAMPLE + RUN_EXAMPLE.lstrip()
@@ -126,6 +149,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     runs = add_command(parts, "runs", RUNS, RUNS_EXAMPLE)
     runs.add_argument("--json", action="store_true", help="a JSON list instead of a table")
     runs.set_defaults(run=f"{STUDY}:list_runs")
+    _configure_study(add_command(parts, "study", GRID, GRID_EXAMPLE))
     _configure_compare(add_command(parts, "compare", COMPARE, COMPARE_EXAMPLE))
     report = add_command(parts, "report", REPORT, REPORT_EXAMPLE)
     add = report.add_argument
@@ -192,13 +216,7 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
         help="LLM/mode as listed by `rad3d variants` (default: every shipped one that is ready, "
         "where a set has scans)",
     )
-    for option, about, per_variant in (
-        ("--ablations", "of each variant", True),
-        ("--baselines", "without a language model", False),
-    ):
-        ids = ", ".join(row.id for row in CONTROLS.values() if row.per_variant == per_variant)
-        add(option, nargs="*", metavar="NAME",
-            help=f"{about}: {ids} (default: all; nothing after {option}: none)")  # fmt: skip
+    _add_controls(run)
     add("--features", nargs="+", default=[], metavar="DIR",
         help="stores of `rad3d features` in place of scans: cases are found by id")  # fmt: skip
     add("--reference-set", metavar="SET",
@@ -231,6 +249,56 @@ def _configure_compare(compare: argparse.ArgumentParser) -> None:
     add("--fail-if-worse", action="store_true", help="exit with 3 where something is worse")
     add("--json", action="store_true", help="a JSON list instead of a table")
     compare.set_defaults(run=f"{STUDY}:compare")
+
+
+def _add_controls(parser: argparse.ArgumentParser) -> None:
+    for name, of_variants, what in (
+        ("ablations", True, "of each variant"),
+        ("baselines", False, "without training"),
+    ):
+        rows = ", ".join(row.id for row in CONTROLS.values() if row.per_variant == of_variants)
+        parser.add_argument(
+            f"--{name}",
+            nargs="*",
+            metavar="NAME",
+            help=f"{what}: {rows} (default: all that apply; none: --{name} with nothing after it)",
+        )
+
+
+def _configure_study(study: argparse.ArgumentParser) -> None:
+    add = study.add_argument
+    shipped = [row.id for row in LANGUAGE_MODELS.values() if row.shipped]
+    add("--plan", action="store_true", help="print the plan and do nothing")
+    add("--llms", nargs="+", default=shipped, metavar="NAME", help=f"default: {' '.join(shipped)}")
+    add(
+        "--modes",
+        nargs="+",
+        default=list(MODES),
+        metavar="MODE",
+        help=f"default: {' '.join(MODES)}",
+    )
+    add("--pairs", nargs="+", type=int, default=[200, 400, 1600], metavar="N",
+        help="default: 200 400 1600")  # fmt: skip
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="default: 0 1 2")
+    add("--encoders", nargs="+", default=[SHIPPED_ENCODER], metavar="NAME",
+        help=f"whose embeddings and priors (default: {SHIPPED_ENCODER})")  # fmt: skip
+    add("--full", action="store_true", help="every combination of these")
+    add("--hours", type=float, default=0.0, metavar="H",
+        help="cut the last cells beyond so many hours (default: 0, none)")  # fmt: skip
+    add("--steps", type=int, default=0, metavar="N", help="of each training (default: as shipped)")
+    add("--sets", nargs="+", metavar="SET", default=SETS.split(), help=f"default: {SETS}")
+    add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
+    _add_controls(study)
+    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="of the study (default: study in the runs folder)",
+    )
+    add("--out", type=Path, metavar="DIR", help="also write the run here, such as assets/study")
+    add("--json", action="store_true", help="JSON instead of tables")
+    study.set_defaults(run="rad3d.commands.eval_grid:run")
 
 
 def run_metrics(args: argparse.Namespace) -> int:

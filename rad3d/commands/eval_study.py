@@ -32,6 +32,7 @@ from rad3d.evaluation.run_types import (
     Events,
     written_with,
 )
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import PRIMARY, metric_row
 
@@ -44,12 +45,12 @@ SAY_EVERY = 20
 _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
 
 
-def open_evaluations() -> Evaluations:
+def open_evaluations(settings: Settings | None = None) -> Evaluations:
     """An evaluation service for one person at a terminal, who may read any path."""
     from rad3d.evaluation.service import Evaluations
     from rad3d.service.service import Service
 
-    settings = Settings.from_env()
+    settings = settings or Settings.from_env()
     return Evaluations(Service(settings), settings, trusted=True)
 
 
@@ -62,7 +63,11 @@ def run(args: argparse.Namespace) -> int:
         events = evaluations.resume(run_id, cancel)
     else:
         events = evaluations.start(_request(args, evaluations), cancel)
-    finished = _follow(events, cancel)
+    return finish(follow(events, cancel), args)
+
+
+def finish(finished: EvaluationRun, args: argparse.Namespace) -> int:
+    """Write a run where ``--out`` says, print its figures, and return the exit status."""
     if args.out:
         from rad3d.evaluation.service import copy_run
 
@@ -85,14 +90,11 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
     variants = args.variants
     if variants is None:
         variants = [] if files_alone else _shipped(evaluations)
-    controls = [
-        *_chosen(args.ablations, per_variant=True, by_default=bool(variants)),
-        *_chosen(args.baselines, per_variant=False, by_default=not files_alone),
-    ]
+    controls = chosen_controls(args, variants=bool(variants), cases=not files_alone)
     return EvaluationRequest(
         sets=sets,
         variants=tuple(variants),
-        controls=tuple(dict.fromkeys(controls)),
+        controls=controls,
         metrics=tuple(args.metric) if args.metric else None,
         options=written_with(generation_options(args), args.seed),
         limit=args.limit,
@@ -106,13 +108,22 @@ def _request(args: argparse.Namespace, evaluations: Evaluations) -> EvaluationRe
     )
 
 
-def _chosen(ids: list[str] | None, *, per_variant: bool, by_default: bool) -> list[str]:
-    """The given ablations or baselines; where none are given, all or none of them."""
-    if ids is not None or not by_default:
-        return ids or []
-    from rad3d.evaluation.system_names import CONTROLS
+def chosen_controls(args: argparse.Namespace, *, variants: bool, cases: bool) -> tuple[str, ...]:
+    """The given ablations and baselines; where none are given, all that apply.
 
-    return [row.id for row in CONTROLS.values() if row.per_variant == per_variant]
+    Args:
+        args: of the command line.
+        variants: there are some, for which ablations are made.
+        cases: baselines can be made on them.
+    """
+    chosen: list[str] = []
+    for given, of_variants, apply in (
+        (args.ablations, True, variants),
+        (args.baselines, False, cases),
+    ):
+        rows = [row.id for row in CONTROLS.values() if row.per_variant == of_variants]
+        chosen += (rows if apply else []) if given is None else given
+    return tuple(dict.fromkeys(chosen))
 
 
 def _shipped(evaluations: Evaluations) -> list[str]:
@@ -123,7 +134,7 @@ def _shipped(evaluations: Evaluations) -> list[str]:
     ]
 
 
-def _follow(events: Events, cancel: threading.Event) -> EvaluationRun:
+def follow(events: Events, cancel: threading.Event) -> EvaluationRun:
     """Tell the steps; an interrupt saves the run before it is passed on."""
     last: EvaluationEvent | None = None
     try:

@@ -336,9 +336,14 @@ def resolve(target: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def variant_id(llm: str, mode: str) -> str:
-    """``"phantom-m", "v3" -> "phantom-m/v3"``."""
-    return f"{llm}/{mode}"
+def variant_id(llm: str, mode: str, tag: str = "") -> str:
+    """``"phantom-m", "v3" -> "phantom-m/v3"``, and with a tag ``"phantom-m/v3.p400"``."""
+    return f"{llm}/{mode}.{tag}" if tag else f"{llm}/{mode}"
+
+
+def variant_tag(variant: str) -> str:
+    """``"phantom-m/v3.p400" -> "p400"``; empty where there is none."""
+    return variant.rpartition("/")[2].partition(".")[2]
 
 
 def split_variant_id(variant: str) -> tuple[LanguageModel, Mode]:
@@ -348,4 +353,4 @@ def split_variant_id(variant: str) -> tuple[LanguageModel, Mode]:
     :class:`UnknownName`.
     """
     llm, _, mode = variant.rpartition("/")
-    return language_model(llm), lookup("adaptation mode", MODES, mode)
+    return language_model(llm), lookup("adaptation mode", MODES, mode.partition(".")[0])

@@ -11,6 +11,8 @@
   function of the image (sampling has its own generator for each report), so the reports change
   places and nothing is written anew.
 * look-up: the classifier's labels, at thresholds chosen on the calibration split, as stored text.
+* grammar: the findings of the prior with their places and attributes, as the grammar of the
+  training reports writes them.
 * majority, nearest: a stored report, whatever the scan; or that of the most similar training scan.
 """
 
@@ -26,16 +28,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rad3d.core.details import findings_of
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
-from rad3d.data.samples import PredictionSet, SampleSet
+from rad3d.data.samples import SampleSet
+from rad3d.evaluation.shuffling import derangement
 from rad3d.features.table import FeatureTable
 from rad3d.model.engine import PrefixInput
 from rad3d.reports.labeller import Mention, find_mentions, label_report
 from rad3d.reports.sections import split_report
 from rad3d.synthetic.grammar import write_report
+from rad3d.synthetic.phantom.cohort import seed_of
 from rad3d.synthetic.truth import Truth, draw_truth
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -58,11 +63,17 @@ def _report(id_: str) -> str:
 
 def _truth(id_: str) -> Truth:
     """Return the truth of a training phantom, such as ``"in-010000"``."""
-    return draw_truth(int(id_.rpartition("-")[2]), TRAINING.domain)
+    return draw_truth(seed_of(id_), TRAINING.domain)
 
 
 def _labels(id_: str) -> Sequence[int]:
     return _truth(id_).labels()
+
+
+def from_prior(prior: Diagnosis) -> str:
+    """Write the findings of a prior as a reader without an error would: by the grammar."""
+    truth = Truth(0, TRAINING.domain, findings_of(prior))
+    return write_report(truth, style=TRAINING.domain).text
 
 
 class ReferenceSet:
@@ -84,6 +95,7 @@ class ReferenceSet:
         label_set: LabelSet = CT_RATE,
     ) -> None:
         self.label_set = label_set
+        self.features = features
         self.ids, self.embedding = features.ids, features.embedding
         self._labels_of, self._report_of = labels, report
         self._reports: dict[int, str] = {}
@@ -243,26 +255,6 @@ def _flipped(logits: FloatArray, priors: Sequence[Diagnosis]) -> tuple[FloatArra
                 float(priors[donor].probabilities[label]),
             )
     return moved, found
-
-
-def shuffled(predictions: PredictionSet, name: str, seed: int) -> PredictionSet:
-    """Give every case the prediction of another case; none keeps its own."""
-    rows = predictions.predictions
-    order = derangement(len(rows), seed)
-    moved = tuple(
-        replace(rows[source], id=case.id, seconds=None)
-        for case, source in zip(rows, order, strict=True)
-    )
-    facts = {**predictions.facts, "control": "image-shuffled", "shuffle_seed": seed}
-    return PredictionSet(name, predictions.sample_set, moved, facts)
-
-
-def derangement(n: int, seed: int) -> list[int]:
-    """Return a permutation of ``n`` places without fixed points, for ``n`` of 2 or more."""
-    order = np.random.default_rng(seed).permutation(n)
-    moved = np.empty(n, dtype=np.int64)
-    moved[order] = np.roll(order, 1)
-    return [int(place) for place in moved]
 
 
 def _unit(rows: FloatArray) -> FloatArray:

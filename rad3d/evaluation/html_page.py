@@ -15,11 +15,14 @@ from plotly.offline import get_plotlyjs
 
 from rad3d.core.registry import disclaimer, knows_only_phantoms
 from rad3d.data.samples import Prediction, Sample, dropped_sentence
+from rad3d.evaluation.claims import claims
 from rad3d.evaluation.figures.classifier_curves import calibration_figure, classifier_figure
 from rad3d.evaluation.figures.comparison import forest_figure, heatmap_figure
 from rad3d.evaluation.figures.scaling import AGAINST, study_figure
 from rad3d.evaluation.figures.style import NARROW_PX
+from rad3d.evaluation.figures.worth import worth_figure
 from rad3d.evaluation.leaderboard import SetFacts, StudyView, view_of
+from rad3d.evaluation.listening import listening_table
 from rad3d.evaluation.parts import STATIC, Board, board_of, templates
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.summary_text import finding_in_words
@@ -45,6 +48,8 @@ def report_page(run: EvaluationRun) -> bytes:
         disclaimer=disclaimer(_phantoms_only(run)),
         facts=_facts(run),
         words=finding_in_words(view, metric.id),
+        claims=claims(view),
+        listening=list(_listening(run, view)),
         figures=[(t, json.loads(f.to_json()), note) for t, f, note in _figures(run, view, metric)],
         narrow_px=NARROW_PX,
         leaderboards=[(s, boards) for s in view.sets if (boards := _boards(view, s))],
@@ -100,6 +105,8 @@ def _figures(
         if any(point.along(against) for point in points):  # type: ignore[arg-type]
             figure = study_figure(points, titles, metric, against, view.references(metric.id))  # type: ignore[arg-type]
             yield f"{metric.name} against {AGAINST[against].lower()}", figure, ""
+    if contrasts := view.worth(metric.id):
+        yield "What the prior is worth", worth_figure(contrasts, titles, metric), ""
     for facts in view.sets:
         f1 = view.label_f1(facts.id)
         names = {name: view.systems[name].short for name in f1}
@@ -122,6 +129,16 @@ def _figures(
     if run.classifier:
         shown = {run.sample_sets[name].name: card for name, card in run.classifier.items()}
         yield "Calibration of the classifier", calibration_figure(shown), ""
+
+
+def _listening(
+    run: EvaluationRun, view: StudyView
+) -> Iterator[tuple[SetFacts, list[str], list[list[str]]]]:
+    """The table of flipped labels of each set for which there is one."""
+    for facts in view.sets:
+        head, rows = listening_table(run, view, facts.id)
+        if rows:
+            yield facts, head, rows
 
 
 def _boards(view: StudyView, facts: SetFacts) -> list[tuple[str, Board]]:
@@ -151,13 +168,15 @@ def _worst(
     """The best system of each set, and the cases that it gets most wrong."""
     for facts in view.sets:
         for best in view.ranked(facts.id, metric.id)[:1]:
+            key = (view.single(best.name), facts.id)
             order = sorted(
-                best.cases, key=lambda case: (case.values.get("factuality", math.inf), case.id)
+                view.cards[key].cases,
+                key=lambda case: (case.values.get("factuality", math.inf), case.id),
             )
             samples = {sample.id: sample for sample in run.sample_sets[facts.id].samples}
-            predictions = {p.id: p for p in run.predictions[best.name, facts.id].predictions}
+            predictions = {p.id: p for p in run.predictions[key].predictions}
             pairs = [
                 (samples[c.id], predictions[c.id]) for c in order[:CASES] if c.id in predictions
             ]
             cases = [(s, p, score_case(s, p, facts.label_set).findings) for s, p in pairs]
-            yield facts, view.names[best.name], cases
+            yield facts, view.names[key[0]], cases

@@ -11,11 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.evaluation.figures.scaling import Point, Reference
-from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
+from rad3d.core.registry import MODES
+from rad3d.evaluation.figures.scaling import Contrast, Point, Reference
+from rad3d.evaluation.figures.worth import BASE
+from rad3d.evaluation.groups import grouped, members_of
+from rad3d.evaluation.run_types import EvaluationRun, Key
 from rad3d.evaluation.system_names import LOOKUP, OF_RUN, PLUS, System, system_of
-from rad3d.metrics.compare import Difference, compare_all
+from rad3d.metrics.compare import Difference, compare, compare_all
 from rad3d.metrics.registry import METRICS, MetricRow, metric_row
 from rad3d.metrics.scorecard import Scorecard
 
@@ -41,7 +45,12 @@ class StudyView:
             the same.
         sets: of the cards, in order.
         costs: see :func:`rad3d.evaluation.system_names.system_of`.
-        verdicts: of the run, against the look-up.
+        facts: of the run.
+
+    Attributes:
+        cards: of every system, trainings from single seeds included.
+        members: system that was trained from several seeds -> those trainings. It stands for them
+            in tables, figures and comparisons.
     """
 
     def __init__(
@@ -49,14 +58,18 @@ class StudyView:
         cards: Mapping[Key, Scorecard],
         sets: Sequence[SetFacts],
         costs: Mapping[str, Mapping[str, Any]],
-        verdicts: Sequence[Verdict] = (),
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        self.cards = dict(cards)
+        self._compared = grouped(cards)
+        self.cards, self.members = {**cards, **self._compared}, members_of(cards)
+        self.facts = dict(facts or {})
         self.sets = tuple(s for s in sets if any(key[1] == s.id for key in self.cards))
         names = dict.fromkeys(system for system, _ in self.cards)
-        self.systems = {name: system_of(name, costs) for name in names}
+        known = dict(costs)
+        for group, members in self.members.items():
+            known[group] = next((costs[name] for name in members if name in costs), {})
+        self.systems = {name: system_of(name, known) for name in names}
         self.names = {name: system.shown for name, system in self.systems.items()}
-        self._verdicts = tuple(v for v in verdicts if v.control == LOOKUP)
         self._kept: dict[tuple[str, ...], Any] = {}
         self._lock = threading.Lock()
 
@@ -68,7 +81,7 @@ class StudyView:
         """Return the scorecards on a set; without ``controls`` only the compared systems."""
         return [
             card
-            for (system, name), card in self.cards.items()
+            for (system, name), card in self._compared.items()
             if name == sample_set and (controls or not self.systems[system].control)
         ]
 
@@ -85,9 +98,10 @@ class StudyView:
         """The metrics that were scored, in the table's order."""
         scored = {
             metric
-            for (_, name), card in self.cards.items()
+            for (_, name), card in self._compared.items()
             if not sample_set or name == sample_set
-            for metric in card.estimates
+            for metric, estimate in card.estimates.items()
+            if not math.isnan(estimate.value)
         }
         return tuple(row for row in METRICS.values() if row.id in scored)
 
@@ -140,20 +154,51 @@ class StudyView:
         differences = self.differences(sample_set, metric, a)
         return next((d for d in differences if d.b == b), None)
 
-    def against_lookup(self, sample_set: str, metric: str) -> dict[str, Difference]:
-        """Map each system to its difference from the template baseline, from the run's verdicts."""
-        differences = {
-            v.variant: v.difference
-            for v in self._verdicts
-            if v.sample_set == sample_set and v.difference.metric == metric
-        }
-        return differences or {d.b: d for d in self.differences(sample_set, metric, LOOKUP)}
+    def contrast(self, sample_set: str, metric: str, a: str, b: str) -> Difference | None:
+        """``b`` minus ``a`` on its own, without correction; None where they cannot be compared."""
+        first, second = (self._compared.get((each, sample_set)) for each in (a, b))
+
+        def compute() -> Difference | None:
+            if first is None or second is None:
+                return None
+            try:
+                return compare(first, second, metrics=[metric])[0]
+            except BadRequest:  # scored on other cases, or otherwise
+                return None
+
+        return self._once(("contrast", sample_set, metric, a, b), compute)
+
+    def contrasts(self, base: str, mode: str, metric: str) -> list[Contrast]:
+        """A mode minus another for each language model, number of pairs, encoder and set."""
+        found = []
+        for facts in self.sets:
+            systems = {
+                (s.llm, s.pairs, s.encoder, s.mode): s
+                for card in self.on(facts.id, controls=False)
+                if (s := self.systems[card.name]).is_variant
+            }
+            for (*alike, its), system in systems.items():
+                other = systems.get((*alike, base))  # type: ignore[arg-type]
+                if its == mode and other is not None:
+                    difference = self.contrast(facts.id, metric, other.id, system.id)
+                    if difference is not None and not math.isnan(difference.value):
+                        found.append(Contrast(system, facts.id, difference))
+        return found
+
+    def worth(self, metric: str) -> list[Contrast]:
+        """What frozen modes that read the prior gain over the one that does not."""
+        readers = [m for m in MODES.values() if m.uses_logits and not m.trains_llm]
+        return [c for mode in readers for c in self.contrasts(BASE, mode.id, metric)]
+
+    def single(self, system: str) -> str:
+        """The first training of a system that was trained from several seeds; else itself."""
+        return self.members.get(system, [system])[0]
 
     def points(self, metric: str) -> tuple[Point, ...]:
         """The variants as points of :func:`rad3d.evaluation.figures.scaling.study_figure`."""
         return tuple(
             _point(self.systems[system], sample_set, card, metric)
-            for (system, sample_set), card in self.cards.items()
+            for (system, sample_set), card in self._compared.items()
             if metric in card.estimates and self.systems[system].is_variant
         )
 
@@ -196,6 +241,8 @@ def _point(system: System, sample_set: str, card: Scorecard, metric: str) -> Poi
         parameters=system.parameters,
         trainable=system.trainable,
         seconds=system.seconds,
+        pairs=system.pairs,
+        encoder=system.encoder,
     )
 
 
@@ -212,4 +259,4 @@ def view_of(run: EvaluationRun, other: EvaluationRun | None = None) -> StudyView
         name = f"{system}{OF_RUN}{other.title}"
         cards[name, sample_set] = replace(card, name=name)
         costs[name] = other.costs.get(system, {})
-    return StudyView(cards, sets, costs, run.verdicts)
+    return StudyView(cards, sets, costs, run.facts)

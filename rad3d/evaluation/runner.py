@@ -12,6 +12,7 @@ from typing import Any, cast
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.locks import locked
 from rad3d.data.samples import PredictionSet
+from rad3d.evaluation.groups import grouped, members_of
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRun, Events, Key, Status
 from rad3d.evaluation.storage import (
     RUN_FILE,
@@ -193,10 +194,16 @@ class EvaluationWork:
     def _add_costs(self, variant: str) -> None:
         """Record parameters of a variant, and the seconds of a report where they are known."""
         try:
-            status = self._store.status(variant)
+            status, config = self._store.status(variant), self._store.config(variant)
         except Rad3dError:
             return
-        sizes = {"parameters": status.parameters, "trainable": status.trainable}
+        facts = {
+            "parameters": status.parameters,
+            "trainable": status.trainable,
+            "pairs": config.pairs,
+            "seed": config.training.get("seed"),
+            "encoder": config.encoder,
+        }
         for system in dict.fromkeys(name for name, _ in self._predictions):
             if system.partition("+")[0] == variant:
                 seconds = [
@@ -208,19 +215,22 @@ class EvaluationWork:
                 ]
                 timed = system == variant and bool(seconds)  # an ablation may write a single report
                 self._costs[system] = {
-                    **sizes,
+                    **facts,
                     "seconds": round(statistics.median(seconds), 4) if timed else None,
                 }
 
     def _compare(self) -> None:
-        compared = [*self._request.variants, *dict.fromkeys(f.name for f in self._files)]
-        tests = verdicts(self._cards, compared, self._request.draws, self._request.seed)
+        together = grouped(self._cards)
+        asked = {*self._request.variants, *(f.name for f in self._files), *members_of(self._cards)}
+        compared = [name for name in dict.fromkeys(name for name, _ in together) if name in asked]
+        tests = verdicts(together, compared, self._request.draws, self._request.seed)
         cards = {
             name: card
             for name, samples in self._run.sample_sets.items()
             if (card := self._systems.classifier(samples)) is not None
         }
-        self._run = replace(self._run, verdicts=tests, classifier=cards)
+        facts = {**self._run.facts, "redundancy": self._systems.redundancy()}
+        self._run = replace(self._run, verdicts=tests, classifier=cards, facts=facts)
 
     def _event(self, step: Step) -> EvaluationEvent:
         self._done = min(self._done + step.advance, self._total)

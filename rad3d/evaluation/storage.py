@@ -29,7 +29,6 @@ from rad3d.core.locks import LOCK, is_locked
 from rad3d.core.plain import from_plain, to_plain
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, SampleSet
-from rad3d.evaluation.ablations import shuffled
 from rad3d.evaluation.run_types import (
     EvaluationRequest,
     EvaluationRun,
@@ -38,6 +37,7 @@ from rad3d.evaluation.run_types import (
     Status,
     Verdict,
 )
+from rad3d.evaluation.shuffling import shuffled
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.classifier import ClassifierCard
 from rad3d.metrics.scorecard import Scorecard, estimates_of

@@ -15,22 +15,26 @@ PHANTOMS = (
     "not how good a report on a patient would be."
 )
 
+SECOND = "factuality"
+"""The headline beside the main metric: place, size and severity as well as presence."""
+
 _DOMAINS = {"in": "In domain", "out": "Out of domain"}
 
 
 def finding_in_words(view: StudyView, metric: str = "f1_macro") -> tuple[str, ...]:
-    """Return what fine-tuning changed, then a few sentences for each sample set.
+    """Return a few sentences for each sample set.
 
     Args:
         view: the evaluation.
         metric: what the systems are ranked by.
     """
-    sentences = _tuned_or_frozen(view, metric)
+    sentences = []
     for facts in view.sets:
-        said = [*_leading(view, facts, metric), *_against_lookup(view, facts, metric)]
-        said += _shuffled(view, facts, metric)
-        if said:
-            sentences.append(" ".join(said))
+        for each in dict.fromkeys((metric, SECOND)):
+            said = [*_leading(view, facts, each), *_against_lookup(view, facts, each)]
+            said += _shuffled(view, facts, each) if each == metric else ()
+            if said:
+                sentences.append(" ".join(said))
     return tuple(sentences)
 
 
@@ -74,28 +78,20 @@ def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[s
     order = view.ranked(facts.id, metric)
     if control is None or metric not in control.estimates or not order:
         return
-    names = view.names
-    differences = view.against_lookup(facts.id, metric)
-    winners = {system: difference.better for system, difference in differences.items()}
-    better = [c.name for c in order if winners.get(c.name) == c.name]
-    worse = [c.name for c in order if winners.get(c.name) == LOOKUP]
-    figure = control.estimates[metric]
-    if len(better) == len(order):
-        yield f"Every variant is significantly better than the template baseline ({figure})."
-        return
-    if len(worse) == len(order):
-        yield f"Every variant is significantly worse than the template baseline ({figure})."
-        return
-    if better:
-        yield (
-            f"{listed([names[name] for name in better])} "
-            f"{_is(better)} significantly better than the template baseline ({figure}); "
-            f"the other {len(order) - len(better)} {_is(order[len(better) :])} not."
-        )
-    else:
-        yield f"No variant is significantly better than the template baseline ({figure})."
-    if worse:
-        yield f"{listed([names[n] for n in worse])} {_is(worse)} significantly worse than it."
+    differences = {d.b: d for d in view.differences(facts.id, metric, LOOKUP)}
+    compared = [c.name for c in order if c.name in differences]
+    baseline = f"the template baseline ({control.estimates[metric]})"
+    better = [name for name in compared if differences[name].better == name]
+    worse = [name for name in compared if differences[name].better == LOOKUP]
+    if not better and len(worse) < len(compared):
+        yield f"No variant is significantly better than {baseline}."
+        baseline = "it"
+    for word, names in (("better", better), ("worse", worse)):
+        if names:
+            every = len(names) == len(compared)
+            who = "Every variant" if every else listed([view.names[name] for name in names])
+            yield f"{who} {'is' if every else _is(names)} significantly {word} than {baseline}."
+            baseline = "it"
 
 
 def _shuffled(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
@@ -110,39 +106,6 @@ def _shuffled(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
         if len(values) > 1 and f"{max(values):.2f}" != span:
             span += f" to {max(values):.2f}"
         yield f"With the images shuffled across cases it is {span}: that much needs no image."
-
-
-def _tuned_or_frozen(view: StudyView, metric: str) -> list[str]:
-    """Compare fine-tuning (V-1) with freezing with logits (V-3) for each language model."""
-    outcomes: dict[str, list[str]] = {"better": [], "worse": [], "equal": []}
-    for facts in view.sets:
-        pairs = {
-            (view.systems[c.name].llm, view.systems[c.name].mode): c.name
-            for c in view.on(facts.id, controls=False)
-        }
-        for llm in dict.fromkeys(llm for llm, _ in pairs if llm):
-            tuned, frozen = pairs.get((llm, "v1")), pairs.get((llm, "v3"))
-            if tuned is None or frozen is None:
-                continue
-            difference = view.difference(facts.id, metric, tuned, frozen)
-            if difference is None:
-                continue
-            winner = difference.better
-            kind = "equal" if not winner else "better" if winner == tuned else "worse"
-            outcomes[kind].append(f"{llm} {where(facts).lower()}")
-    total = sum(len(names) for names in outcomes.values())
-    if not total:
-        return []
-    equal = len(outcomes["equal"])
-    start = "Fine-tuned (V-1) against frozen with logits (V-3)"
-    if equal == total:
-        return [f"{start}: no significant difference in {total} comparisons."]
-    parts = [
-        f"better for {listed(outcomes['better'])}" if outcomes["better"] else "",
-        f"worse for {listed(outcomes['worse'])}" if outcomes["worse"] else "",
-        f"no significant difference in the other {equal}" if equal else "",
-    ]
-    return [f"{start}: {'; '.join(filter(None, parts))}."]
 
 
 def listed(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rad3d.core.registry import LANGUAGE_MODELS, MODES
+from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ CONTROLS: dict[str, ControlRow] = {
     for row in (
         ControlRow("logits-only", "logits only",
                    "The image embedding is the training mean; the logits stay.",
-                   per_variant=True, needs_training=True, writes=True),
+                   per_variant=True, needs_training=True, writes=True, of_prior=True),
         ControlRow("logits-swapped", "prior of another case",
                    "The image embedding stays; the prior is another case's.",
                    per_variant=True, writes=True, of_prior=True),
@@ -56,6 +56,9 @@ CONTROLS: dict[str, ControlRow] = {
         ControlRow("lookup", "Template baseline",
                    "The classifier's labels, written as stored sentences of training reports.",
                    needs_training=True),
+        ControlRow("grammar", "Grammar from the prior",
+                   "The prior's findings, written without an error by the grammar of the training "
+                   "reports."),
         ControlRow("majority", "Majority report",
                    "The report of the most frequent combination of labels.", needs_training=True),
         ControlRow("nearest", "Nearest report",
@@ -90,6 +93,10 @@ class System:
         control: key of :data:`CONTROLS`, empty for what is being compared.
         parameters, trainable: of the language model, and of what training changed; 0 if unknown.
         seconds: for one report; None where it was not measured.
+        pairs: that it learned from; 0 if unknown.
+        encoder: whose embeddings it reads; empty for the shipped one.
+        group: the system of which it is one of several trainings from different seeds; empty for
+            one that stands for itself.
     """
 
     id: str
@@ -100,6 +107,9 @@ class System:
     parameters: int = 0
     trainable: int = 0
     seconds: float | None = None
+    pairs: int = 0
+    encoder: str = ""
+    group: str = ""
 
     @property
     def is_variant(self) -> bool:
@@ -122,25 +132,56 @@ def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
 
     Args:
         name: the id; a part after :data:`OF_RUN` is shown and not read.
-        costs: id -> ``parameters``, ``trainable`` and ``seconds``, each where it is known.
+        costs: id -> ``parameters``, ``trainable``, ``seconds``, ``pairs`` and ``encoder``, each
+            where it is known.
     """
     cost = costs.get(name, {})
+    encoder = cost.get("encoder") or ""
     known: dict[str, Any] = {
         "parameters": int(cost.get("parameters") or 0),
         "trainable": int(cost.get("trainable") or 0),
         "seconds": cost.get("seconds"),
+        "pairs": int(cost.get("pairs") or 0),
+        "encoder": "" if encoder == SHIPPED_ENCODER else encoder,
     }
     own, at, run = name.partition(OF_RUN)
     variant, _, control = own.partition(PLUS)
-    llm, _, mode = variant.rpartition("/")
+    llm, _, tagged = variant.rpartition("/")
+    mode, _, tag = tagged.partition(".")
     if mode not in MODES or not llm:
-        alone = CONTROLS.get(own)
-        shown = alone.name if alone else own
-        return System(name, shown + at + run, control=own if alone else "", **known)
-    shown = f"{model_name(llm)} · {mode_name(mode)}"
-    if control:
-        shown += f", {CONTROLS[control].name if control in CONTROLS else control}"
-    return System(name, shown + at + run, model_name(llm), mode, control, **known)
+        kind = own.partition(" (")[0]
+        alone = CONTROLS.get(kind)
+        shown = own.replace(kind, alone.name, 1) if alone else own
+        return System(name, shown + at + run, control=kind if alone else "", **known)
+    axes = _axes(tag)
+    known |= {key: value for key, value in axes.items() if key in known}
+    shown = ", ".join(
+        filter(
+            None,
+            (
+                f"{model_name(llm)} · {mode_name(mode)}",
+                f"{axes['pairs']:,} pairs" if "pairs" in axes else "",
+                str(axes.get("encoder", "")),
+                f"seed {axes['seed']}" if "seed" in axes else "",
+                CONTROLS[control].name if control in CONTROLS else control,
+            ),
+        )
+    )
+    seed = f".s{axes['seed']}" if "seed" in axes else ""
+    group = name.replace(seed, "", 1) if seed else ""
+    return System(name, shown + at + run, model_name(llm), mode, control, group=group, **known)
+
+
+def _axes(tag: str) -> dict[str, Any]:
+    """Return what a variant's tag says: ``"p400.s1" -> {"pairs": 400, "seed": 1}``."""
+    axes: dict[str, Any] = {}
+    for part in filter(None, tag.split(".")):
+        number = part[1:]
+        if part[0] in "ps" and number.isdecimal():
+            axes["pairs" if part[0] == "p" else "seed"] = int(number)
+        else:
+            axes["encoder"] = part
+    return axes
 
 
 def expected_seconds(
@@ -160,8 +201,18 @@ def expected_seconds(
     if not known:
         return 0.0
     slowest = max(known.values())
-    rounds = 1 + sum(CONTROLS[control].writes for control in controls)
-    return cases * rounds * sum(known.get(variant, slowest) for variant in variants)
+    return cases * sum(
+        known.get(variant, slowest) * (1 + sum(row.writes for row in ablations(variant, controls)))
+        for variant in variants
+    )
+
+
+def ablations(variant: str, controls: Sequence[str]) -> list[ControlRow]:
+    """Return those of some controls that are made of a variant and say something of it."""
+    mode = MODES.get(variant.rpartition("/")[2].partition(".")[0])
+    reads = mode is None or mode.uses_logits
+    rows = (CONTROLS[control] for control in controls)
+    return [row for row in rows if row.per_variant and (reads or not row.of_prior)]
 
 
 def model_name(llm: str) -> str:

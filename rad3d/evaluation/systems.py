@@ -14,14 +14,15 @@ import numpy as np
 
 from rad3d.core.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
 from rad3d.core.registry import SHIPPED_ENCODER, knows_only_phantoms
-from rad3d.core.types import Diagnosis
+from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet, SampleSet
-from rad3d.evaluation.ablations import Given, ReferenceSet, conditions, shuffled
+from rad3d.evaluation.ablations import Given, ReferenceSet, conditions, from_prior
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.generate import ReportWriter, WriteBatches
 from rad3d.evaluation.run_types import EvaluationRequest, Stage
-from rad3d.evaluation.system_names import CONTROLS, SHUFFLED, ControlRow
+from rad3d.evaluation.shuffling import shuffled
+from rad3d.evaluation.system_names import CONTROLS, SHUFFLED, ablations
 from rad3d.features.table import FeatureTable
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
 from rad3d.model.engine import Engine
@@ -108,19 +109,13 @@ class Systems:
             for each in self.sets
         )
         variants, controls = self._request.variants, self._request.controls
-        of_variants = [c for v in variants for c in self._ablations(v)]
+        of_variants = [c for v in variants for c in ablations(v, controls)]
         times = len(variants) + sum(row.writes for row in of_variants)
         cards = (
             len(variants) + len(of_variants) + sum(not CONTROLS[c].per_variant for c in controls)
         )
         sizes = [len(each.samples) for each in self.sets]
         return scans + sum(n * times + scoring_units(n) * cards for n in sizes)
-
-    def _ablations(self, variant: str) -> list[ControlRow]:
-        """Return the ablations of the request that say something of a variant."""
-        reads = self._engine.store.config(variant).mode_row.uses_logits
-        rows = (CONTROLS[control] for control in self._request.controls)
-        return [row for row in rows if row.per_variant and (reads or not row.of_prior)]
 
     # Scans
 
@@ -183,7 +178,7 @@ class Systems:
             return
         for samples in self.sets:
             own: PredictionSet | None = None
-            for control in ("", *(row.id for row in self._ablations(variant))):
+            for control in ("", *(row.id for row in ablations(variant, self._request.controls))):
                 name = f"{variant}+{control}" if control else variant
                 try:
                     if control != SHUFFLED:
@@ -280,6 +275,8 @@ class Systems:
                 yield PredictionSet(name, samples.id, _in_order(samples, by_id, seen), facts)
 
     def _stored(self, control: str, encoder: str, seen: FeatureTable) -> list[str]:
+        if control == "grammar":
+            return [from_prior(prior) for prior in self._diagnoses(encoder, seen)]
         bank = self._bank(encoder)
         if control == "majority":
             return [bank.majority()] * len(seen.ids)
@@ -325,6 +322,19 @@ class Systems:
             label_set=samples.label_set,
         )
 
+    def redundancy(self) -> dict[str, float]:
+        """How much of its prior each encoder's embedding holds: R² of the logits, held out.
+
+        Where it is 1, the logits are a linear function of the embedding and can add nothing. Left
+        out are encoders of which too few training scans are known.
+        """
+        tables = {id_: bank.features for id_, bank in self._banks.items()}
+        return {
+            id_: explained(table.embedding, table.logits)
+            for id_, table in tables.items()
+            if table.logits is not None and len(table.ids) > 2 * table.embedding.shape[1]
+        }
+
     def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
         loaded = self._engine.store.encoder(encoder)
         return [loaded.diagnose(embedding) for embedding in seen.embedding]
@@ -335,6 +345,16 @@ def _stated(prior: Diagnosis | None, samples: SampleSet) -> tuple[str, ...] | No
     if prior is None or prior.label_set.names != samples.label_set.names:
         return None
     return tuple(compress(prior.label_set.names, prior.present))
+
+
+def explained(embedding: FloatArray, logits: FloatArray) -> float:
+    """R² of a linear map from (N, D) embeddings to (N, L) logits, fitted on half, on the others."""
+    ones = np.ones((len(embedding), 1))
+    given = np.concatenate((embedding.astype(np.float64), ones), axis=1)
+    weights = np.linalg.lstsq(given[::2], logits[::2].astype(np.float64), rcond=None)[0]
+    left = logits[1::2] - given[1::2] @ weights
+    apart = logits[1::2] - logits[1::2].mean(axis=0)
+    return round(float(1 - (left**2).sum() / (apart**2).sum()), 4)
 
 
 def _in_order(

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
-from rad3d.evaluation.system_names import CONTROLS
-from rad3d.metrics.bootstrap import holm
-from rad3d.metrics.compare import SWAPS_PER_COMPARISON, Difference, compare, compare_all
+from rad3d.evaluation.system_names import CONTROLS, PLUS, system_of
+from rad3d.metrics.compare import Difference, compare_all, differences
 from rad3d.metrics.registry import PRIMARY, metric_row
 from rad3d.metrics.scorecard import Scorecard
 
@@ -45,7 +44,7 @@ def _against(
     pairs = [
         (cards[name, sample_set], card)
         for card in ours
-        for name in (control if not CONTROLS[control].per_variant else f"{card.name}+{control}",)
+        for name in _controls_of(card.name, control)
         if (name, sample_set) in cards
     ]
     for difference in _corrected(pairs, draws, seed):
@@ -55,17 +54,20 @@ def _against(
         )
 
 
+def _controls_of(system: str, control: str) -> tuple[str, ...]:
+    """The ids that a control may have for a system: its own, or that of its encoder."""
+    if CONTROLS[control].per_variant:
+        return (f"{system}{PLUS}{control}",)
+    encoder = system_of(system, {}).encoder
+    return (f"{control} ({encoder})" if encoder else control,)
+
+
 def _corrected(
     pairs: Sequence[tuple[Scorecard, Scorecard]], draws: int, seed: int
-) -> list[Difference]:
+) -> tuple[Difference, ...]:
     """Return the differences of all pairs, corrected for their number."""
     shared = [m for m in PRIMARY if all(m in c.estimates for pair in pairs for c in pair)]
-    enough = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(shared))
-    differences = [
-        d for a, b in pairs for d in compare(a, b, metrics=shared, draws=enough, seed=seed)
-    ]
-    adjusted = holm([difference.p_randomisation for difference in differences])
-    return [replace(d, p_adjusted=p) for d, p in zip(differences, adjusted, strict=True)]
+    return differences(pairs, shared, draws, seed)
 
 
 def _sentence(d: Difference) -> str:
@@ -92,9 +94,9 @@ def compare_runs(
                 replace(card, name=f"{system} in {b.id}"),
             )
             pairs.append((sample_set, named))
-    differences = _corrected([pair for _, pair in pairs], draws, seed)
-    per_pair = len(differences) // len(pairs) if pairs else 0
-    return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(differences))
+    rows = _corrected([pair for _, pair in pairs], draws, seed)
+    per_pair = len(rows) // len(pairs) if pairs else 0
+    return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(rows))
 
 
 def compare_systems(

@@ -89,7 +89,7 @@ def compare(
         seed: of both.
     """
     names = metrics if metrics is not None else [m for m in a.estimates if m in b.estimates]
-    return _differences([(a, b)], names, draws, seed)
+    return differences([(a, b)], names, draws, seed)
 
 
 def compare_all(
@@ -121,19 +121,22 @@ def compare_all(
         raise UnknownName("system", baseline, names)
     if metrics is None:
         metrics = [name for name in PRIMARY if all(name in card.estimates for card in cards)]
-    return _differences(pairs, metrics, draws, seed)
+    return differences(pairs, metrics, draws, seed)
 
 
-def _differences(
+def differences(
     pairs: Sequence[tuple[Scorecard, Scorecard]], metrics: Sequence[str], draws: int, seed: int
 ) -> tuple[Difference, ...]:
     """All pairs in all metrics, with the p-values corrected for their number."""
     swaps = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(metrics))
-    differences = [
-        _difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics
-    ]
-    adjusted = holm([difference.p_randomisation for difference in differences])
-    return tuple(replace(d, p_adjusted=p) for d, p in zip(differences, adjusted, strict=True))
+    found = [_difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics]
+    return corrected(found)
+
+
+def corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
+    """Differences with their p-values corrected for how many they are."""
+    adjusted = holm([difference.p_randomisation for difference in found])
+    return tuple(replace(d, p_adjusted=p) for d, p in zip(found, adjusted, strict=True))
 
 
 def _difference(

@@ -25,6 +25,7 @@ from rad3d.core.registry import (
     Mode,
     split_variant_id,
     variant_id,
+    variant_tag,
 )
 from rad3d.model.encoders.head import TO_FIT_AGAIN, head_command, head_sha256, head_state
 from rad3d.model.llm.hub import Hub, find_cached, find_local
@@ -115,7 +116,7 @@ class VariantCatalogue:
     def status(self, variant: str) -> VariantStatus:
         """Whether one variant is ready; reads no weights. Raises UnknownName."""
         llm, mode = split_variant_id(variant)
-        variant = variant_id(llm.id, mode.id)
+        variant = variant_id(llm.id, mode.id, variant_tag(variant))
         directory = variant_directory(self.models_dir, variant)
         command = _command(llm, mode)
         parameters = llm.parameters or self._parameters(self.models_dir / llm.source)

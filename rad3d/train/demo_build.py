@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from accelerate import PartialState
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.findings import Truth
 from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
 from rad3d.core.settings import Settings
 from rad3d.features.encoder_features import encoder_identity
@@ -301,14 +302,10 @@ class DemoBuild:
         """The paired phantoms, from the features that their stage made."""
         split = self.plan.paired_split
         features = self.features(split)
-        reports = [
-            [write_report(truth, seed=truth.seed + 1_000_003 * k).text for k in range(WORDINGS)]
-            for truth in split.truths
-        ]
         pairs = PairedFeatures(
             features["pooled"],
             features["logits"],
-            reports,
+            phantom_reports(split.truths),
             [f"{split.domain}-{truth.seed:06d}" for truth in split.truths],
             encoder_identity(ModelStore(Settings(models_dir=self.models_dir)), SHIPPED_ENCODER),
         )
@@ -334,6 +331,14 @@ class DemoBuild:
             for each in _needed(name, self.plan, done):
                 self.run(only=each)
         return self.pairs()
+
+
+def phantom_reports(truths: Sequence[Truth]) -> list[list[str]]:
+    """The reports about phantoms, in several wordings of each."""
+    return [
+        [write_report(truth, seed=truth.seed + 1_000_003 * k).text for k in range(WORDINGS)]
+        for truth in truths
+    ]
 
 
 def _needed(name: str, plan: DemoPlan, done: dict[str, Callable[[], bool]]) -> Iterator[str]:

@@ -124,6 +124,7 @@ class Place:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
         force: train even what seems not to fit into memory.
         replace: a variant that another run has made may be overwritten.
+        tag: of the variant, see :class:`VariantConfig`.
     """
 
     models_dir: Path
@@ -132,6 +133,7 @@ class Place:
     device: str = AUTO
     force: bool = False
     replace: bool = False
+    tag: str = ""
 
 
 def train_single(
@@ -166,7 +168,7 @@ def train_single(
     if training.llm_precision != AUTO:
         check(mode, training.llm_precision)
     _check_logits(data, mode)
-    config = _configuration(row, mode, data.train, training)
+    config = replace(_configuration(row, mode, data.train, training), tag=place.tag)
     output = variant_directory(place.models_dir, config.id)
     _check_new(output, config, place)
     with process.main_process_first():  # one download for all

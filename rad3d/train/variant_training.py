@@ -140,7 +140,7 @@ def train_variant(
         held_out=_held_out(reporter, data.held_out, training.batch_size),
         progress=progress,
     )
-    facts |= data.facts() | {"llm_precision": language.precision}
+    facts |= data.facts() | {"llm_precision": language.precision, "seed": loop.seed}
     facts["run"] = file_sha256(run / CONFIG_FILE)
     process = PartialState()
     if process.is_main_process:

@@ -13,12 +13,8 @@ from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.core.types import Diagnosis
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet
-from rad3d.evaluation.ablations import (
-    ReferenceSet,
-    conditions,
-    derangement,
-    shuffled,
-)
+from rad3d.evaluation.ablations import ReferenceSet, conditions, from_prior
+from rad3d.evaluation.shuffling import derangement, shuffled
 from rad3d.features.table import FeatureTable
 from rad3d.reports.labeller import label_report
 
@@ -156,3 +152,8 @@ def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: Refe
         counts[case.labels] = counts.get(case.labels, 0) + 1
     most = max(counts, key=lambda labels: counts[labels])
     assert bank.majority() == next(c.reference for c in CASES if c.labels == most)
+
+
+def test_the_grammar_states_what_the_prior_has_and_nothing_else() -> None:
+    for prior in priors(features(40)):
+        assert label_report(from_prior(prior)) == tuple(map(int, prior.present))

@@ -101,7 +101,6 @@ def test_progress_grows_to_its_end_and_cards_come_as_they_are_ready(
 
 def test_the_controls_take_away_what_they_say(run: EvaluationRun) -> None:
     assert len(set(texts(run, f"{V3}+image-zero"))) == 1
-    assert len(set(texts(run, f"{V2}+logits-only"))) == 1, "V-2 does not see the logits"
     assert len(set(texts(run, f"{V3}+logits-only"))) > 1
     assert sorted(texts(run, f"{V3}+image-shuffled")) == sorted(texts(run, V3))
     assert texts(run, f"{V3}+image-shuffled") != texts(run, V3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -31,24 +30,10 @@ def view(run: EvaluationRun) -> StudyView:
 def test_the_finding_names_the_best_with_its_figure_and_n(view: StudyView) -> None:
     words = finding_in_words(view)
     best = view.ranked(IN, "f1_macro")[0]
-    assert f"In domain (n = 16), {view.names[best.name]} has the highest macro F1" in words[1]
-    assert str(best.estimates["f1_macro"]) in words[1]
+    assert f"In domain (n = 16), {view.names[best.name]} has the highest macro F1" in words[0]
+    assert str(best.estimates["f1_macro"]) in words[0]
+    assert "the highest factuality" in words[1]
     assert words[2].startswith("Out of domain (n = 16)")
-
-
-def test_the_first_sentence_is_about_fine_tuning_and_freezing(run: EvaluationRun) -> None:
-    counts = {"better": 0, "worse": 0, "no significant difference": 0}
-    view = view_of(run)
-    for facts in view.sets:
-        for llm in ("phantom-s", "phantom-m", "phantom-l"):
-            if (f"{llm}/v1", facts.id) in view.cards and (f"{llm}/v3", facts.id) in view.cards:
-                found = view.difference(facts.id, "f1_macro", f"{llm}/v1", f"{llm}/v3")
-                assert found is not None
-                tuned = {"": "no significant difference", f"{llm}/v1": "better"}
-                counts[tuned.get(found.better, "worse")] += 1
-    words = finding_in_words(view)[0]
-    assert words.startswith("Fine-tuned (V-1) against frozen with logits (V-3): ")
-    assert {kind for kind, n in counts.items() if n} == {k for k in counts if k in words}
 
 
 def test_a_difference_is_called_significant_only_where_it_is(view: StudyView) -> None:
@@ -60,19 +45,17 @@ def test_a_difference_is_called_significant_only_where_it_is(view: StudyView) ->
         if not found.significant:
             equal.append(view.names[card.name])
     assert equal, "the small study cannot tell all its systems apart"
-    assert listed(equal) in finding_in_words(view)[1]
+    assert listed(equal) in finding_in_words(view)[0]
 
 
 def test_a_variant_that_does_not_beat_the_look_up_is_said_not_to(run: EvaluationRun) -> None:
     cards = dict(run.cards)
     for system in ("phantom-s/v1", "phantom-s/v3"):
         cards[system, IN] = replace(cards[LOOKUP, IN], name=system)
-    words = finding_in_words(view_of(replace(run, cards=cards)))[1]
-    assert re.search(
-        r"significantly better than the template baseline .*; the other \d+ are not"
-        r"|No variant is significantly better than the template baseline",
-        words,
-    )
+    words = finding_in_words(view_of(replace(run, cards=cards)))[0]
+    (said,) = [each for each in words.split(". ") if "significantly better than the temp" in each]
+    assert "Every variant" not in said
+    assert "Phantom S" not in said
 
 
 def test_the_star_goes_to_nobody_where_the_runner_up_is_as_good(run: EvaluationRun) -> None:

@@ -1,37 +1,42 @@
-"""The picture of a study: quality against the size of the language model, a line for each mode."""
+"""The pictures of a study: quality against size, pairs or cost, and what the prior is worth."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Literal
 
 import plotly.graph_objects as go
 
 from rad3d.core.registry import MODES
-from rad3d.evaluation.figures.style import ACCENT, QUIET, Series, axis, count, interval_bars, panels
+from rad3d.evaluation.figures.style import ACCENT, QUIET, Series, add_line, axis, count, panels
+from rad3d.evaluation.system_names import System, mode_name
 from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import MetricRow
 
-Against = Literal["parameters", "trainable", "seconds"]
+Against = Literal["parameters", "pairs", "trainable", "seconds"]
 
 AGAINST: dict[str, str] = {
     "parameters": "Parameters of the language model",
+    "pairs": "Pairs to learn from",
     "trainable": "Trainable parameters",
     "seconds": "Seconds per report",
 }
 """What quality can be drawn against, and how the axis is called."""
 
+_LOOKS = (
+    ("#d97706", "circle"), ("#4c8dd9", "square"), (ACCENT, "diamond"), ("#b3609f", "triangle-up"),
+    ("#6f7d2b", "pentagon"), ("#c0504d", "triangle-down"), ("#5b6bb5", "hexagon"),
+    ("#8a6d4b", "star"), ("#2f8fa8", "cross"), (QUIET, "x"),
+)  # fmt: skip
+
 MODE_STYLES: dict[str, Series] = {
-    "v1": Series("V-1", "#d97706", "circle"),
-    "v2": Series("V-2", "#4c8dd9", "square"),
-    "v3": Series("V-3", ACCENT, "diamond"),
-    "linear": Series("Linear", "#b3609f", "triangle-up"),
+    mode: Series(mode_name(mode), *look) for mode, look in zip(MODES, cycle(_LOOKS), strict=False)
 }
 """Colour and symbol of an adaptation mode; symbols differ, so that colour is not needed."""
-
-_OTHER_MODE = Series("Other", QUIET, "x")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Point:
         estimate: of the metric that is drawn.
         parameters, trainable: of the language model, and of what training changed; 0 if not known.
         seconds: for one report; None where it was not measured.
+        pairs: that it learned from; 0 if not known.
+        encoder: whose embeddings it reads; empty for the shipped one.
     """
 
     system: str
@@ -58,11 +65,28 @@ class Point:
     parameters: int = 0
     trainable: int = 0
     seconds: float | None = None
+    pairs: int = 0
+    encoder: str = ""
 
     def along(self, against: Against) -> float | None:
         """The place on the x axis; None where it is not known."""
         value = getattr(self, against)
         return float(value) if value else None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The difference of two modes on a set, with language model, pairs and encoder alike.
+
+    Attributes:
+        system: that of the second mode.
+        sample_set: id of the set.
+        difference: second minus first.
+    """
+
+    system: System
+    sample_set: str
+    difference: Difference
 
 
 @dataclass(frozen=True)
@@ -91,19 +115,25 @@ def study_figure(
         references: baselines to beat.
     """
     figure = panels(list(titles.values()), AGAINST[against], metric.name)
-    shown = [p for p in points if p.along(against)]
+    shown = _comparable([p for p in points if p.along(against)], against)
     places = sorted({p.along(against) or 1.0 for p in shown})
+    lines: dict[tuple[str, str, str], list[Point]] = {}
+    for point in sorted(shown, key=lambda p: (list(MODES).index(p.mode), p.along(against) or 0.0)):
+        llm = point.size_name if against == "pairs" else ""
+        lines.setdefault((point.mode, llm, point.encoder), []).append(point)
+    several = len({llm for _, llm, _ in lines}) > 1
     for i, sample_set in enumerate(titles):
-        here = [p for p in shown if p.sample_set == sample_set]
         for reference in (r for r in references if r.sample_set == sample_set):
             _add_reference(figure, reference, places, i)
-        for k, mode in enumerate(MODES):
-            line = sorted(
-                (p for p in here if p.mode == mode), key=lambda p: p.along(against) or 0.0
-            )
+        for k, ((mode, llm, encoder), points_of) in enumerate(lines.items()):
+            line = [p for p in points_of if p.sample_set == sample_set]
             if line:
-                shift = (k - (len(MODES) - 1) / 2) if against == "parameters" else 0.0
-                _add_mode(figure, line, metric, against, i, _dodge(places, shift))
+                apart = against in ("parameters", "pairs")
+                shift = k - (len(lines) - 1) / 2 if apart else 0.0
+                style = line_style(mode, llm if several else "", encoder)
+                _add_line(
+                    figure, line, metric, style, i, _dodge(places, shift, len(lines)), against
+                )
     ticks = _ticks(shown, places, against)
     for i in range(len(titles)):
         figure.update_layout(
@@ -112,31 +142,44 @@ def study_figure(
     return figure
 
 
-def _add_mode(
+def _comparable(points: Sequence[Point], against: Against) -> list[Point]:
+    """Leave out points that differ from the others of their line in more than what x is.
+
+    Against the pairs these are language models with one number of pairs; else the trainings on
+    fewer pairs than the most.
+    """
+    if against != "pairs":
+        most = max((p.pairs for p in points), default=0)
+        return [p for p in points if p.pairs in (0, most)]
+    numbers: dict[str, set[int]] = {}
+    for point in points:
+        numbers.setdefault(point.size_name, set()).add(point.pairs)
+    return [p for p in points if len(numbers[p.size_name]) > 1]
+
+
+def line_style(mode: str, llm: str, encoder: str) -> Series:
+    """The look of a mode's line, named after all that sets it apart; dotted for other encoders."""
+    style = MODE_STYLES[mode]
+    name = ", ".join(filter(None, (style.name, llm, encoder)))
+    return replace(style, name=name, extra={"line": {"dash": "dot"}} if encoder else {})
+
+
+def _add_line(
     figure: go.Figure,
     line: Sequence[Point],
     metric: MetricRow,
-    against: Against,
+    style: Series,
     panel: int,
     factor: float,
+    against: Against,
 ) -> None:
-    style = MODE_STYLES.get(line[0].mode, _OTHER_MODE)
-    figure.add_scatter(
-        x=[(p.along(against) or 1.0) * factor for p in line],
-        y=[p.estimate.value for p in line],
-        mode="lines+markers",
-        name=style.name,
-        legendgroup=style.name,
-        showlegend=style.name not in {t.name for t in figure.data},
-        line={"color": style.color, "width": 2},
-        marker={"color": style.color, "symbol": style.symbol, "size": 10},
-        error_y=interval_bars(
-            [(p.estimate.value, p.estimate.low, p.estimate.high) for p in line], style.color
-        ),
-        customdata=[[p.system, p.sample_set, "", _hover(p, metric)] for p in line],
-        hovertemplate="%{customdata[3]}<extra></extra>",
-        xaxis=axis("x", panel),
-        yaxis=axis("y", panel),
+    add_line(
+        figure,
+        [(p.along(against) or 1.0) * factor for p in line],
+        [(p.estimate.value, p.estimate.low, p.estimate.high) for p in line],
+        [[p.system, p.sample_set, "", _hover(p, metric)] for p in line],
+        style,
+        panel,
     )
 
 
@@ -167,6 +210,7 @@ def _hover(point: Point, metric: MetricRow) -> str:
         f"{count(point.parameters)} parameters" if point.parameters else "",
         f"{count(point.trainable)} trained" if point.trainable else "",
         f"{point.seconds:.2f} s per report" if point.seconds else "",
+        f"{point.pairs:,} pairs" if point.pairs else "",
     ]
     return (
         f"<b>{point.shown}</b><br>{metric.name} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]<br>"
@@ -183,10 +227,10 @@ def _log_range(places: Sequence[float]) -> list[float]:
     return [low - room, high + room]
 
 
-def _dodge(places: Sequence[float], shift: float) -> float:
-    """The factor that sets a mode's points apart from the others at the same place."""
+def _dodge(places: Sequence[float], shift: float, lines: int) -> float:
+    """The factor that sets a line's points apart from the others at the same place."""
     low, high = _log_range(places)
-    return float(10 ** (shift * 0.022 * (high - low)))
+    return float(10 ** (shift * min(0.022, 0.09 / max(lines, 1)) * (high - low)))
 
 
 def _ticks(points: Sequence[Point], places: Sequence[float], against: Against) -> dict[str, object]:
@@ -199,6 +243,8 @@ def _ticks(points: Sequence[Point], places: Sequence[float], against: Against) -
         }
     if not places:
         return {}
+    if against == "pairs":
+        return {"tickvals": list(places), "ticktext": [f"{v:,.0f}" for v in places]}
     exponents = range(math.floor(math.log10(places[0])), math.ceil(math.log10(places[-1])) + 1)
     values = [m * 10.0**e for e in exponents for m in (1, 2, 5)]
     return {"tickvals": values, "ticktext": [_number(v) for v in values]}

@@ -147,6 +147,41 @@ def panels(titles: Sequence[str], x_title: str, y_title: str) -> go.Figure:
     )
 
 
+def add_line(
+    figure: go.Figure,
+    x: Sequence[float],
+    points: Sequence[tuple[float, float, float]],
+    targets: Sequence[list[str]],
+    style: Series,
+    panel: int,
+) -> None:
+    """Add points with intervals, joined by a line; in the legend once, whatever the panels.
+
+    Args:
+        figure: of :func:`panels`.
+        x: places.
+        points: value, low and high of each.
+        targets: system, sample set, label and hover text of each.
+        style: of the line.
+        panel: which.
+    """
+    figure.add_scatter(
+        x=list(x),
+        y=[value for value, _, _ in points],
+        mode="lines+markers",
+        name=style.name,
+        legendgroup=style.name,
+        showlegend=style.name not in {t.name for t in figure.data},
+        line={"color": style.color, "width": 2, **style.extra.get("line", {})},
+        marker={"color": style.color, "symbol": style.symbol, "size": 10},
+        error_y=interval_bars(points, style.color),
+        customdata=list(targets),
+        hovertemplate="%{customdata[3]}<extra></extra>",
+        xaxis=axis("x", panel),
+        yaxis=axis("y", panel),
+    )
+
+
 def rows_figure(
     rows: Sequence[Row],
     series: Sequence[Series],

@@ -61,6 +61,7 @@ class VariantConfig:
         files: path inside the variant's directory -> SHA-256.
         training: facts of the training run.
         label_set: the labels of the logits.
+        tag: tells trainings of one language model and mode apart; empty for the one in use.
     """
 
     llm: str
@@ -87,6 +88,7 @@ class VariantConfig:
     files: Mapping[str, str] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     label_set: LabelSet = CT_RATE
+    tag: str = ""
 
     def __post_init__(self) -> None:
         lookup("adaptation mode", MODES, self.mode)
@@ -104,7 +106,7 @@ class VariantConfig:
     @property
     def id(self) -> str:
         """The id, such as ``phantom-m/v3``."""
-        return variant_id(self.llm, self.mode)
+        return variant_id(self.llm, self.mode, self.tag)
 
     @property
     def mode_row(self) -> Mode:
@@ -115,6 +117,12 @@ class VariantConfig:
     def logits_dim(self) -> int:
         """The number of labels if the prefix is made from the logits as well, else 0."""
         return len(self.label_set) if self.mode_row.uses_logits else 0
+
+    @property
+    def pairs(self) -> int:
+        """Pairs that its training saw, held-out ones included; 0 where that is not known."""
+        held_out = self.training.get("held_out") or {}
+        return int(self.training.get("pairs") or 0) + int(held_out.get("pairs") or 0)
 
     @property
     def phantoms_only(self) -> bool:

@@ -77,6 +77,11 @@ def case_id(seed: int, domain: str) -> str:
     return f"{domain}-{seed:06d}"
 
 
+def seed_of(case: str) -> int:
+    """``"in-000007" -> 7``."""
+    return int(case.rpartition("-")[2])
+
+
 def make_case(
     seed: int, domain: str = "in", matrix: int | None = None, slices: int | None = None
 ) -> Case:

@@ -119,7 +119,7 @@ class CaseHandlers(PageHandlers):
     def _stepped(self, choice: Choice, forward: int, request: gr.Request) -> Choice:
         _, view = self._cache.view(choice.run, choice.other, self._cache.owner(request))
         ids = cases.ordered_ids(
-            view.cards[choice.system, choice.sample_set], choice.order, choice.label
+            view.cards[view.single(choice.system), choice.sample_set], choice.order, choice.label
         )
         at = ids.index(choice.chosen) + forward if choice.chosen in ids else 0
         return replace(choice, chosen=ids[at % len(ids)] if ids else "")
@@ -159,7 +159,7 @@ class CaseHandlers(PageHandlers):
     def shown(self, choice: Choice, owner: str) -> Values:
         """Return the values for a choice: notice, three controls, the list, the case and its id."""
         run, view = self._cache.view(choice.run, choice.other, owner)
-        system, sample_set, label = choice.system, choice.sample_set, choice.label
+        system, sample_set, label = view.single(choice.system), choice.sample_set, choice.label
         if (system, sample_set) not in view.cards:
             raise BadRequest(
                 f"{view.names.get(system, system)} was not evaluated on this set.",
@@ -182,7 +182,9 @@ class CaseHandlers(PageHandlers):
             )
         return {
             "notice": "",
-            "system": gr.update(choices=system_choices(view, sample_set), value=system),
+            "system": gr.update(
+                choices=system_choices(view, sample_set, single=True), value=system
+            ),
             "sample_set": gr.update(
                 choices=[(where(s), s.id) for s in view.sets], value=sample_set
             ),

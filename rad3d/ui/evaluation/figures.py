@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from rad3d.evaluation.figures.classifier_curves import calibration_figure, classifier_figure
 from rad3d.evaluation.figures.comparison import forest_figure, heatmap_figure
 from rad3d.evaluation.figures.scaling import AGAINST, Against, study_figure
+from rad3d.evaluation.figures.worth import worth_figure
 from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.summary_text import where
 from rad3d.metrics.classifier import ClassifierCard
@@ -33,10 +34,28 @@ def study(view: StudyView, metric: str, against: Against) -> FigureValue | None:
     figure = study_figure(points, titles, row, against, view.references(metric))
     direction = "" if row.higher_is_better else " Lower is better."
     return figure_value(
-        f"Fine-tuned or frozen? {row.name} against {_lower(AGAINST[against])}",
+        f"{row.name} against {_lower(AGAINST[against])}",
         f"{row.description}{direction} Bars are 95% intervals. Press a point to read its cases.",
         f"rad3d-{metric}-by-{against}",
         figure,
+    )
+
+
+def worth(view: StudyView, metric: str) -> FigureValue | None:
+    """What modes that read the prior gain over V-2; None where there is nothing to compare."""
+    contrasts = view.worth(metric)
+    if not contrasts:
+        return None
+    titles = {s.id: f"{where(s)}, n = {s.n}" for s in view.sets}
+    least = max(c.difference.detectable for c in contrasts)
+    seeds = max((len(names) for names in view.members.values()), default=1)
+    over = f"cases and {seeds} seeds" if seeds > 1 else "cases; one training each"
+    return figure_value(
+        f"What the prior is worth: {metric_row(metric).name}",
+        f"Differences from the mode that reads the image alone. Bars are 95% intervals over {over}."
+        f" A true difference of {least:.3f} would have been found everywhere with 80% power.",
+        f"rad3d-{metric}-prior",
+        worth_figure(contrasts, titles, metric_row(metric)),
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from rad3d.evaluation.claims import claims as paper_claims
 from rad3d.evaluation.leaderboard import StudyView
+from rad3d.evaluation.listening import listening_table
 from rad3d.evaluation.parts import board_of
+from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.summary_text import PHANTOMS, finding_in_words
 from rad3d.metrics.registry import FAMILIES, METRICS, MetricRow, metric_status
 from rad3d.ui.html import evaluation_html
@@ -16,6 +19,7 @@ CORE = (
     "f1_micro",
     "crg",
     "factuality",
+    "prior_f1",
     "side",
     "hallucinated",
     "omitted",
@@ -83,6 +87,12 @@ def unscored(title: str, text: str) -> str:
 def nothing_yet() -> str:
     """Return the headline where there is neither a study nor a run."""
     return evaluation_html("nothing_yet")
+
+
+def claims(run: EvaluationRun, view: StudyView, sample_set: str) -> str:
+    """The claims of the paper one by one, and whether reports follow a flipped label."""
+    head, rows = listening_table(run, view, sample_set)
+    return evaluation_html("claims_card", claims=paper_claims(view), head=head, rows=rows)
 
 
 def leaderboard(view: StudyView, sample_set: str, table: str) -> str:

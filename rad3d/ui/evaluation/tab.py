@@ -95,6 +95,9 @@ def _sections() -> dict[str, Any]:
             elem_id="against",
         )
         study = figure_view("study-figure")
+    with gr.Column(elem_classes="r3-card"):
+        worth = figure_view("worth-figure")
+    claims = markup("", "claims")
     with gr.Column(elem_classes="r3-card r3-board"):
         with gr.Row(elem_classes="r3-choice r3-board-head"):
             markup("<h2>Leaderboard</h2>")
@@ -123,7 +126,8 @@ def _sections() -> dict[str, Any]:
             calibration = figure_view("calibration-figure")
     return {
         "sample_set": sample_set, "metric": metric, "table": table, "against": against,
-        "baseline": baseline, "leaderboard": leaderboard, "study": study, "heatmap": heatmap,
+        "baseline": baseline, "leaderboard": leaderboard, "study": study, "worth": worth,
+        "claims": claims, "heatmap": heatmap,
         "forest": forest, "classifier": classifier, "calibration": calibration,
         "downloads": downloads,
     }  # fmt: skip
@@ -199,7 +203,7 @@ def _connect_sections(
     cases: dict[str, Any],
 ) -> None:
     order, state = cases["order"], cases["state"]
-    for name in ("study", "heatmap", "forest"):
+    for name in ("study", "worth", "heatmap", "forest"):
         shown[name].select(handlers.cases.press_point, [*runs, order], state, **_EVERY).then(
             None, js=_TO_CASES
         )

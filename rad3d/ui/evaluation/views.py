@@ -66,6 +66,8 @@ def content_of(
         "leaderboard": lambda: html.leaderboard(view, sample_set, look.table),
         "against": lambda: gr.update(value=look.against),
         "study": lambda: figures.study(view, metric, look.against) or NO_FIGURE,
+        "worth": lambda: figures.worth(view, metric) or NO_FIGURE,
+        "claims": lambda: html.claims(run, view, sample_set),
         "heatmap": lambda: figures.heatmap(view, sample_set) or NO_FIGURE,
         "baseline": lambda: _choice(system_choices(view, sample_set), baseline),
         "forest": lambda: figures.forest(view, sample_set, metric, baseline) or NO_FIGURE,
@@ -189,10 +191,19 @@ def _row(run: RunSummary) -> str:
     return " · ".join(filter(None, parts))
 
 
-def system_choices(view: StudyView, sample_set: str) -> list[tuple[str, str]]:
-    """Return (name, id) of the systems on a set, those that are compared first."""
+def system_choices(view: StudyView, sample_set: str, single: bool = False) -> list[tuple[str, str]]:
+    """The (shown, id) choices of the systems on a set, the compared ones first.
+
+    Args:
+        view: the evaluation.
+        sample_set: the set.
+        single: the trainings from single seeds in place of the system that stands for them.
+    """
     cards = [*view.on(sample_set, controls=False), *view.on(sample_set)]
-    return [(view.names[name], name) for name in dict.fromkeys(card.name for card in cards)]
+    names = dict.fromkeys(card.name for card in cards)
+    if single:
+        names = dict.fromkeys(each for name in names for each in view.members.get(name, [name]))
+    return [(view.names[name], name) for name in names]
 
 
 def _metric_choices(rows: Sequence[MetricRow]) -> list[tuple[str, str]]:
