@@ -6,6 +6,7 @@ import argparse
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.demo import tell
@@ -17,11 +18,14 @@ from rad3d.core.settings import Settings
 from rad3d.data.sample_sets import SAMPLE_SETS, TRAINING
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.run_types import EvaluationRequest
-from rad3d.evaluation.service import STUDY, Evaluations
+from rad3d.evaluation.runs import STUDY
 from rad3d.evaluation.study_plan import Axes, Cell, StudyPlan, planned
-from rad3d.evaluation.study_training import StudyTraining
 from rad3d.evaluation.system_names import expected_seconds
 from rad3d.metrics.registry import metrics_of
+
+if TYPE_CHECKING:
+    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.study_training import StudyTraining
 
 STUDY_METRICS = ("clinical", "prior")
 STEP_SECONDS = 0.5
@@ -47,6 +51,8 @@ class Costs:
 
 def run(args: argparse.Namespace) -> int:
     """Plan; then train what is missing, evaluate all, and print the figures."""
+    from rad3d.evaluation.study_training import StudyTraining
+
     axes = Axes(
         tuple(args.llms), tuple(args.modes), tuple(args.pairs), tuple(args.seeds),
         tuple(args.encoders), args.full,
