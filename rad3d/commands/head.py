@@ -186,7 +186,7 @@ def _install(args: argparse.Namespace, head: Head) -> int:
     folder = args.out or Settings.from_env().models_dir / ENCODERS[args.encoder].source
     head.save(folder)
     if args.json:
-        print_json({"encoder": args.encoder, **_facts(head)})
+        print_json({"encoder": args.encoder, **head.facts})
     else:
         _print_head(head)
     from rad3d.model.encoders.head import HEAD_DIR
@@ -208,7 +208,7 @@ def run_show(args: argparse.Namespace) -> int:
     state = head_state(row, models_dir)
     if head is not None:
         if args.json:
-            print_json({"encoder": row.id, "state": state, **_facts(head)})
+            print_json({"encoder": row.id, "state": state, **head.facts})
         else:
             _print_head(head)
         return 0
@@ -238,10 +238,6 @@ def _parameters(calibration: Calibration | None, labels: LabelSet) -> dict[str, 
         label: {"slope": float(slope), "offset": float(offset), "threshold": float(threshold)}
         for label, slope, offset, threshold in numbers
     }
-
-
-def _facts(head: Head) -> dict[str, Any]:
-    return {**head.facts, "label_set": head.label_set.to_plain()}
 
 
 def _cells(parameters: dict[str, float]) -> tuple[str, ...]:

@@ -367,6 +367,7 @@ def finished(head: Head, parts: Mapping[str, Labelled], options: HeadOptions) ->
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "rad3d": __version__,
         "seed": options.seed,
+        "label_set": head.label_set.to_plain(),
         "parts": {name: part.facts for name, part in parts.items()},
         "rare": [
             label

@@ -191,7 +191,7 @@ def test_show_says_what_a_store_holds(
     assert main(["features", "show", store]) == 0
     out = capsys.readouterr().out
     for words in (
-        "encoder: phantom-cnn", "3 of 3 different scans", "32 numbers", "with 18 logits",
+        "encoder: phantom-cnn", "3 of 3 different scans", "32 numbers", "logits of CT-RATE",
         "failures: 1 (empty_file 1)", "3 scans, device cpu",
     ):  # fmt: skip
         assert words in out
