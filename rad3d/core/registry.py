@@ -40,6 +40,11 @@ class Mode:
     projector: str
     summary: str
 
+    @property
+    def reads_prior(self) -> bool:
+        """True where what the classifier says is read."""
+        return self.uses_logits
+
 
 MODES: dict[str, Mode] = {
     mode.id: mode

@@ -187,7 +187,7 @@ class StudyView:
 
     def worth(self, metric: str) -> list[Contrast]:
         """What frozen modes that read the prior gain over the one that does not."""
-        readers = [m for m in MODES.values() if m.uses_logits and not m.trains_llm]
+        readers = [m for m in MODES.values() if m.reads_prior and not m.trains_llm]
         return [c for mode in readers for c in self.contrasts(BASE, mode.id, metric)]
 
     def single(self, system: str) -> str:

@@ -210,7 +210,7 @@ def expected_seconds(
 def ablations(variant: str, controls: Sequence[str]) -> list[ControlRow]:
     """Return those of some controls that are made of a variant and say something of it."""
     mode = MODES.get(variant.rpartition("/")[2].partition(".")[0])
-    reads = mode is None or mode.uses_logits
+    reads = mode is None or mode.reads_prior
     rows = (CONTROLS[control] for control in controls)
     return [row for row in rows if row.per_variant and (reads or not row.of_prior)]
 
