@@ -177,7 +177,7 @@ class CountingEncoder:
             pooled, values[None], Novelty(float(np.abs(pooled).sum()), 50.0, self.limit)
         )
 
-    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+    def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """The first 18 numbers of the embedding."""
         logits = pooled[:N_LABELS].astype(np.float64) * 4
         return Diagnosis(logits, 1 / (1 + np.exp(-logits)), np.full(N_LABELS, 0.5), source=self.id)

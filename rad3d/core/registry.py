@@ -282,6 +282,15 @@ ENCODERS: dict[str, EncoderRow] = {
             PHANTOMS,
         ),
         EncoderRow(
+            "phantom-clip",
+            "Phantom CLIP",
+            "rad3d.model.encoders.phantom_clip:ClipEncoder",
+            "encoders/phantom-clip",
+            False,
+            256,
+            PHANTOMS,
+        ),
+        EncoderRow(
             "ct-clip",
             "CT-CLIP",
             "rad3d.model.encoders.ctclip.encoder:CtClipEncoder",

@@ -134,6 +134,8 @@ class Features:
         preprocessing: identity of the model grid and intensity scaling.
         novelty: distance from the encoder's training scans as a percentile in [0, 100], calibrated
             on held-out training-domain scans, or None where the encoder has no reference.
+        readings: (L + A,) raw logits of labels and their attributes, where the encoder's head
+            reads them from the tokens and not from the embedding.
     """
 
     pooled: FloatArray
@@ -142,6 +144,7 @@ class Features:
     preprocessing: str
     tokens: FloatArray | None = None
     novelty: Novelty | None = None
+    readings: FloatArray | None = None
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,8 @@ def conditions(
     if not control:
         known: Sequence[Diagnosis | None] = priors or [None] * len(features.ids)
         return [
-            Given(PrefixInput(*r), p) for r, p in zip(features.rows.values(), known, strict=True)
+            Given(PrefixInput(row.embedding, row.logits), prior)
+            for row, prior in zip(features.rows.values(), known, strict=True)
         ]
     if features.logits is None or priors is None:
         raise BadRequest(

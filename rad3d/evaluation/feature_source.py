@@ -139,9 +139,9 @@ class FeatureSource:
     def _judged(self, encoder_id: str, row: Row, keep: bool) -> Row:
         """Replace the logits by those of the installed head, which may be newer."""
         encoder = self._store.encoder(encoder_id)
-        if row[1] is not None and (keep or not isinstance(encoder, HeadedEncoder)):
+        if row.logits is not None and (keep or not isinstance(encoder, HeadedEncoder)):
             return row
-        return row[0], logits_of(encoder, row[0])
+        return row._replace(logits=logits_of(encoder, row.embedding, row.readings))
 
     def missing(self, set_id: str, samples: Sequence[Sample], encoder_id: str) -> int:
         """Count the samples that still have to be encoded."""

@@ -337,7 +337,7 @@ class Systems:
 
     def _diagnoses(self, encoder: str, seen: FeatureTable) -> list[Diagnosis]:
         loaded = self._engine.store.encoder(encoder)
-        return [loaded.diagnose(embedding) for embedding in seen.embedding]
+        return [loaded.diagnose(row.embedding, row.readings) for row in seen.rows.values()]
 
 
 def _stated(prior: Diagnosis | None, samples: SampleSet) -> tuple[str, ...] | None:

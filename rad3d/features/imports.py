@@ -80,12 +80,12 @@ def _rows(
     except BadRequest as error:
         return {case_of(path): error}
     if logits is not None:
-        rows = {id_: (row[0], logits.get(id_)) for id_, row in rows.items()}
+        rows = {id_: row._replace(logits=logits.get(id_)) for id_, row in rows.items()}
     return {id_: _problem(row, logits is not None) or row for id_, row in rows.items()}
 
 
 def _problem(row: Row, needs_logits: bool) -> BadRequest | None:
-    if needs_logits and row[1] is None:
+    if needs_logits and row.logits is None:
         return BadRequest("It is not in the table of logits.", code="no_logits")
     if not all(np.isfinite(numbers).all() for numbers in row if numbers is not None):
         text = "Its features hold something that is no number (NaN)."

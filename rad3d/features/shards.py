@@ -254,9 +254,9 @@ class FeatureStore:
             if table.logits is not None:
                 label_set = label_set or table.label_set
                 if table.label_set.names != label_set.names:
-                    table = replace(table, logits=None)
+                    table = replace(table, logits=None, details=None)
             rows_of |= {c: row for c, row in table.rows.items() if self._places[c] == path}
-        if len({row[0].shape for row in rows_of.values()}) > 1:
+        if len({row.embedding.shape for row in rows_of.values()}) > 1:
             raise BadRequest(
                 f"{self.path.name} holds embeddings of different sizes.",
                 "Compute or import them again into another folder.",

@@ -1,10 +1,11 @@
 """Tables of features: those of many scans in one small file.
 
 A file of features is a safetensors file with ``embedding`` (N, D), ``logits`` (N, L) where the
-encoder has a head, and, as its metadata, the L labels, the cases' ids, the encoder's id, the
-SHA-256 of its weights and the id of its model grid. It is used only by the encoder with these
-weights. Many thousand scans, encoded by several processes, go into a folder of such files. Both are
-read as a store, :mod:`rad3d.features.shards`.
+encoder has a head, ``details`` (N, A) and ``tokens`` (N, T, C) where they are kept, and, as its
+metadata, the L labels, the cases' ids, the encoder's id, the SHA-256 of its weights and the id of
+its model grid. It is used only by the encoder with these weights. Many thousand scans, encoded by
+several processes, go into a folder of such files. Both are read as a store,
+:mod:`rad3d.features.shards`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +30,33 @@ from rad3d.model.identity import EncoderIdentity
 
 SCHEMA_ID = "rad3d-features/1"
 FloatArray = npt.NDArray[np.floating[Any]]
-Row = tuple[FloatArray, FloatArray | None]
-"""(D,) embedding and (L,) logits of one scan; None where the encoder has no head."""
+
+
+class Row(NamedTuple):
+    """What an encoder saw in one scan.
+
+    Attributes:
+        embedding: (D,).
+        logits: (L,) of the labels; None where the encoder has no head.
+        details: (A,) raw logits of their attributes, where a head reads them from the tokens.
+        tokens: (T, C) visual tokens, where they are kept.
+    """
+
+    embedding: FloatArray
+    logits: FloatArray | None = None
+    details: FloatArray | None = None
+    tokens: FloatArray | None = None
+
+    @property
+    def readings(self) -> FloatArray | None:
+        """(L + A,) what :meth:`LoadedEncoder.diagnose` takes beside the embedding."""
+        if self.logits is None or self.details is None:
+            return None
+        return np.concatenate((self.logits, self.details))
+
+
+OPTIONAL = Row._fields[1:]
+"""Arrays that not every encoder gives."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +69,7 @@ class FeatureTable:
         logits: (N, L) float32; None where the encoder has no head.
         failures: id -> why the scan could not be encoded; such a case has no row.
         label_set: the L labels.
+        details: (N, A) float32, and tokens (N, T, C) float32, see :class:`Row`.
     """
 
     ids: tuple[str, ...]
@@ -50,22 +77,34 @@ class FeatureTable:
     logits: FloatArray | None
     failures: Mapping[str, str] = field(default_factory=dict)
     label_set: LabelSet = CT_RATE
+    details: FloatArray | None = None
+    tokens: FloatArray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.ids)
-        shapes = [self.embedding.shape, *([] if self.logits is None else [self.logits.shape])]
-        wrong = self.embedding.ndim != 2 or len(self.embedding) != n or len(set(self.ids)) != n
-        if wrong or shapes[1:] not in ([], [(n, len(self.label_set))]):
+        shapes = [self.embedding.shape, *(array.shape for array in self.optional.values())]
+        wrong = self.embedding.ndim != 2 or len(set(self.ids)) != n
+        wrong |= self.logits is not None and self.logits.shape != (n, len(self.label_set))
+        if wrong or any(shape[0] != n for shape in shapes):
             raise BadRequest(
                 f"Features of {n} cases have the shapes {' and '.join(map(str, shapes))}.",
                 code="bad_features",
             )
 
     @property
+    def optional(self) -> dict[str, FloatArray]:
+        """The arrays beside the embedding that there are, by name."""
+        arrays = {name: getattr(self, name) for name in OPTIONAL}
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    @property
     def rows(self) -> dict[str, Row]:
-        """Id -> embedding and logits, in order."""
-        logits = [None] * len(self.ids) if self.logits is None else self.logits
-        return dict(zip(self.ids, zip(self.embedding, logits, strict=True), strict=True))
+        """Id -> what was seen, in order."""
+        arrays = self.optional
+        return {
+            id_: Row(self.embedding[i], **{name: array[i] for name, array in arrays.items()})
+            for i, id_ in enumerate(self.ids)
+        }
 
 
 def write_features(
@@ -98,12 +137,14 @@ def write_tensors(
         table: the arrays.
         about: metadata beside the encoder's identity.
         encoder: whose they are.
-        half: keep the embeddings as float16.
+        half: keep embeddings and tokens as float16.
     """
     kept = np.float16 if half else np.float32
     tensors: dict[str, FloatArray] = {"embedding": np.ascontiguousarray(table.embedding, kept)}
+    for name, array in table.optional.items():
+        narrow = half and name == "tokens"
+        tensors[name] = np.ascontiguousarray(array, np.float16 if narrow else np.float32)
     if table.logits is not None:
-        tensors["logits"] = np.ascontiguousarray(table.logits, np.float32)
         about = {**about, "label_set": json.dumps(table.label_set.to_plain())}
     whose = {"encoder": encoder.id, "encoder_sha256": encoder.sha256}
     whose["preprocessing"] = encoder.preprocessing
@@ -134,8 +175,9 @@ def read_tensors(path: Path, ids: tuple[str, ...]) -> FeatureTable:
         names = file.keys()
         arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
         labels = json.loads((file.metadata() or {}).get("label_set", "null"))
+        optional = {name: arrays.get(name) for name in OPTIONAL}
         return FeatureTable(
-            ids, arrays["embedding"], arrays.get("logits"), label_set=LabelSet.from_plain(labels)
+            ids, arrays["embedding"], label_set=LabelSet.from_plain(labels), **optional
         )
 
 
@@ -157,12 +199,22 @@ def plainly(path: Path) -> Iterator[None]:
 def gathered(
     rows: Mapping[str, Row], failures: Mapping[str, str], label_set: LabelSet = CT_RATE
 ) -> FeatureTable:
-    """The table of these rows, in their order; logits only where every row has those of the set."""
-    if not rows:
-        empty = np.empty((0, 0), np.float32), np.empty((0, len(label_set)), np.float32)
-        return FeatureTable((), *empty, dict(failures), label_set)
-    embedding = np.stack([row[0] for row in rows.values()]).astype(np.float32)
+    """The table of these rows, in their order; of the rest only what every row has.
+
+    Logits count where they are of the set.
+    """
     n = len(label_set)
-    with_logits = [row[1] for row in rows.values() if row[1] is not None and len(row[1]) == n]
-    logits = np.stack(with_logits).astype(np.float32) if len(with_logits) == len(rows) else None
-    return FeatureTable(tuple(rows), embedding, logits, dict(failures), label_set)
+    if not rows:
+        empty = np.empty((0, 0), np.float32), np.empty((0, n), np.float32)
+        return FeatureTable((), *empty, dict(failures), label_set)
+    columns = dict(zip(Row._fields, zip(*rows.values(), strict=True), strict=True))
+    embedding = np.stack(columns.pop("embedding"), dtype=np.float32)
+    if any(logits is None or len(logits) != n for logits in columns["logits"]):
+        del columns["logits"]
+    optional = {
+        name: np.stack(column, dtype=np.float32)
+        for name, column in columns.items()
+        if all(value is not None for value in column)
+    }
+    logits = optional.pop("logits", None)
+    return FeatureTable(tuple(rows), embedding, logits, dict(failures), label_set, **optional)

@@ -125,12 +125,15 @@ class Engine:
             preprocessing=grid.spec.id,
             tokens=seen.tokens,
             novelty=novelty,
+            readings=seen.readings,
         )
 
     def diagnose(self, features: Features) -> Diagnosis:
         """Logits and probabilities of the encoder's labels."""
         with plain_errors("run the classifier", remedy=OUR_FAULT):
-            return self.store.encoder(features.encoder_id).diagnose(features.pooled)
+            return self.store.encoder(features.encoder_id).diagnose(
+                features.pooled, features.readings
+            )
 
     def forget(self, volume_sha256: str) -> None:
         """Free everything computed from a volume."""

@@ -7,7 +7,6 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.store import ModelStore
 from rad3d.model.variants.variant import variant_directory
 from rad3d.synthetic.grammar import write_report
+from rad3d.train.clip_build import ClipBuild
 from rad3d.train.demo_plan import FULL, QUICK, DemoPlan
 from rad3d.train.encoder_training import encode_arrays, finish_encoder, train_encoder
 from rad3d.train.fit_noise import noise_reference
@@ -38,32 +38,18 @@ from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.phantoms import PhantomArrays, Split, build_split
 from rad3d.train.pretrain import build_tokenizer, pretrain
 from rad3d.train.single import Place, train_single
+from rad3d.train.stage import PHANTOM_SECONDS, Stage
 
 WORDINGS = 3
 """Reports written about each paired scan; the variants see one of them at a time."""
 
 
-PHANTOM_SECONDS = 0.7
 ENCODER_STEP_SECONDS = 0.95
 FEATURES_SECONDS = 0.1
 EXAMPLE_SECONDS = 0.006
 PARAMETER_SECONDS = 1.3e-8
 READING_EXAMPLES = 700
 """Cost of testing a language model on reports, in training examples."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One resumable step of the build: ``done`` looks for its output, ``run`` makes it.
-
-    ``minutes`` is an estimate for two cores, measured on the shipped plan and scaled to others by
-    their number of phantoms and steps.
-    """
-
-    name: str
-    done: Callable[[], bool]
-    run: Callable[[], object]
-    minutes: float = 0.0
 
 
 class DemoBuild:
@@ -85,6 +71,9 @@ class DemoBuild:
         self.run_dir = runs_dir / plan.name
         self.jobs = jobs
         self._tell = progress
+        self._clip = ClipBuild(
+            plan, models_dir, self.run_dir, jobs, self.progress, lambda: self._network()[0]
+        )
         self._begun, self._share = 0.0, 1.0  # of the work: before the stage at hand, and in it
 
     @cached_property
@@ -126,6 +115,7 @@ class DemoBuild:
             self._learn_noise,
             rendered * PHANTOM_SECONDS / self.jobs / 60,
         )
+        yield from self._clip.stages()
         tokenizer = self.run_dir / "tokenizer"
         yield Stage(
             "tokenizer",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rad3d.model.encoders.phantom_clip import ClipConfig
 from rad3d.model.encoders.phantom_cnn import ConvEncoderConfig
+from rad3d.train.clip_schedule import ClipTraining
 from rad3d.train.encoder_training import EncoderTraining
 from rad3d.train.loop import LoopConfig
 from rad3d.train.phantoms import Split
@@ -25,6 +27,8 @@ class DemoPlan:
         noise_split: whose noise is learned, rendered anew.
         test_splits: held out, in and out of domain.
         encoder, encoder_training: shape and schedule of the encoder.
+        clip_split: phantoms that the second encoder learns from, on its own grid.
+        clip, clip_training: shape and schedules of the second encoder.
         language_models: shipped language model id -> pretraining.
         variants: shipped language model id -> schedule of its variants.
     """
@@ -37,6 +41,9 @@ class DemoPlan:
     test_splits: tuple[Split, ...]
     encoder: ConvEncoderConfig
     encoder_training: EncoderTraining
+    clip_split: Split
+    clip: ClipConfig
+    clip_training: ClipTraining
     language_models: dict[str, PretrainConfig]
     variants: dict[str, VariantTraining]
 
@@ -61,6 +68,13 @@ FULL = DemoPlan(
     encoder=ConvEncoderConfig(),
     encoder_training=EncoderTraining(
         (LoopConfig(2000, 3e-3, warmup=100), LoopConfig(450, 1e-3, warmup=20, seed=1))
+    ),
+    clip_split=Split("clip", "in", 0, 2400, wide=True),
+    clip=ClipConfig(),
+    clip_training=ClipTraining(
+        parts=LoopConfig(400, 1.5e-3, warmup=30),
+        whole=LoopConfig(300, 1e-3, warmup=15, seed=1),
+        contrast=LoopConfig(800, 1e-3, warmup=50, precision="no", weight_decay=0.1),
     ),
     language_models={
         "phantom-s": PretrainConfig(
@@ -101,6 +115,13 @@ QUICK = replace(
     test_splits=(Split("test-in", "in", 30_000, 24), Split("test-out", "out", 40_000, 24)),
     encoder_training=replace(
         FULL.encoder_training, loops=(_shorter(FULL.encoder_training.loops[0], 60),)
+    ),
+    clip_split=replace(FULL.clip_split, n=40),
+    clip_training=replace(
+        FULL.clip_training,
+        parts=_shorter(FULL.clip_training.parts, 8),
+        whole=_shorter(FULL.clip_training.whole, 6),
+        contrast=_shorter(FULL.clip_training.contrast, 20),
     ),
     language_models={
         name: replace(config, loop=_shorter(config.loop, 60), batch_size=16)

@@ -41,13 +41,13 @@ def calibrate(
     slope, offset = np.zeros(len(positives)), np.log((positives + 1) / (n - positives + 1))
     threshold = np.full(len(positives), 0.5)
     for j in np.flatnonzero(known):
-        slope[j], offset[j] = _platt(logits[:, j], labels[:, j])
+        slope[j], offset[j] = platt(logits[:, j], labels[:, j])
         probability = 1 / (1 + np.exp(-(slope[j] * logits[:, j] + offset[j])))
         threshold[j] = _best_threshold(probability, labels[:, j])
     return Calibration(slope, offset, threshold, split)
 
 
-def _platt(logit: FloatArray, label: npt.NDArray[Any]) -> tuple[float, float]:
+def platt(logit: FloatArray, label: npt.NDArray[Any]) -> tuple[float, float]:
     """Slope and offset by Newton's method with Platt's target smoothing (Platt 1999)."""
     positive, negative = label.sum(), (1 - label).sum()
     target = np.where(label == 1, (positive + 1) / (positive + 2), 1 / (negative + 2))

@@ -22,6 +22,7 @@ from rad3d.core.findings import Truth
 from rad3d.core.labels import LABEL_INDEX, N_LABELS
 from rad3d.core.types import Volume
 from rad3d.model.encoders.phantom_cnn import TOKEN_STRIDE
+from rad3d.synthetic.phantom.acquisition import draw_wide_acquisition
 from rad3d.synthetic.phantom.render import RenderedPhantom, render
 from rad3d.synthetic.truth import draw_truth
 from rad3d.train.loop import Progress
@@ -30,17 +31,27 @@ from rad3d.volume.grid import GridSpec, to_grid
 
 @dataclass(frozen=True)
 class Split:
-    """A set of phantoms: seeds ``first`` to ``first + n - 1`` of a domain."""
+    """A set of phantoms: seeds ``first`` to ``first + n - 1`` of a domain.
+
+    Every second one of a ``wide`` split is scanned by any scanner instead of one of the domain
+    (:func:`rad3d.synthetic.phantom.acquisition.draw_wide_acquisition`).
+    """
 
     name: str
     domain: str
     first: int
     n: int
+    wide: bool = False
 
     @property
     def truths(self) -> list[Truth]:
         """The truth of every phantom, in order."""
         return [draw_truth(self.first + i, self.domain) for i in range(self.n)]
+
+    def phantom(self, seed: int) -> RenderedPhantom:
+        """The scan of one of its seeds."""
+        wide = self.wide and seed % 2 == 1
+        return render(draw_truth(seed, self.domain), draw_wide_acquisition(seed) if wide else None)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -53,7 +64,7 @@ class PhantomArrays:
     """The phantoms of a split on the model grid, memory mapped.
 
     Attributes:
-        hu: (N, X, Y, Z) int16.
+        hu: (N, X, Y, Z) int16; or (N, 5, X/2, Y/2, Z/2), where planes were wanted.
         cells: (N, 18, x, y, z) uint8, 1 where a finding lies in a token's cell.
     """
 
@@ -63,7 +74,12 @@ class PhantomArrays:
 
 
 def build_split(
-    split: Split, grid: GridSpec, directory: Path, jobs: int, progress: Progress | None = None
+    split: Split,
+    grid: GridSpec,
+    directory: Path,
+    jobs: int,
+    progress: Progress | None = None,
+    planes: bool = False,
 ) -> PhantomArrays:
     """Make the phantoms of a split, or go on where an earlier run stopped.
 
@@ -73,6 +89,8 @@ def build_split(
         directory: receives ``<name>.hu.npy``, ``<name>.cells.npy`` and ``<name>.json``.
         jobs: worker processes.
         progress: receives a line now and then.
+        planes: keep what the second encoder reads of an augmented scan instead of its voxels
+            (:func:`rad3d.train.scanners.augmented_planes`).
     """
     directory.mkdir(parents=True, exist_ok=True)
     state = directory / f"{split.name}.json"
@@ -85,11 +103,13 @@ def build_split(
         done, mode = int(recorded["done"]), "r+"
     else:
         done, mode = 0, "w+"
-    hu = _array(directory / f"{split.name}.hu.npy", mode, np.int16, (split.n, *grid.shape))
+    shape = (5, *(n // 2 for n in grid.shape)) if planes else grid.shape
+    hu = _array(directory / f"{split.name}.hu.npy", mode, np.int16, (split.n, *shape))
     cells = _array(
         directory / f"{split.name}.cells.npy", mode, np.uint8, (split.n, N_LABELS, *cells_shape)
     )
-    for i, (voxels, marks) in enumerate(_render_all(split, grid, done, jobs), start=done):
+    made = rendered(split, grid, jobs, done, planes)
+    for i, (voxels, marks) in enumerate(made, start=done):
         hu[i], cells[i] = voxels, marks
         if (i + 1) % 20 == 0 or i + 1 == split.n:
             hu.flush()
@@ -104,9 +124,12 @@ def _array(path: Path, mode: Any, dtype: Any, shape: tuple[int, ...]) -> Any:
     return np.lib.format.open_memmap(path, mode=mode, dtype=dtype, shape=shape)
 
 
-def _render_all(split: Split, grid: GridSpec, done: int, jobs: int) -> Iterator[tuple[Any, Any]]:
+def rendered(
+    split: Split, grid: GridSpec, jobs: int, done: int = 0, planes: bool = False
+) -> Iterator[tuple[Any, Any]]:
+    """Voxels (or planes) and token cells of each phantom of a split after the first ``done``."""
     seeds = range(split.first + done, split.first + split.n)
-    work = partial(_render_one, domain=split.domain, grid=grid)
+    work = partial(_render_one, split, grid, planes)
     if jobs <= 1:
         yield from map(work, seeds)
         return
@@ -115,13 +138,17 @@ def _render_all(split: Split, grid: GridSpec, done: int, jobs: int) -> Iterator[
             yield from pool.map(work, seeds[start : start + 64], chunksize=4)
 
 
-def _render_one(seed: int, domain: str, grid: GridSpec) -> tuple[Any, Any]:
-    """Model-grid voxels and token cells of one phantom."""
-    phantom = render(draw_truth(seed, domain))
+def _render_one(split: Split, grid: GridSpec, planes: bool, seed: int) -> tuple[Any, Any]:
+    phantom = split.phantom(seed)
     model_grid = to_grid(Volume.from_array(phantom.hu, phantom.affine), grid)
     low, high = grid.hu_range
     hu = np.rint((model_grid.values + 1) / 2 * (high - low) + low).astype(np.int16)
-    return hu, token_cells(phantom, model_grid.affine, grid)
+    cells = token_cells(phantom, model_grid.affine, grid)
+    if planes:
+        from rad3d.train.scanners import augmented_planes  # MONAI takes seconds to load
+
+        return augmented_planes(hu, seed), cells
+    return hu, cells
 
 
 def token_cells(

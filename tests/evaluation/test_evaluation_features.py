@@ -21,13 +21,14 @@ from rad3d.data.spec import SetSpec
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.run_types import EvaluationRequest
 from rad3d.features.shards import Case, FeatureStore, Shard
-from rad3d.features.table import FeatureTable, write_features
+from rad3d.features.table import FeatureTable, Row, write_features
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 
 pytestmark = pytest.mark.numeric
 
 MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 IDS = ("in-030000", "in-030001", "in-030002")
+THREES = np.full(18, 3.0, np.float32)
 
 
 def written(path: Path, half: bool = False) -> FeatureTable:
@@ -197,7 +198,7 @@ def given(tmp_path: Path, source: Callable[[], FeatureSource]) -> Callable[..., 
         place = tmp_path / f"given {imported} {logits} {len(ids)}"
         FeatureStore.create(place, identity).append(
             Shard(
-                {id_: (made(id_), np.full(18, 3.0, np.float32) if logits else None) for id_ in ids},
+                {id_: Row(made(id_), THREES if logits else None) for id_ in ids},
                 {id_: Case(id_) for id_ in ids},
             )
         )
@@ -285,7 +286,7 @@ def test_a_run_on_named_features_needs_no_scan_and_draws_on_a_bank_of_its_own(
         )
         store.append(
             Shard(
-                {id_: (made(id_), made(id_)[:18]) for id_ in cases},
+                {id_: Row(made(id_), made(id_)[:18]) for id_ in cases},
                 {id_: Case(id_) for id_ in cases},
             )
         )

@@ -193,10 +193,12 @@ def test_every_encoder_says_how_large_its_embedding_is() -> None:
     from rad3d.core.settings import Settings
     from rad3d.model.encoders.colipri import EMBEDDING_DIM
     from rad3d.model.encoders.ctclip.config import CtClipConfig
+    from rad3d.model.encoders.phantom_clip import ClipConfig
     from rad3d.model.store import ModelStore
 
     shipped = ModelStore(Settings()).encoder("phantom-cnn").embedding_dim
     stated = {id_: row.embedding_dim for id_, row in ENCODERS.items()}
     assert stated == {
-        "phantom-cnn": shipped, "ct-clip": CtClipConfig().dim_latent, "colipri": EMBEDDING_DIM,
+        "phantom-cnn": shipped, "phantom-clip": ClipConfig().embedding_dim,
+        "ct-clip": CtClipConfig().dim_latent, "colipri": EMBEDDING_DIM,
     }  # fmt: skip

@@ -23,7 +23,7 @@ MINE = EncoderIdentity("phantom-cnn", "a" * 64, "grid-1")
 def row(seed: int, head: bool = True) -> Row:
     rng = np.random.default_rng(seed)
     logits: FloatArray = rng.normal(size=18).astype(np.float32)
-    return rng.normal(size=8).astype(np.float32), logits if head else None
+    return Row(rng.normal(size=8).astype(np.float32), logits if head else None)
 
 
 def shard(*ids: str, head: bool = True) -> Shard:
@@ -52,6 +52,24 @@ def test_a_table_of_some_cases_has_their_order_and_leaves_out_the_unknown(tmp_pa
     found = store.table(["c", "nobody", "a", "d"])
     assert found.ids == ("c", "a")
     assert found.failures == {"d": "It is empty."}
+
+
+def test_details_and_visual_tokens_come_back_where_every_scan_has_them(tmp_path: Path) -> None:
+    rows = {
+        id_: row(i)._replace(details=np.full(5, i, np.float32), tokens=np.ones((4, 3), np.float32))
+        for i, id_ in enumerate("ab")
+    }
+    store = FeatureStore.create(tmp_path / "s", MINE)
+    store.append(Shard(rows, {id_: Case(id_) for id_ in rows}))
+    found = FeatureStore.open(tmp_path / "s").table()
+    assert found.tokens is not None
+    assert found.tokens.shape == (2, 4, 3)
+    readings = found.rows["b"].readings
+    assert readings is not None
+    np.testing.assert_array_equal(readings[18:], np.ones(5))
+    store.append(shard("c"))
+    assert store.table().details is None, "one scan has none"
+    assert store.table().logits is not None
 
 
 def test_an_encoder_without_a_head_has_no_logits(tmp_path: Path) -> None:
@@ -158,7 +176,7 @@ def test_without_a_removed_shard_its_cases_are_unknown_and_the_rest_is_there(
 def test_embeddings_of_two_sizes_are_refused(tmp_path: Path) -> None:
     store = FeatureStore.create(tmp_path, MINE)
     store.append(shard("a"))
-    store.append(Shard({"other": (np.zeros(9, np.float32), None)}, {"b": Case("other")}))
+    store.append(Shard({"other": Row(np.zeros(9, np.float32))}, {"b": Case("other")}))
     with pytest.raises(BadRequest, match="different sizes"):
         store.table()
 

@@ -72,7 +72,7 @@ class ColipriEncoder:
         pooled = F.normalize(self.network.pooler(sequence), dim=1)
         return Encoding(pooled[0].cpu().numpy(), tokens[0].cpu().numpy(), None)
 
-    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+    def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """Raise :class:`MissingWeights` with the way to a head: it is published without one."""
         raise no_head(self.id)
 

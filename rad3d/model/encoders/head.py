@@ -237,12 +237,14 @@ class HeadedEncoder:
         vector = encoding.pooled.astype(np.float64)
         return replace(encoding, novelty=self.head.reference.measure(vector))
 
-    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+    def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """(D,) embedding -> diagnosis with calibrated probabilities."""
         logits = self.head.logits(pooled)
-        if logits is None:
-            logits = self.encoder.diagnose(pooled).logits
-        return self.head.diagnosis(logits, pooled, self.id)
+        if logits is not None:
+            return self.head.diagnosis(logits, pooled, self.id)
+        own = self.encoder.diagnose(pooled, readings)
+        found = self.head.diagnosis(own.logits, pooled, self.id)
+        return found if found.details is not None else replace(found, details=own.details)
 
 
 def with_head(encoder: LoadedEncoder, folder: Path) -> LoadedEncoder:

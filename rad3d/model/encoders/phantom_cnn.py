@@ -7,8 +7,6 @@ The per-token logits tell the pooling where to look, so the embedding carries pl
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rad3d.core.errors import CorruptWeights, MissingWeights
-from rad3d.core.files import readable_like
 from rad3d.core.labels import CT_RATE, N_LABELS
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
@@ -31,6 +26,7 @@ from rad3d.model.encoders.calibration import (
     NoveltyReference,
     novelty_vector,
 )
+from rad3d.model.encoders.weights import below, read_calibration, read_weights, write_weights
 from rad3d.volume.grid import GridSpec
 
 WINDOWS_HU: tuple[tuple[float, float], ...] = ((-1000.0, -400.0), (-150.0, 250.0), (100.0, 1000.0))
@@ -118,17 +114,16 @@ def _block_max(x: Tensor, border: bool = False) -> Tensor:
     return x
 
 
-def _blocks(x: Tensor) -> Tensor:
-    """(X, Y, Z) int16 -> (5, X/2, Y/2, Z/2) float32; see :func:`blocks`."""
+def block_planes(x: Tensor) -> tuple[Tensor, ...]:
+    """(X, Y, Z) int16 -> five of (X/2, Y/2, Z/2), the mean as float32; see :func:`blocks`."""
     negative = -x
-    planes = (
+    return (
         F.avg_pool3d(x.float()[None], 2)[0],
         _block_max(x),
         -_block_max(negative),
         _block_max(_eroded(x), border=True),
         -_block_max(_eroded(negative), border=True),
     )
-    return torch.stack([plane.float() for plane in planes])
 
 
 def blocks(x: Tensor) -> Tensor:
@@ -140,7 +135,8 @@ def blocks(x: Tensor) -> Tensor:
     when thin tubes are gone is a nodule and not a vessel.
     """
     hu = (x[:, 0].float() * 1000).round().to(torch.int16)
-    return torch.stack([_blocks(volume) for volume in hu]) / 1000
+    planes = (torch.stack([p.float() for p in block_planes(volume)]) for volume in hu)
+    return torch.stack(list(planes)) / 1000
 
 
 def window(x: Tensor) -> Tensor:
@@ -151,7 +147,8 @@ def window(x: Tensor) -> Tensor:
     )
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def convolution(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """A convolution of 3 voxels with normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False),
         nn.BatchNorm3d(outputs),
@@ -159,10 +156,12 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
+    """Two convolutions beside a shortcut (He et al. 2016)."""
+
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = _conv(channels, channels)
+        self.first = convolution(channels, channels)
         self.second = nn.Sequential(
             nn.Conv3d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm3d(channels)
         )
@@ -171,26 +170,49 @@ class _Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-class ConvEncoder(nn.Module):
-    """A 3-D CNN whose pooling is guided by per-token finding logits.
+class Trunk(nn.Module):
+    """Convolutions from blocks of voxels to tokens.
 
     A path down to an eighth and a sixteenth of the grid's resolution brings context, a path back
     up to a quarter keeps place (a feature pyramid, Lin et al. 2017).
+    """
+
+    def __init__(self, channels: tuple[int, int]) -> None:
+        super().__init__()
+        fine, coarse = channels
+        self.fine = nn.Sequential(convolution(5 * len(WINDOWS_HU), fine, 2), Residual(fine))
+        self.coarse = nn.Sequential(convolution(fine, coarse, 2), Residual(coarse))
+        self.context = nn.Sequential(convolution(coarse, coarse, 2), Residual(coarse))
+        self.merge = convolution(2 * coarse, coarse)
+        self.narrow = nn.Conv3d(coarse, fine, 1)
+        self.refine = convolution(2 * fine, fine)
+
+    def features(self, x: Tensor, offset: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Windowed blocks -> tokens (B, C, X/4, Y/4, Z/4) and coarse (B, K, X/8, Y/8, Z/8).
+
+        ``offset`` is added to the features at the resolution of the tokens.
+        """
+        fine = self.fine(x)
+        if offset is not None:
+            fine = fine + offset
+        coarse = self.coarse(fine)
+        wide = F.interpolate(self.context(coarse), size=coarse.shape[2:], mode="nearest")
+        coarse = self.merge(torch.cat((coarse, wide), dim=1))
+        back = F.interpolate(self.narrow(coarse), size=fine.shape[2:], mode="nearest")
+        return self.refine(torch.cat((fine, back), dim=1)), coarse
+
+
+class ConvEncoder(Trunk):
+    """A 3-D CNN whose pooling is guided by per-token finding logits.
 
     Input (B, 1, X, Y, Z) in [-1, 1] (HU / 1000); tokens are (B, C, X/4, Y/4, Z/4);
     the embedding is (B, D); the head gives (B, 18) logits.
     """
 
     def __init__(self, config: ConvEncoderConfig) -> None:
-        super().__init__()
+        super().__init__(config.channels)
         self.config = config
         fine, coarse = config.channels
-        self.fine = nn.Sequential(_conv(5 * len(WINDOWS_HU), fine, 2), _Residual(fine))
-        self.coarse = nn.Sequential(_conv(fine, coarse, 2), _Residual(coarse))
-        self.context = nn.Sequential(_conv(coarse, coarse, 2), _Residual(coarse))
-        self.merge = _conv(2 * coarse, coarse)
-        self.narrow = nn.Conv3d(coarse, fine, 1)
-        self.refine = _conv(2 * fine, fine)
         self.dense = nn.Conv3d(fine, N_LABELS, 1)
         self.local = nn.Conv3d(fine, config.local_dim, 1)
         self.sharpness = nn.Parameter(torch.ones(N_LABELS, 1))
@@ -207,12 +229,8 @@ class ConvEncoder(nn.Module):
     def tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 1, X, Y, Z) -> tokens (B, C, X/4, Y/4, Z/4) and context (B, 2K)."""
         x = window(blocks(x)).contiguous(memory_format=torch.channels_last_3d)
-        fine = self.fine(x)
-        coarse = self.coarse(fine)
-        wide = F.interpolate(self.context(coarse), size=coarse.shape[2:], mode="nearest")
-        coarse = self.merge(torch.cat((coarse, wide), dim=1))
-        back = F.interpolate(self.narrow(coarse), size=fine.shape[2:], mode="nearest")
-        return self.refine(torch.cat((fine, back), dim=1)), _mean_and_peak(coarse)
+        tokens, coarse = self.features(x)
+        return tokens, _mean_and_peak(coarse)
 
     def pool(self, tokens: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens and context -> (B, D) embedding and (B, 18, x, y, z) per-token finding logits."""
@@ -277,7 +295,7 @@ class ShippedEncoder:
         return Encoding(pooled[0].cpu().numpy(), grid, novelty)
 
     @torch.inference_mode()
-    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+    def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """(D,) embedding -> diagnosis."""
         head = self.network.head
         x = torch.as_tensor(pooled, dtype=torch.float32, device=head.weight.device)
@@ -291,33 +309,12 @@ class ShippedEncoder:
 
     def save_pretrained(self, directory: Path, facts: dict[str, Any] | None = None) -> None:
         """Write ``config.json`` and ``model.safetensors`` (float32), with the file's hash."""
-        directory.mkdir(parents=True, exist_ok=True)
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        arrays = {
-            "calibration.slope": self.calibration.slope,
-            "calibration.offset": self.calibration.offset,
-            "calibration.threshold": self.calibration.threshold,
-        }
-        if self.reference:
-            arrays |= {
-                "novelty.mean": self.reference.mean,
-                "novelty.whitening": self.reference.whitening,
-                "novelty.quantiles": self.reference.quantiles,
-            }
-        tensors |= {k: torch.as_tensor(v, dtype=torch.float32) for k, v in arrays.items()}
-        weights = directory / "model.safetensors"
-        save_file({k: v.contiguous() for k, v in tensors.items()}, weights)
         config = {
             "encoder": self.id,
             "network": self.network.config.to_dict(),
-            "calibration_split": self.calibration.split,
-            "novelty_limit": self.reference.limit if self.reference else None,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
             "facts": facts or {},
         }
-        described = directory / "config.json"
-        described.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        readable_like(described, weights)
+        write_weights(directory, self.network, self.calibration, self.reference, config)
 
     @classmethod
     def from_pretrained(cls, directory: Path, device: str = "cpu") -> ShippedEncoder:
@@ -327,37 +324,12 @@ class ShippedEncoder:
             MissingWeights: a file is absent.
             CorruptWeights: the weights do not match the recorded hash.
         """
-        config_path, weights = directory / "config.json", directory / "model.safetensors"
-        if not (config_path.is_file() and weights.is_file()):
-            raise MissingWeights(
-                f"The encoder in {directory.name} has no trained weights.",
-                "Train it with: rad3d demo build",
-                code="missing_weights",
-            )
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-        if hashlib.sha256(weights.read_bytes()).hexdigest() != config["sha256"]:
-            raise CorruptWeights(
-                f"{weights.parent.name}/{weights.name} does not match its recorded hash.",
-                "Restore the file from the repository or train it again with: rad3d demo build",
-                code="corrupt_weights",
-            )
-        tensors = load_file(weights)
+        config, tensors = read_weights(directory)
         network = ConvEncoder(ConvEncoderConfig.from_dict(config["network"]))
-        network.load_state_dict(_below(tensors, "network."), strict=True)
-        calibration = {k: v.double().numpy() for k, v in _below(tensors, "calibration.").items()}
-        novelty = {k: v.double().numpy() for k, v in _below(tensors, "novelty.").items()}
-        return cls(
-            config["encoder"],
-            network.to(device),
-            Calibration(**calibration, split=config["calibration_split"]),
-            NoveltyReference(**novelty, limit=config["novelty_limit"]) if novelty else None,
-        )
+        network.load_state_dict(below(tensors, "network."), strict=True)
+        return cls(config["encoder"], network.to(device), *read_calibration(config, tensors))
 
     @classmethod
     def own_head(cls, directory: Path) -> HeadState:
         """It is trained with its head."""
         return "calibrated"
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -79,20 +79,52 @@ def draw_acquisition(
     nz = _bounded("slices", slices or default_slices, SLICES_RANGE)
     spacing = (round(fov / n, 4), round(fov / n, 4), round(length / nz, 4))
     shape = (n, n, nz)
-    # The patient frame has its origin at the carina; the scan covers apices to upper abdomen.
-    middle = (centre[0], centre[1] - 20, centre[2] / 3 - 32)
-    origin = tuple(
-        round(float(m) - (k - 1) / 2 * s, 4) for m, k, s in zip(middle, shape, spacing, strict=True)
-    )
     return Acquisition(
         shape_xyz=shape,
         spacing_mm=spacing,
-        origin_mm=(origin[0], origin[1], origin[2]),
+        origin_mm=_origin(centre, shape, spacing),
         noise_hu=round(float(noise), 2),
         kernel=kernel,
         contrast=outside,
         table=table,
     )
+
+
+def draw_wide_acquisition(seed: int) -> Acquisition:
+    """An acquisition from a wide range: any contrast, noise, kernel, field of view and thickness.
+
+    Half of the phantoms that an encoder learns from are scanned like this, so that it does not take
+    one scanner for the world. The ranges cover those of both domains of :func:`draw_acquisition`.
+    """
+    rng = np.random.default_rng([seed, 3, 1])
+    n = DEFAULT_SHAPE_XYZ[0]
+    fov, length = rng.uniform(320, 435), rng.uniform(280, 332)
+    nz = DEFAULT_SHAPE_XYZ[2] if rng.random() < 0.3 else int(rng.integers(56, 129))
+    centre = rng.uniform(-10, 10, 3)
+    spacing = (round(fov / n, 4), round(fov / n, 4), round(length / nz, 4))
+    return Acquisition(
+        shape_xyz=(n, n, nz),
+        spacing_mm=spacing,
+        origin_mm=_origin(centre, (n, n, nz), spacing),
+        noise_hu=round(float(np.exp(rng.uniform(np.log(6), np.log(46)))), 2),
+        kernel=KERNELS[int(rng.integers(3))],
+        contrast=bool(rng.random() < 0.6),
+        table=bool(rng.random() < 0.9),
+    )
+
+
+def _origin(
+    centre: np.ndarray, shape: tuple[int, int, int], spacing: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """World position of voxel (0, 0, 0) of a scan from the apices to the upper abdomen.
+
+    The patient frame has its origin at the carina.
+    """
+    middle = (centre[0], centre[1] - 20, centre[2] / 3 - 32)
+    x, y, z = (
+        round(float(m) - (k - 1) / 2 * s, 4) for m, k, s in zip(middle, shape, spacing, strict=True)
+    )
+    return x, y, z
 
 
 def _bounded(name: str, value: int, bounds: tuple[int, int]) -> int:

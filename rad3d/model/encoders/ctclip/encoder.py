@@ -85,7 +85,7 @@ class CtClipEncoder:
                 )
             yield torch.from_numpy(part)[None, None]
 
-    def diagnose(self, pooled: FloatArray) -> Diagnosis:
+    def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """(512,) image latent -> diagnosis.
 
         Raises:
