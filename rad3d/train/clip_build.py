@@ -153,7 +153,8 @@ class ClipBuild:
                 self.progress(f"features {split.name}: {len(rows)}/{split.n}", len(rows) / split.n)
         path = self._file(split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **{name: np.stack([row[name] for row in rows]) for name in rows[0]})
+        arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        np.savez(path, **arrays)  # type: ignore[arg-type]
 
     def _train_readout(self) -> None:
         from rad3d.train.contrast import train_readout

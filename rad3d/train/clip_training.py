@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -156,11 +156,13 @@ def train_trunk(
     known = {"network": config.to_dict(), "training": asdict(training)}
 
     def parts_loss(model: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        tokens, _ = model.trunk(batch["planes"], batch["places"])
-        return cell_losses(model.heads.dense(tokens).float(), batch["cells"], emphasis)
+        parts = cast(ClipNetwork, model)
+        tokens, _ = parts.trunk(batch["planes"], batch["places"])
+        return cell_losses(parts.heads.dense(tokens).float(), batch["cells"], emphasis)
 
     def whole_loss(model: nn.Module, batch: Sample) -> dict[str, Tensor]:
-        logits, dense = model.heads(model.trunk(batch["planes"])[0])
+        parts = cast(ClipNetwork, model)
+        logits, dense = parts.heads(parts.trunk(batch["planes"])[0])
         found = cell_losses(dense, batch["cells"], emphasis)
         labels, details = logits.split((len(LABELS), len(network.details)), dim=1)
         label = F.binary_cross_entropy_with_logits(labels, batch["labels"], emphasis)
