@@ -175,10 +175,9 @@ def read_tensors(path: Path, ids: tuple[str, ...]) -> FeatureTable:
         names = file.keys()
         arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
         labels = json.loads((file.metadata() or {}).get("label_set", "null"))
-        optional = {name: arrays.get(name) for name in OPTIONAL}
-        return FeatureTable(
-            ids, arrays["embedding"], label_set=LabelSet.from_plain(labels), **optional
-        )
+        embedding, logits = arrays["embedding"], arrays.get("logits")
+        rest = (LabelSet.from_plain(labels), arrays.get("details"), arrays.get("tokens"))
+        return FeatureTable(ids, embedding, logits, {}, *rest)
 
 
 @contextmanager

@@ -394,7 +394,7 @@ def test_an_embedding_that_is_no_number_is_a_failure(bench: Bench, scans: Path) 
 
 
 def test_an_encoder_without_a_head_gives_features_without_logits(bench: Bench, scans: Path) -> None:
-    def headless(pooled: FloatArray) -> Diagnosis:
+    def headless(pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         raise BadRequest("It has no head.", code="no_head")
 
     bench.encoder.diagnose = headless  # type: ignore[method-assign]
