@@ -371,7 +371,7 @@ def build_demo(
 
     Args:
         models_dir: receives the models.
-        runs_dir: receives phantoms, features and checkpoints; about 7 GB for the full build.
+        runs_dir: receives phantoms, features and checkpoints; about 16 GB for the full build.
         quick: tiny schedules that prove the path; the models are not worth using.
         only: a stage name or its beginning, such as ``"llm:"``.
         jobs: worker processes for phantoms.

@@ -72,8 +72,8 @@ FULL = DemoPlan(
     clip_split=Split("clip", "in", 0, 2400, wide=True),
     clip=ClipConfig(),
     clip_training=ClipTraining(
-        parts=LoopConfig(400, 1.5e-3, warmup=30),
-        whole=LoopConfig(300, 1e-3, warmup=15, seed=1),
+        parts=LoopConfig(800, 1.5e-3, warmup=30),
+        whole=LoopConfig(500, 1e-3, warmup=15, seed=1),
         contrast=LoopConfig(800, 1e-3, warmup=50, precision="no", weight_decay=0.1),
     ),
     language_models={

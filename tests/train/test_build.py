@@ -12,6 +12,7 @@ from rad3d.core.registry import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Volume
 from rad3d.model.encoders.noise import noise_novelty, read_reference
+from rad3d.model.encoders.phantom_clip import ClipConfig
 from rad3d.model.encoders.phantom_cnn import ConvEncoderConfig
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore
@@ -52,6 +53,18 @@ def _tiny_plan() -> DemoPlan:
                 for seed in (0, 1)
             ),
             batch_size=2,
+        ),
+        clip_split=Split("clip", "in", 0, 3, wide=True),
+        clip=ClipConfig(
+            (8, 8), 4, 6, 16, 2, 256, GridSpec(spacing_mm=(9.0, 9.0, 9.0), shape=(48, 32, 32))
+        ),
+        clip_training=replace(
+            QUICK.clip_training,
+            parts=replace(QUICK.clip_training.parts, steps=2, warmup=1),
+            whole=replace(QUICK.clip_training.whole, steps=2, warmup=1),
+            contrast=replace(QUICK.clip_training.contrast, steps=2, warmup=1),
+            parts_batch=2,
+            whole_batch=2,
         ),
         language_models={
             "phantom-s": replace(
@@ -106,6 +119,16 @@ def test_the_noise_of_phantoms_is_learned_beside_the_encoder(built: Built) -> No
     held_out = render(draw_truth(20_000, "in"))
     assert not noise_novelty(held_out.hu, reference).is_novel
     assert noise_novelty(ndimage.gaussian_filter(held_out.hu, 0.7), reference).is_novel
+
+
+def test_the_second_encoder_reads_labels_and_details_from_a_scan(built: Built) -> None:
+    engine = Engine(ModelStore(Settings(models_dir=built[0].models_dir)))
+    phantom = render(draw_truth(1), draw_acquisition(1, "in", matrix=64, slices=48))
+    seen = engine.features(Volume.from_array(phantom.hu, phantom.affine), "phantom-clip")
+    diagnosis = engine.diagnose(seen)
+    assert seen.pooled.shape == (256,)
+    assert diagnosis.details is not None
+    assert engine.store.noise("phantom-clip") is not None
 
 
 @pytest.mark.parametrize("mode", list(MODES))
