@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from rad3d.core.details import attribute_names
 from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.model.encoders.noise import FILE as NOISE_FILE
 from rad3d.model.encoders.phantom_clip import ClipNetwork, scan_planes
@@ -129,7 +128,7 @@ class ClipBuild:
         torch.save({"network": network.state_dict(), "facts": facts}, self._trunk_file)
 
     def _network(self) -> ClipNetwork:
-        network = ClipNetwork(self.plan.clip, attribute_names())
+        network = ClipNetwork(self.plan.clip)
         network.load_state_dict(torch.load(self._trunk_file, weights_only=True)["network"])
         if self._readout_file.is_file():
             network.readout.load_state_dict(torch.load(self._readout_file, weights_only=True))

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from rad3d.core.findings import Truth
-from rad3d.core.labels import N_LABELS
 from rad3d.core.types import FloatArray
 from rad3d.model.encoders.base import visual_tokens
 from rad3d.model.encoders.calibration import novelty_vector
@@ -33,7 +32,7 @@ def encode_planes(network: ClipNetwork, planes: npt.NDArray[np.int16]) -> Featur
         planes: (5, X/2, Y/2, Z/2) of :func:`rad3d.model.encoders.phantom_clip.scan_planes`.
 
     Returns:
-        ``cells`` (S, C) float16 for the read-out, ``readings`` (18 + A,), ``tokens`` (64, C) and
+        ``cells`` (S, C) float16 for the read-out, ``readings`` (L + A,), ``tokens`` (64, C) and
         ``novelty`` (F,).
     """
     tokens, coarse = network.trunk(torch.from_numpy(np.array(planes))[None])
@@ -75,7 +74,9 @@ def finish_clip(
         split: its name.
     """
     labels = np.array([truth.labels() for truth in truths])
-    logits, details = np.split(calibration["readings"].astype(np.float64), [N_LABELS], axis=1)
+    logits, details = np.split(
+        calibration["readings"].astype(np.float64), [labels.shape[1]], axis=1
+    )
     return ClipEncoder(
         encoder_id,
         network,

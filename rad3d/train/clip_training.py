@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rad3d.core.details import attribute_names
-from rad3d.core.labels import LABELS
+from rad3d.core.labels import CT_RATE
 from rad3d.model.encoders.phantom_clip import (
     ClipConfig,
     ClipNetwork,
@@ -68,7 +67,7 @@ class Examples:
         pairs = [attribute_targets(truth) for truth in arrays.split.truths]
         self.target, self.known = (torch.from_numpy(np.stack(a)) for a in zip(*pairs, strict=True))
         self.tokens = tuple(n // TOKEN_STRIDE for n in self.grid.shape)
-        self.weights = np.array([HARD.get(label, 1.0) for label in LABELS])
+        self.weights = np.array([HARD.get(label, 1.0) for label in CT_RATE.names])
 
     def parts(self, step: int, size: int) -> Sample:
         """``size`` parts of scans with the cells of their findings."""
@@ -146,7 +145,7 @@ def train_trunk(
         The network and the training facts.
     """
     torch.manual_seed(training.parts.seed)
-    network = ClipNetwork(config, attribute_names())
+    network = ClipNetwork(config)
     if start is not None:
         network.start_from(start)
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
@@ -164,7 +163,7 @@ def train_trunk(
         parts = cast(ClipNetwork, model)
         logits, dense = parts.heads(parts.trunk(batch["planes"])[0])
         found = cell_losses(dense, batch["cells"], emphasis)
-        labels, details = logits.split((len(LABELS), len(network.details)), dim=1)
+        labels, details = logits.tensor_split([len(CT_RATE)], dim=1)
         label = F.binary_cross_entropy_with_logits(labels, batch["labels"], emphasis)
         detail = F.binary_cross_entropy_with_logits(
             details, batch["target"], batch["known"], reduction="sum"
@@ -194,7 +193,7 @@ def train_trunk(
 
 
 def cell_losses(dense: Tensor, cells: Tensor, emphasis: Tensor) -> dict[str, Tensor]:
-    """Losses of (B, 18, x, y, z) token logits against 0/1 cells.
+    """Losses of (B, L, x, y, z) token logits against 0/1 cells.
 
     Every finding weighs the same however small it is, and the highest token of a label decides
     whether its finding is there at all.

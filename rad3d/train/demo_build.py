@@ -256,7 +256,7 @@ class DemoBuild:
             features["pooled"][:, 0],
             features["logits"][:, 0],
             split.truths,
-            split.n // 8,
+            max(split.n // 8, 1),
             split.name,
         )
         head.save(self.encoder_dir)

@@ -34,7 +34,7 @@ DETAILS = attribute_names()
 
 def network() -> ClipNetwork:
     torch.manual_seed(0)
-    return ClipNetwork(CONFIG, DETAILS).eval()
+    return ClipNetwork(CONFIG).eval()
 
 
 def encoder() -> ClipEncoder:

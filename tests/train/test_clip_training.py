@@ -94,7 +94,7 @@ def test_training_the_trunk_leaves_the_readout_alone(tmp_path: Path) -> None:
     loop = LoopConfig(2, 1e-2, warmup=1, precision="no")
     training = ClipTraining(loop, loop, loop, parts_batch=2, whole_batch=2)
     torch.manual_seed(training.parts.seed)
-    before = ClipNetwork(CONFIG, attribute_names()).state_dict()
+    before = ClipNetwork(CONFIG).state_dict()
     found, facts = train_trunk(arrays(), CONFIG, training, tmp_path)
     changed = {
         name.partition(".")[0]

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest
-from rad3d.core.labels import CT_RATE, LABELS, N_LABELS
+from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
 from rad3d.model.encoders.calibration import (
@@ -163,20 +164,22 @@ class FindingHeads(nn.Module):
 
     Args:
         config: the shape.
-        details: (label, attribute) of every detail, in order.
+        label_set: the labels; their details are those of
+            :func:`rad3d.core.details.attribute_names`.
     """
 
-    def __init__(self, config: ClipConfig, details: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, config: ClipConfig, label_set: LabelSet) -> None:
         super().__init__()
-        fine = config.channels[0]
-        self.dense = nn.Conv3d(fine, N_LABELS, 1)
+        fine, n = config.channels[0], len(label_set)
+        self.dense = nn.Conv3d(fine, n, 1)
         nn.init.constant_(self.dense.bias, -5.0)  # type: ignore[arg-type]  # most hold no finding
         self.local = nn.Conv3d(fine, config.local_dim, 1)
-        self.sharpness = nn.Parameter(torch.ones(N_LABELS, 1))
+        self.sharpness = nn.Parameter(torch.ones(n, 1))
         seen = config.local_dim + 3 + 2 * math.prod(REGIONS) + 1
-        self.inner = _grouped(N_LABELS, seen, config.hidden)
-        self.inner_bias = nn.Parameter(torch.zeros(N_LABELS, config.hidden))
-        rows = [*range(N_LABELS), *(LABELS.index(label) for label, _ in details)]
+        self.inner = _grouped(n, seen, config.hidden)
+        self.inner_bias = nn.Parameter(torch.zeros(n, config.hidden))
+        names = label_set.names
+        rows = [*range(n), *(names.index(label) for label, _ in attribute_names(label_set))]
         self.outer = _grouped(len(rows), config.hidden)
         self.outer_bias = nn.Parameter(torch.zeros(len(rows)))
         self.of_label: Tensor
@@ -186,7 +189,7 @@ class FindingHeads(nn.Module):
         self.register_buffer("coordinates", places, persistent=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens -> (B, 18 + A) logits of labels and details, and (B, 18, x, y, z) of tokens."""
+        """Tokens -> (B, L + A) logits of labels and details, and (B, L, x, y, z) of tokens."""
         dense = self.dense(tokens).float()
         flat = dense.flatten(2)
         attention = torch.softmax(flat * self.sharpness, dim=2)
@@ -200,7 +203,7 @@ class FindingHeads(nn.Module):
         inner = F.relu(torch.einsum("bks,ksh->bkh", seen, self.inner) + self.inner_bias)
         logits = (inner[:, self.of_label] * self.outer).sum(dim=2) + self.outer_bias
         found = torch.zeros_like(logits)
-        found[:, :N_LABELS] = 4 * highest[..., 0]  # where the heads start from
+        found[:, : len(self.sharpness)] = 4 * highest[..., 0]  # where the heads start from
         return logits + found, dense
 
 
@@ -251,12 +254,12 @@ def readout_cells(tokens: Tensor, coarse: Tensor) -> Tensor:
 class ClipNetwork(nn.Module):
     """Trunk, heads and read-out; see the module."""
 
-    def __init__(self, config: ClipConfig, details: tuple[tuple[str, str], ...]) -> None:
+    def __init__(self, config: ClipConfig, label_set: LabelSet = CT_RATE) -> None:
         super().__init__()
         self.config = config
-        self.details = details
+        self.label_set = label_set
         self.trunk = PlacedTrunk(config)
-        self.heads = FindingHeads(config, details)
+        self.heads = FindingHeads(config, label_set)
         self.readout = Readout(config)
 
     def start_from(self, network: ConvEncoder) -> None:
@@ -271,8 +274,6 @@ class ClipNetwork(nn.Module):
 class ClipEncoder:
     """:class:`ClipNetwork` with its calibration and novelty reference, for inference."""
 
-    label_set = CT_RATE
-
     def __init__(
         self,
         encoder_id: str,
@@ -284,6 +285,7 @@ class ClipEncoder:
         self.id = encoder_id
         self.network = network.eval().requires_grad_(False)
         self.grid = network.config.grid
+        self.label_set = network.label_set
         self.embedding_dim = network.config.embedding_dim
         self.calibration = calibration
         self.details = details
@@ -309,13 +311,14 @@ class ClipEncoder:
                 f"Encode the scans again with: rad3d features compute SCANS --encoder {self.id}",
                 code="no_readings",
             )
-        logits, details = np.split(np.asarray(readings, np.float64), [N_LABELS])
+        logits, details = np.split(np.asarray(readings, np.float64), [len(self.label_set)])
         slope, offset = self.details
         return Diagnosis(
             logits=logits,
             probabilities=self.calibration.probabilities(logits),
             thresholds=self.calibration.threshold.astype(np.float64),
             source=self.id,
+            label_set=self.label_set,
             details=1 / (1 + np.exp(-(slope * details + offset))),
         )
 
@@ -324,7 +327,7 @@ class ClipEncoder:
         config = {
             "encoder": self.id,
             "network": self.network.config.to_dict(),
-            "details": [list(detail) for detail in self.network.details],
+            "label_set": self.label_set.to_plain(),
             "facts": facts or {},
         }
         more = {"details": self.details}
@@ -339,8 +342,8 @@ class ClipEncoder:
             CorruptWeights: the weights do not match the recorded hash.
         """
         config, tensors = read_weights(directory)
-        details = tuple((label, name) for label, name in config["details"])
-        network = ClipNetwork(ClipConfig.from_dict(config["network"]), details)
+        label_set = LabelSet.from_plain(config["label_set"])
+        network = ClipNetwork(ClipConfig.from_dict(config["network"]), label_set)
         network.load_state_dict(below(tensors, "network."), strict=True)
         calibration, reference = read_calibration(config, tensors)
         fitted = tensors["details"].double().numpy()
