@@ -192,7 +192,13 @@ def _configure_score(score: argparse.ArgumentParser) -> None:
     add("--reference-column", default="reference", metavar="C", help="default: %(default)s")
     add("--prediction-column", default="prediction", metavar="C", help="default: %(default)s")
     add_label_set(score)
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add(
+        "--resamples",
+        "--draws",
+        type=int,
+        default=1000,
+        help="bootstrap resamples (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
     add(
         "--require",
@@ -226,7 +232,13 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
     add_label_set(run)
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add(
+        "--resamples",
+        "--draws",
+        type=int,
+        default=1000,
+        help="bootstrap resamples (default: %(default)s)",
+    )
     add("--seed", type=int, default=0,
         help="of resampling and shuffling, and of reports with --strategy sample "
         "(default: %(default)s)")  # fmt: skip
@@ -244,7 +256,13 @@ def _configure_compare(compare: argparse.ArgumentParser) -> None:
     add("second", metavar="RUN", nargs="?", help="the run that is compared")
     add("--baseline", metavar="SYSTEM", help="within one run: what the others are compared with")
     add("--set", metavar="ID", help="only this sample set")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add(
+        "--resamples",
+        "--draws",
+        type=int,
+        default=1000,
+        help="bootstrap resamples (default: %(default)s)",
+    )
     add("--seed", type=int, default=0, help="of resampling and permutations (default: %(default)s)")
     add("--fail-if-worse", action="store_true", help="exit with 3 where something is worse")
     add("--json", action="store_true", help="a JSON list instead of a table")

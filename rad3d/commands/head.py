@@ -103,7 +103,13 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="of the scans of --test-labels (default: --features)")  # fmt: skip
     add("--patient-column", default="", metavar="C", help="of the tables: whose scan a row is")
     add("--seed", type=int, default=0, help="of the division of patients (default: %(default)s)")
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add(
+        "--resamples",
+        "--draws",
+        type=int,
+        default=1000,
+        help="bootstrap resamples (default: %(default)s)",
+    )
     add("--replace", action="store_true", help="put it in place of the head that is there")
     add("--out", type=Path, metavar="DIR",
         help="write it there, and not beside the encoder's weights")  # fmt: skip
