@@ -248,7 +248,7 @@ def test_a_cut_off_line_of_kept_reports_costs_one_report(
         ({"variants": ("phantom-s/v9",)}, UnknownName, "adaptation mode"),
         ({"sets": (SetSpec("folder"),)}, BadRequest, "needs a path"),
         ({"variants": ("phantom-m/v3",)}, MissingWeights, "not been trained"),
-        ({"controls": ("lookups",)}, UnknownName, "lookup, majority"),
+        ({"controls": ("lookups",)}, UnknownName, "lookup, grammar, majority"),
         ({"sets": (SetSpec("ct-rate", "/nowhere"),)}, BadRequest, "There is no folder"),
         ({"variants": ()}, BadRequest, "without a variant"),
         ({"variants": (), "controls": ()}, BadRequest, "Nothing was chosen"),
