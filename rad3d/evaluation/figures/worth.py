@@ -25,6 +25,9 @@ def worth_figure(
         metric: of the differences.
     """
     by_pairs = len({c.system.pairs for c in contrasts}) > 1
+    if by_pairs:  # a language model with one number of pairs has no line
+        varied = {llm for llm, n in _numbers(contrasts).items() if len(n) > 1}
+        contrasts = [c for c in contrasts if c.system.llm in varied] or contrasts
     models = list(dict.fromkeys(c.system.llm for c in contrasts))
     numbers = sorted({c.system.pairs for c in contrasts})
     places = [f"{n:,}" for n in numbers] if by_pairs else models
@@ -59,6 +62,14 @@ def worth_figure(
             )
     figure.update_xaxes(tickvals=list(range(len(places))), ticktext=places, range=ends)
     return figure
+
+
+def _numbers(contrasts: Sequence[Contrast]) -> dict[str, set[int]]:
+    """Language model -> the numbers of pairs that it learned from."""
+    numbers: dict[str, set[int]] = {}
+    for c in contrasts:
+        numbers.setdefault(c.system.llm, set()).add(c.system.pairs)
+    return numbers
 
 
 def _hover(contrast: Contrast, metric: MetricRow) -> str:
