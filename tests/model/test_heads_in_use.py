@@ -237,7 +237,8 @@ def test_a_variant_whose_encoder_lacks_a_head_names_the_command(
 def test_the_shipped_head_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["head", "show", "phantom-cnn"]) == 0
     out = capsys.readouterr().out
-    assert "calibrated on: calibration" in out
+    assert "attributes of findings" in out
+    assert "macro AUROC" in out
     assert "Interlobular septal thickening" in out
 
 
