@@ -103,7 +103,7 @@ def train_seconds(reporter: Any, load: Any, precision: str, seconds: float) -> f
     while len(times) < STEPS and (len(times) < 2 or time.perf_counter() - began < seconds):
         start = time.perf_counter()
         with cost.autocast(reporter, load, precision):
-            loss = reporter.loss(*batch)
+            loss = reporter(**batch)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
@@ -120,7 +120,9 @@ def write_seconds(reporter: Any, seconds: float) -> tuple[float, float]:
     from rad3d.model.llm.decoding import decode
 
     with torch.inference_mode():
-        prefix = reporter.prefix(*random_batch(reporter, Workload(1, 1))[:2])
+        batch = random_batch(reporter, Workload(1, 1))
+        given = (batch[name] for name in ("latent", "logits", "tokens", "bits"))
+        prefix = reporter.prefix(*given)
         embeds = reporter.conditioning(prefix)
         for tokens in (2, TOKENS + 1):
             steps = decode(reporter.language, embeds, GenerationOptions(max_new_tokens=tokens))

@@ -68,7 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--clipcap", metavar="FILE", type=Path, help="state dict of a projector, .pt or "
         ".safetensors")  # fmt: skip
     add("--llm", metavar="NAME", help="that it was trained for: listed, a hub id, or a directory")
-    add("--mode", choices=list(MODES), default="v3", help="default: %(default)s")
+    published = [mode.id for mode in MODES.values() if mode.is_published]
+    add("--mode", choices=published, default="v3", help="default: %(default)s")
     add("--encoder", choices=list(ENCODERS), default="ct-clip", help="default: %(default)s")
     add("--heads", type=int, default=8, help="of its attention (default: %(default)s)")
     add("--prompt", default="", help="text between prefix and report (default: none)")

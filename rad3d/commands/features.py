@@ -89,6 +89,8 @@ def _configure_compute(compute: argparse.ArgumentParser) -> None:
         "intercept where the values are not in HU yet")  # fmt: skip
     add("--part", default="1/1", metavar="I/N", help="only this of N parts of the scans")
     add("--limit", type=int, default=0, metavar="N", help="only the first N scans")
+    add("--tokens", action="store_true", help="keep up to 64 visual tokens of each scan as well, "
+        "which the mode r2gengpt reads")  # fmt: skip
     add("--retry-failed", action="store_true", help="try scans again that failed before")
     add("--force", action="store_true", help="encode scans that do not look like a chest, too")
     add("--readers", type=int, default=1, metavar="N",

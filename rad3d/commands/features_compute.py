@@ -154,6 +154,7 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
         metadata,
         args.readers,
         args.retry_failed,
+        args.tokens,
     )
     return work, store
 

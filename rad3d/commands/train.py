@@ -5,7 +5,7 @@ evaluation names it; they are matched by the scan's id. Without --features it le
 phantoms, and what is missing on the way is made first. Published language models are trained by the
 paper's recipe, shipped ones by their own schedule; any other causal model can be named by its hub
 id or directory. A run that was interrupted goes on. What is held out is measured along the way, and
-the best weights are kept. The memory of a step is counted first. docs/training.md has the four
+the best weights are kept. The memory of a step is counted first. docs/training.md has the
 modes as commands.
 """
 
@@ -37,7 +37,8 @@ rad3d train --llm phantom-s --mode linear --quick --steps 50
 
 SCHEDULE = (
     "steps", "epochs", "learning_rate", "precision", "seed", "batch_size", "accumulate", "layers",
-    "latent_weight", "logits_weight", "llm_precision", "validate_every", "patience",
+    "latent_weight", "logits_weight", "llm_precision", "validate_every", "patience", "prefix_scale",
+    "targets", "wording", "mixing", "other_weight",
 )  # fmt: skip
 """Options that override the schedule under their own names."""
 
@@ -55,6 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--mode", required=True, choices=list(MODES), help="what is trained, and from what")
     _data(parser.add_argument_group("data"))
     _schedule(parser.add_argument_group("schedule"))
+    _learned(parser.add_argument_group("what is learned"))
     _memory(parser.add_argument_group("memory and files"))
     parser.set_defaults(run=run)
 
@@ -101,6 +103,29 @@ def _schedule(group: argparse._ArgumentGroup) -> None:
     add("--seed", type=int, help="of new weights, order, dropout, and who is held out")
 
 
+def _learned(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--targets", choices=("reports", "findings"),
+        help="reports of the scans (published LLMs), or reports that the grammar writes about the "
+        "findings that the mode reads",
+    )  # fmt: skip
+    add("--wording", choices=("varied", "canonical"), help="of the latter")
+    add(
+        "--mixing", type=float, metavar="X",
+        help="with --targets findings: take this share of them from other scans",
+    )  # fmt: skip
+    add(
+        "--other-weight", type=float, metavar="X",
+        help="of tokens outside the sentences that state findings (published LLMs: 1)",
+    )  # fmt: skip
+    add(
+        "--prefix-scale", choices=("published", "words"),
+        help="vectors of the prefix as the projector makes them (default), or as long as the "
+        "embeddings of words",
+    )  # fmt: skip
+
+
 def _memory(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--llm-precision", choices=("auto", "float32", "bf16", "8bit", "4bit"),
@@ -134,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
         standardised=args.scaling and args.scaling == "standardised",
         checkpointing=args.gradient_checkpointing or None,
     )
+    shipped = row.id in plan.variants
+    schedule = plan.schedule(row.id, args.mode) if shipped else PUBLISHED
     place = Place(
         models,
         args.run_dir or settings.runs_dir / "train" / f"{row.id}-{args.mode}",
@@ -149,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
         data,
         row.id,
         args.mode,
-        overrides.apply(plan.variants.get(row.id, PUBLISHED)),
+        overrides.apply(schedule),
         place,
         tell,
     )
@@ -186,7 +213,8 @@ def _read(
         if row.id not in plan.language_models:  # before minutes go into phantoms for nothing
             hub = Hub.from_settings(settings)
             obtain(row.source, hub, models_dir=models, revision=row.revision, progress=tell)
-        return DemoBuild(plan, models, settings.runs_dir, args.jobs, tell).prepared(row.id)
+        build = DemoBuild(plan, models, settings.runs_dir, args.jobs, tell)
+        return build.prepared(row.id, args.mode)
     columns = Columns(args.id_column, tuple(args.report_column or ()), patient=args.patient_column)
     return FileSource(
         args.features,
@@ -197,4 +225,5 @@ def _read(
         args.validation_share,
         args.seed or 0,
         models,
+        "findings" in MODES[args.mode].reads,
     ).read()

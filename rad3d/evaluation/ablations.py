@@ -36,7 +36,7 @@ from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import SampleSet
 from rad3d.evaluation.shuffling import derangement
 from rad3d.features.table import FeatureTable
-from rad3d.model.engine import PrefixInput
+from rad3d.model.prefix_input import PrefixInput
 from rad3d.reports.labeller import Mention, find_mentions, label_report
 from rad3d.reports.sections import split_report
 from rad3d.synthetic.grammar import write_report
@@ -55,6 +55,13 @@ class Given:
 
     input: PrefixInput
     prior: Diagnosis | None
+
+    @property
+    def whole(self) -> PrefixInput:
+        """The input with the findings of the prior, for modes that read them."""
+        if self.prior is None:
+            return self.input
+        return replace(self.input, findings=findings_of(self.prior))
 
 
 def _report(id_: str) -> str:
@@ -214,7 +221,7 @@ def conditions(
     if not control:
         known: Sequence[Diagnosis | None] = priors or [None] * len(features.ids)
         return [
-            Given(PrefixInput(row.embedding, row.logits), prior)
+            Given(PrefixInput(row.embedding, row.logits, row.tokens), prior)
             for row, prior in zip(features.rows.values(), known, strict=True)
         ]
     if features.logits is None or priors is None:

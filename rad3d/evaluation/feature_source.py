@@ -139,7 +139,8 @@ class FeatureSource:
     def _judged(self, encoder_id: str, row: Row, keep: bool) -> Row:
         """Replace the logits by those of the installed head, which may be newer."""
         encoder = self._store.encoder(encoder_id)
-        if row.logits is not None and (keep or not isinstance(encoder, HeadedEncoder)):
+        fitted = isinstance(encoder, HeadedEncoder) and encoder.head.weight is not None
+        if row.logits is not None and (keep or not fitted):
             return row
         return row._replace(logits=logits_of(encoder, row.embedding, row.readings))
 
@@ -178,7 +179,7 @@ class FeatureSource:
         """Return embedding and logits of a scan that holds nothing but air."""
         air = np.full((64, 64, 64), -1000, dtype=np.int16)
         empty = Volume.from_array(air, np.diag([5.0, 5.0, 5.0, 1.0]))
-        return encode(Engine(self._store, ByteCache(0)), empty, encoder_id)
+        return encode(Engine(self._store, ByteCache(0)), empty, encoder_id, with_tokens=True)
 
     def _own_stores(
         self, set_id: str, samples: Sequence[Sample], encoder_id: str

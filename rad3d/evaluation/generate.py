@@ -22,7 +22,8 @@ from rad3d.core.errors import Cancelled
 from rad3d.core.types import GenerationOptions
 from rad3d.data.samples import Prediction
 from rad3d.evaluation.storage import slug
-from rad3d.model.engine import Engine, Generated, PrefixInput
+from rad3d.model.engine import Engine, Generated
+from rad3d.model.prefix_input import PrefixInput
 from rad3d.model.variants.variant import VariantConfig
 
 WriteBatches = Callable[
@@ -123,6 +124,11 @@ class ReportWriter:
         digest = hashlib.sha256(np.ascontiguousarray(condition.latent, np.float32).tobytes())
         if self.config.logits_dim and condition.logits is not None:
             digest.update(np.ascontiguousarray(condition.logits, np.float32).tobytes())
+        reads = self.config.mode_row.reads
+        if "findings" in reads and condition.findings is not None:
+            digest.update(repr(condition.findings).encode())
+        if "tokens" in reads and condition.tokens is not None:
+            digest.update(np.ascontiguousarray(condition.tokens, np.float32).tobytes())
         return digest.hexdigest()[:32]
 
     def _append(self, new: dict[str, Kept]) -> None:

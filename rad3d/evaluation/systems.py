@@ -23,7 +23,7 @@ from rad3d.evaluation.generate import ReportWriter, WriteBatches
 from rad3d.evaluation.run_types import EvaluationRequest, Stage
 from rad3d.evaluation.shuffling import shuffled
 from rad3d.evaluation.system_names import CONTROLS, SHUFFLED, ablations
-from rad3d.features.table import FeatureTable
+from rad3d.features.table import FeatureTable, gathered
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
 from rad3d.model.engine import Engine
 from rad3d.reports.labeller import label_report
@@ -204,7 +204,7 @@ class Systems:
         encoder = writer.config.encoder or SHIPPED_ENCODER
         seen = self._seen(samples, encoder)
         rows = self._given(control, encoder, seen)
-        given = [row.input for row in rows]
+        given = [row.whole for row in rows]
         n, told = writer.missing(given), 0
         for done in writer.write(given, cancel):
             now = done * len(samples.samples) // n
@@ -222,8 +222,8 @@ class Systems:
     def _given(self, control: str, encoder: str, seen: FeatureTable) -> list[Given]:
         """Return what a variant is given for each case under an ablation."""
         if control == "image-zero":
-            latent, logits = self._features.blank(encoder)
-            table = FeatureTable(("air",), latent[None], None if logits is None else logits[None])
+            air = {"air": self._features.blank(encoder)}
+            table = gathered(air, {}, seen.label_set)
             return conditions("", table, self._priors(encoder, table)) * len(seen.ids)
         bank = self._bank(encoder) if control and CONTROLS[control].needs_training else None
         priors = self._priors(encoder, seen)

@@ -177,6 +177,7 @@ class FeatureWork:
         metadata: CT-RATE's table, where its geometry and rescaling count.
         readers: threads that read ahead.
         retry: try scans again that failed before.
+        tokens: keep visual tokens as well.
     """
 
     def __init__(
@@ -189,7 +190,9 @@ class FeatureWork:
         metadata: MetadataTable | None = None,
         readers: int = 1,
         retry: bool = False,
+        tokens: bool = True,
     ) -> None:
+        self._tokens = tokens
         self._encoder_id, self._encoder = encoder_id, models.encoder(encoder_id)
         self._store, self._read, self._metadata = store, read, metadata
         self._readers = readers
@@ -342,7 +345,7 @@ class FeatureWork:
         try:
             if holds(volume.sha256):
                 return opened
-            row = encode(self._engine, volume, self._encoder_id)
+            row = encode(self._engine, volume, self._encoder_id, self._tokens)
         except Rad3dError as error:
             return replace(opened, error=_failed(error, opened.file))
         finally:

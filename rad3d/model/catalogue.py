@@ -29,6 +29,7 @@ from rad3d.core.registry import (
 )
 from rad3d.model.encoders.head import TO_FIT_AGAIN, head_command, head_sha256, head_state
 from rad3d.model.llm.hub import Hub, find_cached, find_local
+from rad3d.model.variants.adapters import ADAPTER_DIR
 from rad3d.model.variants.variant import (
     CONFIG_FILE,
     LLM_DIR,
@@ -128,7 +129,8 @@ class VariantCatalogue:
         except Rad3dError as error:
             return VariantStatus(variant, False, error.problem, command, parameters, 0, llm.licence)
         parameters = self._parameters(directory / LLM_DIR) or parameters
-        trainable = self._parameters(directory) + (parameters if mode.trains_llm else 0)
+        trainable = self._parameters(directory) + self._parameters(directory / ADAPTER_DIR)
+        trainable += parameters if mode.trains_llm else 0
         reason = self._missing_part(directory, config)
         if self._lacks_head(config):
             folder = self.models_dir / ENCODERS[config.encoder].source

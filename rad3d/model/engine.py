@@ -12,13 +12,13 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from torch import Tensor
 
 from rad3d import __version__
+from rad3d.core.details import findings_of
 from rad3d.core.errors import BadRequest, Cancelled, some
+from rad3d.core.findings import Finding
 from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.types import (
     Diagnosis,
@@ -37,11 +37,12 @@ from rad3d.core.types import (
     Volume,
 )
 from rad3d.model.cache import ByteCache
-from rad3d.model.encoders.base import LoadedEncoder
+from rad3d.model.encoders.base import LoadedEncoder, visual_tokens
 from rad3d.model.encoders.noise import noise_novelty
-from rad3d.model.llm.decoding import Written, decode, decode_batch
+from rad3d.model.llm.decoding import Written, decode
 from rad3d.model.llm.failures import OUR_FAULT, plain_errors
 from rad3d.model.llm.hub import with_progress
+from rad3d.model.prefix_input import PrefixInput, conditionings, decode_ragged
 from rad3d.model.store import ModelStore
 from rad3d.model.threads import computing
 from rad3d.model.variants.reporter import PrefixReporter
@@ -49,19 +50,6 @@ from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
 BATCH_ROWS = 16
 """Texts written at the same time by :meth:`Engine.generate_batches`."""
-
-
-@dataclass(frozen=True)
-class PrefixInput:
-    """The input of a report without its scan: an image embedding and diagnostic logits.
-
-    Attributes:
-        latent: (D,) image embedding.
-        logits: (L,) diagnostic logits; variants that do not use them ignore them.
-    """
-
-    latent: FloatArray
-    logits: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -229,7 +217,9 @@ class Engine:
     ) -> Iterator[Written]:
         threads = self.store.threads.for_language(reporter.language.nbytes)
         with plain_errors("make the prefix"), computing(threads):
-            embeds = _conditioning(reporter, [PrefixInput(features.pooled, diagnosis.logits)])
+            tokens = None if features.tokens is None else visual_tokens(features.tokens)
+            given = PrefixInput(features.pooled, diagnosis.logits, tokens, findings_of(diagnosis))
+            embeds = conditionings(reporter, [given], self._findings)[0][None]
         steps = decode(reporter.language, embeds, options, cancel)
         while True:
             # Each step may be asked for by another thread.
@@ -238,6 +228,10 @@ class Engine:
             if written is None:
                 return
             yield written
+
+    def _findings(self, reporter: PrefixReporter, latent: FloatArray) -> tuple[Finding, ...]:
+        encoder = self.store.encoder(reporter.config.encoder or SHIPPED_ENCODER)
+        return findings_of(encoder.diagnose(latent))
 
     def generate_batches(
         self,
@@ -256,8 +250,9 @@ class Engine:
             began = time.perf_counter()
             threads = self.store.threads.for_language(reporter.language.nbytes)
             with plain_errors("write the reports", reporter.language), computing(threads):
-                embeds = _conditioning(reporter, conditions[first : first + BATCH_ROWS])
-                rows = decode_batch(reporter.language, embeds, options, cancel)
+                batch = conditions[first : first + BATCH_ROWS]
+                embeds = conditionings(reporter, batch, self._findings)
+                rows = decode_ragged(reporter.language, embeds, options, cancel)
             if cancel is not None:
                 _check(cancel)
             texts = [reporter.language.decode(list(row.ids)) for row in rows]
@@ -342,28 +337,8 @@ def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
     }
 
 
-@torch.inference_mode()
-def _conditioning(reporter: PrefixReporter, conditions: Sequence[PrefixInput]) -> Tensor:
-    """(B, N, H) embeddings in front of the reports."""
-    latent = torch.from_numpy(np.stack([c.latent for c in conditions])).float()
-    logits = None
-    if reporter.config.logits_dim:
-        given = [c.logits for c in conditions if c.logits is not None]
-        if len(given) < len(conditions):
-            raise BadRequest(f"{reporter.config.id} makes its prefix from the logits as well.")
-        logits = torch.from_numpy(np.stack(given)).float()
-        if logits.shape[1] != reporter.config.logits_dim:
-            raise BadRequest(
-                f"{reporter.config.id} needs the logits of {reporter.config.label_set}, not "
-                f"{logits.shape[1]} of others.",
-                "Give features with the logits that it was trained with.",
-                code="other_labels",
-            )
-    return reporter.conditioning(reporter.prefix(latent, logits))
-
-
 def _same_input(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
-    if reporter.config.logits_dim:
+    if reporter.config.mode_row.reads_prior:
         reporter.config.label_set.require_same(
             encoder.label_set, reporter.config.id, f"the head of {encoder.id} here"
         )

@@ -27,6 +27,7 @@ from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import directory_size, load_language_model
 from rad3d.model.llm.precision import Choice, choose, inspect_machine, total_memory
 from rad3d.model.threads import Threads, computing
+from rad3d.model.variants.adapters import adapter_parameters
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import (
     LLM_DIR,
@@ -271,8 +272,9 @@ def _stored_bytes(directory: Path) -> int:
 
 def _own_bytes(reporter: PrefixReporter) -> int:
     """Bytes of a variant without a language model that others share."""
-    own = sum(p.numel() * p.element_size() for p in reporter.projector.parameters())
-    return own + (reporter.language.nbytes if reporter.config.mode_row.trains_llm else 0)
+    own = [*reporter.projector.parameters(), *adapter_parameters(reporter.llm)]
+    nbytes = sum(p.numel() * p.element_size() for p in own)
+    return nbytes + (reporter.language.nbytes if reporter.config.mode_row.trains_llm else 0)
 
 
 def _model_memory(megabytes: int) -> int:

@@ -29,7 +29,8 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
-from rad3d.model.engine import BATCH_ROWS, Engine, Generated, PrefixInput
+from rad3d.model.engine import BATCH_ROWS, Engine, Generated
+from rad3d.model.prefix_input import PrefixInput
 
 MIN_SECONDS = 15
 MAX_SECONDS = 40

@@ -134,7 +134,7 @@ class DemoBuild:
             )
         for llm, mode in itertools.product(self.plan.variants, MODES):
             directory = variant_directory(self.models_dir, variant_id(llm, mode))
-            training = self.plan.variants[llm]
+            training = self.plan.schedule(llm, mode)
             yield Stage(
                 f"variant:{variant_id(llm, mode)}",
                 (directory / "variant.json").is_file,
@@ -286,28 +286,33 @@ class DemoBuild:
     def _train_variant(self, llm: str, mode: str) -> None:
         run = self.run_dir / "variants" / f"{llm}-{mode}"
         place = Place(self.models_dir, run)
-        train_single(self.pairs(), llm, mode, self.plan.variants[llm], place, self.progress)
+        training = self.plan.schedule(llm, mode)
+        train_single(self.pairs(mode), llm, mode, training, place, self.progress)
 
-    def pairs(self) -> TrainingData:
-        """The paired phantoms, from the features that their stage made."""
+    def pairs(self, mode: str) -> TrainingData:
+        """The paired phantoms, from the features that their stage made, with what a mode reads."""
         split = self.plan.paired_split
         features = self.features(split)
+        store = ModelStore(Settings(models_dir=self.models_dir))
         pairs = PairedFeatures(
             features["pooled"],
             features["logits"],
             phantom_reports(split.truths),
             [f"{split.domain}-{truth.seed:06d}" for truth in split.truths],
-            encoder_identity(ModelStore(Settings(models_dir=self.models_dir)), SHIPPED_ENCODER),
+            encoder_identity(store, SHIPPED_ENCODER),
+            tokens=features.get("tokens"),
         )
+        if "findings" in MODES[mode].reads:
+            pairs = pairs.diagnosed(store.encoder(SHIPPED_ENCODER))
         return TrainingData(pairs, source={"phantoms": split.name, "plan": self.plan.name})
 
-    def prepared(self, llm: str) -> TrainingData:
+    def prepared(self, llm: str, mode: str) -> TrainingData:
         """The paired phantoms and, where the plan makes it, the language model.
 
         Raises:
             BadRequest: something is to be made, and this is one of several processes.
         """
-        wanted = [f"features:{self.plan.paired_split.name}", "calibration"]
+        wanted = [f"features:{self.plan.paired_split.name}", "prior"]
         wanted += [f"llm:{llm}"] if llm in self.plan.language_models else []
         done = {stage.name: stage.done for stage in self.stages()}
         if PartialState().num_processes > 1 and not all(done[name]() for name in wanted):
@@ -320,7 +325,7 @@ class DemoBuild:
         for name in wanted:
             for each in _needed(name, self.plan, done):
                 self.run(only=each)
-        return self.pairs()
+        return self.pairs(mode)
 
 
 def phantom_reports(truths: Sequence[Truth]) -> list[list[str]]:

@@ -11,7 +11,15 @@ from rad3d.train.encoder_training import EncoderTraining
 from rad3d.train.loop import LoopConfig
 from rad3d.train.phantoms import Split
 from rad3d.train.pretrain import LanguageModelShape, PretrainConfig
+from rad3d.train.targets import TargetOptions
 from rad3d.train.variant_training import VariantTraining
+
+READERS = {"slots": 500, "words": 100, "text": 0}
+"""Modes that read findings -> steps until they say what they read."""
+
+SAYING_FINDINGS = TargetOptions(
+    "findings", "canonical", mixing=0.35, other_weight=0.25, impressions=0.3
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,21 @@ class DemoPlan:
     clip_training: ClipTraining
     language_models: dict[str, PretrainConfig]
     variants: dict[str, VariantTraining]
+
+    def schedule(self, llm: str, mode: str) -> VariantTraining:
+        """How a variant of a shipped language model is trained.
+
+        Modes that read findings learn to say them, which takes fewer steps; dev/LOG.md has what
+        each part of that is worth.
+        """
+        training = self.variants[llm]
+        if mode not in READERS:
+            return training
+        steps = min(READERS[mode], training.loop.steps)
+        loop = replace(
+            training.loop, steps=steps, learning_rate=3e-3, warmup=min(40, steps // 5), muon_rate=0
+        )
+        return replace(training, loop=loop, views=1, noise=0.0, target=SAYING_FINDINGS)
 
     @property
     def splits(self) -> tuple[Split, ...]:

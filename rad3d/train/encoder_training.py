@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from rad3d.core.details import attribute_names
 from rad3d.core.types import FloatArray
+from rad3d.model.encoders.base import visual_tokens
 from rad3d.model.encoders.calibration import novelty_vector
 from rad3d.model.encoders.phantom_cnn import (
     TOKEN_STRIDE,
@@ -209,9 +210,10 @@ def encode_arrays(
         progress: receives a line now and then.
 
     Returns:
-        ``pooled`` (N, V, D), ``logits`` (N, V, 18) and ``novelty`` (N, 2C) of the first view.
+        ``pooled`` (N, V, D), ``logits`` (N, V, 18), ``novelty`` (N, 2C) of the first view, and
+        ``tokens`` (N, V, T, C).
     """
-    pooled, logits, novelty = [], [], []
+    pooled, logits, novelty, visual = [], [], [], []
     for i in range(arrays.split.n):
         rng = np.random.default_rng([arrays.split.first + i, 3])
         copies = [arrays.hu[i].astype(np.float32) / 1000]
@@ -224,6 +226,7 @@ def encode_arrays(
         pooled.append(z.numpy())
         logits.append(network.head(z).numpy())
         novelty.append(novelty_vector(tokens[0].numpy()))
+        visual.append(np.stack([visual_tokens(grid) for grid in tokens.numpy()]))
         if progress is not None and (i + 1) % 100 == 0:
             progress(
                 f"features {arrays.split.name}: {i + 1}/{arrays.split.n}", (i + 1) / arrays.split.n
@@ -232,6 +235,7 @@ def encode_arrays(
         "pooled": np.stack(pooled),
         "logits": np.stack(logits),
         "novelty": np.stack(novelty),
+        "tokens": np.stack(visual),
     }
 
 

@@ -12,14 +12,17 @@ import numpy as np
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.settings import Settings
 from rad3d.data.layouts import patient_of
 from rad3d.data.predictions import Columns, read_entries
-from rad3d.data.sample_sets import LAYOUTS, data_set, load_set
+from rad3d.data.sample_sets import LAYOUTS, PHANTOM_SPLITS, data_set, load_set
 from rad3d.data.samples import SampleSet
+from rad3d.features.encoder_features import encoder_identity
 from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable
 from rad3d.model.encoders.head import Head, differs
 from rad3d.model.identity import EncoderIdentity
+from rad3d.model.store import ModelStore
 from rad3d.train.pairs import PairedFeatures, TrainingData, hold_out, told
 
 PLAIN = Columns(reference=())
@@ -41,6 +44,7 @@ class FileSource:
         share: of the patients that are held out; 0 holds out nobody.
         seed: which patients.
         models_dir: holds the encoder, whose fitted head gives the logits where there is one.
+        diagnosed: what the classifier says of each scan is needed; the encoder must be here.
     """
 
     features: Path
@@ -51,6 +55,7 @@ class FileSource:
     share: float = 0.05
     seed: int = 0
     models_dir: Path | None = None
+    diagnosed: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
@@ -91,16 +96,22 @@ class FileSource:
             _require_same(head.encoder, encoder, path)
         logits = head.logits(table.embedding) if head else None
         if head is None or logits is None:
-            return pair(encoder, table, reports)
-        table = replace(table, logits=logits.astype(np.float32), label_set=head.label_set)
-        return pair(encoder, table, reports, head.sha256)
+            found = pair(encoder, table, reports)
+        else:
+            table = replace(table, logits=logits.astype(np.float32), label_set=head.label_set)
+            found = pair(encoder, table, reports, head.sha256)
+        if not self.diagnosed or self.models_dir is None:
+            return found
+        models = ModelStore(Settings(models_dir=self.models_dir))
+        _require_same(encoder_identity(models, encoder.id), encoder, path)
+        return found.diagnosed(models.encoder(encoder.id))
 
 
 def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
     """Reports of a table or data set.
 
     Args:
-        text: path, or a data set such as ``ct-rate:DIR``.
+        text: path, or a data set such as ``ct-rate:DIR`` or ``phantom-train``.
         columns: of a table or of a folder of one's own.
         split: of a data set that has some and names none, ``"train"`` or ``"valid"``.
 
@@ -108,6 +119,9 @@ def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
         BadRequest: there is no such file, or it is none of its kind.
         UnknownName: a column is missing.
     """
+    if text in PHANTOM_SPLITS:
+        row = PHANTOM_SPLITS[text]
+        return row.sample_set(row.n)
     if spec := data_set(text):
         split = split if LAYOUTS[spec.source].is_split else ""
         named = replace(columns, reference=columns.reference or "reference")
@@ -170,6 +184,8 @@ def pair(
         head_sha256=head_sha256,
         dropped=+dropped,
         label_set=table.label_set,
+        tokens=None if table.tokens is None else table.tokens[picked][:, None],
+        details=None if table.details is None else table.details[picked][:, None],
     )
 
 
@@ -178,7 +194,7 @@ def _require_same(fitted: EncoderIdentity, encoder: EncoderIdentity, path: Path)
     if differs(fitted, encoder):
         raise BadRequest(
             f"The features in {path.name} are of other weights of {encoder.id}, or of another "
-            "model grid, than the head that was fitted for it here.",
+            "model grid, than the encoder or head that is here.",
             "Compute them again with the encoder that is here.",
             code="other_encoder",
         )

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from rad3d.core.details import findings_of
 from rad3d.core.errors import BadRequest
+from rad3d.core.findings import Finding
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import FloatArray
+from rad3d.model.encoders.base import LoadedEncoder
 from rad3d.model.identity import EncoderIdentity
 
 
@@ -28,6 +31,9 @@ class PairedFeatures:
         head_sha256: of the head, fitted here, that the logits are of; empty for the encoder's own.
         dropped: reason -> how many scans or reports are not among the pairs.
         label_set: the L labels.
+        tokens: (N, V, T, C) visual tokens; None where the features have none.
+        details: (N, V, A) logits of attributes, where a head reads them from the tokens.
+        findings: what the classifier says of each scan; None where nobody has asked it.
     """
 
     pooled: FloatArray
@@ -38,6 +44,9 @@ class PairedFeatures:
     head_sha256: str = ""
     dropped: Mapping[str, int] = field(default_factory=dict)
     label_set: LabelSet = CT_RATE
+    tokens: FloatArray | None = None
+    details: FloatArray | None = None
+    findings: Sequence[tuple[Finding, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not self.reports:
@@ -63,7 +72,18 @@ class PairedFeatures:
             logits=None if self.logits is None else self.logits[list(rows)],
             reports=[self.reports[i] for i in rows],
             patients=[self.patients[i] for i in rows],
+            tokens=None if self.tokens is None else self.tokens[list(rows)],
+            details=None if self.details is None else self.details[list(rows)],
+            findings=None if self.findings is None else [self.findings[i] for i in rows],
         )
+
+    def diagnosed(self, encoder: LoadedEncoder) -> PairedFeatures:
+        """The same with what an encoder's classifier says of each scan as it is."""
+        readings: Sequence[FloatArray | None] = [None] * len(self)
+        if self.logits is not None and self.details is not None:
+            readings = np.concatenate((self.logits[:, 0], self.details[:, 0]), axis=1)
+        pairs = zip(self.pooled[:, 0], readings, strict=True)
+        return replace(self, findings=[findings_of(encoder.diagnose(*pair)) for pair in pairs])
 
     def without(self, rows: Sequence[int], reason: str) -> PairedFeatures:
         """Return the other pairs, with the reason counted."""

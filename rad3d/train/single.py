@@ -14,10 +14,11 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
-from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.errors import BadRequest, Rad3dError, some
 from rad3d.core.files import FullDiskTold, file_sha256
 from rad3d.core.registry import (
     ENCODERS,
+    KNOWN,
     LANGUAGE_MODELS,
     MODES,
     LanguageModel,
@@ -34,6 +35,8 @@ from rad3d.model.llm.loading import load_language_model, outline
 from rad3d.model.llm.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
 from rad3d.model.llm.training_memory import check_training
 from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
+from rad3d.model.variants.word_projectors import prefix_positions
+from rad3d.synthetic.grammar import write_summary
 from rad3d.train.loop import LoopConfig, Progress
 from rad3d.train.pairs import PairedFeatures, TrainingData, told
 from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
@@ -66,7 +69,8 @@ class Overrides:
         steps, learning_rate, precision, seed, accumulate, validate_every, patience: of
             :class:`LoopConfig`.
         epochs, batch_size, layers, standardised, latent_weight, logits_weight, llm_precision,
-            checkpointing: of :class:`VariantTraining`.
+            prefix_scale, checkpointing: of :class:`VariantTraining`.
+        targets, wording, mixing, other_weight: of :class:`TargetOptions`.
     """
 
     steps: int | None = None
@@ -83,7 +87,12 @@ class Overrides:
     latent_weight: float | None = None
     logits_weight: float | None = None
     llm_precision: str | None = None
+    prefix_scale: str | None = None
     checkpointing: bool | None = None
+    targets: str | None = None
+    wording: str | None = None
+    mixing: float | None = None
+    other_weight: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None and self.epochs is not None:
@@ -92,6 +101,7 @@ class Overrides:
     def apply(self, training: VariantTraining) -> VariantTraining:
         """The schedule with the values that were set."""
         set_here = {name: value for name, value in vars(self).items() if value is not None}
+        target = {k: set_here.pop(k) for k in vars(training.target) if k in set_here}
         outer = {k: v for k, v in set_here.items() if hasattr(training, k)}
         inner = {k: v for k, v in set_here.items() if k not in outer}
         if self.steps is not None:
@@ -100,6 +110,7 @@ class Overrides:
             training,
             loop=_changed(training.loop, inner),
             tuned_loop=_changed(training.tuned_loop, inner),
+            target=replace(training.target, **target),
             **outer,
         )
 
@@ -167,7 +178,7 @@ def train_single(
     tell = progress if process.is_main_process else _silent
     if training.llm_precision != AUTO:
         check(mode, training.llm_precision)
-    _check_logits(data, mode)
+    _check_inputs(data, mode)
     config = replace(_configuration(row, mode, data.train, training), tag=place.tag)
     output = variant_directory(place.models_dir, config.id)
     _check_new(output, config, place)
@@ -243,15 +254,30 @@ def _silent(text: str, fraction: float) -> None:
     """Ignore progress: only the first of several processes reports it."""
 
 
-def _check_logits(data: TrainingData, mode: str) -> None:
+def _check_inputs(data: TrainingData, mode: str) -> None:
+    """Refuse features that lack what the mode reads."""
+    row, encoder = MODES[mode], data.train.encoder.id
+    remedies = {
+        "logits": f"Choose v1 or v2, or give it a head with: {FIT.format(encoder)}",
+        "tokens": "Compute features again with: rad3d features compute --tokens",
+        "findings": "Choose v1 or v2, or train where the encoder and its head are.",
+    }
     sides = [side for side in (data.train, data.held_out) if side is not None]
-    if MODES[mode].uses_logits and any(side.logits is None for side in sides):
+    unknown = [label.name for label in data.train.label_set.labels if not label.rule]
+    if "findings" in row.reads and unknown:
         raise BadRequest(
-            f"{MODES[mode].name} uses diagnostic logits, and the encoder {data.train.encoder.id} "
-            "has none.",
-            f"Choose v1 or v2, or give it a head with: {FIT.format(data.train.encoder.id)}",
-            code="no_head",
+            f"{row.name} reads findings, and {some(unknown, 3)} of {data.train.label_set} are none "
+            "that the labeller's rules know.",
+            "Name the finding of each label in the label set's file, or choose another mode.",
+            code="no_findings",
         )
+    for what in row.reads:
+        if what in remedies and any(getattr(side, what) is None for side in sides):
+            raise BadRequest(
+                f"{row.name} reads {KNOWN[what]}, which these features of {encoder} lack.",
+                remedies[what],
+                code="no_head" if what == "logits" else f"no_{what}",
+            )
 
 
 def _check_new(output: Path, config: VariantConfig, place: Place) -> None:
@@ -274,6 +300,9 @@ def _check_new(output: Path, config: VariantConfig, place: Place) -> None:
 def _configuration(
     row: LanguageModel, mode: str, data: PairedFeatures, training: VariantTraining
 ) -> VariantConfig:
+    length, token_dim = training.prefix_length, 0
+    if "tokens" in MODES[mode].reads and data.tokens is not None:
+        length, token_dim = data.tokens.shape[2:]
     return VariantConfig(
         llm=row.id,
         mode=mode,
@@ -285,7 +314,11 @@ def _configuration(
         preprocessing=data.encoder.preprocessing,
         projector=MODES[mode].projector,
         latent_dim=data.dim,
+        token_dim=token_dim,
+        prefix_length=MODES[mode].prefix_length if length is None else length,
         layers=training.layers,
+        prefix_scale=training.prefix_scale,
+        adapter_rank=training.adapter_rank,
         latent_weight=training.latent_weight,
         logits_weight=training.logits_weight,
         standardised=training.standardised,
@@ -311,8 +344,10 @@ def _fitting(
     data: TrainingData, language: LanguageBundle, config: VariantConfig
 ) -> tuple[TrainingData, int]:
     """Drop reports that do not fit into the language model; return the longest, in tokens."""
-    room = language.context - config.prefix_length - len(language.tokens(config.prompt))
-    room -= language.bos_id is not None
+    room = language.context - prefix_positions(config, language)
+    room -= len(language.tokens(config.prompt)) + (language.bos_id is not None)
+    words = longest_words(config, language, data)
+    room -= words
 
     def check(side: PairedFeatures) -> tuple[PairedFeatures, int]:
         lengths = [max(map(len, texts)) for texts in token_ids(language, config.prompt, side)]
@@ -322,9 +357,18 @@ def _fitting(
 
     train, longest = check(data.train)
     if data.held_out is None:
-        return replace(data, train=train), longest
+        return replace(data, train=train), longest + words
     held_out, other = check(data.held_out)
-    return replace(data, train=train, held_out=held_out), max(longest, other)
+    return replace(data, train=train, held_out=held_out), max(longest, other) + words
+
+
+def longest_words(config: VariantConfig, language: LanguageBundle, data: TrainingData) -> int:
+    """Tokens of the longest findings, where they stand as words before the report."""
+    if not config.mode_row.words:
+        return 0
+    sides = [side for side in (data.train, data.held_out) if side is not None]
+    texts = {write_summary(found) for side in sides for found in side.findings or ()}
+    return max(len(language.tokens(f"Summary: {text}")) for text in texts)
 
 
 def _precision(language: LanguageBundle, mode: str, wanted: str, machine: Machine) -> str:

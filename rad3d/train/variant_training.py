@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from rad3d.core.details import finding_bits
 from rad3d.core.files import file_sha256
 from rad3d.core.registry import Mode
 from rad3d.model.llm.language import LanguageBundle, recompute_layers
@@ -26,6 +27,7 @@ from rad3d.model.variants.variant import VariantConfig
 from rad3d.train.loop import LoopConfig, Progress, fit, prefer_eager_attention
 from rad3d.train.pairs import PairedFeatures, TrainingData
 from rad3d.train.rundir import CONFIG_FILE
+from rad3d.train.targets import Target, TargetOptions, Targets
 
 TokenIds = Sequence[Sequence[Sequence[int]]]
 """The token ids of each wording of each scan's report."""
@@ -51,6 +53,9 @@ class VariantTraining:
         llm_precision: of the frozen language model, a key of
             :data:`rad3d.core.registry.PRECISIONS`, or ``"auto"``; V-1 always trains float32
             weights.
+        prefix_length: see :class:`rad3d.core.registry.Mode`; None is that of the mode.
+        prefix_scale, adapter_rank: of :class:`VariantConfig`.
+        target: what is learned.
         checkpointing: the activations of the language model's layers are computed again in the
             backward pass instead of being kept.
     """
@@ -66,11 +71,16 @@ class VariantTraining:
     latent_weight: float = 1.0
     logits_weight: float = 1.0
     llm_precision: str = "float32"
+    prefix_length: int | None = None
+    prefix_scale: str = "published"
+    adapter_rank: int = 16
+    target: TargetOptions = field(default_factory=TargetOptions)
     checkpointing: bool = False
 
     def schedule(self, mode: Mode) -> LoopConfig:
-        """The loop of an adaptation mode."""
-        return self.tuned_loop if mode.trains_llm else self.loop
+        """The loop of an adaptation mode; of no steps where nothing is trained."""
+        loop = self.tuned_loop if mode.trains_llm else self.loop
+        return loop if mode.trains else replace(loop, steps=0)
 
     def resolved(self, pairs: int, processes: int = 1) -> VariantTraining:
         """The same with the steps that the epochs take."""
@@ -137,7 +147,7 @@ def train_variant(
         facts={"variant": asdict(config), "training": asdict(training), "data": data.facts()},
         device=device,
         weigh=_tokens,
-        held_out=_held_out(reporter, data.held_out, training.batch_size),
+        held_out=_held_out(reporter, data.held_out, training),
         progress=progress,
     )
     facts |= data.facts() | {"llm_precision": language.precision, "seed": loop.seed}
@@ -155,41 +165,64 @@ def token_ids(language: LanguageBundle, prompt: str, data: PairedFeatures) -> To
 
 
 def _loss(model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-    return {"loss": model(batch["latent"], batch["logits"], batch["input_ids"], batch["labels"])}
+    return {"loss": model(**batch)}
 
 
 def _tokens(batch: dict[str, Any]) -> float:
-    """The number of tokens in the mean loss of a batch."""
+    """The number of tokens in the mean loss of a batch, or the sum of their weights."""
+    if (weights := batch.get("weights")) is not None:
+        return float(weights.sum())
     return float((batch["labels"] != IGNORED).sum())
 
 
 def _held_out(
-    reporter: PrefixReporter, data: PairedFeatures | None, batch_size: int
+    reporter: PrefixReporter, data: PairedFeatures | None, training: VariantTraining
 ) -> list[dict[str, Any]]:
     """Batches of similar length: every scan as it is, with its first wording."""
     if data is None:
         return []
-    ids = [reporter.report_ids(texts[0]) for texts in data.reports]
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-    starts = range(0, len(order), batch_size)
-    batches = []
-    for rows in (order[start : start + batch_size] for start in starts):
-        logits = None if data.logits is None else data.logits[rows, 0]
-        batches.append(_batch(reporter, data.pooled[rows, 0], logits, [ids[i] for i in rows]))
-    return batches
+    targets = Targets(reporter, data, replace(training.target, mixing=0.0), 0)
+    known = [targets.of(row, 0, row) for row in range(len(data))]
+    order = sorted(range(len(known)), key=lambda i: known[i].length)
+    starts = range(0, len(order), training.batch_size)
+    batches = (order[start : start + training.batch_size] for start in starts)
+    return [
+        _batch(
+            reporter,
+            [None if v is None else v[rows, 0] for v in (data.pooled, data.logits, data.tokens)],
+            [known[i] for i in rows],
+        )
+        for rows in batches
+    ]
 
 
 def _batch(
-    reporter: PrefixReporter, latent: Any, logits: Any, reports: Sequence[Sequence[int]]
+    reporter: PrefixReporter, features: Sequence[Any], targets: Sequence[Target]
 ) -> dict[str, Any]:
-    input_ids, labels = reporter.collate(reports)
-    used = reporter.config.logits_dim and logits is not None
-    return {
-        "latent": torch.from_numpy(latent).float(),
-        "logits": torch.from_numpy(logits).float() if used else None,
+    """The arguments of the loss: embedding, logits and tokens of the scans, and their targets."""
+    row = reporter.config.mode_row
+    contexts = [reporter.context(target.findings) for target in targets] if row.words else ()
+    input_ids, labels = reporter.collate([target.ids for target in targets], contexts)
+    latent, logits, tokens = (None if v is None else torch.from_numpy(v).float() for v in features)
+    batch: dict[str, Any] = {
+        "latent": latent,
+        "logits": logits if row.uses_logits else None,
         "input_ids": input_ids,
         "labels": labels,
     }
+    if "tokens" in row.reads:
+        batch["tokens"] = tokens
+    if "findings" in row.reads:
+        labels_read = reporter.config.label_set
+        bits = np.stack([finding_bits(target.findings, labels_read) for target in targets])
+        batch["bits"] = torch.from_numpy(bits)
+    if any(target.weights is not None for target in targets):
+        weights = torch.zeros(labels.shape)
+        weights[labels != IGNORED] = torch.from_numpy(
+            np.concatenate([target.weights for target in targets if target.weights is not None])
+        )
+        batch["weights"] = weights
+    return batch
 
 
 CHUNK = 8
@@ -200,21 +233,25 @@ def _batches(
     reporter: PrefixReporter, data: PairedFeatures, training: VariantTraining, loop: LoopConfig
 ) -> Callable[[int], dict[str, Any]]:
     """Number -> batch: a random view and wording of each scan, each scan once in every epoch."""
-    ids = token_ids(reporter.language, reporter.config.prompt, data)
+    targets = Targets(reporter, data, training.target, loop.seed)
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> Any:
         return np.random.default_rng([loop.seed, epoch, 1]).permutation(len(data))
 
     @lru_cache(maxsize=1)
-    def chunk(number: int) -> list[tuple[int, Sequence[int]]]:
-        """(scan, report) of the batches of a chunk, the batches in random order."""
+    def chunk(number: int) -> list[tuple[int, Target]]:
+        """(scan, target) of the batches of a chunk, the batches in random order."""
         rng = np.random.default_rng([loop.seed, number, 2])
         size = CHUNK * training.batch_size
-        places = (divmod(number * size + i, len(data)) for i in range(size))
+        examples = range(number * size, (number + 1) * size)
+        places = (divmod(i, len(data)) for i in examples)
         rows = [int(order(epoch)[position]) for epoch, position in places]
-        pairs = [(i, ids[i][int(rng.integers(len(ids[i])))]) for i in rows]
-        pairs.sort(key=lambda pair: len(pair[1]))
+        pairs = [
+            (row, targets.of(row, int(rng.integers(len(data.reports[row]))), example))
+            for row, example in zip(rows, examples, strict=True)
+        ]
+        pairs.sort(key=lambda pair: pair[1].length)
         starts = rng.permutation(CHUNK) * training.batch_size
         return [pair for s in starts for pair in pairs[s : s + training.batch_size]]
 
@@ -224,11 +261,11 @@ def _batches(
         pairs = chunk(number // CHUNK)[start : start + training.batch_size]
         rows = [row for row, _ in pairs]
         views = rng.integers(0, data.pooled.shape[1], len(rows))
-        latent, logits = (
+        features = [
             None if values is None else _noisy(values, values[rows, views], training.noise, rng)
-            for values in (data.pooled, data.logits)
-        )
-        return _batch(reporter, latent, logits, [report for _, report in pairs])
+            for values in (data.pooled, data.logits, data.tokens)
+        ]
+        return _batch(reporter, features, [target for _, target in pairs])
 
     return batch
 

@@ -423,7 +423,7 @@ def test_one_case_shows_both_reports_and_their_findings(
 def test_batches_write_the_texts_of_one_at_a_time(evaluations: Evaluations) -> None:
     rng = np.random.default_rng(0)
     engine = Engine(evaluations.store)
-    from rad3d.model.engine import PrefixInput
+    from rad3d.model.prefix_input import PrefixInput
 
     given = [
         PrefixInput(rng.normal(size=32).astype(np.float32), rng.normal(size=18) * 3)

@@ -27,7 +27,8 @@ from rad3d.core.types import (
 from rad3d.model import engine as engine_module
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.base import Encoding
-from rad3d.model.engine import Engine, Generated, PrefixInput
+from rad3d.model.engine import Engine, Generated
+from rad3d.model.prefix_input import PrefixInput
 
 pytestmark = pytest.mark.numeric
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from close import assert_near
 from safetensors.torch import load_file
+from tiny_models import tiny_language
 
+from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import PROJECTORS
+from rad3d.core.registry import MODES
 from rad3d.model.variants.projector import (
     InputScaling,
     LinearProjector,
     TransformerProjector,
-    build_projector,
     clipcap_state_dict,
+    new_projector,
     projector_from_clipcap,
 )
+from rad3d.model.variants.variant import VariantConfig
+from rad3d.model.variants.word_projectors import prefix_positions
 
 pytestmark = pytest.mark.numeric
 
@@ -129,15 +134,27 @@ def test_a_missing_key_is_not_forgiven(reference: dict[str, torch.Tensor]) -> No
         TransformerProjector(530, 64, layers=2).load_state_dict(state, strict=True)
 
 
-@pytest.mark.parametrize("name", PROJECTORS)
-def test_every_projector_row_gives_prefix_by_width(name: str) -> None:
-    projector = build_projector(name, 20, 32, prefix_length=5, clip_length=3, layers=1, heads=4)
-    assert projector(torch.randn(2, 20)).shape == (2, 5, 32)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_has_a_projector_that_gives_prefix_by_width(mode: str) -> None:
+    row, language = MODES[mode], tiny_language()
+    config = VariantConfig(
+        "x", mode, "x", projector=row.projector, token_dim=6, prefix_length=row.prefix_length,
+        clip_length=3, layers=1, heads=4,
+    )  # fmt: skip
+    projector: Any = new_projector(config, language)
+    given = {
+        "condition": torch.randn(2, config.condition_dim),
+        "tokens": torch.randn(2, row.prefix_length, 6),
+        "bits": torch.from_numpy(finding_bits(())).expand(2, -1),
+    }[projector.reads]
+    found = projector(given)
+    assert found.shape == (2, projector.prefix_length, 32)
+    assert projector.prefix_length == prefix_positions(config, language)
 
 
 def test_unknown_projector_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UnknownName, match="transformer, linear"):
-        build_projector("conv", 20, 32)
+        new_projector(VariantConfig("x", "v3", "x", projector="conv"), tiny_language())
 
 
 def test_width_that_heads_do_not_divide_is_refused() -> None:

@@ -19,7 +19,8 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.model import engine as engine_module
 from rad3d.model import threads as threads_module
-from rad3d.model.engine import Engine, PrefixInput
+from rad3d.model.engine import Engine
+from rad3d.model.prefix_input import PrefixInput
 from rad3d.model.threads import SMALL_BYTES, Threads, computing
 
 V3 = "phantom-s/v3"

@@ -12,13 +12,18 @@ from close import assert_near
 from safetensors.torch import load_file
 from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
 
+from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
+from rad3d.core.findings import Finding
+from rad3d.core.labels import LABELS
 from rad3d.core.registry import MODES
+from rad3d.model.variants.adapters import adapter_parameters
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
 
 pytestmark = pytest.mark.numeric
 
+KNOWN = (Finding("Pleural effusion", "left", severity="mild", size_mm=12), Finding("Emphysema"))
 TEXTS = ("Findings: Normal.", "Findings: A nodule of 8 mm in the right upper lobe.")
 
 
@@ -28,8 +33,9 @@ def config(mode: str = "v3", **changes: object) -> VariantConfig:
         mode=mode,
         llm_source="llms/phantom-s",
         latent_dim=LATENT_DIM,
+        token_dim=6,
         projector=MODES[mode].projector,
-        prefix_length=4,
+        prefix_length=min(4, MODES[mode].prefix_length),
         clip_length=3,
         layers=1,
         heads=4,
@@ -41,7 +47,11 @@ def inputs(reporter: PrefixReporter, texts: tuple[str, ...] = TEXTS) -> tuple[to
     generator = torch.Generator().manual_seed(3)
     latent = torch.randn(len(texts), LATENT_DIM, generator=generator)
     logits = torch.randn(len(texts), 18, generator=generator)
-    return latent, logits, *reporter.collate([reporter.report_ids(text) for text in texts])
+    contexts = [reporter.context(KNOWN)] * len(texts) if reporter.config.mode_row.words else ()
+    targets = reporter.collate([reporter.report_ids(text) for text in texts], contexts)
+    tokens = torch.randn(len(texts), reporter.config.prefix_length, 6, generator=generator)
+    bits = torch.from_numpy(finding_bits(KNOWN)).expand(len(texts), -1)
+    return latent, logits, *targets, tokens, bits
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -51,17 +61,26 @@ def test_a_step_moves_exactly_what_the_mode_trains(mode: str) -> None:
     trainable = list(reporter.trainable_parameters())
     assert {id(p) for p in trainable} == {id(p) for p in reporter.parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(trainable, lr=0.5)
-    reporter.loss(*inputs(reporter)).backward()
+    loss = reporter.loss(*inputs(reporter))
+    if not MODES[mode].trains:
+        assert not sum(parameter.numel() for parameter in trainable)
+        return
+    loss.backward()
     optimizer.step()
-    moved = {k.split(".")[0] for k, v in reporter.state_dict().items() if not v.equal(before[k])}
-    assert moved == ({"projector", "llm"} if MODES[mode].trains_llm else {"projector"})
+    state = reporter.state_dict().items()
+    moved = {k.split(".")[0] for k, v in state if not v.equal(before[k])}
+    tuned = MODES[mode].trains_llm or MODES[mode].adapter
+    assert moved == ({"projector", "llm"} if tuned else {"projector"})
+    if MODES[mode].adapter:
+        changed = {k for k, v in state if not v.equal(before[k]) and k.startswith("llm.")}
+        assert all(".lora_" in k for k in changed), "what was pretrained stays as it is"
     assert reporter.llm.training == MODES[mode].trains_llm, "a frozen model has no dropout"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
     reporter = PrefixReporter(config(), tiny_language(family)).eval()
-    latent, logits, ids, _ = inputs(reporter, TEXTS[1:])
+    latent, logits, ids = inputs(reporter, TEXTS[1:])[:3]
     with torch.no_grad():
         head = reporter.conditioning(reporter.prefix(latent, logits))
         embeds = torch.cat((head, reporter.language.embed(ids)), dim=1)
@@ -74,7 +93,7 @@ def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_does_not_change_the_loss(family: str) -> None:
     reporter = PrefixReporter(config(), tiny_language(family)).eval()
-    latent, logits, ids, labels = inputs(reporter)
+    latent, logits, ids, labels = inputs(reporter)[:4]
     with torch.no_grad():
         together = reporter.loss(latent, logits, ids, labels)
         each = [
@@ -125,24 +144,24 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
     save_language(language, tmp_path / "llms" / "phantom-s")
     reporter = PrefixReporter(config(mode), language)
     reporter.scaling.fit(torch.randn(9, LATENT_DIM), torch.randn(9, 18))
+    with torch.no_grad():
+        for parameter in reporter.trainable_parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     saved = reporter.save_pretrained(tmp_path / "v", dtype=torch.float32)
-    assert set(saved.files) == (
-        {"projector.safetensors", "llm/model.safetensors"}
-        if MODES[mode].trains_llm
-        else {"projector.safetensors"}
-    )
+    adapter = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
+    assert set(saved.files) == {"projector.safetensors"} | (
+        {"llm/model.safetensors"} if MODES[mode].trains_llm else set()
+    ) | (adapter if MODES[mode].adapter else set())
     modes = {(tmp_path / "v" / name).stat().st_mode for name in ("variant.json", *saved.files)}
     assert len(modes) == 1, "a server of another user can read all or nothing"
     loaded = PrefixReporter.from_pretrained(tmp_path / "v", models_dir=tmp_path)
     assert loaded.config == saved
     assert not loaded.training
-    latent, logits, ids, labels = inputs(reporter)
+    latent, logits, *_, tokens, bits = data = inputs(reporter)
     with torch.no_grad():
-        assert_near(loaded.prefix(latent, logits), reporter.prefix(latent, logits))
-        assert_near(
-            loaded.loss(latent, logits, ids, labels),
-            reporter.eval().loss(latent, logits, ids, labels),
-        )
+        given = (latent, logits, tokens, bits)
+        assert_near(loaded.prefix(*given), reporter.prefix(*given))
+        assert_near(loaded.loss(*data), reporter.eval().loss(*data))
 
 
 def test_half_precision_storage_keeps_scaling_exact_and_ties_tied(tmp_path: Path) -> None:
@@ -209,3 +228,75 @@ def test_configuration_round_trips_and_refuses_unknown_keys() -> None:
 def test_no_variant_in_a_directory_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights):
         PrefixReporter.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["lora", "dora"])
+def test_peft_reads_the_files_of_an_adapter(mode: str, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    save_language(tiny_language("llama"), tmp_path / "llms" / "phantom-s")
+    reporter = PrefixReporter(config(mode), tiny_language("llama")).eval()
+    with torch.no_grad():
+        for parameter in adapter_parameters(reporter.llm):
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    reporter.save_pretrained(tmp_path / "v", dtype=torch.float32)
+    plain = tiny_language("llama")
+    tuned = peft.PeftModel.from_pretrained(plain.model, tmp_path / "v" / "adapter").eval()
+    ids = torch.tensor([plain.tokens(TEXTS[1])])
+    with torch.no_grad():
+        assert_near(tuned(ids).logits, reporter.llm(ids).logits)
+    described = json.loads((tmp_path / "v" / "adapter" / "adapter_config.json").read_text())
+    assert described["base_model_name_or_path"] == "llms/phantom-s"
+    names = load_file(tmp_path / "v" / "adapter" / "adapter_model.safetensors")
+    assert not [name for name in names if "embed" in name or "lm_head" in name]
+
+
+def test_an_adapter_leaves_the_language_model_that_others_share_alone(tmp_path: Path) -> None:
+    language = tiny_language("llama")
+    PrefixReporter(config("lora"), tiny_language("llama")).save_pretrained(tmp_path / "v")
+    ids = torch.tensor([language.tokens(TEXTS[1])])
+    with torch.no_grad():
+        before = language.model(ids).logits
+    loaded = PrefixReporter.from_pretrained(tmp_path / "v", language=language)
+    own = {name: p for name, p in loaded.llm.named_parameters() if ".lora_" not in name}
+    shared = {p.data_ptr() for p in language.model.parameters()}
+    assert {p.data_ptr() for p in own.values()} == shared, "the weights are in memory once"
+    with torch.no_grad():
+        assert language.model(ids).logits.equal(before)
+    assert not [name for name, _ in language.model.named_modules() if "lora" in name]
+
+
+@pytest.mark.parametrize("mode", ["slots", "words"])
+def test_a_prefix_of_findings_begins_at_the_models_own_words(mode: str) -> None:
+    language = tiny_language("llama")
+    reporter = PrefixReporter(config(mode), language)
+    bits = torch.from_numpy(finding_bits(KNOWN))[None]
+    prefix = reporter.prefix(torch.zeros(1, LATENT_DIM), bits=bits)[0].detach()
+    words = "Summary:" if mode == "slots" else "Exam: chest CT"
+    first = language.embed(torch.tensor(language.tokens(words))).detach()
+    n = min(len(first), len(prefix))
+    assert_near(prefix[:n], first[:n])
+    if mode == "slots":
+        name = language.embed(torch.tensor(language.tokens(" emphysema"))).sum(0).detach()
+        slot = len(first) + 2 * LABELS.index("Emphysema")
+        assert_near(prefix[slot], name)
+
+
+def test_findings_as_words_stand_between_prefix_and_report_and_are_not_predicted() -> None:
+    reporter = PrefixReporter(config("words"), tiny_language("llama"))
+    ids, labels = inputs(reporter)[2:4]
+    context = reporter.context(KNOWN)
+    assert reporter.language.decode(context) == (
+        "Summary: emphysema; left pleural effusion, mild, 12 mm\nReport:"
+    )
+    assert ids[0, : len(context)].tolist() == context
+    assert (labels[:, : len(context)] == -100).all()
+    assert labels[0, len(context)] == ids[0, len(context)]
+
+
+def test_a_prefix_can_have_the_scale_of_the_models_words() -> None:
+    language = tiny_language("llama")
+    reporter = PrefixReporter(config("v3", prefix_scale="words"), language)
+    latent, logits = inputs(reporter)[:2]
+    words = language.embed(torch.arange(language.vocabulary)).square().mean().sqrt()
+    lengths = reporter.prefix(latent, logits).square().mean(-1).sqrt().detach()
+    assert_near(lengths, words.detach().expand_as(lengths))

@@ -23,7 +23,7 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.service import EvaluationRequest, Evaluations
-from rad3d.model.engine import PrefixInput
+from rad3d.model.prefix_input import PrefixInput
 from rad3d.service.service import Service
 from rad3d.service.zerogpu import (
     MAX_SECONDS,

@@ -122,7 +122,7 @@ def test_the_memory_of_layers_computed_twice_is_counted(
     batch = cost.random_batch(reporter, load)
     with torch.profiler.profile(profile_memory=True) as profile:
         with cost.autocast(reporter, load, precision):
-            loss = reporter.loss(*batch)
+            loss = reporter(**batch)
         loss.backward()
     events = profile.profiler.kineto_results.events()
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")

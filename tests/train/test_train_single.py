@@ -38,8 +38,8 @@ def stages_run(
 
     monkeypatch.setattr(DemoBuild, "stages", stages)
     monkeypatch.setattr(DemoBuild, "run", lambda build, only: ran.append(only))
-    monkeypatch.setattr(DemoBuild, "pairs", lambda build: None)
-    DemoBuild(QUICK, tmp_path, tmp_path, 1, lambda text, done: None).prepared(llm)
+    monkeypatch.setattr(DemoBuild, "pairs", lambda build, mode: None)
+    DemoBuild(QUICK, tmp_path, tmp_path, 1, lambda text, done: None).prepared(llm, "v3")
     return ran
 
 
@@ -48,13 +48,13 @@ def test_only_what_the_variant_needs_is_made(
 ) -> None:
     ran = stages_run(monkeypatch, tmp_path, "phantom-m", made=())
     assert ran.index("phantoms:encoder") < ran.index("encoder") < ran.index("features:paired")
-    assert ran.index("features:calibration") < ran.index("calibration")
+    assert ran.index("features:calibration") < ran.index("calibration") < ran.index("prior")
     assert ran.index("tokenizer") < ran.index("llm:phantom-m")
     assert not {name for name in ran if "phantom-s" in name or "test" in name}
 
 
 def test_what_is_there_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    made = ("features:", "calibration", "llm:")
+    made = ("features:", "calibration", "prior", "llm:")
     assert stages_run(monkeypatch, tmp_path, "phantom-m", made) == []
 
 
@@ -112,6 +112,10 @@ def test_an_unknown_model_or_mode_is_refused(llm: str, mode: str, tmp_path: Path
         ("--llm-precision", "8bit", lambda t: (t.llm_precision,)),
         ("--batch-size", "7", lambda t: (t.batch_size,)),
         ("--layers", "7", lambda t: (t.layers,)),
+        ("--prefix-scale", "words", lambda t: (t.prefix_scale,)),
+        ("--targets", "findings", lambda t: (t.target.targets,)),
+        ("--wording", "canonical", lambda t: (t.target.wording,)),
+        ("--other-weight", "0.5", lambda t: (t.target.other_weight,)),
     ],
 )
 def test_every_flag_changes_the_schedule(
@@ -138,7 +142,7 @@ def schedules(monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, Variant
         return Path("variant")
 
     monkeypatch.setattr(single, "train_single", record)
-    monkeypatch.setattr(DemoBuild, "prepared", lambda build, llm: SimpleNamespace(source={}))
+    monkeypatch.setattr(DemoBuild, "prepared", lambda build, *_: SimpleNamespace(source={}))
     monkeypatch.setattr(sources, "obtain", lambda source, hub, **_: Path())
     for llm in SCHEDULES:
         assert cli.main(["train", "--llm", llm, "--mode", "v3", *flags]) == 0
@@ -155,10 +159,21 @@ def test_flags_without_a_number_change_the_schedule(monkeypatch: pytest.MonkeyPa
 def test_published_models_learn_by_the_papers_recipe() -> None:
     assert (PUBLISHED.epochs, PUBLISHED.layers, PUBLISHED.standardised) == (10, 8, False)
     assert (PUBLISHED.latent_weight, PUBLISHED.logits_weight, PUBLISHED.noise) == (1, 1, 0)
-    for mode in MODES.values():
+    for mode in (row for row in MODES.values() if row.trains):
         loop = PUBLISHED.resolved(24_000).schedule(mode)
         assert (loop.learning_rate, loop.weight_decay, loop.steps) == (2e-5, 0, 15_000)
         assert {loop.factor(step) for step in (100, 7_000, 14_999)} == {1.0}
+
+
+def test_what_is_not_trained_takes_no_step() -> None:
+    assert PUBLISHED.resolved(24_000).schedule(MODES["text"]).steps == 0
+    assert FULL.schedule("phantom-s", "text").schedule(MODES["text"]).steps == 0
+
+
+def test_findings_of_other_scans_need_reports_of_their_own() -> None:
+    with pytest.raises(BadRequest, match="Add --targets findings"):
+        Overrides(mixing=0.3).apply(PUBLISHED)
+    assert Overrides(mixing=0.3, targets="findings").apply(PUBLISHED).target.mixing == 0.3
 
 
 def test_an_epoch_sees_every_pair_once_whatever_makes_a_step() -> None:

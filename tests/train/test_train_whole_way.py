@@ -209,8 +209,37 @@ def test_running_out_of_memory_all_the_same_ends_in_a_sentence(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_mode_learns_from_files(place: Path, mode: str) -> None:
+def test_every_mode_learns_from_files(
+    place: Path, mode: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     save_language(tiny_language("llama"), place / "my-gpt2")
     features(place / "f.safetensors")
     table(place / "r.csv")
-    assert cli.main(command(place, mode=mode)) == 0
+    status = cli.main(command(place, mode=mode))
+    err = capsys.readouterr().err
+    if "tokens" in MODES[mode].reads:
+        assert status == 1
+        assert "rad3d features compute --tokens" in err
+    elif "findings" in MODES[mode].reads:
+        assert status == 1
+        assert "than the encoder or head that is here" in err
+    else:
+        assert status == 0
+
+
+def test_visual_tokens_and_findings_go_the_whole_way(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    llm = str(save_language(tiny_language("llama"), place / "my-llama"))
+    scans, store = str(place / "scans"), str(place / "features")
+    line = ["features", "compute", scans, "--encoder", "phantom-cnn", "--out", store, "--tokens"]
+    assert cli.main(line) == 0
+    for mode in ("r2gengpt", "words"):
+        line = ["train", "--llm", llm, "--mode", mode, "--features", store, "--reports",
+                str(place / "reports.csv"), "--epochs", "1", "--batch-size", "2"]  # fmt: skip
+        assert cli.main(line) == 0
+        capsys.readouterr()
+        report = ["report", str(place / "scans" / "case-0.nii.gz"), "--llm", llm, "--json"]
+        assert cli.main([*report, "--mode", mode, "--max-new-tokens", "4"]) == 0
+        written = json.loads(capsys.readouterr().out)
+        assert written["provenance"]["variant"] == f"{language_model(llm).id}/{mode}"

@@ -30,7 +30,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
+from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest
+from rad3d.core.labels import CT_RATE
 from rad3d.core.registry import MODES, PRECISIONS, LanguageModel, lookup, weight_bytes
 from rad3d.model.llm.architectures import count
 from rad3d.model.llm.decoding import Runner
@@ -39,11 +41,15 @@ from rad3d.model.llm.hub import Hub, Progress, obtain
 from rad3d.model.llm.language import LanguageBundle, recompute_layers
 from rad3d.model.llm.loading import read_config
 from rad3d.model.llm.precision import DTYPES, cannot_shrink
+from rad3d.model.variants.adapters import adapters_without_memory
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
 
 LATENT_DIM = 512
-"""Size of CT-CLIP's image embedding, assumed where costs are counted."""
+"""Size of CT-CLIP's image embedding and visual tokens, assumed where costs are counted."""
+
+WORDS = 60
+"""Tokens of findings that stand as words before the report; a guess for a few findings."""
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,13 @@ def estimate(
             config, dtype=training_dtype(mode, precision), trust_remote_code=False
         )
         size = count(model)
-        reporter = random_reporter(model, mode, precision, load)
+        with adapters_without_memory() if MODES[mode].adapter else nullcontext():
+            reporter = random_reporter(model, mode, precision, load)
         cache = _cache_bytes(reporter, load.report_tokens, precision)
         activations = _activations(reporter, load, precision)
     if PRECISIONS[precision].quantised and not size.linear:
         raise cannot_shrink(f"The family {config.model_type}", precision)
-    own = sum(p.numel() for p in reporter.projector.parameters())
+    own = sum(p.numel() for p in reporter.trainable_parameters()) - (size.total if trains else 0)
     trainable = own + (size.total if trains else 0)
     vocabulary = int(config.get_text_config().vocab_size)
     held = weight_bytes(size.total, size.linear, "float32" if trains else precision)
@@ -189,7 +196,8 @@ def training_dtype(mode: str, precision: str) -> torch.dtype:
 def _cache_bytes(reporter: PrefixReporter, report_tokens: int, precision: str) -> int:
     """Keys, values and states of every layer for one text."""
     runner = Runner(reporter.language)
-    tokens = reporter.conditioning_length + report_tokens
+    words = WORDS if reporter.config.mode_row.words else 0
+    tokens = reporter.conditioning_length + words + report_tokens
     runner.read(torch.empty(1, tokens, reporter.language.width, dtype=reporter.language.dtype))
     each = torch.empty((), dtype=DTYPES[precision]).element_size()
     return sum(tensor.numel() * each for tensor in runner.cached())
@@ -222,20 +230,27 @@ def random_reporter(model: Any, mode: str, precision: str, load: Workload) -> Pr
         llm_source="random",
         projector=MODES[mode].projector,
         latent_dim=LATENT_DIM,
+        token_dim=LATENT_DIM,
+        prefix_length=MODES[mode].prefix_length,
         layers=load.layers,
     )
     return PrefixReporter(config, language).train()
 
 
-def random_batch(
-    reporter: PrefixReporter, load: Workload
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """A batch for the loss of a reporter: latents, logits where used, report tokens and targets."""
-    latent = torch.zeros(load.batch_size, LATENT_DIM)
-    width = reporter.config.logits_dim
-    logits = torch.zeros(load.batch_size, width) if width else None
-    ids = torch.full((load.batch_size, load.report_tokens), 3)
-    return latent, logits, ids, ids.clone()
+def random_batch(reporter: PrefixReporter, load: Workload) -> dict[str, Tensor | None]:
+    """A batch for the loss of a reporter: what the mode reads, report tokens and targets."""
+    batch, width = load.batch_size, reporter.config.logits_dim
+    words = WORDS if reporter.config.mode_row.words else 0
+    ids = torch.full((batch, words + load.report_tokens), 3)
+    bits = len(CT_RATE) + len(attribute_names())
+    return {
+        "latent": torch.zeros(batch, LATENT_DIM),
+        "logits": torch.zeros(batch, width) if width else None,
+        "input_ids": ids,
+        "labels": ids.clone(),
+        "tokens": torch.zeros(batch, reporter.config.prefix_length, LATENT_DIM),
+        "bits": torch.zeros(batch, bits),
+    }
 
 
 def autocast(reporter: PrefixReporter, load: Workload, precision: str) -> Any:
@@ -261,7 +276,7 @@ def _activations(reporter: PrefixReporter, load: Workload, precision: str) -> in
 def _kept(reporter: PrefixReporter, load: Workload, precision: str) -> int:
     batch = random_batch(reporter, load)
     with _counting(reporter) as kept, autocast(reporter, load, precision):
-        reporter.loss(*batch)
+        reporter(**batch)
     return sum(kept.values())
 
 

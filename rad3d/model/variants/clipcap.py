@@ -23,7 +23,6 @@ from rad3d.model.variants.projector import (
     InputScaling,
     LinearProjector,
     TransformerProjector,
-    build_projector,
     clipcap_state_dict,
     projector_from_clipcap,
 )
@@ -102,9 +101,8 @@ def _linear(state: Mapping[str, Tensor]) -> LinearProjector:
             "Give a state dict with linear.weight and linear.bias.",
             code="not_clipcap",
         )
-    built = build_projector("linear", weight[1], rows // length, length)
+    built = LinearProjector(weight[1], rows // length, length)
     built.load_state_dict(mapper, strict=True)
-    assert isinstance(built, LinearProjector)
     return built
 
 

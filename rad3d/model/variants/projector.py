@@ -3,12 +3,14 @@
 :class:`TransformerProjector` is the transformer mapper of ClipCap (Mokady et al. 2021, arXiv
 2111.09734), with its parameter names, so that a ClipCap-style state dict loads strictly.
 :class:`LinearProjector` is the linear ablation. Both map (B, dim_input) to (B, prefix_length,
-width). What they are given is made by :class:`InputScaling`.
+width). What they are given is made by :class:`InputScaling`. :class:`TokenProjector` reads the
+encoder's tokens; those that read findings are in :mod:`rad3d.model.variants.word_projectors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +18,9 @@ from torch.nn import functional as F
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.registry import PROJECTORS, lookup, resolve
+from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.tensor_files import without_numbers
+from rad3d.model.variants.variant import VariantConfig
 
 CLIPCAP_PREFIX = "clip_project."
 """Prefix of the mapper's keys in a whole ClipCap model."""
@@ -101,6 +105,8 @@ class TransformerProjector(nn.Module):
         BadRequest: the width cannot be divided among the heads.
     """
 
+    reads = "condition"
+
     def __init__(
         self,
         dim_input: int,
@@ -119,6 +125,12 @@ class TransformerProjector(nn.Module):
         self.linear = nn.Linear(dim_input, clip_length * width)
         self.prefix_const = nn.Parameter(torch.randn(prefix_length, width))
 
+    @classmethod
+    def of(cls, config: VariantConfig, language: LanguageBundle) -> TransformerProjector:
+        """The projector of a variant, before it is trained."""
+        sizes = (config.prefix_length, config.clip_length, config.layers, config.heads)
+        return cls(config.condition_dim, language.width, *sizes)
+
     def forward(self, condition: Tensor) -> Tensor:
         """(B, dim_input) -> (B, prefix_length, width)."""
         b = condition.shape[0]
@@ -128,28 +140,46 @@ class TransformerProjector(nn.Module):
 
 
 class LinearProjector(nn.Module):
-    """Maps the prefix input to the prefix by one linear map.
+    """The condition -> prefix through one linear map."""
 
-    The transformer's sizes are accepted and not used, so that every projector of the registry is
-    built in the same way.
-    """
+    reads = "condition"
 
-    def __init__(
-        self,
-        dim_input: int,
-        width: int,
-        prefix_length: int = 10,
-        clip_length: int = 10,
-        layers: int = 8,
-        heads: int = 8,
-    ) -> None:
+    def __init__(self, dim_input: int, width: int, prefix_length: int = 10) -> None:
         super().__init__()
         self.dim_input, self.width, self.prefix_length = dim_input, width, prefix_length
         self.linear = nn.Linear(dim_input, prefix_length * width)
 
+    @classmethod
+    def of(cls, config: VariantConfig, language: LanguageBundle) -> LinearProjector:
+        """The projector of a variant, before it is trained."""
+        return cls(config.condition_dim, language.width, config.prefix_length)
+
     def forward(self, condition: Tensor) -> Tensor:
         """(B, dim_input) -> (B, prefix_length, width)."""
         return self.linear(condition).view(condition.shape[0], self.prefix_length, self.width)
+
+
+class TokenProjector(nn.Module):
+    """Visual tokens -> as many soft tokens, each through the same linear map.
+
+    R2GenGPT's shallow alignment (Wang et al. 2023, arXiv 2309.09812).
+    """
+
+    reads = "tokens"
+
+    def __init__(self, token_dim: int, width: int, prefix_length: int) -> None:
+        super().__init__()
+        self.prefix_length = prefix_length
+        self.linear = nn.Linear(token_dim, width)
+
+    @classmethod
+    def of(cls, config: VariantConfig, language: LanguageBundle) -> TokenProjector:
+        """The projector of a variant, before it is trained."""
+        return cls(config.token_dim, language.width, config.prefix_length)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, prefix_length, token_dim) -> (B, prefix_length, width)."""
+        return self.linear(tokens)
 
 
 class InputScaling(nn.Module):
@@ -188,13 +218,15 @@ class InputScaling(nn.Module):
     def fit(self, latents: Tensor, logits: Tensor | None = None) -> None:
         """Take mean and standard deviation per dimension from the training set.
 
+        Nothing is taken from latents that the variant does not use.
+
         Args:
             latents: (N, latent_dim), N of at least 2.
             logits: (N, L), needed where the variant uses them.
         """
-        latents = latents.float()
-        self.latent_mean.copy_(latents.mean(dim=0))
-        self.latent_std.copy_(latents.std(dim=0).clamp_min(1e-4))
+        if self.latent_dim:
+            self.latent_mean.copy_(latents.float().mean(dim=0))
+            self.latent_std.copy_(latents.float().std(dim=0).clamp_min(1e-4))
         if self.logits_dim:
             values = self._need(logits).float()
             self.logits_mean.copy_(values.mean(dim=0))
@@ -215,19 +247,29 @@ class InputScaling(nn.Module):
         return logits
 
 
-def build_projector(
-    name: str,
-    dim_input: int,
-    width: int,
-    prefix_length: int = 10,
-    clip_length: int = 10,
-    layers: int = 8,
-    heads: int = 8,
-) -> TransformerProjector | LinearProjector:
-    """The projector of a registry row; raises :class:`UnknownName` with the known ones."""
-    cls = resolve(lookup("projector", PROJECTORS, name))
-    projector: TransformerProjector | LinearProjector = cls(
-        dim_input, width, prefix_length, clip_length, layers, heads
+class Projector(Protocol):
+    """What every projector of the registry has, besides being a module of torch.
+
+    Attributes:
+        reads: ``"condition"`` (B, D), the scaled embedding and logits; ``"tokens"`` (B, N, C); or
+            ``"bits"`` (B, L + A) of findings.
+        prefix_length: soft tokens that it makes.
+    """
+
+    reads: str
+    prefix_length: int
+
+    def __call__(self, given: Tensor) -> Tensor:
+        """What it reads -> (B, prefix_length, H)."""
+
+
+def new_projector(config: VariantConfig, language: LanguageBundle) -> nn.Module:
+    """The projector of a variant before training; raises :class:`UnknownName` for an unknown row.
+
+    The result is a :class:`Projector` as well.
+    """
+    projector: nn.Module = resolve(lookup("projector", PROJECTORS, config.projector)).of(
+        config, language
     )
     return projector
 

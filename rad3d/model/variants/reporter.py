@@ -1,6 +1,7 @@
 """Projector and language model joined by a prefix, in memory: what is trained and what writes.
 
-The sequence is ``<bos>`` + prefix + prompt + report + ``<eos>``; only the report is predicted.
+The sequence is ``<bos>`` + prefix + findings as words, in some modes + prompt + report + ``<eos>``;
+only the report is predicted.
 """
 
 from __future__ import annotations
@@ -17,10 +18,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.core.errors import BadRequest, CorruptWeights
+from rad3d.core.findings import Finding
 from rad3d.model.llm.hub import Hub
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
-from rad3d.model.variants.projector import InputScaling, build_projector
+from rad3d.model.variants.adapters import (
+    ADAPTER_DIR,
+    adapter_parameters,
+    add_adapter,
+    load_adapter,
+    save_adapter,
+    with_own_modules,
+)
+from rad3d.model.variants.projector import InputScaling, new_projector
 from rad3d.model.variants.publish import locate
 from rad3d.model.variants.variant import (
     CONFIG_FILE,
@@ -31,9 +41,13 @@ from rad3d.model.variants.variant import (
     verify_files,
     write_variant,
 )
+from rad3d.synthetic.grammar import write_summary
 
 IGNORED = -100
 """Label of positions that are not predicted."""
+
+SAMPLED_WORDS = 4096
+"""Embeddings from which the scale of a language model's words is taken."""
 
 
 class PrefixReporter(nn.Module):
@@ -47,28 +61,24 @@ class PrefixReporter(nn.Module):
     def __init__(self, config: VariantConfig, language: LanguageBundle) -> None:
         super().__init__()
         self.config = config
+        row = config.mode_row
         self.scaling = InputScaling(
-            config.latent_dim, config.logits_dim, config.latent_weight, config.logits_weight
+            config.image_dim, config.logits_dim, config.latent_weight, config.logits_weight
         )
-        self.projector = build_projector(
-            config.projector,
-            self.scaling.dim,
-            language.width,
-            config.prefix_length,
-            config.clip_length,
-            config.layers,
-            config.heads,
-        )
+        self.projector: Any = new_projector(config, language)
         self.llm: nn.Module = language.model
         self.language = language
-        if config.mode_row.trains_llm:
+        if row.trains_llm:
             self.llm.requires_grad_(True)
         else:
             language.freeze()
+        if row.adapter:
+            add_adapter(language.model, row.adapter, config.adapter_rank)
         bos = [language.bos_id] if config.bos_first and language.bos_id is not None else []
         self.register_buffer("_bos", torch.tensor([bos], dtype=torch.long), persistent=False)
         prompt = language.tokens(config.prompt) if config.prompt else []
         self.register_buffer("_prompt", torch.tensor([prompt], dtype=torch.long), persistent=False)
+        self.register_buffer("_word_rms", _word_rms(config, language), persistent=False)
         if self._bos.device != language.device:  # the language model stays as it was loaded
             for own in (self.scaling, self.projector):
                 own.to(language.device)
@@ -77,6 +87,7 @@ class PrefixReporter(nn.Module):
 
     _bos: Tensor
     _prompt: Tensor
+    _word_rms: Tensor
 
     def train(self, mode: bool = True) -> PrefixReporter:
         """Set the mode as in torch, but keep a frozen language model in eval mode (no dropout)."""
@@ -87,37 +98,83 @@ class PrefixReporter(nn.Module):
 
     @property
     def conditioning_length(self) -> int:
-        """Positions before the report: start token, prefix and prompt."""
-        return self._bos.shape[1] + self.config.prefix_length + self._prompt.shape[1]
+        """Positions before the report, without findings as words: start token, prefix, prompt."""
+        return self._bos.shape[1] + int(self.projector.prefix_length) + self._prompt.shape[1]
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
-        """The projector's, and the language model's where the mode trains it."""
+        """The projector's, and the language model's or its adapters' where the mode trains them."""
         yield from self.projector.parameters()
         if self.config.mode_row.trains_llm:
             yield from self.llm.parameters()
+        elif self.config.mode_row.adapter:
+            yield from adapter_parameters(self.llm)
 
-    def prefix(self, latent: Tensor, logits: Tensor | None = None) -> Tensor:
-        """(B, 512) latent, (B, L) logits where used -> (B, P, H) in the projector's dtype."""
-        latent = latent.to(self._bos.device)
-        condition = self.scaling(latent, None if logits is None else logits.to(latent.device))
-        return self.projector(condition.to(self.projector.linear.weight.dtype))
+    def prefix(
+        self,
+        latent: Tensor,
+        logits: Tensor | None = None,
+        tokens: Tensor | None = None,
+        bits: Tensor | None = None,
+    ) -> Tensor:
+        """The prefix, (B, P, H) in the projector's dtype; what the mode does not read is ignored.
 
-    def conditioning(self, prefix: Tensor) -> Tensor:
-        """(B, P, H) prefix -> (B, bos + P + prompt, H), in the language model's dtype."""
+        Args:
+            latent: (B, 512).
+            logits: (B, L).
+            tokens: (B, N, C) visual tokens.
+            bits: (B, L + A) of findings.
+        """
+        if self.projector.reads == "condition":
+            given = self.scaling(
+                latent.to(self._bos.device), None if logits is None else logits.to(self._bos.device)
+            )
+        else:
+            read = tokens if self.projector.reads == "tokens" else bits
+            if read is None:
+                raise BadRequest(f"{self.config.id} is not given what it makes its prefix from.")
+            given = read.to(self._bos.device)
+        prefix: Tensor = self.projector(given.to(next(self.projector.parameters()).dtype))
+        if self.config.prefix_scale == "words":
+            prefix = F.rms_norm(prefix, prefix.shape[-1:]) * self._word_rms.to(prefix.dtype)
+        return prefix
+
+    def conditioning(self, prefix: Tensor, context: Sequence[int] | None = None) -> Tensor:
+        """(B, P, H) prefix -> (B, bos + P + context, H), in the language model's dtype.
+
+        Args:
+            prefix: soft tokens.
+            context: token ids between prefix and report; the prompt by default.
+        """
         b = prefix.shape[0]
+        after = self._prompt if context is None else torch.tensor([context], dtype=torch.long)
         parts = [prefix.to(self.language.dtype)]
         if self._bos.shape[1]:
             parts.insert(0, self.language.embed(self._bos).expand(b, -1, -1))
-        if self._prompt.shape[1]:
-            parts.append(self.language.embed(self._prompt).expand(b, -1, -1))
+        if after.shape[1]:
+            parts.append(self.language.embed(after).expand(b, -1, -1))
         return torch.cat(parts, dim=1)
+
+    def context(self, findings: Sequence[Finding]) -> list[int]:
+        """Token ids between prefix and report: findings as words in some modes, and the prompt."""
+        words = self.language.tokens(f"Summary: {write_summary(findings)}")
+        return [*(words if self.config.mode_row.words else []), *self._prompt[0].tolist()]
 
     def report_ids(self, text: str) -> list[int]:
         """Token ids of a report as it follows the prompt, with the end token."""
         return self.language.report_tokens(self.config.prompt, text)
 
-    def collate(self, reports: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Ragged report ids -> ``input_ids`` and ``labels``, (B, T), padded on the right."""
+    def collate(
+        self, reports: Sequence[Sequence[int]], contexts: Sequence[Sequence[int]] = ()
+    ) -> tuple[Tensor, Tensor]:
+        """Ragged report ids -> ``input_ids`` and ``labels``, (B, T), padded on the right.
+
+        Args:
+            reports: of a batch.
+            contexts: what stands before each, in modes with findings as words; not predicted.
+        """
+        before = [len(ids) for ids in contexts] or [0] * len(reports)
+        if contexts:
+            reports = [[*c, *ids] for c, ids in zip(contexts, reports, strict=True)]
         longest = max(len(ids) for ids in reports)
         room = self.language.context - self.conditioning_length
         if longest > room:
@@ -126,40 +183,56 @@ class PrefixReporter(nn.Module):
             )
         pad = self.language.pad_id
         rows = [[*ids, *[pad] * (longest - len(ids))] for ids in reports]
-        targets = [[*ids, *[IGNORED] * (longest - len(ids))] for ids in reports]
+        targets = [
+            [*[IGNORED] * n, *ids[n:], *[IGNORED] * (longest - len(ids))]
+            for n, ids in zip(before, reports, strict=True)
+        ]
         return torch.tensor(rows), torch.tensor(targets)
 
-    def forward(
-        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
-    ) -> Tensor:
+    def forward(self, **batch: Tensor | None) -> Tensor:
         """The loss; as ``forward`` so that wrappers for distributed training see it."""
-        return self.loss(latent, logits, input_ids, labels)
+        return self.loss(**batch)  # type: ignore[arg-type]
 
     def loss(
-        self, latent: Tensor, logits: Tensor | None, input_ids: Tensor, labels: Tensor
+        self,
+        latent: Tensor,
+        logits: Tensor | None,
+        input_ids: Tensor,
+        labels: Tensor,
+        tokens: Tensor | None = None,
+        bits: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Mean next-token cross-entropy over the report tokens.
 
         Args:
-            latent: (B, 512).
-            logits: (B, L), or None where the mode does not use them.
-            input_ids: (B, T) report tokens with the end token, padded on the right.
+            latent, logits, tokens, bits: see :meth:`prefix`.
+            input_ids: (B, T) report tokens with the end token, padded on the right; in modes with
+                findings as words each row begins with them and the prompt.
             labels: (B, T) the same with -100 where nothing is to be predicted.
+            weights: (B, T) how much each token counts; all alike by default.
 
         No attention mask is needed: with padding on the right, causal attention keeps every real
         token from seeing a padded one, and without a mask the fused causal kernels are used.
         """
-        head = self.conditioning(self.prefix(latent, logits))
+        head = self.conditioning(
+            self.prefix(latent, logits, tokens, bits), [] if self.config.mode_row.words else None
+        )
         embeds = torch.cat((head, self.language.embed(input_ids[:, :-1]).to(head.dtype)), dim=1)
         # The last conditioning position predicts the first report token, and so on.
         kept = input_ids.shape[1]
         output = self.llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=kept).logits
         output = output[:, -kept:]  # some families keep all the same
-        return F.cross_entropy(
+        losses = F.cross_entropy(
             output.flatten(0, 1).float(),
             labels.to(output.device).flatten(),
             ignore_index=IGNORED,
+            reduction="mean" if weights is None else "none",
         )
+        if weights is None:
+            return losses
+        share = weights.to(losses.device).flatten()
+        return (losses * share).sum() / share.sum()
 
     def save_pretrained(
         self,
@@ -168,7 +241,9 @@ class PrefixReporter(nn.Module):
         dtype: torch.dtype = torch.float16,
         training: Mapping[str, Any] | None = None,
     ) -> VariantConfig:
-        """Write ``variant.json``, ``projector.safetensors`` and, for V-1, ``llm/``.
+        """Write ``variant.json``, ``projector.safetensors`` and, where trained, the rest.
+
+        That is ``llm/`` for V-1, and ``adapter/`` in the form of peft for LoRA and DoRA.
 
         Args:
             save_directory: created if need be.
@@ -186,6 +261,9 @@ class PrefixReporter(nn.Module):
         (directory / CONFIG_FILE).unlink(missing_ok=True)  # no variant while it is half written
         trains = config.mode_row.trains_llm
         others = self._save_llm(directory / LLM_DIR, dtype) if trains else []
+        if config.mode_row.adapter:
+            base = "" if Path(config.llm_source).is_absolute() else config.llm_source
+            others = save_adapter(self.llm, directory / ADAPTER_DIR, base, dtype)
         return write_variant(directory, config, self.projector, self.scaling, dtype, others)
 
     def _save_llm(self, directory: Path, dtype: torch.dtype) -> list[Path]:
@@ -251,23 +329,36 @@ class PrefixReporter(nn.Module):
                 reason=reason,
             )
             _same_weights(config, bundle)
-        reporter = cls(config, bundle)
-        reporter._load_projector(directory / PROJECTOR_FILE)
+        reporter = cls(config, with_own_modules(bundle) if config.mode_row.adapter else bundle)
+        reporter._load(directory)
         return reporter.requires_grad_(False).eval()
 
-    def _load_projector(self, path: Path) -> None:
+    def _load(self, directory: Path) -> None:
+        """Put the weights of a variant's own files into projector, scaling and adapters."""
+        file = PROJECTOR_FILE
         try:
-            tensors = load_file(path)
+            tensors = load_file(directory / file)
             scaling = {k.removeprefix("scaling."): v for k, v in tensors.items() if "scaling." in k}
             weights = {k: v.float() for k, v in tensors.items() if "scaling." not in k}
             self.scaling.load_state_dict(scaling, strict=True)
             self.projector.load_state_dict(weights, strict=True)
+            if self.config.mode_row.adapter:
+                file = ADAPTER_DIR
+                load_adapter(self.llm, directory / ADAPTER_DIR)
         except (SafetensorError, RuntimeError) as error:
             raise CorruptWeights(
-                f"{self.config.id}/{path.name} does not fit its configuration.",
+                f"{self.config.id}/{file} does not fit its configuration.",
                 restore_advice(self.config),
                 code="corrupt_weights",
             ) from error
+
+
+def _word_rms(config: VariantConfig, language: LanguageBundle) -> Tensor:
+    """The root mean square of the embeddings of the first words, where the prefix is scaled."""
+    if config.prefix_scale != "words":
+        return torch.ones(())
+    ids = torch.arange(min(language.vocabulary, SAMPLED_WORDS))
+    return language.embed(ids).detach().float().square().mean().sqrt()
 
 
 def _same_weights(config: VariantConfig, bundle: LanguageBundle) -> None:

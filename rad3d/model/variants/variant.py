@@ -31,6 +31,7 @@ from rad3d.core.registry import (
 CONFIG_FILE = "variant.json"
 PROJECTOR_FILE = "projector.safetensors"
 LLM_DIR = "llm"
+PREFIX_SCALES = ("published", "words")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class VariantConfig:
         preprocessing: identity of that encoder's model grid.
         projector: row of the projector.
         latent_dim: size of the image embedding.
-        prefix_length, clip_length, layers, heads: of the projector.
+        token_dim: size of a visual token, where the mode reads them.
+        prefix_length, clip_length, layers, heads: of the projector; see :class:`Mode` for what
+            ``prefix_length`` counts.
+        prefix_scale: ``"published"`` leaves the prefix as the projector makes it; ``"words"``
+            scales each of its vectors to the root mean square of the language model's embeddings.
+        adapter_rank: of low-rank adapters, where the mode trains them.
         latent_weight, logits_weight: of the condition scaling; the paper has 1 and 1.
         standardised: True where latents and logits are standardised per dimension with the
             statistics of the training set, False for the paper's plain concatenation.
@@ -75,10 +81,13 @@ class VariantConfig:
     preprocessing: str = ""
     projector: str = "transformer"
     latent_dim: int = 512
+    token_dim: int = 0
     prefix_length: int = 10
     clip_length: int = 10
     layers: int = 8
     heads: int = 8
+    prefix_scale: str = "published"
+    adapter_rank: int = 16
     latent_weight: float = 1.0
     logits_weight: float = 1.0
     standardised: bool = False
@@ -91,17 +100,20 @@ class VariantConfig:
     tag: str = ""
 
     def __post_init__(self) -> None:
-        lookup("adaptation mode", MODES, self.mode)
+        row = lookup("adaptation mode", MODES, self.mode)
         check_sizes(
             f"the variant {self.id}",
             {
                 "layers": (self.layers, MAX_LAYERS),
                 "heads": (self.heads, MAX_WIDTH),
                 "latent_dim": (self.latent_dim, MAX_WIDTH),
-                "prefix_length": (self.prefix_length, MAX_LAYERS),
+                "prefix_length": (self.prefix_length if row.prefix_length else None, MAX_LAYERS),
                 "clip_length": (self.clip_length, MAX_LAYERS),
+                "token_dim": (self.token_dim or None, MAX_WIDTH),
+                "adapter_rank": (self.adapter_rank, MAX_WIDTH),
             },
         )
+        lookup("scale of a prefix", dict.fromkeys(PREFIX_SCALES), self.prefix_scale)
 
     @property
     def id(self) -> str:
@@ -112,6 +124,16 @@ class VariantConfig:
     def mode_row(self) -> Mode:
         """The adaptation mode."""
         return lookup("adaptation mode", MODES, self.mode)
+
+    @property
+    def condition_dim(self) -> int:
+        """Size of the condition: image embedding and logits, each where the mode reads it."""
+        return self.image_dim + self.logits_dim
+
+    @property
+    def image_dim(self) -> int:
+        """Size of the image embedding where the mode reads it, else 0."""
+        return self.latent_dim if "image" in self.mode_row.reads else 0
 
     @property
     def logits_dim(self) -> int:

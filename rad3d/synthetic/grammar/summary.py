@@ -62,7 +62,7 @@ _TERSE_SITES = {
     "lower lobe": "lower",
 }
 _ALWAYS_BOTH = ("Emphysema", "Mosaic attenuation pattern")
-_SHORT_SITES = {
+SHORT_SITES = {
     "left anterior descending artery": "left anterior descending",
     "circumflex artery": "circumflex",
     "right coronary artery": "right coronary",
@@ -144,7 +144,7 @@ def _details(finding: Finding) -> list[str]:
     """Site, severity, size and number, those that are known."""
     details = []
     if finding.sites:
-        details.append(joined([_SHORT_SITES.get(site, site) for site in finding.sites]))
+        details.append(joined([SHORT_SITES.get(site, site) for site in finding.sites]))
     if finding.severity:
         details.append(finding.severity)
     if finding.size_mm:
