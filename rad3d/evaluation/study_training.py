@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.core.errors import BadRequest, Rad3dError
-from rad3d.core.registry import variant_tag
+from rad3d.core.registry import MODES, variant_tag
+from rad3d.core.settings import Settings
 from rad3d.data.sample_sets import TRAINING
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.study_plan import Cell
 from rad3d.model.encoders.head import head_sha256
+from rad3d.model.store import ModelStore
 from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.synthetic.phantom.cohort import seed_of
 from rad3d.synthetic.truth import draw_truth
@@ -73,7 +75,7 @@ class StudyTraining:
                 f"Choose among {', '.join(FULL.variants)}.",
                 code="bad_option",
             )
-        training = FULL.variants[cell.llm]
+        training = FULL.schedule(cell.llm, cell.mode)
 
         def changed(loop: LoopConfig) -> LoopConfig:
             steps = self.steps or loop.steps
@@ -122,7 +124,12 @@ class StudyTraining:
             [table.ids[row] for row in rows],
             self.features.identity(cell.encoder),
             head_sha256(cell.encoder, self.own_models),
+            tokens=None if table.tokens is None else table.tokens[rows, None],
+            details=None if table.details is None else table.details[rows, None],
         )
+        if "findings" in MODES[cell.mode].reads:
+            models = ModelStore(Settings(models_dir=self.own_models))
+            taken = taken.diagnosed(models.encoder(cell.encoder))
         learned, held = hold_out(taken, HELD_OUT_SHARE, cell.seed)
         source = {"phantoms": TRAINING.id, "study": cell.variant}
         return TrainingData(taken.take(learned), taken.take(held), source)

@@ -74,7 +74,7 @@ def visual_tokens(tokens: FloatArray) -> FloatArray:
     import torch
     from torch.nn import functional as F
 
-    grid = torch.from_numpy(np.asarray(tokens, np.float32))[None]
+    grid = torch.from_numpy(np.array(tokens, np.float32))[None]
     pooled = (
         F.adaptive_avg_pool3d(grid, VISUAL_TOKENS),
         F.adaptive_max_pool3d(grid, VISUAL_TOKENS),
