@@ -170,7 +170,7 @@ class FeatureSource:
             self._path(set_id, samples, encoder_id), self.identity(encoder_id)
         )
         scans = [Scan(s.id, Path(s.scan)) for s in todo.values()]
-        work = FeatureWork(self._store, encoder_id, store, scans, read)
+        work = FeatureWork(self._store, encoder_id, store, scans, read, tokens=True)
         with closing(work.run(SAVE_EVERY, stop_after=0)) as steps:
             for step in steps:
                 yield step.done

@@ -190,7 +190,7 @@ class FeatureWork:
         metadata: MetadataTable | None = None,
         readers: int = 1,
         retry: bool = False,
-        tokens: bool = True,
+        tokens: bool = False,
     ) -> None:
         self._tokens = tokens
         self._encoder_id, self._encoder = encoder_id, models.encoder(encoder_id)
@@ -253,6 +253,7 @@ class FeatureWork:
             missing=sum(file is None for _, file in self._todo),
             source_bytes=sum(file.size for _, file in self._todo if file),
             bytes_per_scan=4 * (self._encoder.embedding_dim + len(self._encoder.label_set))
+            + max((row.tokens.nbytes for row in kept if row.tokens is not None), default=0)
             + ROW_BYTES,
             probed=len(timed),
             seconds_per_scan=(times[-1] - times[0]) / len(timed) if timed else math.nan,

@@ -326,7 +326,7 @@ def test_an_encoder_without_a_head_trains_image_modes_only(
 ) -> None:
     features(place / "f.safetensors", head=False)
     assert cli.main(command(place)) == 1
-    assert "uses diagnostic logits, and the encoder phantom-cnn has none" in capsys.readouterr().err
+    assert "reads the diagnostic logits, which these features of phantom-cnn lack" in capsys.readouterr().err
     assert cli.main(command(place, mode="v2")) == 0
 
 
