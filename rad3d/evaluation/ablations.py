@@ -235,7 +235,7 @@ def conditions(
         latents = np.broadcast_to(bank.mean, latents.shape)
     if control == "logits-swapped":
         order = derangement(len(priors), seed)
-        logits, priors = logits[order], [priors[i] for i in order]
+        logits, priors = logits[order], [priors[int(i)] for i in order]
     if control == "logit-flipped":
         logits, priors = _flipped(logits, priors)
     return [
@@ -254,7 +254,7 @@ def _flipped(logits: FloatArray, priors: Sequence[Diagnosis]) -> tuple[FloatArra
         label = row % present.shape[1]
         others = np.flatnonzero(present[:, label] != present[row, label])
         if len(others):
-            order = np.argsort([priors[i].probabilities[label] for i in others])
+            order = np.argsort([priors[int(i)].probabilities[label] for i in others])
             donor = int(others[order[len(order) // 2]])
             moved[row, label] = logits[donor, label]
             found[row] = prior.edit(

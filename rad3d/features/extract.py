@@ -165,6 +165,11 @@ class Plan:
         return self.todo * self.seconds_per_scan / processes / 3600
 
 
+def _token_bytes(outcome: Outcome) -> int:
+    tokens = outcome.row.tokens if outcome.row is not None else None
+    return 0 if tokens is None else tokens.nbytes
+
+
 class FeatureWork:
     """Brings the features of scans into a store.
 
@@ -253,7 +258,7 @@ class FeatureWork:
             missing=sum(file is None for _, file in self._todo),
             source_bytes=sum(file.size for _, file in self._todo if file),
             bytes_per_scan=4 * (self._encoder.embedding_dim + len(self._encoder.label_set))
-            + max((row.tokens.nbytes for row in kept if row.tokens is not None), default=0)
+            + max((_token_bytes(outcome) for outcome in encoded), default=0)
             + ROW_BYTES,
             probed=len(timed),
             seconds_per_scan=(times[-1] - times[0]) / len(timed) if timed else math.nan,

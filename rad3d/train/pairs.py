@@ -81,7 +81,7 @@ class PairedFeatures:
         """The same with what an encoder's classifier says of each scan as it is."""
         readings: Sequence[FloatArray | None] = [None] * len(self)
         if self.logits is not None and self.details is not None:
-            readings = np.concatenate((self.logits[:, 0], self.details[:, 0]), axis=1)
+            readings = list(np.concatenate((self.logits[:, 0], self.details[:, 0]), axis=1))
         pairs = zip(self.pooled[:, 0], readings, strict=True)
         return replace(self, findings=[findings_of(encoder.diagnose(*pair)) for pair in pairs])
 

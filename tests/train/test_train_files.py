@@ -326,7 +326,8 @@ def test_an_encoder_without_a_head_trains_image_modes_only(
 ) -> None:
     features(place / "f.safetensors", head=False)
     assert cli.main(command(place)) == 1
-    assert "reads the diagnostic logits, which these features of phantom-cnn lack" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "reads the diagnostic logits, which these features of phantom-cnn lack" in err
     assert cli.main(command(place, mode="v2")) == 0
 
 
