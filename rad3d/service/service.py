@@ -264,7 +264,7 @@ class Service:
                     volume.check_reportable()
                 for event in self._stream(volume, variant_id, options, cancel):
                     if isinstance(event, DoneEvent):
-                        session.keep(event.report, volume)
+                        session.keep(event.report, volume, cancel)
                         self._on_event("report_written", **_figures(event.report))
                     yield event
         except Cancelled:

@@ -102,10 +102,13 @@ class Session:
         """Tell whether this signal belongs to the latest report on the scan that is open now."""
         return self._stop is stop
 
-    def keep(self, report: Report, volume: Volume) -> None:
-        """Keep a finished report, unless another scan than its own is open by now."""
+    def keep(self, report: Report, volume: Volume, stop: threading.Event) -> None:
+        """Keep a finished report, unless another scan is open by now or a later report stopped it.
+
+        The page does not show the rest of a report that was stopped for a later one.
+        """
         with self._lock:
-            if self.volume is volume:
+            if self.volume is volume and (self._stop is stop or not stop.is_set()):
                 self.report = report
 
     def set_volume(self, volume: Volume | None) -> None:

@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from browser.fakes import fake_diagnosis
 from tiny_models import volume
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
-from rad3d.core.types import Volume
+from rad3d.core.types import GenerationOptions, Report, Volume
 from rad3d.service.service import Service
 from rad3d.service.sessions import Session, SessionStore
 
@@ -198,3 +199,21 @@ def test_a_scan_deleted_while_it_was_read_does_not_come_back(service: Service) -
         service.open(session, read)
     assert session.volume is None
     assert service.sessions.nbytes == 0
+
+
+def written(text: str) -> Report:
+    options = GenerationOptions()
+    return Report(text, "phantom-l/v3", fake_diagnosis(), options, "cancelled", 4, {"total": 0.1})
+
+
+def test_a_report_that_was_stopped_for_a_later_one_is_not_kept() -> None:
+    session, scan = Session(), volume(1)
+    session.set_volume(scan)
+    first = session.arm()
+    second = session.arm()
+    session.stop()
+    session.keep(written("earlier"), scan, first)
+    assert session.report is None
+    session.keep(written("later"), scan, second)
+    assert session.report is not None
+    assert session.report.text == "later"
