@@ -66,7 +66,12 @@ class DemoPlan:
             return training
         steps = min(READERS[mode], training.loop.steps)
         loop = replace(
-            training.loop, steps=steps, learning_rate=3e-3, warmup=min(40, steps // 5), muon_rate=0
+            training.loop,
+            steps=steps,
+            learning_rate=3e-3,
+            warmup=min(40, steps // 5),
+            muon_rate=0.0,
+            precision="no",
         )
         return replace(training, loop=loop, views=1, noise=0.0, target=SAYING_FINDINGS)
 
