@@ -351,7 +351,7 @@ def test_the_loss_of_a_prefix_of_known_tokens_is_that_of_the_tokens(
 ) -> None:
     reporter = _reporter(language)
     words = torch.tensor([language.tokens("lungs are clear")[:4]])
-    reporter.prefix = lambda latent, logits=None: _embeds(language, words)  # type: ignore[method-assign]
+    reporter.prefix = lambda *given: _embeds(language, words)  # type: ignore[method-assign]
     report = reporter.report_ids(TEXT)
     with torch.no_grad():
         loss = reporter.loss(torch.zeros(1, LATENT_DIM), None, *reporter.collate([report]))
