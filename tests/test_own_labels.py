@@ -26,7 +26,7 @@ from rad3d.evaluation.figures.comparison import heatmap_figure
 from rad3d.evaluation.leaderboard import view_of
 from rad3d.evaluation.storage import read_run
 from rad3d.features.shards import Case, FeatureStore, Shard
-from rad3d.features.table import FeatureTable, write_features
+from rad3d.features.table import FeatureTable, Row, write_features
 from rad3d.model import store as stores
 from rad3d.model.encoders.head import Head
 from rad3d.model.engine import Engine
@@ -199,11 +199,11 @@ def test_a_run_names_its_labels_and_its_figures_follow_them(
 def test_a_store_names_the_labels_of_its_logits(place: Path) -> None:
     own = LabelSet.find(str(place / "own.json"))
     store = FeatureStore.create(place / "store", EncoderIdentity("phantom-cnn", "0" * 64, GRID.id))
-    row = np.zeros(32, np.float32), np.ones(5, np.float32)
+    row = Row(np.zeros(32, np.float32), np.ones(5, np.float32))
     store.append(Shard({"c": row}, {"a": Case("c")}, label_set=own))
     table = FeatureStore.open(place / "store").table()
     assert table.label_set == own
-    other = np.zeros(32, np.float32), np.ones(18, np.float32)
+    other = Row(np.zeros(32, np.float32), np.ones(18, np.float32))
     store.append(Shard({"d": other}, {"b": Case("d")}))
     assert FeatureStore.open(place / "store").table().logits is None, "of two sets"
     assert FeatureStore.open(place / "store").table(["b"]).label_set == CT_RATE

@@ -64,7 +64,7 @@ def test_metrics_hold_no_name_and_no_content(models: Path, chest: Path) -> None:
     done = events[-1]
     assert isinstance(done, DoneEvent)
     text = str(scraped(operations))
-    for private in ("Doe", session, opened.sha256, done.report.text):
+    for private in ("Doe", session.token, opened.sha256, done.report.text):
         assert private not in text
 
 
