@@ -38,6 +38,9 @@ from rad3d.model.variants.variant import (
     variant_directory,
 )
 
+STORED_FEATURES = "assets/study/features/phantom-train.safetensors"
+"""Features of the shipped encoder to train on, which make rendering needless; no visual tokens."""
+
 
 @dataclass(frozen=True)
 class VariantStatus:
@@ -119,10 +122,11 @@ class VariantCatalogue:
         llm, mode = split_variant_id(variant)
         variant = variant_id(llm.id, mode.id, variant_tag(variant))
         directory = variant_directory(self.models_dir, variant)
-        command = _command(llm, mode)
+        command = _command(llm, mode, self.models_dir)
         parameters = llm.parameters or self._parameters(self.models_dir / llm.source)
         if not (directory / CONFIG_FILE).is_file():
-            reason = f"{llm.name} in mode {mode.name} has not been trained yet."
+            lacking = "trained" if mode.trains else "set up"
+            reason = f"{llm.name} in mode {mode.name} has not been {lacking} yet."
             return VariantStatus(variant, False, reason, command, parameters, 0, llm.licence)
         try:
             config = self.config(variant)
@@ -233,8 +237,14 @@ def parameter_count(path: Path) -> int:
     )
 
 
-def _command(llm: LanguageModel, mode: Mode) -> str:
-    return "rad3d demo build" if llm.shipped else f"rad3d train --llm {llm.id} --mode {mode.id}"
+def _command(llm: LanguageModel, mode: Mode, models_dir: Path) -> str:
+    """The command that makes a variant; a shipped language model may be absent as well."""
+    if llm.shipped and (mode.is_published or not (models_dir / llm.source).is_dir()):
+        return "rad3d demo build"
+    command = f"rad3d train --llm {llm.id} --mode {mode.id}"
+    if not llm.shipped or "tokens" in mode.reads:  # the stored features hold no tokens
+        return command
+    return f"{command} --features {STORED_FEATURES} --reports phantom-train"
 
 
 def _is_name(variant: str) -> bool:

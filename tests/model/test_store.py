@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tiny_models import (
     volume,
 )
 
+from rad3d.cli import build_parser
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.core.registry import LANGUAGE_MODELS, MODES, language_model, variant_id
 from rad3d.core.settings import Settings
@@ -62,6 +64,17 @@ def test_every_absent_variant_gives_a_reason_and_a_command(llm: str, tmp_path: P
         assert status.command == (
             "rad3d demo build" if shipped else f"rad3d train --llm {llm} --mode {mode}"
         )
+
+
+def test_an_absent_mode_of_a_shipped_model_names_a_training_that_renders_nothing(
+    store: ModelStore,
+) -> None:
+    status = store.status("phantom-m/words")
+    args = build_parser().parse_args(shlex.split(status.command)[1:])
+    assert (args.llm, args.mode, args.reports) == ("phantom-m", "words", "phantom-train")
+    assert (Path(__file__).parents[2] / args.features).is_file()
+    assert store.status("phantom-m/v3").command == "rad3d demo build"
+    assert store.status("phantom-m/text").reason.endswith("has not been set up yet.")
 
 
 def test_parameters_are_counted_from_the_files(store: ModelStore) -> None:
