@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table
-from rad3d.commands.options import add_generation_options
+from rad3d.commands.options import add_generation_options, add_resamples
 from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.evaluation.system_names import CONTROLS
@@ -192,13 +192,7 @@ def _configure_score(score: argparse.ArgumentParser) -> None:
     add("--reference-column", default="reference", metavar="C", help="default: %(default)s")
     add("--prediction-column", default="prediction", metavar="C", help="default: %(default)s")
     add_label_set(score)
-    add(
-        "--resamples",
-        "--draws",
-        type=int,
-        default=1000,
-        help="bootstrap resamples (default: %(default)s)",
-    )
+    add_resamples(score)
     add("--seed", type=int, default=0, help="of the resampling (default: %(default)s)")
     add(
         "--require",
@@ -232,13 +226,7 @@ def _configure_run(run: argparse.ArgumentParser) -> None:
     add_label_set(run)
     add("--metric", action="append", metavar="NAME", help="only this one; may be given again")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
-    add(
-        "--resamples",
-        "--draws",
-        type=int,
-        default=1000,
-        help="bootstrap resamples (default: %(default)s)",
-    )
+    add_resamples(run)
     add("--seed", type=int, default=0,
         help="of resampling and shuffling, and of reports with --strategy sample "
         "(default: %(default)s)")  # fmt: skip
@@ -256,13 +244,7 @@ def _configure_compare(compare: argparse.ArgumentParser) -> None:
     add("second", metavar="RUN", nargs="?", help="the run that is compared")
     add("--baseline", metavar="SYSTEM", help="within one run: what the others are compared with")
     add("--set", metavar="ID", help="only this sample set")
-    add(
-        "--resamples",
-        "--draws",
-        type=int,
-        default=1000,
-        help="bootstrap resamples (default: %(default)s)",
-    )
+    add_resamples(compare)
     add("--seed", type=int, default=0, help="of resampling and permutations (default: %(default)s)")
     add("--fail-if-worse", action="store_true", help="exit with 3 where something is worse")
     add("--json", action="store_true", help="a JSON list instead of a table")
@@ -307,7 +289,7 @@ def _configure_study(study: argparse.ArgumentParser) -> None:
     add("--sets", nargs="+", metavar="SET", default=SETS.split(), help=f"default: {SETS}")
     add("--limit", type=int, default=0, metavar="N", help="at most N cases of each set")
     _add_controls(study)
-    add("--resamples", type=int, default=1000, help="bootstrap resamples (default: %(default)s)")
+    add_resamples(study)
     add(
         "--folder",
         type=Path,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table, say
+from rad3d.commands.options import add_resamples
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.registry import ENCODERS, lookup
@@ -103,13 +104,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         help="of the scans of --test-labels (default: --features)")  # fmt: skip
     add("--patient-column", default="", metavar="C", help="of the tables: whose scan a row is")
     add("--seed", type=int, default=0, help="of the division of patients (default: %(default)s)")
-    add(
-        "--resamples",
-        "--draws",
-        type=int,
-        default=1000,
-        help="bootstrap resamples (default: %(default)s)",
-    )
+    add_resamples(parser)
     add("--replace", action="store_true", help="put it in place of the head that is there")
     add("--out", type=Path, metavar="DIR",
         help="write it there, and not beside the encoder's weights")  # fmt: skip

@@ -1,4 +1,4 @@
-"""Flags that several commands share: how a report is written, and how the model runs."""
+"""Flags that several commands share: generation, device and precision, bootstrap resamples."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def add_generation_options(parser: argparse.ArgumentParser, *, seed: bool = True
 def generation_options(args: argparse.Namespace) -> GenerationOptions:
     """The options of a command line; raises BadRequest where one is out of range."""
     return GenerationOptions(**{f.name: getattr(args, f.name) for f in fields(GenerationOptions)})
+
+
+def add_resamples(parser: argparse.ArgumentParser) -> None:
+    """``--resamples``, which older scripts call ``--draws``: of the bootstrap."""
+    parser.add_argument(
+        "--resamples",
+        "--draws",
+        type=int,
+        default=1000,
+        help="bootstrap resamples (default: %(default)s)",
+    )
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
