@@ -127,8 +127,8 @@ def test_no_order_of_late_answers_puts_a_report_beside_another_scan(late_page: P
         elif act == "tab":
             page.get_by_role("tab", name="About").click()
             page.get_by_role("tab", name="Report").click()
-        elif page.locator(f"#{act}").is_enabled():
-            page.locator(f"#{act}").click()
+        else:  # a press on what is disabled by now does nothing
+            page.locator(f"#{act}").evaluate("button => button.click()")
         page.wait_for_timeout(chance.choice((0, 20, 120, 400)))
     page.locator("[data-sample=two]").click()
     page.wait_for_function(f"{VIEWER}.state.name === 'Sample two'")

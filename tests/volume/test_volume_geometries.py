@@ -16,6 +16,7 @@ from rad3d.core.registry import ENCODERS
 from rad3d.core.types import Volume
 from rad3d.model.encoders import colipri
 from rad3d.model.encoders.ctclip.config import CtClipConfig
+from rad3d.model.encoders.phantom_clip import ClipConfig
 from rad3d.volume import grid as grid_module
 from rad3d.volume.grid import RESAMPLERS, GridSpec, target_affine, to_grid
 
@@ -23,6 +24,7 @@ GRIDS = {
     "phantom-cnn": GridSpec(),
     "colipri": colipri.GRID,
     "ct-clip": CtClipConfig().grid(),
+    "phantom-clip": ClipConfig().grid,
 }
 MATRICES = (256, 320, 340, 384, 400, 434, 480, 512, 560, 600, 640, 768, 1024)
 PIXELS_MM = (0.5859375, 0.625, 0.664062, 0.703125, 0.742188, 0.78125, 0.80078125, 0.9375, 0.9765625)
