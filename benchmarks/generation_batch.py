@@ -15,7 +15,7 @@ import threading
 import time
 
 from rad3d.commands.eval_study import open_evaluations
-from rad3d.core.registry import SHIPPED_ENCODER
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.types import GenerationOptions
 from rad3d.evaluation.ablations import conditions
 from rad3d.evaluation.generate import ReportWriter

@@ -33,8 +33,8 @@ def row(llm: str, precision: str, seconds: float) -> str:
     from transformers import AutoConfig
 
     from rad3d.core.errors import Rad3dError
-    from rad3d.core.registry import PRECISIONS as ROWS
-    from rad3d.core.registry import language_model
+    from rad3d.core.language_models import PRECISIONS as ROWS
+    from rad3d.core.language_models import language_model
     from rad3d.model.llm import cost
     from rad3d.model.llm.precision import available_memory
 

@@ -63,7 +63,7 @@ class WrittenReport(Report):
         return self.text
 
     def _repr_html_(self) -> str:
-        from rad3d.core.registry import disclaimer
+        from rad3d.core.encoders import disclaimer
 
         line = disclaimer(bool(self.provenance.get("phantoms_only")))
         rows = "".join(

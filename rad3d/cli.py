@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from rad3d import __version__
 from rad3d.commands import add_command
 from rad3d.core.errors import Rad3dError
-from rad3d.core.registry import resolve
+from rad3d.core.lookup import resolve
 
 COMMANDS: dict[str, str] = {
     "serve": "rad3d.commands.serve",

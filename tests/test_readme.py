@@ -15,7 +15,8 @@ from test_docs import read
 import rad3d
 from rad3d.cli import build_parser
 from rad3d.commands.eval_study import _request, open_evaluations
-from rad3d.core.registry import LANGUAGE_MODELS, MODES
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.service import STUDY_DIR, EvaluationRun, read_run
 from rad3d.evaluation.system_names import LOOKUP

@@ -16,8 +16,10 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.labels import CT_RATE, N_LABELS
-from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import Diagnosis, FloatArray, Novelty, Volume
 from rad3d.model.encoders.base import Encoding, LoadedEncoder

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
 from rad3d.commands.demo import tell
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES, language_model
+from rad3d.core.language_models import LANGUAGE_MODELS, language_model
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.demo import tell
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, PRECISIONS, LanguageModel, language_model
+from rad3d.core.language_models import LANGUAGE_MODELS, PRECISIONS, LanguageModel, language_model
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.words import byte_text
 

@@ -181,7 +181,8 @@ def _port(settings: Settings) -> Check:
 
 
 def _models(settings: Settings) -> Iterator[Check]:
-    from rad3d.core.registry import LANGUAGE_MODELS, split_variant_id
+    from rad3d.core.language_models import LANGUAGE_MODELS
+    from rad3d.core.variant_ids import split_variant_id
     from rad3d.model.store import ModelStore
 
     statuses = ModelStore(settings).statuses()
@@ -201,7 +202,7 @@ def _models(settings: Settings) -> Iterator[Check]:
 
 def encoders(settings: Settings) -> Iterator[Check]:
     """One check for each encoder that does not ship, and for its head where it is here."""
-    from rad3d.core.registry import ENCODERS
+    from rad3d.core.encoders import ENCODERS
     from rad3d.model.catalogue import encoder_is_here
     from rad3d.model.encoders.head import CALIBRATE, head_state, no_head
 
@@ -226,7 +227,7 @@ def encoders(settings: Settings) -> Iterator[Check]:
 
 def language_models(settings: Settings) -> Iterator[Check]:
     """One check for each published language model: here, or the step that brings it."""
-    from rad3d.core.registry import LANGUAGE_MODELS
+    from rad3d.core.language_models import LANGUAGE_MODELS
     from rad3d.model.llm.hub import Hub, find_cached, find_local, get_command
 
     hub = Hub.from_settings(settings)

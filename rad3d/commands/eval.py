@@ -11,7 +11,9 @@ from pathlib import Path
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table
 from rad3d.commands.options import add_generation_options, add_resamples
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER
+from rad3d.core.encoders import SHIPPED_ENCODER
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.evaluation.system_names import CONTROLS
 

@@ -12,9 +12,10 @@ from rad3d.commands import print_json, print_table, say
 from rad3d.commands.demo import tell
 from rad3d.commands.eval_study import chosen_controls, finish, follow, open_evaluations
 from rad3d.core.errors import BadRequest, Rad3dError
+from rad3d.core.modes import MODES
 from rad3d.core.plain import to_plain
-from rad3d.core.registry import MODES, variant_id
 from rad3d.core.settings import Settings
+from rad3d.core.variant_ids import variant_id
 from rad3d.data.sample_sets import SAMPLE_SETS, TRAINING
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.run_types import EvaluationRequest

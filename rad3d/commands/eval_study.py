@@ -18,10 +18,11 @@ from rad3d.commands.eval_score import (
     estimate_cell,
 )
 from rad3d.commands.options import generation_options
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LabelSet
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.plain import to_plain
-from rad3d.core.registry import LANGUAGE_MODELS, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.data.predictions import Columns
 from rad3d.data.spec import SetSpec

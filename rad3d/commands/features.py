@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rad3d.commands import Commands, add_command, add_label_set, features_compute, print_json
-from rad3d.core.registry import ENCODERS
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.words import byte_text
 
 COMPUTE = """Encode every scan of a source into a store of features.

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table, say
 from rad3d.commands.options import add_resamples
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import fields, replace
 from typing import Any, get_args
 
-from rad3d.core.registry import PRECISIONS
+from rad3d.core.language_models import PRECISIONS
 from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions, Strategy
 

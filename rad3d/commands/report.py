@@ -21,8 +21,10 @@ from rad3d.commands.options import (
 )
 from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.files import existing_file
-from rad3d.core.registry import MODES, language_model, variant_id
+from rad3d.core.language_models import language_model
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
+from rad3d.core.variant_ids import variant_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

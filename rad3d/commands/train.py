@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 from rad3d.commands import say
 from rad3d.commands.demo import tell
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, LanguageModel, language_model
+from rad3d.core.language_models import LANGUAGE_MODELS, LanguageModel, language_model
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 from rad3d.commands import print_json, print_table
-from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 
 EXAMPLE = """
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the status of every variant of the registry."""
+    """Print the status of every variant."""
     from dataclasses import asdict
 
     if args.llms:
@@ -57,7 +57,7 @@ SHOWN = ("float32", "bf16", "8bit", "4bit")
 
 
 def _language_models(as_json: bool) -> int:
-    """The table of rad3d.core.registry, with what follows from it."""
+    """The language models and the modes, with what follows from it."""
     rows = [row for row in LANGUAGE_MODELS.values() if row.config]
     memory = {row.id: {p: row.memory_bytes(p) for p in SHOWN} for row in rows}
     if as_json:

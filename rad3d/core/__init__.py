@@ -1,1 +1,1 @@
-"""The words that all parts share: types, labels, findings, errors, settings, tables, registry."""
+"""The words that all parts share: types, labels, findings, errors, settings, tables, models."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import yaml
 
 from rad3d.core.errors import Rad3dError
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings, unknown_variables
+from rad3d.core.variant_ids import variant_id
 from rad3d.deploy.files_plan import Plan, pins, split_readme, unpinned
 from rad3d.deploy.manifest import CardKey, Manifest, Target
 from rad3d.deploy.platforms import (

@@ -13,7 +13,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rad3d.core.registry import FREEZE_FROM_PARAMETERS, MODES
+from rad3d.core.language_models import FREEZE_FROM_PARAMETERS
+from rad3d.core.modes import MODES
 from rad3d.evaluation.figures.scaling import Contrast
 from rad3d.evaluation.figures.style import count
 from rad3d.evaluation.leaderboard import StudyView

@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.tables import guarded
 from rad3d.core.templates import environment
 from rad3d.evaluation.html_page import report_page

@@ -13,7 +13,7 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from rad3d.core.registry import disclaimer, knows_only_phantoms
+from rad3d.core.encoders import disclaimer, knows_only_phantoms
 from rad3d.data.samples import Prediction, Sample, dropped_sentence
 from rad3d.evaluation.claims import claims
 from rad3d.evaluation.figures.classifier_curves import calibration_figure, classifier_figure

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.evaluation.figures.scaling import Contrast, Point, Reference
 from rad3d.evaluation.figures.worth import BASE
 from rad3d.evaluation.groups import grouped, members_of

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.metrics.cases import Places
 from rad3d.metrics.registry import DEFAULT_FAMILIES, FAMILIES, METRICS, metric_status
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from rad3d.core.errors import BadRequest, MissingWeights
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.data.samples import PredictionSet, SampleSet
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import Rights

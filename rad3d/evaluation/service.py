@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from rad3d.core.errors import BadRequest, BadVolume, Rad3dError, UnknownName
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.settings import ROOT, Settings
 from rad3d.core.types import Volume
 from rad3d.data.predictions import one_line

@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import (
-    ENCODERS,
-    LANGUAGE_MODELS,
-    MODES,
-    SHIPPED_ENCODER,
-    lookup,
-    variant_id,
-)
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.lookup import lookup
+from rad3d.core.modes import MODES
+from rad3d.core.variant_ids import variant_id
 
 
 @dataclass(frozen=True)

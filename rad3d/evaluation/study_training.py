@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from rad3d.core.errors import BadRequest, Rad3dError
-from rad3d.core.registry import MODES, variant_tag
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
+from rad3d.core.variant_ids import variant_tag
 from rad3d.data.sample_sets import TRAINING
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.study_plan import Cell

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER
+from rad3d.core.encoders import SHIPPED_ENCODER
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class System:
         id: its name in the run.
         shown: for people, such as ``"Phantom L · V-3"``.
         llm: name of the language model, empty where there is none.
-        mode: key of :data:`rad3d.core.registry.MODES`, empty where there is none.
+        mode: key of :data:`rad3d.core.modes.MODES`, empty where there is none.
         control: key of :data:`CONTROLS`, empty for what is being compared.
         parameters, trainable: of the language model, and of what training changed; 0 if unknown.
         seconds: for one report; None where it was not measured.

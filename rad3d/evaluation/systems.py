@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rad3d.core.encoders import SHIPPED_ENCODER, knows_only_phantoms
 from rad3d.core.errors import BadRequest, Cancelled, MissingWeights, Rad3dError
-from rad3d.core.registry import SHIPPED_ENCODER, knows_only_phantoms
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import Prediction, PredictionSet, SampleSet

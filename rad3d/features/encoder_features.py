@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import Rad3dError
-from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.types import Volume
 from rad3d.features.table import FloatArray, Row
 from rad3d.model.encoders.base import LoadedEncoder, visual_tokens

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.lookup import lookup
 from rad3d.features.extract import Summary
 from rad3d.features.foreign import SUFFIXES, case_of, read_foreign
 from rad3d.features.scans import files_below

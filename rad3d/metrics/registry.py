@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rad3d.core.registry import lookup, resolve
+from rad3d.core.lookup import lookup, resolve
 from rad3d.metrics.cases import Places
 from rad3d.metrics.measure import Measure, MetricStatus
 

@@ -15,18 +15,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from rad3d.core.encoders import ENCODERS, EncoderRow
 from rad3d.core.errors import CorruptWeights, Rad3dError, UnknownName
-from rad3d.core.registry import (
-    ENCODERS,
-    LANGUAGE_MODELS,
-    MODES,
-    EncoderRow,
-    LanguageModel,
-    Mode,
-    split_variant_id,
-    variant_id,
-    variant_tag,
-)
+from rad3d.core.language_models import LANGUAGE_MODELS, LanguageModel
+from rad3d.core.modes import MODES, Mode
+from rad3d.core.variant_ids import split_variant_id, variant_id, variant_tag
 from rad3d.model.encoders.head import TO_FIT_AGAIN, head_command, head_sha256, head_state
 from rad3d.model.llm.hub import Hub, find_cached, find_local
 from rad3d.model.variants.adapters import ADAPTER_DIR

@@ -17,9 +17,9 @@ import transformers
 
 from rad3d import __version__
 from rad3d.core.details import findings_of
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest, Cancelled, some
 from rad3d.core.findings import Finding
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,

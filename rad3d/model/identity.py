@@ -18,7 +18,7 @@ class EncoderIdentity:
     """The identity of an encoder; features of other weights cannot be used with it.
 
     Attributes:
-        id: a key of :data:`rad3d.core.registry.ENCODERS`.
+        id: a key of :data:`rad3d.core.encoders.ENCODERS`.
         sha256: of the weights, or :data:`IMPORTED`.
         preprocessing: id of the model grid.
     """

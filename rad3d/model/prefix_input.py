@@ -13,7 +13,7 @@ from torch import Tensor
 from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding
-from rad3d.core.registry import KNOWN
+from rad3d.core.modes import KNOWN
 from rad3d.core.types import FloatArray, GenerationOptions
 from rad3d.model.llm.decoding import Written, decode_batch
 from rad3d.model.llm.language import LanguageBundle

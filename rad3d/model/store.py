@@ -5,13 +5,10 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+from rad3d.core.encoders import ENCODERS, EncoderRow
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, Rad3dError
-from rad3d.core.registry import (
-    ENCODERS,
-    LANGUAGE_MODELS,
-    EncoderRow,
-    lookup,
-)
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.lookup import lookup
 from rad3d.core.settings import Settings
 from rad3d.model.cache import ByteCache
 from rad3d.model.catalogue import VariantCatalogue, VariantStatus, readable

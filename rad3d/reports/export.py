@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rad3d.core.details import findings_of
-from rad3d.core.registry import disclaimer
+from rad3d.core.encoders import disclaimer
 from rad3d.core.types import Report
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.sections import split_report

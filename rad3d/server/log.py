@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 
 _LOG = logging.getLogger(__name__)
 _OWN = "rad3d"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.settings import ROOT
 from rad3d.core.types import Volume
 from rad3d.model.cache import ByteCache

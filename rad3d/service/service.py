@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, Event, GenerationOptions, Report, Volume
 from rad3d.model.cache import ByteCache

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
 
 from rad3d import __version__
+from rad3d.core.encoders import knows_only_phantoms
 from rad3d.core.errors import Cancelled, Rad3dError
-from rad3d.core.registry import knows_only_phantoms, language_model, split_variant_id
+from rad3d.core.language_models import language_model
 from rad3d.core.types import (
     DiagnosisEvent,
     DoneEvent,
@@ -29,6 +30,7 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.model.engine import BATCH_ROWS, Engine, Generated
 from rad3d.model.prefix_input import PrefixInput
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.model.encoders.noise import FILE as NOISE_FILE
 from rad3d.model.encoders.phantom_clip import ClipNetwork, scan_planes
 from rad3d.model.encoders.phantom_cnn import ConvEncoder

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Truth
-from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
+from rad3d.core.variant_ids import variant_id
 from rad3d.features.encoder_features import encoder_identity
 from rad3d.model.encoders.head import HEAD_DIR, HEAD_FILE
 from rad3d.model.encoders.noise import FILE as NOISE_FILE

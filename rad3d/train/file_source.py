@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
-from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.settings import Settings
 from rad3d.data.layouts import patient_of
 from rad3d.data.predictions import Columns, read_entries

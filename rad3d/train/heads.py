@@ -16,11 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d import __version__
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import CT_RATE, LabelSet
+from rad3d.core.lookup import lookup
 from rad3d.core.plain import to_plain
-from rad3d.core.registry import ENCODERS, lookup
 from rad3d.core.types import FloatArray
 from rad3d.data.layouts import LabelTable
 from rad3d.features.table import FeatureTable

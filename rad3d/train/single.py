@@ -14,17 +14,12 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest, Rad3dError, some
 from rad3d.core.files import FullDiskTold, file_sha256
-from rad3d.core.registry import (
-    ENCODERS,
-    KNOWN,
-    LANGUAGE_MODELS,
-    MODES,
-    LanguageModel,
-    lookup,
-    weight_bytes,
-)
+from rad3d.core.language_models import LANGUAGE_MODELS, LanguageModel, weight_bytes
+from rad3d.core.lookup import lookup
+from rad3d.core.modes import KNOWN, MODES
 from rad3d.model.encoders.head import FIT
 from rad3d.model.identity import EncoderIdentity, weights_sha256
 from rad3d.model.llm.architectures import count

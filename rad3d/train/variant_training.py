@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rad3d.core.details import finding_bits
 from rad3d.core.files import file_sha256
-from rad3d.core.registry import Mode
+from rad3d.core.modes import Mode
 from rad3d.model.llm.language import LanguageBundle, recompute_layers
 from rad3d.model.variants.reporter import IGNORED, PrefixReporter
 from rad3d.model.variants.variant import VariantConfig
@@ -51,9 +51,9 @@ class VariantTraining:
             set; False is the paper's plain concatenation.
         latent_weight, logits_weight: factors of embedding and logits after that.
         llm_precision: of the frozen language model, a key of
-            :data:`rad3d.core.registry.PRECISIONS`, or ``"auto"``; V-1 always trains float32
+            :data:`rad3d.core.language_models.PRECISIONS`, or ``"auto"``; V-1 always trains float32
             weights.
-        prefix_length: see :class:`rad3d.core.registry.Mode`; None is that of the mode.
+        prefix_length: see :class:`rad3d.core.modes.Mode`; None is that of the mode.
         prefix_scale, adapter_rank: of :class:`VariantConfig`.
         target: what is learned.
         checkpointing: the activations of the language model's layers are computed again in the

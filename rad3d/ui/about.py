@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from rad3d.core.registry import ENCODERS, split_variant_id
+from rad3d.core.encoders import ENCODERS
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.evaluation.figures.style import count
 from rad3d.ui.choices import Look, advised, measured
 from rad3d.ui.components import markup

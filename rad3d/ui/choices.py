@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from rad3d.core.registry import (
-    ENCODERS,
-    FREEZE_FROM_PARAMETERS,
-    LANGUAGE_MODELS,
-    MODES,
-    SHIPPED_ENCODER,
-    EncoderRow,
-    split_variant_id,
-    variant_id,
-)
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER, EncoderRow
+from rad3d.core.language_models import FREEZE_FROM_PARAMETERS, LANGUAGE_MODELS
+from rad3d.core.modes import MODES
+from rad3d.core.variant_ids import split_variant_id, variant_id
 from rad3d.evaluation.figures.style import count
 from rad3d.ui.html import report_html
 

@@ -17,7 +17,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import resolve
+from rad3d.core.lookup import resolve
 from rad3d.core.settings import Settings
 from rad3d.server.access_control import Guard
 from rad3d.server.log import configure_logging, tell, visitors_present

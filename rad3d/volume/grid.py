@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import resolve
+from rad3d.core.lookup import resolve
 from rad3d.core.types import FloatArray, Note, Volume
 from rad3d.core.words import by
 

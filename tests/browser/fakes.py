@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.labels import LABEL_INDEX, N_LABELS
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, SHIPPED_ENCODER, variant_id
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import (
     Diagnosis,
@@ -26,6 +28,7 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
+from rad3d.core.variant_ids import variant_id
 from rad3d.model.catalogue import VariantStatus
 from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service

@@ -22,7 +22,8 @@ from rad3d.commands.doctor import packages
 from rad3d.commands.options import add_generation_options, generation_options
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, variant_id
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import (
     Diagnosis,
@@ -34,6 +35,7 @@ from rad3d.core.types import (
     StageEvent,
     Volume,
 )
+from rad3d.core.variant_ids import variant_id
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

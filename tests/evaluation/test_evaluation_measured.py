@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from study_parts import small_evaluations
 
-from rad3d.core.registry import ENCODERS
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.types import GenerationOptions
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.samples import PredictionSet

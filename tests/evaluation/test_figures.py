@@ -10,7 +10,7 @@ import pytest
 from browser.fake_evaluations import study_run
 
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.evaluation.figures.classifier_curves import calibration_figure, classifier_figure
 from rad3d.evaluation.figures.comparison import forest_figure, heatmap_figure
 from rad3d.evaluation.figures.scaling import MODE_STYLES, study_figure

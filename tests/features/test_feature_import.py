@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from rad3d.cli import main
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import ENCODERS
 from rad3d.features.shards import FeatureStore
 
 D = ENCODERS["ct-clip"].embedding_dim

@@ -16,7 +16,7 @@ from volume_files import chest, dicom_bytes, dicom_series, save, zipped_series
 
 from rad3d.cli import main
 from rad3d.commands.features_compute import Crew
-from rad3d.core.registry import ENCODERS
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.features.shards import FeatureStore
 from rad3d.model.encoders.calibration import Calibration

@@ -13,8 +13,9 @@ from browser.launch import running_app
 from tabs import Tab
 
 import rad3d.model.store as store_module
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import MissingWeights, Rad3dError
-from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, SHIPPED_ENCODER
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec

@@ -15,7 +15,7 @@ from tiny_models import tiny_tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from rad3d import cli
-from rad3d.core.registry import language_model
+from rad3d.core.language_models import language_model
 from rad3d.model.variants.projector import LinearProjector, TransformerProjector
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig, variant_directory

@@ -11,9 +11,9 @@ from close import assert_near
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import CorruptWeights, MissingWeights
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.features.encoder_features import encoder_identity
 from rad3d.model.encoders.base import load_encoder

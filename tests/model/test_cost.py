@@ -13,7 +13,8 @@ from transformers import AutoConfig
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, language_model
+from rad3d.core.language_models import LANGUAGE_MODELS, language_model
+from rad3d.core.modes import MODES
 from rad3d.model.llm import cost
 from rad3d.model.llm.cost import Workload, estimate
 

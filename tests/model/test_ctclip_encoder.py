@@ -27,9 +27,9 @@ from torch import Tensor
 
 from rad3d import cli
 from rad3d.commands.doctor import encoders
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Volume
 from rad3d.features.encoder_features import encoder_identity

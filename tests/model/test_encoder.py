@@ -7,8 +7,8 @@ import torch
 from close import assert_near
 from torch.nn import functional as F
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder, blocks

@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 from tiny_models import GRID, CountingEncoder, save_shipped, volume
 
 from rad3d import cli
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest, CorruptWeights
 from rad3d.core.labels import N_LABELS
-from rad3d.core.registry import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions
 from rad3d.data.samples import Sample

@@ -12,7 +12,7 @@ from rad3d.commands import doctor
 from rad3d.commands.options import add_device_options, with_device_options
 from rad3d.commands.report import _variant
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 
 PUBLISHED = [row for row in LANGUAGE_MODELS.values() if not row.shipped]

@@ -11,13 +11,8 @@ from tiny_models import SIZED, random_model, sized_config
 from transformers import AutoConfig
 
 from rad3d.core.errors import UnknownName
-from rad3d.core.registry import (
-    LANGUAGE_MODELS,
-    PRECISIONS,
-    LanguageModel,
-    language_model,
-    split_variant_id,
-)
+from rad3d.core.language_models import LANGUAGE_MODELS, PRECISIONS, LanguageModel, language_model
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.model.llm.architectures import count, meta_model
 
 PUBLISHED = [row for row in LANGUAGE_MODELS.values() if not row.shipped]

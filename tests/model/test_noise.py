@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import CorruptWeights
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.settings import Settings
 from rad3d.model.encoders.calibration import NoveltyReference
 from rad3d.model.encoders.noise import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.model.llm import bf16, precision
 from rad3d.model.llm.architectures import Size
 from rad3d.model.llm.bf16 import bf16_gain, processor_has_bf16

@@ -13,7 +13,7 @@ from tiny_models import tiny_language
 
 from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.model.variants.projector import (
     InputScaling,
     LinearProjector,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import ENCODERS, LANGUAGE_MODELS, SHIPPED_ENCODER
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Report
 from rad3d.evaluation.service import STUDY, Evaluations

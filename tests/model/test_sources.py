@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import save_language, tiny_language
 
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.core.registry import language_model
+from rad3d.core.language_models import language_model
 from rad3d.core.settings import Settings
 from rad3d.model.llm import hub as sources
 from rad3d.model.llm.hub import Hub, get_command, obtain, wanted_files, with_progress

@@ -21,9 +21,11 @@ from tiny_models import (
 
 from rad3d.cli import build_parser
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
-from rad3d.core.registry import LANGUAGE_MODELS, MODES, language_model, variant_id
+from rad3d.core.language_models import LANGUAGE_MODELS, language_model
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions
+from rad3d.core.variant_ids import variant_id
 from rad3d.model.cache import ByteCache
 from rad3d.model.engine import Engine
 from rad3d.model.identity import weights_hash

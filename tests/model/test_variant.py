@@ -16,7 +16,7 @@ from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
 from rad3d.core.findings import Finding
 from rad3d.core.labels import LABELS
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.model.variants.adapters import adapter_parameters
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import ndimage
 
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Volume
 from rad3d.model.encoders.noise import noise_novelty, read_reference

@@ -10,7 +10,7 @@ import pytest
 from tiny_models import LATENT_DIM, tiny_language
 
 from rad3d.core.findings import Finding
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.model.identity import EncoderIdentity
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.model.variants.variant import VariantConfig

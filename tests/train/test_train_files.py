@@ -15,8 +15,9 @@ from safetensors.numpy import save_file
 from tiny_models import LATENT_DIM, LINES, save_language, save_shipped, tiny_language
 
 from rad3d import cli
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import ENCODERS, language_model
+from rad3d.core.language_models import language_model
 from rad3d.data.predictions import Columns
 from rad3d.features.shards import FeatureStore
 from rad3d.features.table import FeatureTable, write_features

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from test_train_files import features, table
 from tiny_models import save_language, save_shipped, tiny_language
 
-from rad3d.core.registry import language_model
+from rad3d.core.language_models import language_model
 from rad3d.model.variants.variant import VariantConfig, variant_directory
 
 pytestmark = pytest.mark.slow

@@ -12,7 +12,8 @@ import pytest
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest, UnknownName
-from rad3d.core.registry import LANGUAGE_MODELS, MODES
+from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.modes import MODES
 from rad3d.model.llm import hub as sources
 from rad3d.train import demo_build as build
 from rad3d.train import single

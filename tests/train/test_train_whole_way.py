@@ -17,9 +17,11 @@ from tiny_models import save_language, save_shipped, sized_config, tiny_language
 from volume_files import chest, save
 
 from rad3d import cli
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.files import file_sha256
-from rad3d.core.registry import ENCODERS, MODES, language_model
+from rad3d.core.language_models import language_model
+from rad3d.core.modes import MODES
 from rad3d.core.words import byte_text
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.model.encoders.phantom_cnn import ConvEncoder, ConvEncoderConfig, ShippedEncoder

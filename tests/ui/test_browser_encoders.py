@@ -23,7 +23,7 @@ from tiny_models import (
     tiny_language,
 )
 
-from rad3d.core.registry import ENCODERS
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.settings import Settings
 from rad3d.model.encoders.base import LoadedEncoder
 from rad3d.model.store import ModelStore

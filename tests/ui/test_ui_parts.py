@@ -11,7 +11,7 @@ import pytest
 from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 
 from rad3d.core.labels import LABELS, LabelSet
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.core.types import Diagnosis, Note, Novelty, Volume
 from rad3d.evaluation.service import VariantResult
 from rad3d.metrics.bootstrap import Estimate

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rad3d.core.registry import ENCODERS
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.types import Volume
 from rad3d.model.encoders import colipri
 from rad3d.model.encoders.ctclip.config import CtClipConfig

@@ -10,7 +10,7 @@ from typing import Literal
 
 import plotly.graph_objects as go
 
-from rad3d.core.registry import MODES
+from rad3d.core.modes import MODES
 from rad3d.evaluation.figures.style import ACCENT, QUIET, Series, add_line, axis, count, panels
 from rad3d.evaluation.system_names import System, mode_name
 from rad3d.metrics.bootstrap import Estimate
@@ -47,7 +47,7 @@ class Point:
         system: its name in the run.
         shown: its name for people.
         size_name: a short name of the language model, for the axis.
-        mode: key of :data:`rad3d.core.registry.MODES`.
+        mode: key of :data:`rad3d.core.modes.MODES`.
         sample_set: id of the set.
         estimate: of the metric that is drawn.
         parameters, trainable: of the language model, and of what training changed; 0 if not known.

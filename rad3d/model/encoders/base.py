@@ -12,8 +12,9 @@ from typing import Protocol, cast
 
 import numpy as np
 
+from rad3d.core.encoders import EncoderRow
 from rad3d.core.labels import LabelSet
-from rad3d.core.registry import EncoderRow, resolve
+from rad3d.core.lookup import resolve
 from rad3d.core.types import Diagnosis, FloatArray, Novelty
 from rad3d.model.encoders.calibration import Calibration
 from rad3d.volume.grid import GridSpec

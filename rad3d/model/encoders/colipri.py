@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import CorruptWeights, MissingWeights
 from rad3d.core.labels import CT_RATE
-from rad3d.core.registry import ENCODERS
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
 from rad3d.model.encoders.calibration import Calibration, HeadState

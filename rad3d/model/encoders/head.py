@@ -19,10 +19,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from rad3d.core.details import attribute_names
+from rad3d.core.encoders import ENCODERS, EncoderRow
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import write_whole
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import ENCODERS, EncoderRow, resolve
+from rad3d.core.lookup import resolve
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding, LoadedEncoder
 from rad3d.model.encoders.calibration import Calibration, HeadState, NoveltyReference

@@ -2,8 +2,9 @@
 
 Memory of one training step, in bytes:
 
-* weights: the language model's by its precision (:func:`rad3d.core.registry.weight_bytes`); float32
-  where it is trained, since steps of 1e-5 vanish in bf16; the projector's always in float32.
+* weights: the language model's by its precision (:func:`rad3d.core.language_models.weight_bytes`);
+  float32 where it is trained, since steps of 1e-5 vanish in bf16; the projector's always in
+  float32.
 * gradients: 4 for each trainable parameter.
 * optimiser: 8 for each trainable parameter, AdamW's two averages.
 * activations: everything that autograd keeps for the backward pass, each piece of memory once. It
@@ -33,7 +34,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 from rad3d.core.details import attribute_names
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE
-from rad3d.core.registry import MODES, PRECISIONS, LanguageModel, lookup, weight_bytes
+from rad3d.core.language_models import PRECISIONS, LanguageModel, weight_bytes
+from rad3d.core.lookup import lookup
+from rad3d.core.modes import MODES
 from rad3d.model.llm.architectures import count
 from rad3d.model.llm.decoding import Runner
 from rad3d.model.llm.failures import UNUSABLE

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rad3d.core.errors import MissingWeights, Rad3dError
-from rad3d.core.registry import LANGUAGE_MODELS
+from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 from rad3d.core.words import byte_text
 from rad3d.model.llm.folders import (

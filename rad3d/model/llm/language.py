@@ -31,7 +31,7 @@ class LanguageBundle:
         sha256: hash of a local model's weights (:func:`rad3d.model.identity.weights_hash`), empty
             for a hub model.
         revision: of a hub model, where one was asked for or the registry names it.
-        precision: a key of :data:`rad3d.core.registry.PRECISIONS`.
+        precision: a key of :data:`rad3d.core.language_models.PRECISIONS`.
         reason: why this precision and device, in a sentence.
         caches: False where the family keeps no cache that serves the decoding, which then reads
             everything again for each token.

@@ -28,9 +28,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from rad3d.core.config_sizes import MAX_LAYERS, MAX_VOCABULARY, MAX_WIDTH, check_sizes
+from rad3d.core.config_sizes import LAYERS, VOCABULARIES, WIDTHS, check_sizes
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
-from rad3d.core.registry import LANGUAGE_MODELS, PRECISIONS, lookup
+from rad3d.core.language_models import LANGUAGE_MODELS, PRECISIONS
+from rad3d.core.lookup import lookup
 from rad3d.model.identity import weights_hash
 from rad3d.model.llm.architectures import Size, count, meta_model, whole_output_input
 from rad3d.model.llm.failures import UNUSABLE
@@ -101,15 +102,16 @@ def read_config(source: str, place: Path) -> PreTrainedConfig:
             code="unusable_model",
         )
     text = config.get_text_config()
-    limits = {
-        "num_hidden_layers": MAX_LAYERS,
-        "hidden_size": MAX_WIDTH,
-        "intermediate_size": 8 * MAX_WIDTH,
-        "num_attention_heads": MAX_WIDTH,
-        "vocab_size": MAX_VOCABULARY,
+    allowed = {
+        "num_hidden_layers": LAYERS,
+        "hidden_size": WIDTHS,
+        "intermediate_size": range(1, 8 * WIDTHS.stop),
+        "num_attention_heads": WIDTHS,
+        "vocab_size": VOCABULARIES,
     }
-    sizes = {key: (getattr(text, key, None), limit) for key, limit in limits.items()}
-    check_sizes(source, {k: v for k, v in sizes.items() if not isinstance(v[0], list | tuple)})
+    sizes = {key: getattr(text, key, None) for key in allowed}  # some families have one a layer
+    stated = {k: v for k, v in sizes.items() if v is not None and not isinstance(v, list | tuple)}
+    check_sizes(source, {key: (size, allowed[key]) for key, size in stated.items()})
     return config
 
 
@@ -158,7 +160,7 @@ def load_language_model(
         source: directory below ``models_dir``, any local directory, or a hub id.
         models_dir: where shipped and trained models lie.
         revision: of a hub model; None is the registry's, or else the main branch.
-        precision: a key of :data:`rad3d.core.registry.PRECISIONS`.
+        precision: a key of :data:`rad3d.core.language_models.PRECISIONS`.
         device: a torch device.
         sha256: expected :func:`weights_hash` of a local model, where it is known.
         hub: where to fetch from; the hub that the environment names by default.

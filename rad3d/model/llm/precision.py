@@ -16,7 +16,8 @@ import psutil
 import torch
 
 from rad3d.core.errors import BadRequest, Rad3dError
-from rad3d.core.registry import LANGUAGE_MODELS, PRECISIONS, lookup, weight_bytes
+from rad3d.core.language_models import LANGUAGE_MODELS, PRECISIONS, weight_bytes
+from rad3d.core.lookup import lookup
 from rad3d.core.words import byte_text, capitalised
 from rad3d.model.llm.architectures import Size
 from rad3d.model.llm.bf16 import FASTER, bf16_gain
@@ -120,7 +121,7 @@ def choose(
         name: of the model, for the sentences.
         size: its parameters.
         machine: where it will run.
-        precision: ``"auto"``, or one of :data:`rad3d.core.registry.PRECISIONS` that was asked for.
+        precision: ``"auto"``, or the one of ``PRECISIONS`` that was asked for.
         limit: bytes that weights may take at most; None is no limit.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import MODES, PRECISIONS, weight_bytes
+from rad3d.core.language_models import PRECISIONS, weight_bytes
+from rad3d.core.modes import MODES
 from rad3d.core.words import byte_text
 from rad3d.model.llm.architectures import count, meta_model
 from rad3d.model.llm.cost import Cost, Workload, estimate

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rad3d.core.errors import BadRequest
-from rad3d.core.registry import PROJECTORS, lookup, resolve
+from rad3d.core.lookup import lookup, resolve
+from rad3d.core.modes import PROJECTORS
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.tensor_files import without_numbers
 from rad3d.model.variants.variant import VariantConfig

@@ -15,18 +15,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rad3d.core.config_sizes import MAX_LAYERS, MAX_WIDTH, check_sizes
+from rad3d.core.config_sizes import LAYERS, WIDTHS, check_sizes
+from rad3d.core.encoders import SHIPPED_ENCODER, knows_only_phantoms
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights
 from rad3d.core.files import file_sha256, readable_like
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import (
-    MODES,
-    SHIPPED_ENCODER,
-    Mode,
-    knows_only_phantoms,
-    lookup,
-    variant_id,
-)
+from rad3d.core.lookup import lookup
+from rad3d.core.modes import MODES, Mode
+from rad3d.core.variant_ids import variant_id
 
 CONFIG_FILE = "variant.json"
 PROJECTOR_FILE = "projector.safetensors"
@@ -104,13 +100,13 @@ class VariantConfig:
         check_sizes(
             f"the variant {self.id}",
             {
-                "layers": (self.layers, MAX_LAYERS),
-                "heads": (self.heads, MAX_WIDTH),
-                "latent_dim": (self.latent_dim, MAX_WIDTH),
-                "prefix_length": (self.prefix_length if row.prefix_length else None, MAX_LAYERS),
-                "clip_length": (self.clip_length, MAX_LAYERS),
-                "token_dim": (self.token_dim or None, MAX_WIDTH),
-                "adapter_rank": (self.adapter_rank, MAX_WIDTH),
+                "layers": (self.layers, LAYERS),
+                "heads": (self.heads, WIDTHS),
+                "latent_dim": (self.latent_dim, WIDTHS),
+                "prefix_length": (self.prefix_length, LAYERS if row.prefix_length else range(1)),
+                "clip_length": (self.clip_length, LAYERS),
+                "token_dim": (self.token_dim, range(WIDTHS.stop)),
+                "adapter_rank": (self.adapter_rank, WIDTHS),
             },
         )
         lookup("scale of a prefix", dict.fromkeys(PREFIX_SCALES), self.prefix_scale)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from rad3d.core.registry import lookup
+from rad3d.core.lookup import lookup
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.metric_choice import metrics_of_groups

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.core.registry import split_variant_id
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.evaluation.summary_text import listed
 from rad3d.evaluation.system_names import CONTROLS

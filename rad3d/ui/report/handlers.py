@@ -13,7 +13,6 @@ import gradio as gr
 from gradio.data_classes import ListFiles
 
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
-from rad3d.core.registry import variant_id
 from rad3d.core.types import (
     NOT_REPORTED,
     Event,
@@ -21,6 +20,7 @@ from rad3d.core.types import (
     TextEvent,
     Volume,
 )
+from rad3d.core.variant_ids import variant_id
 from rad3d.server import uploads
 from rad3d.ui import choices
 from rad3d.ui.messages import failures_to

@@ -16,7 +16,7 @@ from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.report.views import NO_RUN
 
 if TYPE_CHECKING:
-    from rad3d.core.registry import EncoderRow
+    from rad3d.core.encoders import EncoderRow
     from rad3d.core.settings import Settings
     from rad3d.service.service import Service
 

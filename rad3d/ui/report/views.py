@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from rad3d.core.registry import ENCODERS, SHIPPED_ENCODER
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.types import Diagnosis, DiagnosisEvent, Event, Report, StageEvent, TextEvent
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.export import report_json, report_text

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, N_LABELS
-from rad3d.core.registry import ENCODERS, lookup
+from rad3d.core.lookup import lookup
 from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.model.encoders.base import Encoding
 from rad3d.model.encoders.calibration import Calibration, HeadState
