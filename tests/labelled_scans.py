@@ -14,6 +14,18 @@ from rad3d.model.identity import EncoderIdentity
 from rad3d.train.heads import HeadOptions, Labelled
 
 QUICK = HeadOptions(folds=2, draws=20)
+OWN_LABELS: dict[str, Any] = {
+    "id": "ward-7",
+    "name": "Ward 7",
+    "labels": [
+        "Pleural effusion",
+        {"name": "PE", "finding": "Pulmonary embolism", "columns": ["pe_positive"]},
+        {"name": "Pneumothorax", "terms": ["pneumothora*"]},
+        {"name": "Mass", "short": "M", "terms": ["mass", "soft-tissue lesion"]},
+    ],
+}
+"""A label set of one's own, as in a file; every label can be read from a report."""
+
 IDENTITY = EncoderIdentity("phantom-cnn", "0" * 64, GRID.id)
 
 

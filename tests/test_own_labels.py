@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from labelled_scans import separable
+from labelled_scans import OWN_LABELS, separable
 from safetensors.numpy import save_file
 from tiny_models import GRID, CountingEncoder, save_language, save_shipped, tiny_language, volume
 
 import rad3d
 from rad3d import cli
+from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.registry import ENCODERS, language_model
+from rad3d.core.language_models import language_model
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Report
 from rad3d.evaluation.figures.comparison import heatmap_figure
@@ -37,17 +38,9 @@ from rad3d.reports.export import report_dict
 from rad3d.ui.evaluation.case_view import label_state
 from rad3d.ui.report.chart import diagnosis_chart
 
-OWN: dict[str, Any] = {
-    "id": "ward-7",
-    "name": "Ward 7",
-    "labels": [
-        "Pleural effusion",
-        {"name": "PE", "finding": "Pulmonary embolism", "columns": ["pe_positive"]},
-        {"name": "Pneumothorax", "terms": ["pneumothora*"]},
-        {"name": "Mass", "terms": ["mass"]},
-        {"name": "Frailty"},
-    ],
-}
+OWN = {**OWN_LABELS, "labels": [*OWN_LABELS["labels"], "Frailty"]}
+"""With a label that no rule reads."""
+
 NAMES = ("Pleural effusion", "PE", "Pneumothorax", "Mass", "Frailty")
 TEXTS = ("Left pneumothorax. No effusion.", "Large pleural effusion and a mass.")
 
@@ -75,8 +68,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _write(tmp_path / "labels.csv", ["id", "pleural_effusion", "pe_positive", *NAMES[2:]], rows)
     _write(tmp_path / "r.csv", ["id", "report"], [[id_, TEXTS[0]] for id_ in ids[:8]])
     (tmp_path / "own.json").write_text(json.dumps(OWN), encoding="utf-8")
-    readable = {**OWN, "labels": OWN["labels"][:4]}
-    (tmp_path / "readable.json").write_text(json.dumps(readable), encoding="utf-8")
+    (tmp_path / "readable.json").write_text(json.dumps(OWN_LABELS), encoding="utf-8")
     return tmp_path
 
 

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
+from labelled_scans import OWN_LABELS
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet, shipped
 from rad3d.core.plain import from_plain, to_plain
 from rad3d.reports.labeller import label_report
 
-OWN: dict[str, Any] = {
-    "id": "ward-7",
-    "name": "Ward 7",
-    "labels": [
-        "Pleural_Effusion",
-        {"name": "PE", "finding": "Pulmonary embolism", "columns": ["pe_positive"]},
-        {"name": "Pneumothorax", "terms": ["pneumothora*"]},
-        {"name": "Mass", "short": "M", "terms": ["mass", "soft-tissue lesion"]},
-    ],
-}
-
 
 def test_a_set_comes_back_from_what_is_written_into_files() -> None:
-    own = LabelSet.from_plain(OWN)
+    own = LabelSet.from_plain(OWN_LABELS)
     for each in (own, CT_RATE, shipped("inspect")):
         assert LabelSet.from_plain(json.loads(json.dumps(to_plain(each)))) == each
         assert from_plain(LabelSet, to_plain(each)) == each
@@ -40,9 +29,9 @@ def test_files_without_a_set_mean_ct_rate_and_shipped_sets_are_named_only() -> N
 
 def test_a_file_defines_a_set(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
-    path.write_text(json.dumps(OWN), encoding="utf-8-sig")
+    path.write_text(json.dumps(OWN_LABELS), encoding="utf-8-sig")
     found = LabelSet.find(str(path))
-    assert found.names == ("Pleural_Effusion", "PE", "Pneumothorax", "Mass")
+    assert found.names == ("Pleural effusion", "PE", "Pneumothorax", "Mass")
     assert found.short_names["Mass"] == "M"
     assert LabelSet.find("inspect") is shipped("inspect")
 
@@ -96,7 +85,7 @@ def test_a_set_that_is_not_there_is_refused() -> None:
 def test_own_labels_are_read_by_rules_of_the_labeller_and_by_terms(
     report: str, labels: tuple[int, ...]
 ) -> None:
-    assert label_report(report, LabelSet.from_plain(OWN)) == labels
+    assert label_report(report, LabelSet.from_plain(OWN_LABELS)) == labels
 
 
 def test_a_label_without_a_rule_cannot_be_read_and_says_so() -> None:
