@@ -34,5 +34,5 @@ def test_a_projector_of_no_end_is_refused(key: str) -> None:
 
 
 def test_an_encoder_of_no_end_is_refused() -> None:
-    with pytest.raises(BadRequest, match="whole number from 1 to 1000"):
+    with pytest.raises(BadRequest, match="whole number from 1 to 1,000"):
         CtClipConfig.from_dict({"spatial_depth": 10**6})

@@ -15,7 +15,7 @@ from ctclip_states import SMALL, lipro_state, published_shapes
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rad3d.core.errors import BadRequest
+from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.labels import LABELS
 from rad3d.model.encoders.ctclip.checkpoint import build, sort_checkpoint
 from rad3d.model.encoders.ctclip.config import CtClipConfig
@@ -244,5 +244,5 @@ def test_every_problem_is_named_at_once() -> None:
     ],
 )  # fmt: skip
 def test_sizes_that_cannot_be_are_refused(sizes: dict[str, Any]) -> None:
-    with pytest.raises(BadRequest):
+    with pytest.raises((BadRequest, UnknownName)):
         sort_checkpoint(lipro_state(), **({"frames": 16} | sizes))

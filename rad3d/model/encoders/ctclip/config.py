@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rad3d.core.config_sizes import MAX_LAYERS, MAX_WIDTH
+from rad3d.core.config_sizes import LAYERS, WIDTHS, check_sizes
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import N_LABELS
+from rad3d.core.lookup import lookup
 from rad3d.volume.grid import GridSpec
 
 FEED_FORWARD_RATIO = 4 * (2 / 3)
@@ -125,30 +126,18 @@ def checked_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes by their names in :class:`CtClipConfig`; one number for a square becomes a pair.
 
     Raises:
-        BadRequest: one is not known, or is no whole number above 0 (for a side, no pair of them).
+        UnknownName: no size is called so.
+        BadRequest: one is no whole number above 0 (for a side, no pair of them).
     """
-    unknown = sorted(set(values) - set(CtClipConfig.__dataclass_fields__))
-    if unknown:
-        raise BadRequest(
-            f"CT-CLIP: unknown sizes {', '.join(unknown)}.",
-            f"Known: {', '.join(CtClipConfig.__dataclass_fields__)}.",
-            code="bad_config",
-        )
     sizes = dict(values)
-    for name in PAIRS & set(sizes):
-        side = sizes[name]
+    numbers = dict(values)
+    for name in PAIRS & set(values):
+        side = numbers.pop(name)
         sizes[name] = tuple(side) if isinstance(side, list | tuple) else (side, side)
-    for name, size in sizes.items():
-        numbers = size if name in PAIRS else (size,)
-        least = 0 if name == "num_classes" else 1
-        most = MAX_LAYERS if name.endswith("depth") else MAX_WIDTH
-        whole = all(
-            isinstance(n, int) and not isinstance(n, bool) and least <= n <= most for n in numbers
-        )
-        if not whole or len(numbers) != (2 if name in PAIRS else 1):
-            raise BadRequest(
-                f"CT-CLIP: {name} is {values[name]!r}; it must be a whole number from "
-                f"{least} to {most}{', or two of them' if name in PAIRS else ''}.",
-                code="bad_config",
-            )
+        height, width = sizes[name] if len(sizes[name]) == 2 else (side, side)
+        numbers |= {f"{name}, height": height, f"{name}, width": width}
+    for name in numbers:
+        lookup("size of CT-CLIP", CtClipConfig.__dataclass_fields__, name.partition(",")[0])
+    allowed = {"num_classes": range(WIDTHS.stop), "spatial_depth": LAYERS, "temporal_depth": LAYERS}
+    check_sizes("CT-CLIP", {k: (size, allowed.get(k, WIDTHS)) for k, size in numbers.items()})
     return sizes
