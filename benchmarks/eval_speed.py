@@ -50,7 +50,7 @@ def main() -> None:
     card = score(
         samples,
         first,
-        draws=args.resamples,
+        resamples=args.resamples,
         progress=lambda text, _: marks.append((text, time.perf_counter())),
     )
     end, cpu = time.perf_counter(), time.process_time() - start_cpu
@@ -58,9 +58,9 @@ def main() -> None:
     for (text, at), (_, then) in zip(marks, [*marks[1:], ("", end)], strict=True):
         print(f"  {text:24s}{then - at:7.2f} s")
     print(f"one scorecard: {end - start:.2f} s ({cpu:.2f} s of processor time)")
-    other = score(samples, second, draws=args.resamples)
+    other = score(samples, second, resamples=args.resamples)
     start = time.perf_counter()
-    compare(card, other, draws=args.resamples)
+    compare(card, other, resamples=args.resamples)
     print(f"comparing two in {len(names)} metrics: {time.perf_counter() - start:.2f} s")
 
 

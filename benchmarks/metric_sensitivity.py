@@ -114,7 +114,7 @@ def changed_reports(
 
 
 def score_change(
-    texts: Sequence[str], change: str, metrics: Sequence[str] = METRICS, draws: int = 200
+    texts: Sequence[str], change: str, metrics: Sequence[str] = METRICS, resamples: int = 200
 ) -> Scorecard:
     """The scorecard of changed reports against what they were."""
     before, after = changed_reports(texts, change)
@@ -124,7 +124,7 @@ def score_change(
         SampleSet("reports", "Reports", samples),
         PredictionSet(change, "reports", said),
         metrics=metrics,
-        draws=draws,
+        resamples=resamples,
     )
 
 

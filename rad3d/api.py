@@ -263,7 +263,7 @@ def score(
     reports = tuple(Prediction(i, t) for i, t in written.items())
     card = scorecard.score(
         samples, PredictionSet("predictions", "given", reports),
-        metrics=metrics, draws=resamples, seed=seed,
+        metrics=metrics, resamples=resamples, seed=seed,
     )  # fmt: skip
     figures = {name: (e.value, e.low, e.high) for name, e in card.estimates.items()}
     return Score(figures, card.per_label, card.n, card.failures)

@@ -13,7 +13,7 @@ from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.model.identity import EncoderIdentity
 from rad3d.train.heads import HeadOptions, Labelled
 
-QUICK = HeadOptions(folds=2, draws=20)
+QUICK = HeadOptions(folds=2, resamples=20)
 OWN_LABELS: dict[str, Any] = {
     "id": "ward-7",
     "name": "Ward 7",

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     differences: tuple[Difference, ...] = ()
     if len(cards) > 1:
         differences = compare_all(
-            cards, baseline=cards[0].name, metrics=metrics, draws=args.resamples, seed=args.seed
+            cards, baseline=cards[0].name, metrics=metrics, resamples=args.resamples, seed=args.seed
         )
     if args.json:
         scores = [_summary(card) for card in cards]
@@ -56,7 +56,12 @@ def _scorecards(args: argparse.Namespace, metrics: Sequence[str]) -> list[Scorec
         name = path.stem if sum(p.stem == path.stem for p in args.predictions) == 1 else str(path)
         cases, predictions = read_predictions(path, columns=columns, samples=samples, name=name)
         card = score(
-            cases, predictions, metrics=metrics, draws=args.resamples, seed=args.seed, places=places
+            cases,
+            predictions,
+            metrics=metrics,
+            resamples=args.resamples,
+            seed=args.seed,
+            places=places,
         )
         say(f"{card.name}: n {card.n}, failures {card.failures}, dropped {len(card.dropped)}")
         for note in (dropped_sentence(card.dropped), *card.settings["notes"]):

@@ -230,14 +230,14 @@ def compare(args: argparse.Namespace) -> int:
         for name in first.sample_sets:
             if args.set in (None, name):
                 differences = compare_systems(
-                    first, name, args.baseline, draws=args.resamples, seed=args.seed
+                    first, name, args.baseline, resamples=args.resamples, seed=args.seed
                 )
                 rows += [(name, difference) for difference in differences]
     else:
         second = _load(evaluations, args.second)
         rows += [
             each
-            for each in compare_runs(first, second, draws=args.resamples, seed=args.seed)
+            for each in compare_runs(first, second, resamples=args.resamples, seed=args.seed)
             if args.set in (None, each[0])
         ]
         _say_identical(first, second)

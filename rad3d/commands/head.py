@@ -126,7 +126,7 @@ def run_calibrate(args: argparse.Namespace) -> int:
     """Calibrate, install and print."""
     from rad3d.train.heads import HeadOptions, calibrate_head
 
-    options = HeadOptions(seed=args.seed, draws=args.resamples)
+    options = HeadOptions(seed=args.seed, resamples=args.resamples)
     _check_place(args, ("none", "uncalibrated"))
     identity, data, test = _sources(args)
     return _install(args, calibrate_head(identity, data, test, options))

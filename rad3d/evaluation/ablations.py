@@ -203,22 +203,22 @@ class ReferenceSet:
 
 
 def conditions(
-    control: str,
+    ablation: str,
     features: FeatureTable,
     priors: Sequence[Diagnosis] | None,
-    bank: ReferenceSet | None = None,
+    references: ReferenceSet | None = None,
     seed: int = 0,
 ) -> list[Given]:
     """Return what a variant is given for each case.
 
     Args:
-        control: ``""`` for the scan itself, or an ablation that changes what is seen in it.
+        ablation: ``""`` for the scan itself, or the ablation that changes what is seen in it.
         features: of the cases.
         priors: of the cases; None where the encoder has no head.
-        bank: for ``"logits-only"``.
+        references: for ``"logits-only"``.
         seed: of ``"logits-swapped"``.
     """
-    if not control:
+    if not ablation:
         known: Sequence[Diagnosis | None] = priors or [None] * len(features.ids)
         return [
             Given(PrefixInput(row.embedding, row.logits, row.tokens), prior)
@@ -227,16 +227,16 @@ def conditions(
     if features.logits is None or priors is None:
         raise BadRequest(
             "These features have no logits: the encoder has no head for the labels.",
-            f"Leave out {control}.",
+            f"Leave out {ablation}.",
             code="no_head",
         )
     latents, logits = features.embedding, features.logits
-    if control == "logits-only" and bank is not None:
-        latents = np.broadcast_to(bank.mean, latents.shape)
-    if control == "logits-swapped":
+    if ablation == "logits-only" and references is not None:
+        latents = np.broadcast_to(references.mean, latents.shape)
+    if ablation == "logits-swapped":
         order = derangement(len(priors), seed)
         logits, priors = logits[order], [priors[int(i)] for i in order]
-    if control == "logit-flipped":
+    if ablation == "logit-flipped":
         logits, priors = _flipped(logits, priors)
     return [
         Given(PrefixInput(*row), prior) for *row, prior in zip(latents, logits, priors, strict=True)

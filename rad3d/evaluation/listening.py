@@ -98,7 +98,7 @@ def _flipped_label(before: Prediction | None, after: Prediction) -> str:
     return apart.pop() if len(apart) == 1 else ""
 
 
-def _of(rows: list[tuple[bool, bool]], draws: int) -> Listening:
+def _of(rows: list[tuple[bool, bool]], resamples: int) -> Listening:
     shares = np.array(rows, dtype=np.float64).T
-    changed, followed = (estimate(values_and_ones(each), ratio, draws) for each in shares)
+    changed, followed = (estimate(values_and_ones(each), ratio, resamples) for each in shares)
     return Listening(changed, followed)

@@ -13,7 +13,7 @@ from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.data.spec import SetSpec
 from rad3d.metrics.classifier import ClassifierCard
 from rad3d.metrics.compare import Difference
-from rad3d.metrics.scorecard import CaseScore, Scorecard
+from rad3d.metrics.scorecard import MAX_RESAMPLES, CaseScore, Scorecard
 
 Status = Literal["running", "finished", "failures", "cancelled", "interrupted"]
 """``"failures"``: finished, but reports or whole systems are missing. ``"interrupted"``: its
@@ -26,20 +26,17 @@ Key = tuple[str, str]
 """(system, sample set): whose scorecard or predictions."""
 
 
-MAX_DRAWS = 100_000
-
-
 @dataclass(frozen=True)
 class Bounds:
     """Limits of one run.
 
     Attributes:
         cases: of each set; 0 is any number.
-        draws: bootstrap resamples behind an interval.
+        resamples: of the bootstrap behind an interval.
     """
 
     cases: int = 0
-    draws: int = MAX_DRAWS
+    resamples: int = MAX_RESAMPLES
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class EvaluationRequest:
             raise BadRequest("No sample set was chosen.", "Choose one.", code="no_sets")
         for option, value, least, most in (
             ("limit", self.limit, 0, 2**31),
-            ("number of resamples", self.draws, 1, MAX_DRAWS),
+            ("number of resamples", self.draws, 1, MAX_RESAMPLES),
             ("seed", self.seed, 0, 2**32 - 1),
         ):
             if not least <= value <= most:
@@ -94,9 +91,9 @@ class EvaluationRequest:
 
     def bounded(self, bounds: Bounds) -> EvaluationRequest:
         """Return the request within a visitor's limits; raises BadRequest for more."""
-        if self.draws > bounds.draws:
+        if self.draws > bounds.resamples:
             raise BadRequest(
-                f"{self.draws} resamples are more than the {bounds.draws} allowed here.",
+                f"{self.draws} resamples are more than the {bounds.resamples} allowed here.",
                 "Choose fewer.",
                 code="too_many",
             )

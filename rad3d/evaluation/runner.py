@@ -162,7 +162,7 @@ class EvaluationWork:
         samples = self._run.sample_sets[predictions.sample_set]
         options: dict[str, Any] = {
             "metrics": self._request.metrics,
-            "draws": self._request.draws,
+            "resamples": self._request.draws,
             "seed": self._request.seed,
             "places": self._places,
         }

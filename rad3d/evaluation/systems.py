@@ -66,7 +66,7 @@ class Systems:
         request: what is wanted.
         sets: the cases.
         write: writes the reports; the engine by default.
-        bank: cases of the baselines; by default the training phantoms, with the shipped
+        references: cases of the baselines; by default the training phantoms, with the shipped
             encoder.
     """
 
@@ -78,13 +78,13 @@ class Systems:
         request: EvaluationRequest,
         sets: Sequence[SampleSet],
         write: WriteBatches | None = None,
-        bank: SampleSet | None = None,
+        references: SampleSet | None = None,
     ) -> None:
         self._engine, self._features, self._kept_dir = engine, features, kept_dir
         self._request, self._writes = request, write
         self.sets = tuple(s for s in sets if any(sample.scan for sample in s.samples))
-        self._cases = bank
-        self._banks: dict[str, ReferenceSet] = {}
+        self._cases = references
+        self._references: dict[str, ReferenceSet] = {}
         features.check_given(self.encoders())
 
     # How much there is to do
@@ -128,17 +128,17 @@ class Systems:
                 missing = self._features.missing(each.id, each.samples, encoder)
                 for done in self._features.encode(each.id, each.samples, encoder):
                     yield Step("encode", f"{each.name}: scan {done} of {missing} encoded", 1)
-            if self._needs_bank() and self._cases is not None:
+            if self._needs_references() and self._cases is not None:
                 features = self._features.features(self._cases.id, self._cases.samples, encoder)
                 if features.ids:
-                    self._banks[encoder] = ReferenceSet.of(features, self._cases)
-            elif self._needs_bank() and knows_only_phantoms(encoder):
-                yield from self._load_bank(encoder)
+                    self._references[encoder] = ReferenceSet.of(features, self._cases)
+            elif self._needs_references() and knows_only_phantoms(encoder):
+                yield from self._load_references(encoder)
 
-    def _needs_bank(self) -> bool:
+    def _needs_references(self) -> bool:
         return any(CONTROLS[c].needs_training for c in self._request.controls)
 
-    def _load_bank(self, encoder: str) -> Iterator[Step]:
+    def _load_references(self, encoder: str) -> Iterator[Step]:
         """Read the shipped features of the training phantoms, or encode them all."""
         cases = TRAINING.scans()
         features = self._features.features(TRAINING.id, cases, encoder)
@@ -146,16 +146,16 @@ class Systems:
             for done in self._features.encode(TRAINING.id, cases, encoder):
                 yield Step("encode", f"{TRAINING.name}: scan {done} of {len(cases)} encoded")
             features = self._features.features(TRAINING.id, cases, encoder)
-        self._banks[encoder] = ReferenceSet(features)
+        self._references[encoder] = ReferenceSet(features)
 
-    def _bank(self, encoder: str) -> ReferenceSet:
-        if encoder not in self._banks:
+    def _reference_set(self, encoder: str) -> ReferenceSet:
+        if encoder not in self._references:
             raise BadRequest(
                 f"The training scans of {encoder} are not known here.",
                 "Name them with --reference-set, and a store of their features with --features.",
-                code="no_bank",
+                code="no_references",
             )
-        return self._banks[encoder]
+        return self._references[encoder]
 
     def _seen(self, samples: SampleSet, encoder: str) -> FeatureTable:
         features = self._features.features(samples.id, samples.samples, encoder)
@@ -225,9 +225,11 @@ class Systems:
             air = {"air": self._features.blank(encoder)}
             table = gathered(air, {}, seen.label_set)
             return conditions("", table, self._priors(encoder, table)) * len(seen.ids)
-        bank = self._bank(encoder) if control and CONTROLS[control].needs_training else None
+        references = (
+            self._reference_set(encoder) if control and CONTROLS[control].needs_training else None
+        )
         priors = self._priors(encoder, seen)
-        return conditions(control, seen, priors, bank, self._request.seed)
+        return conditions(control, seen, priors, references, self._request.seed)
 
     def _priors(self, encoder: str, seen: FeatureTable) -> list[Diagnosis] | None:
         try:
@@ -277,16 +279,16 @@ class Systems:
     def _stored(self, control: str, encoder: str, seen: FeatureTable) -> list[str]:
         if control == "grammar":
             return [from_prior(prior) for prior in self._diagnoses(encoder, seen)]
-        bank = self._bank(encoder)
+        references = self._reference_set(encoder)
         if control == "majority":
-            return [bank.majority()] * len(seen.ids)
+            return [references.majority()] * len(seen.ids)
         if control == "nearest":
-            return bank.nearest(seen.embedding)
+            return references.nearest(seen.embedding)
         diagnoses = self._diagnoses(encoder, seen)
-        bank.label_set.require_same(
+        references.label_set.require_same(
             diagnoses[0].label_set, "The reference set", f"the head of {encoder}"
         )
-        return [bank.lookup(d.present) for d in diagnoses]
+        return [references.lookup(d.present) for d in diagnoses]
 
     # The classifier
 
@@ -328,7 +330,7 @@ class Systems:
         Where it is 1, the logits are a linear function of the embedding and can add nothing. Left
         out are encoders of which too few training scans are known.
         """
-        tables = {id_: bank.features for id_, bank in self._banks.items()}
+        tables = {id_: references.features for id_, references in self._references.items()}
         return {
             id_: explained(table.embedding, table.logits)
             for id_, table in tables.items()

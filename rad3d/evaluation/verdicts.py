@@ -13,14 +13,14 @@ from rad3d.metrics.scorecard import Scorecard
 
 
 def verdicts(
-    cards: Mapping[Key, Scorecard], variants: Sequence[str], draws: int, seed: int
+    cards: Mapping[Key, Scorecard], variants: Sequence[str], resamples: int, seed: int
 ) -> tuple[Verdict, ...]:
     """Test every compared system against every ablation and baseline, set by set.
 
     Args:
         cards: of a run.
         variants: names of the variants and of files of predictions.
-        draws, seed: of the paired tests.
+        resamples, seed: of the paired tests.
 
     Compared are the metrics of :data:`rad3d.metrics.registry.PRIMARY`. The correction is over all
     systems and metrics that are compared with the same baseline or ablation on the same set.
@@ -29,7 +29,7 @@ def verdicts(
     for sample_set in dict.fromkeys(name for _, name in cards):
         ours = [cards[v, sample_set] for v in variants if (v, sample_set) in cards]
         for control in CONTROLS.values():
-            tests += _against(control.id, sample_set, ours, cards, draws, seed)
+            tests += _against(control.id, sample_set, ours, cards, resamples, seed)
     return tuple(tests)
 
 
@@ -38,7 +38,7 @@ def _against(
     sample_set: str,
     ours: Sequence[Scorecard],
     cards: Mapping[Key, Scorecard],
-    draws: int,
+    resamples: int,
     seed: int,
 ) -> Iterator[Verdict]:
     pairs = [
@@ -47,7 +47,7 @@ def _against(
         for name in _controls_of(card.name, control)
         if (name, sample_set) in cards
     ]
-    for difference in _corrected(pairs, draws, seed):
+    for difference in _corrected(pairs, resamples, seed):
         beats = difference.better == difference.b
         yield Verdict(
             difference.b, difference.a, sample_set, difference, beats, _sentence(difference)
@@ -63,11 +63,11 @@ def _controls_of(system: str, control: str) -> tuple[str, ...]:
 
 
 def _corrected(
-    pairs: Sequence[tuple[Scorecard, Scorecard]], draws: int, seed: int
+    pairs: Sequence[tuple[Scorecard, Scorecard]], resamples: int, seed: int
 ) -> tuple[Difference, ...]:
     """Return the differences of all pairs, corrected for their number."""
     shared = [m for m in PRIMARY if all(m in c.estimates for pair in pairs for c in pair)]
-    return differences(pairs, shared, draws, seed)
+    return differences(pairs, shared, resamples, seed)
 
 
 def _sentence(d: Difference) -> str:
@@ -79,7 +79,7 @@ def _sentence(d: Difference) -> str:
 
 
 def compare_runs(
-    a: EvaluationRun, b: EvaluationRun, *, draws: int = 1000, seed: int = 0
+    a: EvaluationRun, b: EvaluationRun, *, resamples: int = 1000, seed: int = 0
 ) -> tuple[tuple[str, Difference], ...]:
     """Compare the systems that two runs share: (set, run b minus run a).
 
@@ -94,14 +94,14 @@ def compare_runs(
                 replace(card, name=f"{system} in {b.id}"),
             )
             pairs.append((sample_set, named))
-    rows = _corrected([pair for _, pair in pairs], draws, seed)
+    rows = _corrected([pair for _, pair in pairs], resamples, seed)
     per_pair = len(rows) // len(pairs) if pairs else 0
     return tuple((pairs[i // per_pair][0], difference) for i, difference in enumerate(rows))
 
 
 def compare_systems(
-    run: EvaluationRun, sample_set: str, baseline: str | None = None, *, draws: int, seed: int
+    run: EvaluationRun, sample_set: str, baseline: str | None = None, *, resamples: int, seed: int
 ) -> tuple[Difference, ...]:
     """Compare the systems of one run on one set, every pair or all with a baseline."""
     cards = [card for (_, name), card in run.cards.items() if name == sample_set]
-    return compare_all(cards, baseline=baseline, draws=draws, seed=seed)
+    return compare_all(cards, baseline=baseline, resamples=resamples, seed=seed)

@@ -2,8 +2,8 @@
 
 A measure turns every report into a row of numbers and a sum of rows into a figure (a mean is a sum
 of values over a sum of ones; F1 is made from sums of hits and errors). A bootstrap draw then is a
-vector of how often each report was drawn, and a thousand draws are one matrix product. Nothing is
-tokenised or labelled twice.
+vector of how often each report was drawn, and a thousand resamples are one matrix product. Nothing
+is tokenised or labelled twice.
 
 Statistics are (N, K), or (S, N, K) where a system was trained S times from other seeds: its figure
 is then the mean over the seeds, and a draw resamples cases and seeds. Few seeds resampled with
@@ -39,7 +39,7 @@ _CHUNK_NUMBERS = 4_000_000
 """Numbers of one block of draw counts (32 MB), so that memory does not grow with the reports."""
 
 _KEPT_NUMBERS = 4_000_000
-"""Numbers of the draw counts that are kept (8 MB): enough for 1,000 reports and 4,000 draws."""
+"""Numbers of the draw counts that are kept (8 MB): enough for 1,000 reports and 4,000 resamples."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Estimate:
 
 
 def bootstrap(
-    statistic: Callable[[npt.NDArray[np.intp]], float], n: int, draws: int = 1000, seed: int = 0
+    statistic: Callable[[npt.NDArray[np.intp]], float], n: int, resamples: int = 1000, seed: int = 0
 ) -> Estimate:
     """A statistic of cases with its percentile bootstrap interval; for statistics of any form.
 
@@ -64,38 +64,38 @@ def bootstrap(
         statistic: indices of cases (with repeats) -> value; called with ``arange(n)`` for the
             point estimate.
         n: number of cases.
-        draws: bootstrap samples; cases are drawn with replacement.
-        seed: of the draws.
+        resamples: of the cases, drawn with replacement.
+        seed: of the resamples.
     """
     rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(draws)])
+    values = np.array([statistic(rng.integers(0, n, n)) for _ in range(resamples)])
     low, high = interval(values)
     return Estimate(float(statistic(np.arange(n))), low, high, n)
 
 
-def draw_counts(n: int, draws: int, seed: int) -> Iterator[Counts]:
+def draw_counts(n: int, resamples: int, seed: int) -> Iterator[Counts]:
     """Count how often each of ``n`` reports occurs in each resample, in blocks of (D, N).
 
-    The same arguments give the same draws, so two systems see the same reports; those of the
+    The same arguments give the same resamples, so two systems see the same reports; those of the
     usual sizes are kept, since a comparison asks for them hundreds of times.
     """
-    keep = n * draws <= _KEPT_NUMBERS
-    yield from _kept_counts(n, draws, seed) if keep else _drawn_counts(n, draws, seed)
+    keep = n * resamples <= _KEPT_NUMBERS
+    yield from _kept_counts(n, resamples, seed) if keep else _drawn_counts(n, resamples, seed)
 
 
 @lru_cache(maxsize=4)
-def _kept_counts(n: int, draws: int, seed: int) -> tuple[Counts, ...]:
-    blocks = tuple(_drawn_counts(n, draws, seed))
+def _kept_counts(n: int, resamples: int, seed: int) -> tuple[Counts, ...]:
+    blocks = tuple(_drawn_counts(n, resamples, seed))
     for block in blocks:
         block.setflags(write=False)
     return blocks
 
 
-def _drawn_counts(n: int, draws: int, seed: int) -> Iterator[Counts]:
+def _drawn_counts(n: int, resamples: int, seed: int) -> Iterator[Counts]:
     rng = np.random.default_rng(seed)
     step = max(1, _CHUNK_NUMBERS // max(n, 1))
-    for start in range(0, draws, step):
-        rows = min(step, draws - start)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
         drawn = rng.integers(0, n, (rows, n)) + np.arange(rows)[:, None] * n
         counts = np.bincount(drawn.ravel(), minlength=rows * n)
         yield counts.reshape(rows, n).astype(np.uint16)
@@ -106,27 +106,27 @@ def figure_of(rows: FloatArray, combine: Combine) -> float:
     return float(combine(rows.sum(axis=-2)).mean())
 
 
-def estimate(rows: FloatArray, combine: Combine, draws: int = 1000, seed: int = 0) -> Estimate:
+def estimate(rows: FloatArray, combine: Combine, resamples: int = 1000, seed: int = 0) -> Estimate:
     """The figure of (N, K) or (S, N, K) statistics with its percentile bootstrap interval."""
-    low, high = interval(bootstrap_values(rows, combine, draws, seed))
+    low, high = interval(bootstrap_values(rows, combine, resamples, seed))
     return Estimate(figure_of(rows, combine), low, high, rows.shape[-2])
 
 
-def bootstrap_values(rows: FloatArray, combine: Combine, draws: int, seed: int) -> FloatArray:
-    """Compute the figure of each bootstrap resample of (N, K) or (S, N, K) statistics: (draws,).
+def bootstrap_values(rows: FloatArray, combine: Combine, resamples: int, seed: int) -> FloatArray:
+    """Compute the figure of each resample, (resamples,), of (N, K) or (S, N, K) statistics.
 
     Two systems with equally many seeds see the same seeds in a resample: seeds are paired.
     """
     repeats = rows if rows.ndim == 3 else rows[None]
     blocks = [
         combine(counts.astype(np.float64) @ repeats)
-        for counts in draw_counts(rows.shape[-2], draws, seed)
+        for counts in draw_counts(rows.shape[-2], resamples, seed)
     ]
     return _over_seeds(np.concatenate(blocks, axis=1), seed) if blocks else np.empty(0)
 
 
 def _over_seeds(values: FloatArray, seed: int) -> FloatArray:
-    """(S, draws) figures of each seed -> (draws,) means over resampled seeds."""
+    """(S, resamples) figures of each seed -> (resamples,) means over resampled seeds."""
     n = len(values)
     mean = values.mean(axis=0)
     if n == 1:
@@ -154,7 +154,7 @@ class PairedTest:
     Attributes:
         value: figure of b minus figure of a.
         low, high: its bootstrap interval.
-        p_bootstrap: two-sided, from the share of draws on the other side of zero.
+        p_bootstrap: two-sided, from the share of resamples on the other side of zero.
         p_randomisation: two-sided, from swapping the two systems' reports at random; where a
             system has several seeds, which no swap of reports varies, it is ``p_bootstrap``.
         n: reports.
@@ -172,7 +172,7 @@ def paired_test(
     a: FloatArray,
     b: FloatArray,
     combine: Combine,
-    draws: int = 1000,
+    resamples: int = 1000,
     swaps: int = 1000,
     seed: int = 0,
 ) -> PairedTest:
@@ -181,18 +181,20 @@ def paired_test(
     Args:
         a, b: (N, K) or (S, N, K) statistics of the systems.
         combine: sums -> figure.
-        draws: bootstrap draws.
-        swaps: random swaps of approximate randomisation; with several seeds, least draws.
+        resamples: of the bootstrap.
+        swaps: random swaps of approximate randomisation; with several seeds, resamples at least.
         seed: of both.
 
-    Both p-values count the observed difference as one of the draws, so they are never 0. Where the
-    figure is not defined for the whole set, everything is NaN.
+    Both p-values count the observed difference as one of the resamples, so they are never 0. Where
+    the figure is not defined for the whole set, everything is NaN.
     """
     value = figure_of(b, combine) - figure_of(a, combine)
     seeds = a.ndim == 3 or b.ndim == 3
-    draws = max(draws, swaps) if seeds else draws
+    resamples = max(resamples, swaps) if seeds else resamples
     n = a.shape[-2]
-    drawn = bootstrap_values(b, combine, draws, seed) - bootstrap_values(a, combine, draws, seed)
+    drawn = bootstrap_values(b, combine, resamples, seed) - bootstrap_values(
+        a, combine, resamples, seed
+    )
     low, high = interval(drawn)
     if np.isnan(value):
         return PairedTest(value, low, high, float("nan"), float("nan"), n)

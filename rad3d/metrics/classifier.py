@@ -72,7 +72,7 @@ class ClassifierCard:
         macro: figure of :data:`MACRO` -> mean over the labels it is defined for.
         bins: the calibration curve over all labels together.
         threshold_split: the other split that the thresholds and the calibration come from.
-        settings: draws and seed.
+        settings: ``draws`` (the number of resamples) and ``seed``.
     """
 
     name: str
@@ -92,7 +92,7 @@ def classifier_card(
     probabilities: FloatArray,
     thresholds: FloatArray,
     threshold_split: str,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
     patients: Sequence[str] = (),
     label_set: LabelSet = CT_RATE,
@@ -106,8 +106,8 @@ def classifier_card(
         probabilities: (N, L).
         thresholds: (L,), chosen on another split.
         threshold_split: which one.
-        draws: bootstrap draws over cases.
-        seed: of the draws.
+        resamples: of cases.
+        seed: of the resamples.
         patients: of the cases, where some have several; then patients are drawn, with their cases.
         label_set: the L labels.
     """
@@ -117,7 +117,7 @@ def classifier_card(
             code="bad_shape",
         )
     n_labels = len(label_set)
-    rows = [np.arange(len(truth)), *_drawn(len(truth), patients, draws, seed)]
+    rows = [np.arange(len(truth)), *_drawn(len(truth), patients, resamples, seed)]
     said = (probabilities >= thresholds).astype(np.int64)
     figures = {
         "auroc": _each(rows, n_labels, lambda r, j: auroc(truth[r, j], probabilities[r, j])),
@@ -149,7 +149,7 @@ def classifier_card(
         macro={key: _interval_of(whole[key], n) for key in MACRO},
         bins=_curve(truth, probabilities, rows[1:]),
         threshold_split=threshold_split,
-        settings={"draws": draws, "seed": seed, "bins": BINS},
+        settings={"draws": resamples, "seed": seed, "bins": BINS},
     )
 
 
@@ -173,15 +173,15 @@ def calibration_error(truth: IntArray, probabilities: FloatArray, bins: int = BI
     return float(sum(abs(p[g].mean() - y[g].mean()) * len(g) for g in groups if len(g)) / len(p))
 
 
-def _drawn(n: int, patients: Sequence[str], draws: int, seed: int) -> list[Rows]:
+def _drawn(n: int, patients: Sequence[str], resamples: int, seed: int) -> list[Rows]:
     """Return the cases of each bootstrap resample, of n cases or of whole patients."""
     rng = np.random.default_rng(seed)
     if not patients:
-        return list(rng.integers(0, n, (draws, n)))
+        return list(rng.integers(0, n, (resamples, n)))
     groups = rows_by_patient(patients)
     return [
         np.concatenate([groups[g] for g in rng.integers(0, len(groups), len(groups))])
-        for _ in range(draws)
+        for _ in range(resamples)
     ]
 
 
@@ -215,7 +215,7 @@ def _curve(truth: IntArray, probabilities: FloatArray, rows: list[Rows]) -> tupl
 
 
 def _each(rows: list[Rows], n: int, figure: Callable[[Rows, int], float]) -> FloatArray:
-    """Compute (1 + draws, L) figures: of all cases, then of each resample."""
+    """Compute (1 + resamples, L) figures: of all cases, then of each resample."""
     return np.array([[figure(r, j) for j in range(n)] for r in rows])
 
 

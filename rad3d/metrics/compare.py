@@ -76,7 +76,7 @@ def compare(
     b: Scorecard,
     *,
     metrics: Sequence[str] | None = None,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Difference, ...]:
     """Compare two systems that were scored on the same cases.
@@ -85,11 +85,11 @@ def compare(
         a: the baseline.
         b: the system that is compared with it.
         metrics: by default all that both were scored with.
-        draws: bootstrap draws, and at least as many random swaps.
+        resamples: of the bootstrap, and at least as many random swaps.
         seed: of both.
     """
     names = metrics if metrics is not None else [m for m in a.estimates if m in b.estimates]
-    return differences([(a, b)], names, draws, seed)
+    return differences([(a, b)], names, resamples, seed)
 
 
 def compare_all(
@@ -97,7 +97,7 @@ def compare_all(
     *,
     baseline: str | None = None,
     metrics: Sequence[str] | None = None,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
 ) -> tuple[Difference, ...]:
     """Compare several systems; the correction is over all pairs and metrics together.
@@ -107,7 +107,7 @@ def compare_all(
         baseline: name of the system that all others are compared with; None for every pair.
         metrics: by default those of :data:`rad3d.metrics.registry.PRIMARY` that all were scored
             with.
-        draws, seed: see :func:`compare`.
+        resamples, seed: see :func:`compare`.
     """
     names = [card.name for card in cards]
     if len(set(names)) != len(names):
@@ -121,15 +121,15 @@ def compare_all(
         raise UnknownName("system", baseline, names)
     if metrics is None:
         metrics = [name for name in PRIMARY if all(name in card.estimates for card in cards)]
-    return differences(pairs, metrics, draws, seed)
+    return differences(pairs, metrics, resamples, seed)
 
 
 def differences(
-    pairs: Sequence[tuple[Scorecard, Scorecard]], metrics: Sequence[str], draws: int, seed: int
+    pairs: Sequence[tuple[Scorecard, Scorecard]], metrics: Sequence[str], resamples: int, seed: int
 ) -> tuple[Difference, ...]:
     """All pairs in all metrics, with the p-values corrected for their number."""
-    swaps = max(draws, SWAPS_PER_COMPARISON * len(pairs) * len(metrics))
-    found = [_difference(a, b, name, draws, swaps, seed) for a, b in pairs for name in metrics]
+    swaps = max(resamples, SWAPS_PER_COMPARISON * len(pairs) * len(metrics))
+    found = [_difference(a, b, name, resamples, swaps, seed) for a, b in pairs for name in metrics]
     return corrected(found)
 
 
@@ -140,7 +140,7 @@ def corrected(found: Sequence[Difference]) -> tuple[Difference, ...]:
 
 
 def _difference(
-    a: Scorecard, b: Scorecard, metric: str, draws: int, swaps: int, seed: int
+    a: Scorecard, b: Scorecard, metric: str, resamples: int, swaps: int, seed: int
 ) -> Difference:
     if [case.id for case in a.cases] != [case.id for case in b.cases]:
         raise BadRequest(
@@ -155,7 +155,7 @@ def _difference(
             "Score both again.",
             code="different_signatures",
         )
-    test = paired_test(rows_a, rows_b, measure(metric).combine, draws, swaps, seed)
+    test = paired_test(rows_a, rows_b, measure(metric).combine, resamples, swaps, seed)
     return Difference(
         metric=metric,
         a=a.name,

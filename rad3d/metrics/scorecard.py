@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 SCHEMA_ID = "rad3d-scorecard/1"
-MAX_DRAWS = 100_000
+MAX_RESAMPLES = 100_000
 
 Progress = Callable[[str, float], None]
 """Callback that receives the name of the current step and the share done, 0 to 1."""
@@ -61,7 +61,7 @@ class Scorecard:
         per_label: label -> precision, recall, f1, support, predicted (NaN where undefined).
         cases: one for each case, in the set's order.
         signature: metric -> what fixes its figure.
-        settings: draws, seed, level, and where truth came from.
+        settings: ``draws`` (the number of resamples), ``seed``, level, and where truth came from.
         statistics: name -> (N, K) statistics of each report, or (S, N, K) of S seeds, see
             :mod:`rad3d.metrics.bootstrap`.
     """
@@ -145,7 +145,7 @@ def score(
     predictions: PredictionSet,
     *,
     metrics: Sequence[str] | None = None,
-    draws: int = 1000,
+    resamples: int = 1000,
     seed: int = 0,
     places: Places | None = None,
     progress: Progress | None = None,
@@ -157,13 +157,16 @@ def score(
         predictions: what the system wrote; a sample without a prediction is a failure.
         metrics: keys of :data:`rad3d.metrics.registry.METRICS`; by default all that need neither
             weights nor Java.
-        draws: bootstrap draws behind every interval.
-        seed: of the draws.
+        resamples: bootstrap resamples behind every interval.
+        seed: of the resamples.
         places: where metrics that need weights find them.
         progress: told of each metric.
     """
-    if not 1 <= draws <= MAX_DRAWS:
-        raise BadRequest(f"Draws must be from 1 to {MAX_DRAWS:,}, not {draws}.", code="bad_option")
+    if not 1 <= resamples <= MAX_RESAMPLES:
+        raise BadRequest(
+            f"The number of resamples must be from 1 to {MAX_RESAMPLES:,}, not {resamples}.",
+            code="bad_option",
+        )
     if seed < 0:
         raise BadRequest(f"A seed is 0 or more, not {seed}.", code="bad_option")
     names = tuple(dict.fromkeys(default_metrics() if metrics is None else metrics))
@@ -178,7 +181,7 @@ def score(
         each = measure(name)
         if each.statistic not in statistics:
             statistics[each.statistic] = each.collect(cases)
-        estimates[name] = estimate(statistics[each.statistic], each.combine, draws, seed)
+        estimates[name] = estimate(statistics[each.statistic], each.combine, resamples, seed)
     tell("findings", 1.0)
     ids = [sample.id for sample in samples.samples]
     return Scorecard(
@@ -194,7 +197,7 @@ def score(
         cases=_case_scores(ids, estimates, statistics, matches_of(cases)),
         signature={name: measure(name).signed(cases.places, cases.label_set) for name in names},
         settings={
-            "draws": draws,
+            "draws": resamples,
             "seed": seed,
             "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
             "truth": _truth_source(samples),
@@ -219,14 +222,14 @@ def pooled(name: str, cards: Sequence[Scorecard]) -> Scorecard:
     shared = [m for m in first.estimates if all(m in card.estimates for card in cards)]
     needed = {measure(metric).statistic for metric in shared}
     statistics = {each: np.stack([card.statistics[each] for card in cards]) for each in needed}
-    draws, seed = first.settings["draws"], first.settings["seed"]
+    resamples, seed = first.settings["draws"], first.settings["seed"]
     return replace(
         first,
         name=name,
         failures=max(card.failures for card in cards),
         estimates={
             metric: estimate(
-                statistics[measure(metric).statistic], measure(metric).combine, draws, seed
+                statistics[measure(metric).statistic], measure(metric).combine, resamples, seed
             )
             for metric in shared
         },

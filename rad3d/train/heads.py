@@ -52,16 +52,16 @@ class HeadOptions:
         balanced: positive cases of a label weigh as much as negative ones in training.
         folds: of the cross-validation that chooses the strength of L2.
         seed: of the division of patients, the folds and the bootstrap.
-        draws: bootstrap samples behind every interval.
+        resamples: of the bootstrap behind every interval.
     """
 
     balanced: bool = False
     folds: int = 5
     seed: int = 0
-    draws: int = 1000
+    resamples: int = 1000
 
     def __post_init__(self) -> None:
-        if self.folds < 2 or self.draws < 1 or self.seed < 0:
+        if self.folds < 2 or self.resamples < 1 or self.seed < 0:
             raise BadRequest(
                 "A head needs at least 2 folds, 1 draw and a seed of 0 or more.", code="bad_option"
             )
@@ -400,7 +400,7 @@ def _measured(
         calibration.probabilities(head.corrected(logits, test.embedding)),
         calibration.threshold,
         calibration.split,
-        options.draws,
+        options.resamples,
         options.seed,
         test.patients,
         test.label_set,
@@ -416,5 +416,5 @@ def _auroc(logits: FloatArray, test: Labelled, options: HeadOptions) -> Estimate
         rows = np.concatenate([groups[g] for g in drawn])
         return macro_auroc(test.labels[rows], logits[rows])
 
-    estimate = bootstrap(statistic, len(groups), options.draws, options.seed)
+    estimate = bootstrap(statistic, len(groups), options.resamples, options.seed)
     return replace(estimate, n=len(test))

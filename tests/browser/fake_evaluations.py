@@ -238,5 +238,5 @@ def _classifier(name: str, samples: tuple[Sample, ...]) -> ClassifierCard:
     logits = 3.0 * truth - 1.8 + rng.normal(0, noise, truth.shape)
     return classifier_card(
         "phantom-cnn", name, truth, 1 / (1 + np.exp(-logits)), np.full(len(LABELS), 0.5),
-        "phantom-calibration", draws=100,
+        "phantom-calibration", resamples=100,
     )  # fmt: skip

@@ -81,7 +81,7 @@ def _seen(
 
 def small_cards(
     n: int = 24,
-    draws: int = 200,
+    resamples: int = 200,
     systems: Sequence[str] = tuple(SKILL),
     names: Sequence[str] = tuple(SETS),
 ) -> tuple[
@@ -92,5 +92,7 @@ def small_cards(
     """Sample sets, predictions and scorecards; the keys are (system, set)."""
     sets = {name: small_set(name, n) for name in names}
     predictions = {(s, name): written(s, sets[name]) for s in systems for name in names}
-    cards = {key: score(sets[key[1]], each, draws=draws) for key, each in predictions.items()}
+    cards = {
+        key: score(sets[key[1]], each, resamples=resamples) for key, each in predictions.items()
+    }
     return sets, predictions, cards

@@ -224,7 +224,7 @@ def test_every_row_that_cannot_be_used_is_counted_with_its_reason(tmp_path: Path
     assert "1 prediction is longer than 20,000 characters" in notes
     assert "1 prediction is not in English" in notes
     assert "1 prediction is like a spreadsheet formula" in notes
-    assert score(samples, predictions, draws=10).failures == 1
+    assert score(samples, predictions, resamples=10).failures == 1
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_references_of_another_file_are_matched_by_id(tmp_path: Path, good: Path
     path = write_csv(tmp_path / "p.csv", [["case-2", "A left effusion."], ["who", "x"]],
                      "id,prediction")  # fmt: skip
     samples, predictions = read_predictions(path, samples=references)
-    card = score(samples, predictions, draws=10)
+    card = score(samples, predictions, resamples=10)
     assert (card.n, card.failures, len(card.dropped)) == (8, 7, 1)
 
 

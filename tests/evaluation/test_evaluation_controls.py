@@ -22,7 +22,7 @@ CASES = TRAINING.sample_set(TRAINING_N).samples
 
 
 @pytest.fixture(scope="module")
-def bank() -> ReferenceSet:
+def references() -> ReferenceSet:
     labels = np.array([case.labels for case in CASES])
     found = embeddings(labels, 3)
     return ReferenceSet(FeatureTable(tuple(c.id for c in CASES), found, found[:, :18] * 4))
@@ -68,10 +68,10 @@ def priors(features: FeatureTable) -> list[Diagnosis]:
     ]
 
 
-def test_logits_only_takes_away_the_image_and_leaves_the_logits(bank: ReferenceSet) -> None:
+def test_logits_only_takes_away_the_image_and_leaves_the_logits(references: ReferenceSet) -> None:
     seen = features(4)
-    given = [row.input for row in conditions("logits-only", seen, priors(seen), bank)]
-    assert {tuple(c.latent) for c in given} == {tuple(bank.mean)}
+    given = [row.input for row in conditions("logits-only", seen, priors(seen), references)]
+    assert {tuple(c.latent) for c in given} == {tuple(references.mean)}
     logits = [c.logits for c in given if c.logits is not None]
     np.testing.assert_array_equal(np.stack(logits), seen.logits)
 
@@ -125,33 +125,37 @@ def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
 @given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
 @settings(max_examples=40)
 def test_the_lookup_never_states_what_the_classifier_denies(
-    bank: ReferenceSet, present: list[bool]
+    references: ReferenceSet, present: list[bool]
 ) -> None:
-    said = label_report(bank.lookup(present))
+    said = label_report(references.lookup(present))
     lacking = {LABELS[i] for i, (a, b) in enumerate(zip(said, present, strict=True)) if b and not a}
     assert all(b for a, b in zip(said, present, strict=True) if a)
-    assert lacking <= set(LABELS) - set(bank._sentences), "only where no stored sentence has it"
+    assert lacking <= set(LABELS) - set(references._sentences), (
+        "only where no stored sentence has it"
+    )
 
 
-def test_the_lookup_of_a_known_combination_is_that_report(bank: ReferenceSet) -> None:
+def test_the_lookup_of_a_known_combination_is_that_report(references: ReferenceSet) -> None:
     for case in CASES[:10]:
         assert case.labels is not None
-        text = bank.lookup([bool(v) for v in case.labels])
+        text = references.lookup([bool(v) for v in case.labels])
         first = next(c for c in CASES if c.labels == case.labels)
         assert text == first.reference
 
 
-def test_the_nearest_scan_of_a_training_scan_is_itself(bank: ReferenceSet) -> None:
-    assert bank.nearest(bank.embedding[:5]) == [case.reference for case in CASES[:5]]
+def test_the_nearest_scan_of_a_training_scan_is_itself(references: ReferenceSet) -> None:
+    assert references.nearest(references.embedding[:5]) == [case.reference for case in CASES[:5]]
 
 
-def test_the_majority_report_is_the_first_of_the_most_frequent_labels(bank: ReferenceSet) -> None:
+def test_the_majority_report_is_the_first_of_the_most_frequent_labels(
+    references: ReferenceSet,
+) -> None:
     counts: dict[tuple[int, ...], int] = {}
     for case in CASES:
         assert case.labels is not None
         counts[case.labels] = counts.get(case.labels, 0) + 1
     most = max(counts, key=lambda labels: counts[labels])
-    assert bank.majority() == next(c.reference for c in CASES if c.labels == most)
+    assert references.majority() == next(c.reference for c in CASES if c.labels == most)
 
 
 def test_the_grammar_states_what_the_prior_has_and_nothing_else() -> None:

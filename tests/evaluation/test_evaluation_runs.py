@@ -122,7 +122,7 @@ def test_what_a_report_leaves_out_of_its_own_diagnosis_is_counted(run: Evaluatio
 
     def counted(system: str) -> float:
         said = run.predictions[system, samples.id]
-        card = score(samples, said, metrics=["not_mentioned"], draws=20)
+        card = score(samples, said, metrics=["not_mentioned"], resamples=20)
         return card.estimates["not_mentioned"].value
 
     assert counted(V3) == pytest.approx(np.mean(silent))
@@ -170,7 +170,7 @@ def test_the_same_request_gives_the_same_figures(
     again = finished(evaluations.start(request, threading.Event()))
     for key, card in again.cards.items():
         assert card.estimates == run.cards[key].estimates
-    differences = compare_runs(run, again, draws=50)
+    differences = compare_runs(run, again, resamples=50)
     assert len(differences) == 2 * 3
     assert all(d.value == 0 and not d.significant for _, d in differences)
     other = finished(evaluations.start(replace(request, seed=5), threading.Event()))

@@ -17,7 +17,7 @@ from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.metric_choice import MetricGroup, metrics_of_groups
-from rad3d.evaluation.run_types import MAX_DRAWS, Bounds
+from rad3d.evaluation.run_types import MAX_RESAMPLES, Bounds
 from rad3d.evaluation.service import EvaluationRequest, EvaluationRun, Evaluations
 from rad3d.evaluation.titles import title_of
 from rad3d.metrics.registry import DEFAULT_FAMILIES, METRICS
@@ -111,7 +111,7 @@ def test_every_field_of_the_panel_is_one_of_the_request(evaluations: Evaluations
 @pytest.mark.parametrize(
     "changes",
     [
-        {"draws": 0}, {"draws": MAX_DRAWS + 1}, {"draws": "many"}, {"draws": float("inf")},
+        {"draws": 0}, {"draws": MAX_RESAMPLES + 1}, {"draws": "many"}, {"draws": float("inf")},
         {"seed": -1}, {"seed": 2**32}, {"limit": -1}, {"strategy": "loud"}, {"strategy": None},
         {"temperature": float("nan")}, {"beams": "x"}, {"metrics": []}, {"sets": []},
     ],

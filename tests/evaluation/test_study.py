@@ -116,7 +116,7 @@ def _card(name: str, skill: float, seed: int, n: int = 120) -> Scorecard:
         )
         for each in samples.samples
     )
-    return score(samples, PredictionSet(name, IN, predictions), metrics=METRICS, draws=200)
+    return score(samples, PredictionSet(name, IN, predictions), metrics=METRICS, resamples=200)
 
 
 def _view(skills: dict[str, float], facts: dict[str, object] | None = None) -> StudyView:
@@ -226,7 +226,7 @@ def _run(after: list[Prediction]) -> EvaluationRun:
         id="r", title="r", created="2026-11-30", revision="", status="finished",
         request=EvaluationRequest((SetSpec(IN),), draws=50), sample_sets={IN: samples},
         cards={("phantom-s/v3", IN): score(samples, PredictionSet("phantom-s/v3", IN, before),
-                                           metrics=METRICS, draws=20)},
+                                           metrics=METRICS, resamples=20)},
         predictions={(n, IN): PredictionSet(n, IN, p) for n, p in systems.items()},
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ def _figures(*rows: tuple[tuple[str, ...], tuple[str, ...] | None, str]) -> dict
     )
     said = tuple(Prediction(str(i), text, seen=prior) for i, (_, prior, text) in enumerate(rows))
     card = score(
-        SampleSet("s", "S", samples), PredictionSet("p", "s", said), metrics=METRICS, draws=20
+        SampleSet("s", "S", samples), PredictionSet("p", "s", said), metrics=METRICS, resamples=20
     )
     return {name: estimate.value for name, estimate in card.estimates.items()}
 

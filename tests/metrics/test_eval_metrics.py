@@ -80,7 +80,7 @@ def test_a_metric_is_best_for_equal_reports_and_worse_for_others(name: str) -> N
 
     def value(texts: list[str]) -> float:
         predictions = tuple(Prediction(str(i), text) for i, text in enumerate(texts))
-        card = score(samples, PredictionSet("it", "set", predictions), metrics=[name], draws=20)
+        card = score(samples, PredictionSet("it", "set", predictions), metrics=[name], resamples=20)
         return card.estimates[name].value
 
     same, other = value(REFERENCES), value(PREDICTIONS)
@@ -110,7 +110,7 @@ def test_they_are_metrics_of_evaluate_and_combine(
     assert set(values) == set(names)
     samples = SampleSet("s", "s", tuple(Sample(str(i), t) for i, t in enumerate(REFERENCES)))
     predictions = tuple(Prediction(str(i), t) for i, t in enumerate(PREDICTIONS))
-    card = score(samples, PredictionSet("it", "s", predictions), metrics=names, draws=10)
+    card = score(samples, PredictionSet("it", "s", predictions), metrics=names, resamples=10)
     for name in names:
         assert values[name] == pytest.approx(card.estimates[name].value)
     assert load("hf_bleu_4").signature == card.signature["hf_bleu_4"]
@@ -137,7 +137,7 @@ def test_scoring_loads_neither_torch_nor_evaluate() -> None:
         "import sys\n"
         "from rad3d.data.samples import *; from rad3d.metrics.scorecard import score\n"
         "s = SampleSet('s', 's', (Sample('1', 'Small left pleural effusion.'),))\n"
-        "score(s, PredictionSet('p', 's', (Prediction('1', 'No effusion.'),)), draws=5)\n"
+        "score(s, PredictionSet('p', 's', (Prediction('1', 'No effusion.'),)), resamples=5)\n"
         "print(sorted({'torch', 'gradio', 'evaluate', 'datasets'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

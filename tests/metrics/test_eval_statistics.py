@@ -55,7 +55,7 @@ def predictions(name: str, wrong: int = 0, failed: int = 0) -> PredictionSet:
 @pytest.fixture(scope="module")
 def cards(samples: SampleSet) -> dict[str, Scorecard]:
     sets = (predictions("right"), predictions("half", N // 2), predictions("wrong", N))
-    return {each.name: score(samples, each, draws=200) for each in sets}
+    return {each.name: score(samples, each, resamples=200) for each in sets}
 
 
 # Resampling
@@ -192,7 +192,7 @@ def test_right_reports_score_one_and_worse_ones_less(cards: dict[str, Scorecard]
 
 
 def test_failures_are_counted_and_scored_as_empty_reports(samples: SampleSet) -> None:
-    card = score(samples, predictions("x", failed=20), draws=50)
+    card = score(samples, predictions("x", failed=20), resamples=50)
     assert card.failures == 20
     assert card.n == N
     truth = np.array([s.labels for s in samples.samples])
@@ -206,7 +206,7 @@ def test_a_sample_without_prediction_is_a_failure_and_an_unknown_id_is_dropped(
 ) -> None:
     full = predictions("x")
     fewer = replace(full, predictions=(*full.predictions[5:], Prediction("who", "Normal.")))
-    card = score(samples, fewer, draws=20)
+    card = score(samples, fewer, resamples=20)
     assert (card.n, card.failures) == (N, 5)
     assert [(row.id, row.reason) for row in card.dropped] == [("who", "with an unknown id")]
     nobody = replace(full, predictions=(Prediction("who", "Normal."),))
@@ -219,7 +219,7 @@ def test_known_labels_win_over_the_text_of_the_reference() -> None:
     said = PredictionSet("x", "s", (Prediction("1", "The heart is enlarged."),))
 
     def f1(sample: Sample) -> float:
-        card = score(SampleSet("s", "s", (sample,)), said, metrics=["f1_micro"], draws=5)
+        card = score(SampleSet("s", "s", (sample,)), said, metrics=["f1_micro"], resamples=5)
         return card.estimates["f1_micro"].value
 
     assert f1(Sample("1", "The heart is normal in size.", labels)) == 1
@@ -228,19 +228,19 @@ def test_known_labels_win_over_the_text_of_the_reference() -> None:
 
 def test_every_option_of_a_score_has_an_effect(samples: SampleSet) -> None:
     said = predictions("half", N // 2)
-    base = score(samples, said, metrics=["f1_macro"], draws=100, seed=0)
-    assert set(score(samples, said, metrics=["crg"], draws=10).estimates) == {"crg"}
+    base = score(samples, said, metrics=["f1_macro"], resamples=100, seed=0)
+    assert set(score(samples, said, metrics=["crg"], resamples=10).estimates) == {"crg"}
     for other in (
-        score(samples, said, metrics=["f1_macro"], draws=100, seed=1),
-        score(samples, said, metrics=["f1_macro"], draws=150, seed=0),
+        score(samples, said, metrics=["f1_macro"], resamples=100, seed=1),
+        score(samples, said, metrics=["f1_macro"], resamples=150, seed=0),
     ):
         assert other.estimates["f1_macro"].low != base.estimates["f1_macro"].low
         assert other.settings != base.settings
     told: list[str] = []
-    score(samples, said, metrics=["crg"], draws=10, progress=lambda text, _: told.append(text))
+    score(samples, said, metrics=["crg"], resamples=10, progress=lambda text, _: told.append(text))
     assert told[0] == "crg"
-    with pytest.raises(BadRequest, match="Draws"):
-        score(samples, said, draws=0)
+    with pytest.raises(BadRequest, match="resamples"):
+        score(samples, said, resamples=0)
 
 
 def test_a_scorecard_survives_json_with_and_without_findings(cards: dict[str, Scorecard]) -> None:
@@ -254,7 +254,7 @@ def test_a_scorecard_survives_json_with_and_without_findings(cards: dict[str, Sc
         for before, after in zip(card.cases, again.cases, strict=True):
             assert after.values == pytest.approx(before.values)
             assert to_plain(after.findings) == (to_plain(before.findings) if findings else [])
-        assert compare(again, again, metrics=["f1_macro"], draws=20)[0].value == 0
+        assert compare(again, again, metrics=["f1_macro"], resamples=20)[0].value == 0
     assert len(json.dumps(card.to_dict(findings=False))) < 20_000
     with pytest.raises(BadRequest, match="not a scorecard"):
         Scorecard.from_dict({"schema": "x"})
@@ -275,19 +275,19 @@ def test_the_findings_of_one_case_are_those_of_the_scorecard(
 def test_the_better_system_is_named_only_where_the_difference_is_significant(
     cards: dict[str, Scorecard],
 ) -> None:
-    found = compare(cards["wrong"], cards["half"], draws=200)
+    found = compare(cards["wrong"], cards["half"], resamples=200)
     by_metric = {d.metric: d for d in found}
     assert by_metric["f1_macro"].better == "half"
     assert by_metric["hallucinated"].better == "half", "fewer is better"
     assert by_metric["hallucinated"].value < 0
-    again = compare(cards["half"], replace(cards["half"], name="twin"), draws=200)
+    again = compare(cards["half"], replace(cards["half"], name="twin"), resamples=200)
     assert all(d.better == "" for d in again)
 
 
 def test_the_correction_counts_every_comparison_and_can_still_be_passed(
     cards: dict[str, Scorecard],
 ) -> None:
-    found = compare_all(list(cards.values()), draws=100)
+    found = compare_all(list(cards.values()), resamples=100)
     assert len(found) == 3 * len(PRIMARY)
     assert all(d.p_adjusted >= d.p_randomisation for d in found)
     assert all(d.p_adjusted < SIGNIFICANT for d in found)
@@ -376,7 +376,7 @@ def test_the_interval_of_a_ratio_is_the_one_that_scipy_finds() -> None:
     rng = np.random.default_rng(2)
     hits = rng.integers(0, 5, 150).astype(float)
     totals = hits + rng.integers(1, 6, 150)
-    ours = estimate(np.stack((hits, totals), axis=1), ratio, draws=4000)
+    ours = estimate(np.stack((hits, totals), axis=1), ratio, resamples=4000)
     theirs = stats.bootstrap(
         (hits, totals),
         lambda a, b, axis: a.sum(axis) / b.sum(axis),
@@ -428,7 +428,7 @@ def test_a_pooled_scorecard_compares_as_the_mean_of_its_seeds(
     mean = (right.estimates["f1_macro"].value + wrong.estimates["f1_macro"].value) / 2
     assert both.estimates["f1_macro"].value == pytest.approx(mean)
     assert both.per_label["Lung nodule"]["support"] == right.per_label["Lung nodule"]["support"]
-    (found,) = compare(half, both, metrics=["f1_macro"], draws=100)
+    (found,) = compare(half, both, metrics=["f1_macro"], resamples=100)
     assert found.value == pytest.approx(mean - half.estimates["f1_macro"].value)
     assert found.n == N
 

@@ -74,7 +74,7 @@ def test_what_cannot_run_says_which_weights_and_is_never_scored(name: str, tmp_p
     predictions = PredictionSet("p", "s", (Prediction("1", "Small effusion."),))
     with pytest.raises(MissingWeights, match=name):
         score(samples, predictions, metrics=[name], places=places)
-    assert name not in score(samples, predictions, draws=5, places=places).estimates
+    assert name not in score(samples, predictions, resamples=5, places=places).estimates
 
 
 def test_bertscore_is_one_for_equal_texts_less_for_others_and_safe_on_empty_ones(
@@ -104,7 +104,7 @@ def test_bertscore_is_scored_and_signed_with_its_weights(models_dir: Path) -> No
     samples = SampleSet("s", "s", tuple(Sample(str(i), t) for i, t in enumerate(TEXTS)))
     predictions = tuple(Prediction(str(i), t) for i, t in enumerate(TEXTS))
     card = score(
-        samples, PredictionSet("p", "s", predictions), metrics=["bertscore"], draws=20,
+        samples, PredictionSet("p", "s", predictions), metrics=["bertscore"], resamples=20,
         places=places,
     )  # fmt: skip
     assert card.estimates["bertscore"].value == pytest.approx(1, abs=1e-5)

@@ -139,7 +139,7 @@ def test_with_a_fitted_head_it_diagnoses_as_every_encoder_does(
     labels = (embedding[:, : len(LABELS)] > 0).astype(np.int64)
     data = Labelled("l.csv", tuple(map(str, range(120))), embedding, None, labels)
     identity = encoder_identity(ModelStore(settings), "colipri")
-    fit_head(identity, data, options=HeadOptions(folds=2, draws=9)).save(folder)
+    fit_head(identity, data, options=HeadOptions(folds=2, resamples=9)).save(folder)
     assert head_state(row, tmp_path) == "calibrated"
     diagnosis = ModelStore(settings).encoder("colipri").diagnose(seen.pooled)
     assert diagnosis.calibrated

@@ -150,7 +150,7 @@ def test_intervals_are_over_patients() -> None:
     test = replace(data.part(np.arange(80)), patients=tuple(f"t{i}" for i in range(80)))
     twice = test.part(np.repeat(np.arange(80), 3))
     learned = data.part(np.arange(80, 240))
-    options = replace(QUICK, draws=200)
+    options = replace(QUICK, resamples=200)
     once, thrice = (
         fit_head(IDENTITY, learned, held, options).facts["measured"]["macro"]["auroc"]
         for held in (test, twice)
@@ -306,7 +306,7 @@ def test_a_head_on_the_shipped_features_reaches_the_shipped_head() -> None:
         return identity, join(seen, LabelTable(labels, {k: k for k in labels}), name)
 
     identity, training = split("phantom-train")
-    head = fit_head(identity, training, split("phantom-in")[1], HeadOptions(draws=200))
+    head = fit_head(identity, training, split("phantom-in")[1], HeadOptions(resamples=200))
     fitted, shipped = head.facts["measured"]["macro"]["auroc"], head.facts["own_head_auroc"]
     print(f"macro AUROC on phantom-in, n = {fitted['n']}: fitted {fitted}, shipped {shipped}")
     assert fitted["value"] > shipped["value"] - 0.01

@@ -166,7 +166,7 @@ def _statistics(evaluations: Evaluations) -> dict[str, Any]:
     return {
         "draws": gr.Slider(
             100,
-            min(evaluations.rights.offered.draws, 10_000),
+            min(evaluations.rights.offered.resamples, 10_000),
             1000,
             step=100,
             label="Bootstrap resamples",
