@@ -68,7 +68,8 @@ class WrittenReport(Report):
         line = disclaimer(bool(self.provenance.get("phantoms_only")))
         rows = "".join(
             f"<tr><td>{escape(row['label'])}</td><td>{row['probability']:.2f}</td>"
-            f"<td>{'present' if row['present'] else ''}</td></tr>"
+            f"<td>{'present' if row['present'] else ''}{' (edited)' if row['edited'] else ''}</td>"
+            "</tr>"
             for row in self.diagnosis.to_rows()
         )
         text = escape(self.text).replace("\n", "<br>")
@@ -123,38 +124,55 @@ class Reporter:
             raise BadRequest(f"There is no option {unknown[0]}.", code="bad_option")
         return cls(variant, replace(settings, **options))
 
-    def __call__(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> WrittenReport:
+    def __call__(
+        self,
+        scan: ScanSource,
+        *,
+        insist: bool = False,
+        edited: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> WrittenReport:
         """Write the report of one scan.
 
         Args:
             scan: a path, a volume, or ``(array, affine)``.
             insist: write a report even about a scan that is no chest.
+            edited: finding -> a probability in place of the classifier's, such as
+                ``{"Pleural effusion": 0.9}``; ``report.diagnosis.edited`` has the classifier's.
             options: fields of :class:`~rad3d.core.types.GenerationOptions`, such as
                 ``strategy="sample"`` and ``seed=3``.
 
         Raises:
             BadVolume: the scan cannot be read, is no CT in HU, or is no chest; one sentence says
                 why.
+            UnknownName: an edited finding is none that the classifier knows.
         """
-        for event in self.events(scan, insist=insist, **options):
+        for event in self.events(scan, insist=insist, edited=edited, **options):
             if isinstance(event, DoneEvent):
                 report = event.report
         return WrittenReport(**{f.name: getattr(report, f.name) for f in fields(Report)})
 
-    def stream(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> Iterator[str]:
+    def stream(self, scan: ScanSource, **options: Any) -> Iterator[str]:
         """The report in pieces as they are written; joined they are the report's text."""
         written = ""
-        for event in self.events(scan, insist=insist, **options):
+        for event in self.events(scan, **options):
             if isinstance(event, TextEvent) and event.text.startswith(written):
                 yield event.text[len(written) :]
                 written = event.text
 
-    def events(self, scan: ScanSource, *, insist: bool = False, **options: Any) -> Iterator[Event]:
+    def events(
+        self,
+        scan: ScanSource,
+        *,
+        insist: bool = False,
+        edited: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> Iterator[Event]:
         """Everything that happens: stages, the diagnosis, text after every token, the report."""
         volume = load_scan(scan)
         if not insist:
             volume.check_reportable()
-        return self._engine.stream(volume, self.variant, GenerationOptions(**options))
+        return self._engine.stream(volume, self.variant, GenerationOptions(**options), None, edited)
 
 
 def load_scan(scan: ScanSource) -> Scan:

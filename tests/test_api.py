@@ -46,6 +46,14 @@ def test_a_streamed_report_is_the_whole_one(reporter: rad3d.Reporter) -> None:
     assert "".join(pieces) == reporter(SAMPLE, max_new_tokens=40).text
 
 
+def test_a_report_from_an_edited_diagnosis_says_what_was_edited(reporter: rad3d.Reporter) -> None:
+    report = reporter(SAMPLE, max_new_tokens=8, edited={"Emphysema": 0.9})
+    assert set(report.diagnosis.edited) == {"Emphysema"}
+    assert report._repr_html_().count("(edited)") == 1
+    with pytest.raises(Rad3dError, match="Did you mean Emphysema"):
+        reporter(SAMPLE, edited={"Emphisema": 0.9})
+
+
 def test_scans_reports_phantoms_and_scores_show_themselves(reporter: rad3d.Reporter) -> None:
     case = rad3d.phantom(3, matrix=64, slices=40)
     assert case._repr_html_().count("data:image/jpeg") == 3

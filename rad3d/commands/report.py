@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EXAMPLE = """
 rad3d report scan.nii.gz
 rad3d report scan.nii.gz --variant phantom-m/v3 --json > report.json
+rad3d report scan.nii.gz --set "Pleural effusion=0.9" --set Cardiomegaly=0
 rad3d report scan.nii.gz --strategy sample --temperature 0.7 --seed 3
 rad3d report train_1_a_1.nii.gz --metadata train_metadata.csv
 rad3d report scan.nii.gz --llm meta-llama/Llama-3.2-1B --mode v3 --precision 8bit
@@ -59,6 +60,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="CT-RATE's metadata table with a row for the scan: its spacing and orientation count, "
         "and its slope and intercept where the values are not in HU yet",
     )  # fmt: skip
+    parser.add_argument(
+        "--set", metavar="FINDING=P", dest="edited", action="append", default=[],
+        help="write from a diagnosis in which this finding has probability P; may be repeated",
+    )  # fmt: skip
     add_device_options(parser)
     parser.add_argument(
         "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
@@ -77,11 +82,13 @@ def run(args: argparse.Namespace) -> int:
     variant = _variant(args, settings)
     existing_file(args.scan)
 
+    from rad3d.core.edits import parsed_edits
     from rad3d.core.types import NOT_REPORTED
     from rad3d.reports.export import report_json, report_text
     from rad3d.service.service import Service
     from rad3d.volume.ctrate import MetadataTable
 
+    edited = parsed_edits(args.edited)
     metadata = MetadataTable(args.metadata).row(args.scan.name) if args.metadata else None
     service = Service(settings)
     session = service.sessions.new()
@@ -90,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
         volume = service.open_path(session, args.scan, args.scan.name, metadata)
         for note in volume.warnings:
             say(f"warning: {note.text}")
-        report = _follow(service.generate(session, variant, options, cancel, args.force))
+        events = service.generate(session, variant, options, cancel, args.force, edited)
+        report = _follow(events)
     except BadVolume as error:
         if error.code not in NOT_REPORTED:
             raise

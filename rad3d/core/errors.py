@@ -5,6 +5,7 @@ The front ends (command line, app) show ``str(error)``; any other exception is a
 """
 
 import errno
+from difflib import get_close_matches
 
 
 class Rad3dError(Exception):
@@ -37,7 +38,9 @@ class CorruptWeights(Rad3dError):
 
 MAX_NAMES = 64
 MAX_CHARACTERS = 120
-"""Longest name in a message. In a file of another form, whole texts may stand in place of names."""
+MAX_COMPARED = 500
+"""Names and their length in a message, and names among which the nearest are looked for. In a file
+of another form, whole texts may stand in place of names."""
 
 
 def some(names: "list[str] | tuple[str, ...]", most: int = MAX_NAMES) -> str:
@@ -48,12 +51,15 @@ def some(names: "list[str] | tuple[str, ...]", most: int = MAX_NAMES) -> str:
 
 
 class UnknownName(Rad3dError):
-    """A name that is not in a table; the message lists the ones that are, or some of them."""
+    """A name that is not in a table; the message lists the ones that are, the nearest first."""
 
     def __init__(self, kind: str, name: str, known: "list[str] | tuple[str, ...]") -> None:
+        short = [each for each in known[:MAX_COMPARED] if len(each) <= MAX_CHARACTERS]
+        near = get_close_matches(name[:MAX_CHARACTERS], short, n=2)
+        asked = f"Did you mean {' or '.join(near)}? " if near else ""
         super().__init__(
             f"There is no {kind} called {some([name])!r}.",
-            f"Known: {some(known)}.",
+            f"{asked}Known: {some(known)}.",
             code="unknown_name",
         )
 

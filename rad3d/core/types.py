@@ -189,7 +189,7 @@ class Diagnosis:
         probabilities: (L,) in [0, 1], calibrated unless ``calibrated`` says otherwise.
         thresholds: (L,) probabilities from which a label counts as present, chosen on a split
             that is neither training nor test.
-        edited: labels that a person changed.
+        edited: label that a person changed -> the classifier's own probability.
         source: which classifier.
         calibrated: False where the probabilities are plain sigmoids of the logits.
         label_set: the labels.
@@ -201,7 +201,7 @@ class Diagnosis:
     logits: FloatArray
     probabilities: FloatArray
     thresholds: FloatArray
-    edited: frozenset[str] = frozenset()
+    edited: Mapping[str, float] = field(default_factory=dict)
     source: str = ""
     calibrated: bool = True
     label_set: LabelSet = CT_RATE
@@ -224,11 +224,10 @@ class Diagnosis:
     def edit(self, label: str, logit: float, probability: float) -> Diagnosis:
         """A copy in which a person has set one label; the copy remembers that."""
         i = self.label_set.index[label]
+        edited = {label: float(self.probabilities[i]), **self.edited}
         logits, probabilities = self.logits.copy(), self.probabilities.copy()
         logits[i], probabilities[i] = logit, probability
-        return replace(
-            self, logits=logits, probabilities=probabilities, edited=self.edited | {label}
-        )
+        return replace(self, logits=logits, probabilities=probabilities, edited=edited)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One plain dict per label, for JSON and tables."""
@@ -240,6 +239,7 @@ class Diagnosis:
                 "threshold": round(float(self.thresholds[i]), 4),
                 "present": self.present[i],
                 "edited": name in self.edited,
+                "classifier": round(self.edited.get(name, float(self.probabilities[i])), 4),
             }
             for i, name in enumerate(self.label_set.names)
         ]

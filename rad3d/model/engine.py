@@ -17,9 +17,11 @@ import transformers
 
 from rad3d import __version__
 from rad3d.core.details import findings_of
+from rad3d.core.edits import Edits, checked_edits, with_edits
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest, Cancelled, some
 from rad3d.core.findings import Finding
+from rad3d.core.modes import Mode
 from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,
@@ -133,10 +135,18 @@ class Engine:
         variant_id: str,
         options: GenerationOptions,
         cancel: threading.Event | None = None,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
         """Write one report: stages, then the diagnosis, then text after every token, then the end.
 
         Setting ``cancel`` or closing the iterator stops the model before its next token.
+
+        Args:
+            volume: the scan.
+            variant_id: what writes.
+            options: how it writes.
+            cancel: stops it.
+            edited: probabilities in place of the classifier's, see :mod:`rad3d.core.edits`.
 
         Raises:
             Cancelled: ``cancel`` was set before the first token.
@@ -151,7 +161,9 @@ class Engine:
         with plain_errors("load the model"):
             reporter = self.store.variant(variant_id)
             encoder_id = reporter.config.encoder or SHIPPED_ENCODER
-            _same_input(reporter, self.store.encoder(encoder_id))
+            encoder = self.store.encoder(encoder_id)
+            _same_input(reporter, encoder)
+            edits = checked_edits(edited or {}, encoder.label_set)
         clock.lap("load")
         yield StageEvent("Putting the scan onto the model grid", 0.1)
         _check(cancel)
@@ -161,13 +173,15 @@ class Engine:
         _check(cancel)
         features = self.features(volume, encoder_id)
         clock.lap("encoder")
-        diagnosis = self.diagnose(features)
+        slope = None if encoder.calibration is None else encoder.calibration.slope
+        diagnosis = with_edits(self.diagnose(features), edits, slope)
         clock.lap("diagnosis")
         notes = (
             *volume.notes,
             *grid.notes,
             *novelty_notes(features.novelty, encoder_id),
             *diagnosis_notes(diagnosis),
+            *edit_notes(diagnosis, reporter.config.mode_row),
         )
         yield DiagnosisEvent(diagnosis, features.novelty, notes)
         yield StageEvent("Writing the report", 0.5)
@@ -194,7 +208,7 @@ class Engine:
                 timings_s=clock.laps | {"total": clock.elapsed},
                 notes=notes,
                 novelty=features.novelty,
-                provenance=provenance(reporter, features),
+                provenance=provenance(reporter, features) | edit_provenance(diagnosis),
             )
         )
 
@@ -313,6 +327,24 @@ def diagnosis_notes(diagnosis: Diagnosis) -> tuple[Note, ...]:
             "not calibrated: read them as an order, not as chances.",
         ),
     )
+
+
+def edit_notes(diagnosis: Diagnosis, mode: Mode) -> tuple[Note, ...]:
+    """A warning where a person edited a diagnosis that the mode does not read."""
+    if not diagnosis.edited or mode.reads_prior:
+        return ()
+    text = f"{mode.name} does not read the diagnosis: an edit of it cannot change the report."
+    return (Note("warning", "not_listening", text),)
+
+
+def edit_provenance(diagnosis: Diagnosis) -> dict[str, Any]:
+    """What a person set in place of what the classifier said; empty where nothing was edited."""
+    probability = dict(zip(diagnosis.label_set.names, diagnosis.probabilities, strict=True))
+    edits = {
+        label: {"probability": float(probability[label]), "classifier": own}
+        for label, own in diagnosis.edited.items()
+    }
+    return {"edited": edits} if edits else {}
 
 
 def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:

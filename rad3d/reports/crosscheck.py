@@ -23,8 +23,9 @@ class Statement:
         label: of the diagnosis.
         kind: what the report does with it.
         start, end: span of the words in the report's text.
-        probability: what the classifier gives the label, in [0, 1].
+        probability: of the label in the diagnosis, in [0, 1].
         likely: whether that reaches the label's threshold.
+        edited: whether a person set it.
     """
 
     label: str
@@ -33,6 +34,7 @@ class Statement:
     end: int
     probability: float
     likely: bool
+    edited: bool = False
 
     @property
     def contradicts(self) -> bool:
@@ -113,7 +115,8 @@ def cross_check(text: str, diagnosis: Diagnosis) -> CrossCheck:
         kind = _kind(mention, likely, label in asserted)
         start, end = _span(mention)
         probability = float(diagnosis.probabilities[index])
-        statements.append(Statement(label, kind, start, end, probability, likely))
+        edited = label in diagnosis.edited
+        statements.append(Statement(label, kind, start, end, probability, likely, edited))
     seen = [
         Seen(label, float(diagnosis.probabilities[i]), float(diagnosis.thresholds[i]))
         for i, label in enumerate(labels.names)

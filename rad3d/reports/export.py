@@ -11,7 +11,7 @@ from typing import Any
 
 from rad3d.core.details import findings_of
 from rad3d.core.encoders import disclaimer
-from rad3d.core.types import Report
+from rad3d.core.types import Diagnosis, Report
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.sections import split_report
 
@@ -33,6 +33,8 @@ def report_text(report: Report) -> str:
     ]
     check = cross_check(report.text, report.diagnosis)
     remarks = [f"Warning: {text}" for text in _warnings(report)]
+    if edits := edits_text(report.diagnosis):
+        remarks.append(f"Written from an edited diagnosis: {edits}.")
     remarks += [f"{title}: {'; '.join(said)}." for title, said in _differences(check) if said]
     if report.finish_reason in _UNFINISHED:
         remarks.append(_UNFINISHED[report.finish_reason])
@@ -79,12 +81,21 @@ def report_dict(report: Report) -> dict[str, Any]:
     }
 
 
+def edits_text(diagnosis: Diagnosis) -> str:
+    """``"Pleural effusion 90% (classifier 12%)"`` for each edited label; empty for none."""
+    return ", ".join(
+        f"{row['label']} {row['probability']:.0%} (classifier {row['classifier']:.0%})"
+        for row in diagnosis.to_rows()
+        if row["edited"]
+    )
+
+
 def _disclaimer(report: Report) -> str:
     return disclaimer(bool(report.provenance.get("phantoms_only")))
 
 
 def _differences(check: CrossCheck) -> list[tuple[str, list[str]]]:
-    """Sentences on what contradicts the classifier, what is not mentioned and what is added."""
+    """Sentences on what contradicts the diagnosis, what is not mentioned and what is added."""
     contradicted = dict.fromkeys(
         f"{item.label} ({'denied' if item.likely else 'stated'}, {item.probability:.0%})"
         for item in check.contradictions
@@ -92,9 +103,9 @@ def _differences(check: CrossCheck) -> list[tuple[str, list[str]]]:
     hedged = [f"{i.label} ({i.probability:.0%})" for i in check.added if not i.contradicts]
     silent = [f"{item.label} ({item.probability:.0%})" for item in check.not_mentioned]
     return [
-        ("Contradicts the classifier", list(contradicted)),
-        ("Above the classifier's threshold, not mentioned", silent),
-        ("Below the classifier's threshold, considered", hedged),
+        ("Contradicts the diagnosis", list(contradicted)),
+        ("Above the threshold, not mentioned", silent),
+        ("Below the threshold, considered", hedged),
     ]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from rad3d.core.edits import Edits
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.settings import Settings
@@ -234,11 +235,12 @@ class Service:
         options: GenerationOptions,
         cancel: threading.Event,
         insist: bool = False,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
         """Write a report on the session's open scan; see :meth:`rad3d.model.engine.Engine.stream`.
 
-        Closing the iterator stops the model. A finished report becomes ``session.report`` unless
-        another scan was opened meanwhile.
+        Closing the iterator stops the model. A finished report becomes ``session.report``, or
+        ``session.edited``, unless another scan was opened meanwhile.
 
         Args:
             session: the session with the scan.
@@ -246,6 +248,7 @@ class Service:
             options: how it is written.
             cancel: stops the model once it is set.
             insist: write it even where it would mean nothing.
+            edited: probabilities in place of the classifier's.
 
         Raises:
             BadVolume: the scan shows no chest, and ``insist`` is False.
@@ -262,7 +265,7 @@ class Service:
             with self.running.report(cancel), self.sessions.using(session) as volume:
                 if not insist:
                     volume.check_reportable()
-                for event in self._stream(volume, variant_id, options, cancel):
+                for event in self._stream(volume, variant_id, options, cancel, edited):
                     if isinstance(event, DoneEvent):
                         session.keep(event.report, volume, cancel)
                         self._on_event("report_written", **_figures(event.report))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, TypeVar, cast
 
+from rad3d.core.edits import Edits
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import Report, Volume
 
@@ -36,6 +37,14 @@ class Closable(Protocol):
 Part = TypeVar("Part", bound=Closable)
 
 
+class Stop(threading.Event):
+    """The stop signal of a report that was asked for, and the edits that it is written from."""
+
+    def __init__(self, edits: Edits | None = None) -> None:
+        super().__init__()
+        self.edits = dict(edits or {})
+
+
 class Session:
     """Everything that belongs to one visitor. Made by :class:`SessionStore`. Thread-safe.
 
@@ -45,6 +54,7 @@ class Session:
         tab: hash of its browser tab; empty for programs on this machine.
         volume: the open scan, or None.
         report: the last finished report on the open scan, or None.
+        edited: the last one since then from an edited diagnosis, or None.
         hashes: content hashes of all scans opened so far, to free what was computed from them.
         touched: time of the last use, in seconds of the store's clock.
         running: computations that use the scan now; a session with one does not expire.
@@ -58,12 +68,13 @@ class Session:
         self.tab, self.touched = tab, touched
         self.volume: Volume | None = None
         self.report: Report | None = None
+        self.edited: Report | None = None
         self.hashes: set[str] = set()
         self.running = 0
         self.ended = False
         self.opening = threading.Lock()
         self._parts: dict[str, Closable] = {}
-        self._stop: threading.Event | None = None
+        self._stop: Stop | None = None
         self._is_waiting = False
         self._lock = threading.Lock()
 
@@ -78,16 +89,16 @@ class Session:
         part.close()
         return part
 
-    def arm(self) -> threading.Event:
+    def arm(self, edits: Edits | None = None) -> Stop:
         """Return a new stop signal for a report that was asked for, and stop the earlier one."""
         with self._lock:
             self._halt()
-            self._stop, self._is_waiting = threading.Event(), True
+            self._stop, self._is_waiting = Stop(edits), True
             if self.ended:
                 self._stop.set()
             return self._stop
 
-    def claim(self) -> threading.Event | None:
+    def claim(self) -> Stop | None:
         """Return the stop signal of the waiting report; None where another caller has taken it."""
         with self._lock:
             is_waiting, self._is_waiting = self._is_waiting, False
@@ -109,13 +120,24 @@ class Session:
         """
         with self._lock:
             if self.volume is volume and (self._stop is stop or not stop.is_set()):
-                self.report = report
+                if report.diagnosis.edited:
+                    self.edited = report
+                else:
+                    self.report, self.edited = report, None
+
+    def drop_edits(self) -> None:
+        """Forget the report from an edited diagnosis, also one that is being written."""
+        with self._lock:
+            self.edited = None
+            if self._stop is not None and self._stop.edits:
+                self._halt()
+                self._stop = None
 
     def set_volume(self, volume: Volume | None) -> None:
         """Replace the scan: its report goes, and a report that is being written is stopped."""
         with self._lock:
             self._halt()
-            self.volume, self.report, self._stop = volume, None, None
+            self.volume, self.report, self.edited, self._stop = volume, None, None, None
 
     def close(self) -> None:
         """Free everything; called by :meth:`SessionStore.end`."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, TypeVarTuple
 
 from rad3d import __version__
+from rad3d.core.edits import Edits
 from rad3d.core.encoders import knows_only_phantoms
 from rad3d.core.errors import Cancelled, Rad3dError
 from rad3d.core.language_models import language_model
@@ -31,7 +32,7 @@ from rad3d.core.types import (
     Volume,
 )
 from rad3d.core.variant_ids import split_variant_id
-from rad3d.model.engine import BATCH_ROWS, Engine, Generated
+from rad3d.model.engine import BATCH_ROWS, Engine, Generated, edit_provenance
 from rad3d.model.prefix_input import PrefixInput
 
 MIN_SECONDS = 15
@@ -73,7 +74,10 @@ class Refused:
 
 
 def seconds_wanted(
-    scan: Volume | Sequence[PrefixInput], variant_id: str, options: GenerationOptions
+    scan: Volume | Sequence[PrefixInput],
+    variant_id: str,
+    options: GenerationOptions,
+    edited: Edits | None = None,
 ) -> int:
     """Return how many seconds of GPU to ask for: for one report, or for batches of an evaluation.
 
@@ -136,22 +140,28 @@ def lent_stream(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[Even
     It also raises ``no_gpu`` where none was lent.
     """
 
-    def write(volume: Volume, variant_id: str, options: GenerationOptions) -> Iterator[Event]:
+    def write(
+        volume: Volume, variant_id: str, options: GenerationOptions, edited: Edits | None
+    ) -> Iterator[Event]:
         try:
-            yield from engine.stream(volume, variant_id, options)
+            yield from engine.stream(volume, variant_id, options, None, edited)
         finally:
             engine.forget(volume.sha256)  # in the other process nobody else would
 
     lent = _lent(lender, write, "this report")
 
     def stream(
-        volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
+        volume: Volume,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
         engine.store.ready(variant_id)  # what has no weights here needs no GPU to say so
         diagnosis: DiagnosisEvent | None = None
         text: TextEvent | None = None
         finished = False
-        with closing(lent(volume, variant_id, options)) as events:
+        with closing(lent(volume, variant_id, options, edited)) as events:
             for event in events:
                 finished = isinstance(event, DoneEvent)
                 if cancel.is_set() and not finished:
@@ -225,5 +235,6 @@ def _cut_short(
             "variant": variant_id,
             "phantoms_only": knows_only_phantoms(event.diagnosis.source),
             "rad3d": __version__,
+            **edit_provenance(event.diagnosis),
         },
     )

@@ -3,7 +3,8 @@
 ``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
 ``/variants``, ``/write_report`` (streams), ``/stop_report`` and ``/delete_session``.
 A refused file or option raises the sentence that the page would show; a report on what is no chest
-is written where the options say ``"insist": true``.
+is written where the options say ``"insist": true``, and one from an edited diagnosis where they say
+``"edited": {"Pleural effusion": 0.9}``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import gradio as gr
 from gradio.data_classes import FileData, GradioRootModel
 
+from rad3d.core.edits import Edits
 from rad3d.core.errors import BadRequest
 from rad3d.core.types import (
     DiagnosisEvent,
@@ -77,18 +79,21 @@ class Api:
 
         Args:
             variant: such as ``phantom-l/v3``.
-            options: fields of ``rad3d.core.types.GenerationOptions``, and ``insist``: true writes a
-                report even where the scan is none of a chest.
+            options: fields of ``rad3d.core.types.GenerationOptions``; ``insist``: true writes a
+                report even where the scan is none of a chest; ``edited``: label -> probability in
+                place of the classifier's.
             request: the client's.
         """
         session = session_of(self._service, request)
         stop = session.arm()
         try:
             with failures_to(_refuse):
-                settings, insist = _options(options)
+                settings, insist, edited = _options(options)
                 events = in_turn(
                     self._service, self._turns, request, session, stop,
-                    lambda: self._service.generate(session, variant, settings, stop, insist),
+                    lambda: self._service.generate(
+                        session, variant, settings, stop, insist, edited
+                    ),
                 )  # fmt: skip
                 async with aclosing(events):
                     async for event in events:
@@ -155,17 +160,17 @@ def _sent(file: object) -> list[tuple[str, str]]:
     return [(str(value.get("path")), str(value.get("orig_name") or "scan")) for value in files]
 
 
-def _options(options: object) -> tuple[GenerationOptions, bool]:
-    """Return the options of a call and whether it insists; raises :class:`BadRequest`."""
-    names = {"insist", *(field.name for field in fields(GenerationOptions))}
+def _options(options: object) -> tuple[GenerationOptions, bool, Edits]:
+    """Return the options of a call, whether it insists, and its edits; raises BadRequest."""
+    names = {"edited", "insist", *(field.name for field in fields(GenerationOptions))}
     if not isinstance(options, dict | None) or set(options or {}) - names:
         raise BadRequest(f"The options must be an object with: {', '.join(sorted(names))}.")
     values = dict(options or {})
-    insist = values.pop("insist", False)
+    insist, edited = values.pop("insist", False), values.pop("edited", {})
     if not isinstance(insist, bool):
         raise BadRequest("The option insist must be true or false.")
     try:
-        return GenerationOptions(**values), insist
+        return GenerationOptions(**values), insist, edited
     except TypeError:
         raise BadRequest("An option has a value of the wrong kind.") from None
 

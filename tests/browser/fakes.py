@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rad3d.core.edits import Edits, checked_edits, with_edits
 from rad3d.core.encoders import SHIPPED_ENCODER
-from rad3d.core.labels import LABEL_INDEX, N_LABELS
+from rad3d.core.labels import CT_RATE, LABEL_INDEX, N_LABELS
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
@@ -124,18 +125,27 @@ class FakeService(Service):
         )
 
     def write(
-        self, volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
+        self,
+        volume: Volume,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
-        """Stages, diagnosis, words, report."""
+        """Stages, diagnosis, words, report; an edited effusion is left out where it is set low."""
         start = time.monotonic()
-        diagnosis = fake_diagnosis()
+        edits = checked_edits(edited or {}, CT_RATE)
+        diagnosis = with_edits(fake_diagnosis(), edits)
         for stage, fraction in (("Reading the scan", 0.1), ("Encoding the scan", 0.4)):
             yield StageEvent(stage, fraction)
             cancel.wait(4 * self._pause)
         yield DiagnosisEvent(diagnosis, self._novelty)
         yield StageEvent("Writing the report", 0.7)
-        words = FAKE_TEXT.split(" ")[: options.max_new_tokens]
-        reason: FinishReason = "end" if len(words) == len(FAKE_TEXT.split(" ")) else "length"
+        text = FAKE_TEXT
+        if edits.get("Pleural effusion", 1) < 0.5:
+            text = text.replace("There is a small left pleural effusion.", "No pleural effusion.")
+        words = text.split(" ")[: options.max_new_tokens]
+        reason: FinishReason = "end" if len(words) == len(text.split(" ")) else "length"
         written = 0
         for written in range(1, len(words) + 1):
             if cancel.wait(self._pause):

@@ -20,6 +20,7 @@ import pytest
 from rad3d import cli
 from rad3d.commands.doctor import packages
 from rad3d.commands.options import add_generation_options, generation_options
+from rad3d.core.edits import Edits, checked_edits, with_edits
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS
 from rad3d.core.language_models import LANGUAGE_MODELS
@@ -170,11 +171,13 @@ class OneReport:
         options: GenerationOptions,
         cancel: threading.Event,
         insist: bool = False,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
         yield StageEvent("reading the scan", 0.1)
         notes = tuple(Note("warning", code, f"It is {code}.") for code in ("novel", "novel"))
         third = np.full(18, 1 / 3)
         diagnosis = Diagnosis(np.zeros(18), third, third.copy())
+        diagnosis = with_edits(diagnosis, checked_edits(edited or {}, diagnosis.label_set))
         text = "Findings: Clear lungs.\nImpression: Normal."
         yield DoneEvent(Report(text, variant_id, diagnosis, options, "end", 9, {}, notes))
 
@@ -214,6 +217,39 @@ def test_the_json_report_is_all_of_stdout_and_names_variant_and_options(
     assert [row["label"] for row in report["diagnosis"]["labels"]] == list(LABELS)
 
 
+def test_set_replaces_the_classifiers_probability_and_the_report_says_so(
+    scan: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--set", "pleural effusion = 0.9", "--set", "Cardiomegaly=0"]
+    assert cli.main(["report", scan, *flags]) == 0
+    said = "edited diagnosis: Cardiomegaly 0% (classifier 33%), Pleural effusion 90% (classifier"
+    assert said in capsys.readouterr().out
+    assert cli.main(["report", scan, "--json", *flags]) == 0
+    diagnosis = json.loads(capsys.readouterr().out)["diagnosis"]
+    assert diagnosis["edited"] == ["Cardiomegaly", "Pleural effusion"]
+    row = next(row for row in diagnosis["labels"] if row["label"] == "Pleural effusion")
+    assert (row["probability"], row["classifier"], row["edited"]) == (0.9, 0.3333, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Plural efusion=0.9", "Did you mean Pleural effusion"),
+        ("Cardiomegaly=1.5", "must lie between 0 and 1, not at 1.5"),
+        ("Cardiomegaly=nan", "must lie between 0 and 1, not at nan"),
+        ("Cardiomegaly=high", "'high' is no number"),
+        ("Cardiomegaly", "'Cardiomegaly' sets nothing"),
+    ],
+)
+def test_what_cannot_be_set_gets_a_sentence(
+    scan: str, capsys: pytest.CaptureFixture[str], text: str, said: str
+) -> None:
+    assert cli.main(["report", scan, "--set", text]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+
+
 def test_no_report_about_what_is_no_chest_unless_forced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scan: str
 ) -> None:
@@ -231,6 +267,7 @@ def test_no_report_about_what_is_no_chest_unless_forced(
             options: GenerationOptions,
             cancel: threading.Event,
             insist: bool = False,
+            edited: Edits | None = None,
         ) -> Iterator[Event]:
             if not insist:
                 abdomen.check_reportable()
@@ -268,6 +305,7 @@ def test_an_interrupt_stops_the_model_and_ends_the_session(
             options: GenerationOptions,
             cancel: threading.Event,
             insist: bool = False,
+            edited: Edits | None = None,
         ) -> Iterator[Event]:
             cancels.append(cancel)
             yield StageEvent("encoding", 0.3)

@@ -94,7 +94,7 @@ def test_one_label_of_each_case_is_flipped_the_labels_in_turn() -> None:
         assert row.prior is not None
         changed = np.flatnonzero(np.array(row.prior.present) != np.array(own[i].present))
         assert changed.tolist() == [i % N_LABELS]
-        assert row.prior.edited == {LABELS[i % N_LABELS]}
+        assert set(row.prior.edited) == {LABELS[i % N_LABELS]}
         np.testing.assert_array_equal(row.input.logits, row.prior.logits)
     assert seen.logits is not None
     np.testing.assert_array_equal(seen.logits[0], own[0].logits)

@@ -14,6 +14,7 @@ import torch
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
 
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.core.labels import LABEL_INDEX, N_LABELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import (
     DiagnosisEvent,
@@ -83,6 +84,51 @@ def test_report_says_where_it_comes_from(engine: Engine, models: Path) -> None:
     stages = {"load", "grid", "encoder", "diagnosis", "first_token", "writing", "total"}
     assert set(report.timings_s) == stages
     assert report.timings_s["first_token"] <= report.timings_s["total"]
+
+
+def test_an_edited_probability_moves_its_logit_and_is_marked(engine: Engine) -> None:
+    def edited(**probabilities: float) -> Report:
+        edits = {label.replace("_", " "): p for label, p in probabilities.items()}
+        return report_of(list(engine.stream(volume(), V3, OPTIONS, None, edits)))
+
+    own = edited()
+    high, low = edited(Pleural_effusion=0.9), edited(pleural_effusion=0.1)
+    i = LABEL_INDEX["Pleural effusion"]
+    assert high.diagnosis.probabilities[i] == 0.9
+    assert high.diagnosis.logits[i] > low.diagnosis.logits[i]
+    others = np.arange(N_LABELS) != i
+    np.testing.assert_array_equal(high.diagnosis.logits[others], own.diagnosis.logits[others])
+    probability = pytest.approx(float(own.diagnosis.probabilities[i]))
+    assert high.diagnosis.edited == {"Pleural effusion": probability}
+    assert high.provenance["edited"] == {
+        "Pleural effusion": {"probability": 0.9, "classifier": probability}
+    }
+    assert "edited" not in own.provenance
+    back = edited(Pleural_effusion=float(own.diagnosis.probabilities[i]))
+    assert back.diagnosis.logits[i] == pytest.approx(float(own.diagnosis.logits[i]), abs=1e-4)
+    assert back.text == own.text
+
+
+def test_a_mode_that_does_not_read_the_diagnosis_says_so_and_writes_the_same(
+    engine: Engine,
+) -> None:
+    variant = "phantom-s/v2"
+    own = report_of(list(engine.stream(volume(), variant, OPTIONS)))
+    edits = {"Cardiomegaly": 1.0}
+    edited = report_of(list(engine.stream(volume(), variant, OPTIONS, None, edits)))
+    assert edited.text == own.text
+    assert "not_listening" in [note.code for note in edited.notes if note.level == "warning"]
+    reads = report_of(list(engine.stream(volume(), V3, OPTIONS, None, edits)))
+    assert "not_listening" not in [note.code for note in reads.notes]
+
+
+def test_a_bad_edit_is_refused_before_the_scan_is_encoded(
+    engine: Engine, encoder: CountingEncoder
+) -> None:
+    for edits in ({"Nonsense": 0.5}, {"Cardiomegaly": 2.0}, {"Cardiomegaly": "much"}, [1]):
+        with pytest.raises(Rad3dError, match=r"Nonsense|Cardiomegaly|no table"):
+            list(engine.stream(volume(), V3, OPTIONS, None, edits))  # type: ignore[arg-type]
+    assert encoder.encoded == 0
 
 
 def test_a_scan_is_encoded_once_for_all_variants(engine: Engine, encoder: CountingEncoder) -> None:

@@ -22,6 +22,7 @@ from tabs import Tab, eventually
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped, volume
 
 import rad3d.ui.page as page
+from rad3d.core.edits import Edits
 from rad3d.core.errors import BadRequest, CorruptWeights, DiskFull
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, Event, GenerationOptions
@@ -161,11 +162,12 @@ class DyingService(FakeService):
         options: GenerationOptions,
         cancel: threading.Event,
         insist: bool = False,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
         """Dies once."""
         if self.deaths:
             raise self.deaths.pop()
-        yield from super().generate(session, variant_id, options, cancel, insist)
+        yield from super().generate(session, variant_id, options, cancel, insist, edited)
 
 
 @pytest.mark.parametrize(

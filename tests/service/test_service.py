@@ -300,7 +300,7 @@ def test_exports_name_what_the_report_contradicts_leaves_out_and_adds(service: S
     (silent,) = data["not_mentioned"]
     assert silent == {"label": "Emphysema", "probability": 0.9, "threshold": 0.5}
     written = report_text(report)
-    assert "Contradicts the classifier: Cardiomegaly (denied, 80%)" in written
+    assert "Contradicts the diagnosis: Cardiomegaly (denied, 80%)" in written
     assert "not mentioned: Emphysema (90%)." in written
     assert "considered: Lung nodule (10%)." in written
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from browser.fakes import FakeService, fake_diagnosis
 
+from rad3d.core.edits import Edits, with_edits
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import (
     DiagnosisEvent,
@@ -80,9 +81,14 @@ class HastyService(FakeService):
             return Volume(volume.hu, volume.affine, volume.sha256, volume.name, (note,))
 
     def write(
-        self, volume: Volume, variant_id: str, options: GenerationOptions, cancel: threading.Event
+        self,
+        volume: Volume,
+        variant_id: str,
+        options: GenerationOptions,
+        cancel: threading.Event,
+        edited: Edits | None = None,
     ) -> Iterator[Event]:
-        diagnosis = fake_diagnosis()
+        diagnosis = with_edits(fake_diagnosis(), edited or {})
         yield StageEvent(f"Reading {volume.name}", 0.1)
         self.pause()
         yield DiagnosisEvent(diagnosis, None, (Note("warning", "scan", f"Of {volume.name}."),))
