@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ Values = Mapping[str, Any]
 Snapshot = dict[str, Any]
 """Everything that a tab shows at a moment: its ``serial`` and the ``values``."""
 
-_SERIAL = itertools.count(1)
+_SERIAL = itertools.count(time.time_ns() // 10**6)  # above those of a server that ended before
 
 
 class PageState:

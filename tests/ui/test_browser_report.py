@@ -41,7 +41,7 @@ def slow_page(visit: Visit, slow_address: str) -> Page:
 def test_without_a_scan_generate_says_what_to_do_and_the_page_stays_as_it_was(page: Page) -> None:
     before = page.locator("#report").inner_text()
     page.get_by_role("button", name="Generate report").click()
-    expect(page.get_by_text("There is no scan yet. Upload one or choose a sample")).to_be_visible()
+    expect(page.get_by_text("There is no scan yet. Open one first")).to_be_visible()
     page.wait_for_timeout(2000)  # what follows the click has gone through the queue by then
     expect(page.get_by_role("button", name="Generate report")).to_be_enabled()
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
@@ -157,7 +157,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_sent(page: Page, tmp_path
 def test_on_a_phone_a_refused_run_says_why_where_its_button_is(visit: Visit, page_app: str) -> None:
     page = visit(page_app, **PHONE)
     page.get_by_role("button", name="Generate report").tap()
-    refusal = page.get_by_text("There is no scan yet. Upload one or choose a sample")
+    refusal = page.get_by_text("There is no scan yet. Open one first")
     expect(refusal).to_be_in_viewport()
 
 

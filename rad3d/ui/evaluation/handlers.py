@@ -105,8 +105,8 @@ class EvaluationHandlers(PageHandlers):
         others = [("No other run", ""), *(each for each in choices if each[1] != run_id)]
         resumable = any(r.id == run_id and r.status in _UNFINISHED for r in runs)
         values: dict[str, Any] = {
-            "picker": gr.update(choices=choices, value=run_id or None),
-            "other": gr.update(choices=others, value=""),
+            "picker": gr.update(choices=choices, value=run_id or None, visible=bool(choices)),
+            "other": gr.update(choices=others, value="", visible=len(others) > 1),
             "notice": "",
             "resume_area": gr.update(visible=resumable),
         }

@@ -83,7 +83,13 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
         label="Variants",
         show_select_all=True,
         elem_id="run-variants",
+        visible=bool(ready),
     )
+    if not ready:
+        markup(
+            '<p class="r3-fine">No model is ready here. Baselines and predictions files can be '
+            "evaluated all the same.</p>"
+        )
     rows = CONTROLS.values()
     controls = gr.CheckboxGroup(
         [(_capital(row.name), row.id) for row in rows],

@@ -71,13 +71,16 @@ def evaluation_tab(
 
 def _pickers() -> dict[str, Any]:
     with gr.Row(elem_classes="r3-choice r3-pickers"):
-        run = gr.Dropdown([], label="Evaluation", elem_id="run-picker", filterable=False)
+        run = gr.Dropdown(
+            [], label="Evaluation", elem_id="run-picker", filterable=False, visible=False
+        )
         other = gr.Dropdown(
             [("No other run", "")],
             value="",
             label="Compare with",
             elem_id="other-picker",
             filterable=False,
+            visible=False,
         )
     return {"picker": run, "other": other, "notice": markup("", "evaluation-notice")}
 

@@ -38,6 +38,15 @@ if TYPE_CHECKING:
     from rad3d.service.sessions import Session
 
 _SECONDS_BETWEEN_UPDATES = 0.08
+_ENDED = (
+    "Your session had ended, after a time without use or because the app was started anew. Its "
+    "scan and report are gone; open the scan again to go on."
+)
+_NO_SCAN = {
+    False: "There is no scan yet. Open one first.",
+    True: "The server has closed this scan, because it needed the memory. Open it again to go on.",
+}
+"""Why there is none, by whether the page shows one."""
 
 
 class Handlers:
@@ -48,13 +57,18 @@ class Handlers:
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.gallery.cards}
 
-    def _page(self, request: gr.Request) -> tuple[Session, PageState]:
-        """Return the session of a tab and what its page shows, which begins without a scan."""
+    def _page(self, request: gr.Request, notice: str = _ENDED) -> tuple[Session, PageState]:
+        """Return the session of a tab and what its page shows, which begins without a scan.
+
+        Args:
+            request: the tab's.
+            notice: told where the session is a new one: an earlier one of the tab has ended.
+        """
         session = session_of(self._service, request)
         page = session.part("report", PageState)
         if page.is_new:
-            viewer = self._viewer(session, None)
-            page.write({"viewer": viewer, "notice": "", "notes": "", "truth": "", **NO_RUN})
+            values = {"notice": html.notice(notice, "info"), "notes": "", "truth": "", **NO_RUN}
+            page.write({"viewer": self._viewer(session, None), **values})
         return session, page
 
     def again(self, request: gr.Request) -> Snapshot:
@@ -65,6 +79,7 @@ class Handlers:
 
     def start(self, request: gr.Request) -> tuple[Snapshot, str]:
         """Show a new tab: an empty viewer that knows its key, and what does not work here."""
+        self._page(request, notice="")
         return self.again(request), html.troubles(self._service.troubles)
 
     def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
@@ -172,8 +187,7 @@ class Handlers:
         session, page = self._page(request)
         if session.volume is None:
             session.stop()
-            text = "There is no scan yet. Upload one or choose a sample first."
-            page.write({"progress": html.notice(text)})
+            page.write(lambda now: {"progress": html.notice(_NO_SCAN[bool(now["viewer"]["id"])])})
             return page.snapshot()
         stop = session.arm()
         waiting = html.progress("Waiting for a free model")

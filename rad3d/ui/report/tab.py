@@ -95,29 +95,33 @@ def _choice(
     """Lay out the pickers, the buttons, and the options in the order of OPTION_NAMES."""
     statuses = service.variants()
     llm_id, mode_id = choices.first_choice(statuses, settings.default_variant)
+    ready = bool(llm_id)  # without a model there is nothing to choose and nothing to press
     with gr.Column(elem_classes="r3-card r3-choice"):
         llm = gr.Radio(
-            choices.llm_choices(statuses), value=llm_id, label="Language model", elem_id="llm"
+            choices.llm_choices(statuses),
+            value=llm_id,
+            label="Language model",
+            elem_id="llm",
+            visible=ready,
         )
         mode = gr.Radio(
             choices.mode_choices(statuses, llm_id),
             value=mode_id,
             label="Adaptation mode",
             elem_id="mode",
+            visible=ready,
         )
         guidance = markup(choices.guidance(statuses, llm_id, mode_id, look), "guidance")
-        with gr.Accordion("Generation options", open=False, elem_id="options"):
+        with gr.Row(elem_classes="r3-run", visible=ready):
+            generate = gr.Button("Generate report", variant="primary", elem_id="generate")
+            anyway = gr.Button("Write a report anyway", elem_id="anyway", visible=False)
+            cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
+        with gr.Accordion("Generation options", open=False, elem_id="options", visible=ready):
             options = generation_fields()
         needs = choices.not_ready(statuses)
         if needs:
             with gr.Accordion("Other models, and what they need", open=False):
                 markup(needs, "needs")
-        with gr.Row(elem_classes="r3-run"):
-            generate = gr.Button(
-                "Generate report", variant="primary", elem_id="generate", interactive=bool(llm_id)
-            )
-            anyway = gr.Button("Write a report anyway", elem_id="anyway", visible=False)
-            cancel = gr.Button("Cancel", elem_id="cancel", interactive=False)
     choice = {
         "llm": llm, "mode": mode, "guidance": guidance, "generate": generate, "anyway": anyway,
         "cancel": cancel,

@@ -28,7 +28,7 @@ const MARKUP = `
 </div>
 <div class="r3-note" role="status" hidden></div>
 <div class="r3-panes">${PLANE_NAMES.map(paneMarkup).join("")}
-  <div class="r3-empty"><strong>No scan open</strong><span>Upload a chest CT or choose a sample.</span></div>
+  <div class="r3-empty"><strong>No scan open</strong><span>Open one above.</span></div>
   <div class="r3-busy" hidden><span class="r3-spinner"></span><span class="r3-busy-text"></span></div>
 </div>
 <div class="r3-foot">
