@@ -1,7 +1,8 @@
 """The gallery of sample scans: ``<id>.nii.gz`` beside ``<id>.json``; each is read only once.
 
 The JSON is a phantom case's (see :mod:`rad3d.synthetic.phantom.cohort`); ``title`` and
-``description`` may be added to it by hand.
+``description`` may be added to it by hand. Beside one of them ``<id>.report.json`` may hold a
+report on it, which is shown to who opens the app.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.lookup import lookup
 from rad3d.core.settings import ROOT
-from rad3d.core.types import Volume
+from rad3d.core.types import Report, Volume
 from rad3d.model.cache import ByteCache
 from rad3d.reports.sections import ReportText
+from rad3d.reports.stored import read_report
 
 SAMPLES_DIR = ROOT / "assets" / "samples"
 
@@ -60,13 +63,22 @@ class Gallery:
         self, directory: Path, max_bytes: int, read: Callable[[Path, str], Volume]
     ) -> None:
         self._cards = {card.id: card for card in read_samples(directory)}
-        self._volumes = ByteCache(max_bytes)
+        self._directory, self._volumes = directory, ByteCache(max_bytes)
         self._read = read
 
     @property
     def cards(self) -> tuple[SampleCard, ...]:
         """The cards of all samples, sorted by id."""
         return tuple(self._cards.values())
+
+    @cached_property
+    def example(self) -> tuple[SampleCard, Report] | None:
+        """The sample with a stored report, and the report; None where there is none."""
+        for card in self.cards:
+            stored = self._directory / f"{card.id}.report.json"
+            if stored.is_file():
+                return card, read_report(stored)
+        return None
 
     @property
     def nbytes(self) -> int:

@@ -23,7 +23,7 @@ from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
 from rad3d.model.store import ModelStore
 from rad3d.service.events import OnEvent, ignore_event
-from rad3d.service.gallery import SAMPLES_DIR, Gallery
+from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.sessions import Session, SessionStore
 from rad3d.service.shutdown import RunningReports
@@ -103,6 +103,8 @@ class Service:
         for library in ("nibabel", "scipy.signal"):  # what reading the first scan needs
             importlib.import_module(library)
         try:
+            if self.gallery.example:
+                self.gallery.volume(self.gallery.example[0].id)
             config = self._store.variant(self._settings.default_variant).config
             self._store.encoder(config.encoder or SHIPPED_ENCODER)
         except Rad3dError as error:
@@ -171,6 +173,30 @@ class Service:
     def open_sample(self, session: Session, sample_id: str) -> Volume:
         """Open a sample; raises as :meth:`open`, and UnknownName."""
         return self.open(session, lambda: self.gallery.volume(sample_id))
+
+    def open_example(self, session: Session) -> tuple[SampleCard, Volume, Report] | None:
+        """Open the sample that has a stored report, which becomes the session's.
+
+        Nobody has asked for it: whatever was opened meanwhile stays.
+
+        Returns:
+            Card, scan and report; None where there is none, or it is about another scan.
+
+        Raises:
+            BadVolume, BadRequest: a file is damaged, or the session has ended.
+        """
+        if (example := self.gallery.example) is None:
+            return None
+        card, report = example
+        volume = self.gallery.volume(card.id)
+        if report.provenance.get("volume_sha256") != volume.sha256:
+            return None
+        with session.opening:
+            if session.volume is not None:
+                return None
+            volume = self.sessions.open(session, volume)
+            session.keep(report, volume, threading.Event())
+        return card, volume, report
 
     def model_view(self, session: Session, encoder_id: str = "") -> Volume:
         """Return what an encoder sees, as a volume in HU; its notes say what was done to the scan.

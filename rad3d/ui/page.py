@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -73,13 +73,11 @@ def build_ui(
             with gr.Tab("About", id="about"):
                 about_tab(service, evaluations.measured)
         add_endpoints(service, turns, settings.default_variant)
-        demo.load(
-            handlers.start,
-            None,
-            [report.state, troubles],
-            show_progress="hidden",
-            api_visibility="private",
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        demo.load(handlers.start, None, [report.state, troubles], **quiet).then(
+            report.describe, report.variant, report.state, **quiet
         )
+        demo.load(evaluation.prepare, None, None, concurrency_limit=1, **quiet)
         demo.unload(handlers.end)
     # Reports wait in ReportQueue, which tells them how long; this bound is for everything else.
     demo.queue(max_size=MAX_EVENTS, default_concurrency_limit=2)

@@ -30,7 +30,7 @@ Values = Mapping[str, Any]
 Snapshot = dict[str, Any]
 """Everything that a tab shows at a moment: its ``serial`` and the ``values``."""
 
-_SERIAL = itertools.count(time.time_ns() // 10**6)  # above those of a server that ended before
+_SERIAL = itertools.count(time.time_ns() // 1000)  # above those of a server that ended before
 
 
 class PageState:

@@ -52,6 +52,16 @@ def test_a_shipped_variant_matches_its_hashes(directory: Path) -> None:
     assert config.encoder == SHIPPED_ENCODER
 
 
+def test_the_stored_example_is_of_the_weights_and_the_scan_that_ship() -> None:
+    service = Service(Settings())
+    opened = service.open_example(service.sessions.new())
+    assert opened is not None, "it is about the scan beside it"
+    _, _, report = opened
+    config = VariantConfig.read(MODELS / "variants" / report.variant_id)
+    assert report.provenance["stored"] is True
+    assert report.provenance["variant_files"] == dict(config.files), "make_samples.py --example"
+
+
 @pytest.fixture(scope="module")
 def evaluations() -> Evaluations:
     return Evaluations(Service(Settings()), Settings())

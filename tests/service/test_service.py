@@ -22,6 +22,7 @@ from rad3d.core.types import (
     DoneEvent,
     GenerationOptions,
     Note,
+    Novelty,
     Report,
     TextEvent,
     Volume,
@@ -369,3 +370,51 @@ def test_only_offered_variants_are_listed_and_written(models: Path) -> None:
     with pytest.raises(BadRequest, match="phantom-s/v2 is not offered here"):
         list(service.generate(session, "phantom-s/v2", OPTIONS, threading.Event()))
     assert write(service, session).n_tokens >= 1
+
+
+# -- the stored example ------------------------------------------------------------------------
+
+
+def _store_example(service: Service, folder: Path, sha256: str = "") -> Report:
+    """Store a report on the sample; returns it."""
+    session = service.sessions.new()
+    service.open_sample(session, "in-000005")
+    report = replace(write(service, session), novelty=Novelty(1.0, 20.0, 3.0))
+    known = sha256 or report.provenance["volume_sha256"]
+    report = replace(report, provenance={**report.provenance, "volume_sha256": known})
+    path = folder / "in-000005.report.json"
+    path.write_text(report_json(report), encoding="utf-8")
+    service.gallery.__dict__.pop("example", None)
+    return report
+
+
+def test_a_stored_report_is_the_first_of_a_session_with_its_scan(
+    service: Service, tmp_path: Path
+) -> None:
+    session = service.sessions.new()
+    assert service.open_example(session) is None
+    stored = _store_example(service, tmp_path)
+    opened = service.open_example(session)
+    assert opened is not None
+    card, volume, report = opened
+    assert card.id == "in-000005"
+    assert session.volume is volume
+    assert session.report is report
+    for part in ("report", "variant", "options", "diagnosis", "novelty", "notes", "provenance"):
+        assert report_dict(report)[part] == json.loads(report_json(stored))[part]
+
+
+def test_a_stored_report_never_takes_the_place_of_a_scan_nor_stands_beside_another(
+    service: Service, tmp_path: Path
+) -> None:
+    _store_example(service, tmp_path)
+    session = service.sessions.new()
+    own = service.open_path(session, Path("scan1"), "scan")
+    assert service.open_example(session) is None
+    assert session.volume is own
+    _store_example(service, tmp_path, sha256="0" * 64)
+    assert service.open_example(service.sessions.new()) is None
+    (tmp_path / "in-000005.report.json").write_text("{}", encoding="utf-8")
+    service.gallery.__dict__.pop("example", None)
+    with pytest.raises(BadRequest, match="is no report"):
+        service.open_example(service.sessions.new())

@@ -170,6 +170,8 @@ def test_without_a_study_the_tab_says_so(
     expect(page.locator("#headline")).to_contain_text("No evaluation yet")
     expect(page.locator("#headline code")).to_have_text("rad3d eval run")
     expect(page.locator("#leaderboard")).to_be_hidden()
+    for picker in ("Evaluation", "Compare with"):
+        expect(page.get_by_label(picker, exact=True)).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
 from browser.fixtures import StartApp, Visit
 from browser.launch import running_app, small_chest
-from browser.pages import PHONE, VIEWER, position, upload, write_report
+from browser.pages import PHONE, VIEWER, open_evaluation, position, upload, write_report
 from playwright.sync_api import Page, expect
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
@@ -46,6 +47,25 @@ def test_without_a_scan_generate_says_what_to_do_and_the_page_stays_as_it_was(pa
     expect(page.get_by_role("button", name="Generate report")).to_be_enabled()
     expect(page.get_by_role("button", name="Cancel", exact=True)).to_be_disabled()
     expect(page.locator("#report")).to_have_text(before, use_inner_text=True)
+
+
+def test_without_a_model_nothing_can_be_chosen_or_pressed_and_a_sentence_says_what_helps(
+    visit: Visit, start_app: StartApp, chest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = FakeService()
+    needing = tuple(status for status in service.variants() if not status.ready)
+    evaluations = FakeEvaluations(service, empty=True)
+    for each in (service, evaluations):
+        monkeypatch.setattr(each, "variants", lambda: needing)
+    page = visit(start_app(service, evaluations=evaluations))
+    upload(page, chest)
+    expect(page.locator("#guidance")).to_contain_text("No model is ready here.")
+    for part in ("#generate", "#cancel", "#llm", "#mode", "#options"):
+        expect(page.locator(part)).to_be_hidden()
+    open_evaluation(page)
+    page.get_by_text("Run an evaluation").click()
+    expect(page.get_by_text("Baselines and predictions files can be")).to_be_visible()
+    expect(page.locator("#run-variants")).to_be_hidden()
 
 
 def test_a_report_streams_beside_eighteen_bars_and_contradictions_are_marked(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import runpy
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -34,6 +35,7 @@ from rad3d.core.types import (
 )
 from rad3d.server.queue import ReportQueue
 from rad3d.service.sessions import Session
+from rad3d.ui import page_state
 from rad3d.ui import queued as waiting
 from rad3d.ui.page_state import PageState
 from rad3d.ui.report import handlers as handlers_module
@@ -238,3 +240,25 @@ def test_the_state_of_a_session_that_has_ended_holds_nothing_and_takes_nothing()
     page.close()
     page.write({"report": "A"})
     assert page.snapshot()["values"] == {}
+
+
+def test_a_server_that_was_started_anew_is_believed_by_pages_that_stayed_open() -> None:
+    before = PageState.now()
+    anew = runpy.run_path(page_state.__file__)["PageState"]
+    assert anew.now() > before
+
+
+def test_a_scan_that_the_server_has_closed_or_forgotten_is_said_to_be_gone() -> None:
+    service = FakeService()
+    handlers = Handlers(service, ReportQueue(1, 4))
+    assert handlers.start(TAB)[0]["values"]["notice"] == ""
+    volume = Volume.from_array(np.zeros((2, 2, 2), np.int16), np.eye(4), "scan-A")
+    handlers.open(TAB, lambda session: service.open(session, lambda: volume))
+    service.sessions.of_tab("tab").set_volume(None)  # as for another visitor's scan
+    shown = handlers.begin(TAB)["values"]
+    assert "server has closed this scan" in shown["progress"]
+    assert shown["viewer"]["name"] == "scan-A", "what is shown belongs together and stays"
+    service.sessions.end_tab("tab")
+    shown = handlers.begin(TAB)["values"]
+    assert "session had ended" in shown["notice"]
+    assert not shown["viewer"]["id"]

@@ -20,6 +20,7 @@ from rad3d.core.types import GenerationOptions
 from rad3d.evaluation.run_types import RunSummary
 from rad3d.metrics.registry import DEFAULT_FAMILIES
 from rad3d.server.owner import cookie_name
+from rad3d.ui.evaluation import handlers as handlers_module
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.job import Job
 from rad3d.ui.evaluation.run_progress import Meter, minutes
@@ -138,7 +139,9 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
     other = handlers.open_tab(_request("b"))["values"]["picker"]["choices"]
     assert [run for _, run in own] == ["run-1", "study"]
     assert [run for _, run in other] == ["study"]
-    assert "no such run" in str(handlers.pick_run("run-1", _request("b")))
+    refused = handlers.pick_run("run-1", _request("b"))["values"]
+    assert "have been deleted" in refused["headline"]
+    assert refused["body"]["visible"] is False, "no figures of another run below it"
     event = _event(kind="csv")
     assert handlers.download("run-1", event, _request("b"))[0]["data"] == ""
     assert handlers.download("run-1", event, _request("a"))[0]["data"]
@@ -425,6 +428,17 @@ def test_the_time_left_follows_from_the_pace() -> None:
     assert meter.seconds_left(event(40)) == pytest.approx(30)
     assert "about 30 s left" in meter.line(event(40))
     assert [minutes(s) for s in (3, 130, 7200)] == ["about 5 s", "about 2 min", "about 2.0 h"]
+
+
+def test_what_the_tab_opens_on_is_computed_while_the_report_tab_is_looked_at(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = _handlers(FakeEvaluations(service, n=8), service)
+    handlers.prepare(_request())
+    monkeypatch.setattr(handlers_module, "content_of", None)
+    shown = handlers.open_tab(_request("b"))["values"]
+    assert shown["picker"]["value"] == "study"
+    assert shown["study"]["plot"]
 
 
 def test_a_finished_run_is_handed_to_the_page_and_not_read_again(

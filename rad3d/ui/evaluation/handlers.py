@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.core.errors import BadRequest
+from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.ui.evaluation import html as evaluation_html
 from rad3d.ui.evaluation.case_handlers import (
     NO_CASE,
@@ -35,10 +37,18 @@ from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
 
 if TYPE_CHECKING:
+    from rad3d.evaluation.leaderboard import StudyView
+    from rad3d.evaluation.run_types import EvaluationRun
     from rad3d.evaluation.service import Evaluations
     from rad3d.service.service import Service
 
 _UNFINISHED = ("cancelled", "interrupted", "failures")
+_GONE = {
+    "unknown_name": "It has been deleted. Choose another one above.",
+    "no_run": "Its files are damaged or have been deleted. Choose another one above.",
+    "bad_run": "Its files are damaged. Delete its folder and run it again, or choose another one.",
+}
+"""Why a run cannot be shown, by the code of the error."""
 
 
 class EvaluationHandlers(PageHandlers):
@@ -55,6 +65,12 @@ class EvaluationHandlers(PageHandlers):
         self._cache = RunCache(evaluations, service)
         self.cases = CaseHandlers(evaluations, self._cache, report, service)
         self.running = RunHandlers(evaluations, service, self._cache, self.show, self.again)
+
+    def prepare(self, request: gr.Request) -> None:
+        """Compute what the tab opens on, while the person still looks at the report tab."""
+        with contextlib.suppress(Rad3dError):
+            owner = self._cache.owner(request)
+            self._content(first_choice(self._evaluations.kept.runs(owner)), owner)
 
     def open_tab(self, request: gr.Request) -> Snapshot:
         """Show the newest run that has results, when the tab is chosen for the first time."""
@@ -81,9 +97,26 @@ class EvaluationHandlers(PageHandlers):
     def pick_run(self, run_id: str, request: gr.Request) -> Snapshot:
         """Show another run."""
         page = self.page(request)
-        with failures_to(lambda text: page.write({"notice": html.notice(text)})):
+        with self._told(request):
             self.show(run_id, request)
         return page.snapshot()
+
+    @contextlib.contextmanager
+    def _told(self, request: gr.Request, asked: float | None = None) -> Iterator[None]:
+        """Tell of a failure; of a run that is gone or damaged nothing stays in view."""
+        page = self.page(request)
+
+        def tell(text: str) -> None:
+            page.write({"notice": html.notice(text)}, asked=asked)
+
+        with failures_to(tell):
+            try:
+                yield
+            except Rad3dError as error:
+                if error.code not in _GONE:
+                    raise
+                why = evaluation_html.unscored("This run cannot be shown", _GONE[error.code])
+                page.write({**EMPTY, "headline": why, "notice": ""}, asked=asked)
 
     def show(self, run_id: str, request: gr.Request) -> None:
         """Show a run: both pickers, the notice, the content and the first case.
@@ -112,14 +145,19 @@ class EvaluationHandlers(PageHandlers):
         }
         if not run_id:
             return {**values, **EMPTY}, NO_CASE
-        run, view = self._cache.view(run_id, "", owner)
-        if not view.sets:
-            text = evaluation_html.unscored(run.title, unscored(run.status))
-            return {**values, **EMPTY, "headline": text}, NO_CASE
-        look = Look().fitted(view)
-        first = Choice(run_id, "", look.baseline, look.sample_set, "worst")
-        values["notice"] = html.notice(standing(run.status), "info")
-        return {**values, **content_of(run, view, look)}, self.cases.shown(first, owner)
+
+        def first(run: EvaluationRun, view: StudyView) -> tuple[Values, Values]:
+            if not view.sets:
+                text = evaluation_html.unscored(run.title, unscored(run.status))
+                return {**EMPTY, "headline": text}, NO_CASE
+            look = Look().fitted(view)
+            case = Choice(run_id, "", look.baseline, look.sample_set, "worst")
+            notice = html.notice(standing(run.status), "info")
+            shown = {**content_of(run, view, look), "notice": notice}
+            return shown, self.cases.shown(case, owner)
+
+        shown, case = self._cache.made(run_id, owner, first)
+        return {**values, **shown}, case
 
     def look(self, *parts: str) -> Handler:
         """Return the handler of a control that changes these parts of the page, by default all."""
@@ -128,7 +166,7 @@ class EvaluationHandlers(PageHandlers):
             """Show the run anew; ``sent`` are the fields of a :class:`Look`."""
             page = self.page(request)
             asked = page.now()
-            with failures_to(lambda text: page.write({"notice": html.notice(text)}, asked=asked)):
+            with self._told(request, asked):
                 run, view = self._cache.view(run_id, other_id, self._cache.owner(request))
                 made = content_of(run, view, Look(*sent).fitted(view), parts)
 

@@ -1,8 +1,9 @@
-"""The runs and views that were looked at last, kept in memory for each owner."""
+"""The runs that were looked at last, and what was made of them, in memory for each owner."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import gradio as gr
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 _MAX_RUNS = 6
 
+Made = TypeVar("Made")
+
 
 class RunCache:
-    """At most six runs and six views; a key holds the owner, so that none is handed to another.
+    """At most six of each; a key holds the owner, so that none is handed to another.
 
     Thread-safe. A run that is still running is read anew each time. The study that ships is
     everybody's, and what was computed from it as well.
@@ -28,7 +31,7 @@ class RunCache:
 
     def __init__(self, evaluations: Evaluations, service: Service) -> None:
         self._evaluations, self._service = evaluations, service
-        self._runs, self._views = ByteCache(_MAX_RUNS), ByteCache(_MAX_RUNS)
+        self._runs, self._views, self._made = (ByteCache(_MAX_RUNS) for _ in range(3))
 
     def owner(self, request: gr.Request) -> str:
         """Return whose runs a request may see; its session's own runs end with the session."""
@@ -53,16 +56,26 @@ class RunCache:
         key = (run_id, other_id, _owner_of(owner, run_id, other_id))
         return run, self._views.get(key, lambda: view_of(run, other), _one)
 
+    def made(
+        self, run_id: str, owner: str, make: Callable[[EvaluationRun, StudyView], Made]
+    ) -> Made:
+        """Return what ``make`` makes of a run, which is kept as long as the run's view."""
+        run, view = self.view(run_id, "", owner)
+        if run.status == "running":
+            return make(run, view)
+        key = (run_id, _owner_of(owner, run_id))
+        return self._made.get(key, lambda: make(run, view), _one)
+
     def put(self, run: EvaluationRun, owner: str) -> None:
         """Take over a run that has just ended, so that it is not read from the disk."""
-        for cache in (self._runs, self._views):
+        for cache in (self._runs, self._views, self._made):
             cache.drop(lambda key: run.id in key[:-1])  # type: ignore[index]
         self._runs.get((run.id, owner), lambda: run, _one)
 
     def forget(self, owner: str) -> None:
         """Delete the runs of a session that has ended, here and on the disk."""
         self._evaluations.kept.forget(owner)
-        for cache in (self._runs, self._views):
+        for cache in (self._runs, self._views, self._made):
             cache.drop(lambda key: key[-1] == owner)  # type: ignore[index]
 
 

@@ -78,9 +78,14 @@ class Handlers:
     # -- scans -----------------------------------------------------------------------------
 
     def start(self, request: gr.Request) -> tuple[Snapshot, str]:
-        """Show a new tab: an empty viewer that knows its key, and what does not work here."""
-        self._page(request, notice="")
-        return self.again(request), html.troubles(self._service.troubles)
+        """Show a new tab: the stored example if there is one, and what does not work here."""
+        session, page = self._page(request, notice="")
+        with contextlib.suppress(Rad3dError):  # where its files are damaged, the viewer is empty
+            if opened := self._service.open_example(session):
+                card, volume, report = opened
+                run = {**finished(report), "progress": html.example(card.title, report)}
+                self._show_scan(request, session, volume, run, card.truth_text)
+        return page.snapshot(), html.troubles(self._service.troubles)
 
     def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
         """Read an uploaded scan; a refused one leaves everything as it was.
@@ -123,16 +128,22 @@ class Handlers:
         with failures_to(lambda text: self._refused(request, text)):
             session = session_of(self._service, request)
             volume = read(session)
-            values = {
-                "viewer": self._viewer(session, volume),
-                "notice": "",
-                "notes": html.scan_notes(volume),
-                "truth": html.folded_truth(truth),
-                **NO_RUN,
-            }
-            _, page = self._page(request)
-            page.write(values, lambda: session.volume is volume, subject=volume)
+            self._show_scan(request, session, volume, NO_RUN, truth)
         return self.again(request)
+
+    def _show_scan(
+        self, request: gr.Request, session: Session, volume: Volume, run: Values, truth: str
+    ) -> None:
+        """Show a scan that has just been opened, with what there is of a report on it."""
+        values = {
+            "viewer": self._viewer(session, volume),
+            "notice": "",
+            "notes": html.scan_notes(volume),
+            "truth": html.folded_truth(truth),
+            **run,
+        }
+        _, page = self._page(request)
+        page.write(values, lambda: session.volume is volume, subject=volume)
 
     def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
         """Show what was read, and what the grid of the chosen variant's encoder does to it.

@@ -67,6 +67,15 @@ def progress(stage: str, fraction: float | None = None) -> str:
     return report_html("progress", stage=stage, share=share)
 
 
+def example(sample: str, report: Report) -> str:
+    """Return what a stored report is, and what to do next."""
+    return notice(
+        f"A finished example, stored with the app: {report.variant_id} wrote this report on the "
+        f"sample “{sample}”. Press Generate to have it written now, or open another scan.",
+        "info",
+    )
+
+
 def report_panel(
     text: str,
     status: str = "",
@@ -97,11 +106,15 @@ def report_status(report: Report) -> str:
     """Return variant, tokens, time, precision and how the report ended, in one line."""
     seconds = report.timings_s.get("total", sum(report.timings_s.values()))
     made = report.provenance
-    exact = f"{made['precision']} on {made['device']} · " if "precision" in made else ""
-    return (
-        f"{report.variant_id} · {report.n_tokens} tokens · {seconds:.1f} s · {exact}"
-        f"{_FINISHED[report.finish_reason]}"
+    parts = (
+        "stored example" if made.get("stored") else "",
+        report.variant_id,
+        f"{report.n_tokens} tokens",
+        f"{seconds:.1f} s" if report.timings_s else "",
+        f"{made['precision']} on {made['device']}" if "precision" in made else "",
+        _FINISHED[report.finish_reason],
     )
+    return " · ".join(filter(None, parts))
 
 
 def _pieces(
