@@ -10,7 +10,7 @@ from rad3d.core.encoders import disclaimer
 from rad3d.evaluation.service import Evaluations
 from rad3d.server.queue import ReportQueue
 from rad3d.ui.about import about_tab
-from rad3d.ui.components import markup
+from rad3d.ui.components import markup, module_script
 from rad3d.ui.endpoints import add_endpoints
 from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.tab import evaluation_tab
@@ -64,6 +64,12 @@ def build_ui(
         fill_width=True,
     ) as demo:
         gr.HTML(_HEADER, js_on_load=_HEADER_SCRIPT, apply_default_css=False, elem_id="header")
+        gr.HTML(
+            html_template='<aside class="r3-tour" aria-label="A short tour" hidden></aside>',
+            js_on_load=module_script("tour.js", ""),
+            apply_default_css=False,
+            elem_id="tour",
+        )
         troubles = markup("", "troubles")
         with gr.Tabs() as tabs:
             with gr.Tab("Report", id="report"):

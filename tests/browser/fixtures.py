@@ -27,8 +27,10 @@ StartApp = Callable[..., str]
 PATIENCE_MS = 1000 * PATIENCE_S
 """A busy machine is slow, not wrong."""
 
-KEPT = "[...Object.keys(localStorage), document.cookie].filter(Boolean)"
-"""What a page would leave to the next person at this browser."""
+KEPT = "[...Object.keys(localStorage), document.cookie].filter(k => k && k !== 'rad3d-tour')"
+"""What a page would leave to the next person at this browser, but that the tour was seen."""
+
+TOURED = "try { localStorage.setItem('rad3d-tour', 'seen') } catch {}"
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +78,8 @@ def lounge(browser: Browser) -> Lounge:
 def visit(browser: Browser, lounge: Lounge, start_app: StartApp) -> Iterator[Visit]:
     """``visit(address, **options)`` opens the page of a new person, with Playwright's options.
 
+    The tour does not start, unless ``tour=True`` is given.
+
     People of one test have a context each, which people of later tests get. At the end of the test
     the pages are closed, before the apps that were started for them; a script error, a request to
     elsewhere and whatever the page left in the browser fail it.
@@ -83,16 +87,19 @@ def visit(browser: Browser, lounge: Lounge, start_app: StartApp) -> Iterator[Vis
     people: list[tuple[str, BrowserContext, Callable[[Request], None]]] = []
     problems: list[str] = []
 
-    def opened(address: str, **options: Any) -> Page:
+    def opened(address: str, tour: bool = False, **options: Any) -> Page:
         options = {"viewport": {"width": 1440, "height": 900}, **options}
-        free = lounge.setdefault(repr(options), [])
+        key = f"{options} {tour}"
+        free = lounge.setdefault(key, [])
         context = free.pop() if free else browser.new_context(**options)
+        if not tour:
+            context.add_init_script(TOURED)
 
         def note(request: Request) -> None:
             if not request.url.startswith((address, "blob:", "data:")):
                 problems.append(f"outbound request: {request.url}")
 
-        people.append((repr(options), context, note))
+        people.append((key, context, note))
         context.on("request", note)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)

@@ -12,7 +12,7 @@ from browser.fakes import FakeService
 from browser.fixtures import Visit
 from browser.launch import running_app
 from browser.pages import PHONE, open_evaluation, upload, widest, write_report
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
 
@@ -73,6 +73,24 @@ def _problems(page: Page) -> list[str]:
     width = page.evaluate("innerWidth")
     wide = [f"reaches {widest(page)} of {width}"] if widest(page) > width + 1 else []
     return [*rules, *wide, *page.evaluate(CROSSED), *page.evaluate(CUT)]
+
+
+def test_the_tour_is_walked_and_skipped_by_keyboard_and_does_not_come_back(
+    visit: Visit, address: str
+) -> None:
+    page = visit(address, tour=True, **DEVICES["desk"])
+    tour = page.get_by_role("complementary", name="A short tour")
+    expect(tour).to_contain_text("Your turn")  # nothing is stored here that could be shown first
+    assert [each for each in _problems(page) if "lies on" not in each] == []
+    expect(page.locator("#generate")).to_be_in_viewport(ratio=1)
+    page.get_by_role("button", name="Next").press("Enter")
+    expect(tour).to_contain_text("press Generate")
+    page.keyboard.press("Escape")
+    expect(tour).to_be_hidden()
+    page.reload()
+    page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.state.key")
+    page.wait_for_timeout(1500)
+    expect(tour).to_be_hidden()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -286,6 +286,27 @@ def test_a_sample_is_opened_seen_and_reported_by_the_real_service(
     page.wait_for_function(f"{VIEWER}.view === 'model' && {VIEWER}.source")
 
 
+def test_a_new_visitor_sees_a_stored_report_beside_its_scan_and_it_goes_with_the_scan(
+    visit: Visit, start_app: StartApp, chest: Path
+) -> None:
+    service = _shipped()
+    if service is None or service.gallery.example is None:
+        pytest.skip("no stored example in assets/samples (scripts/make_samples.py writes it)")
+    card, report = service.gallery.example
+    page = visit(start_app(service), viewport={"width": 1366, "height": 768})
+    expect(page.locator(".r3-status")).to_contain_text(f"stored example · {report.variant_id}")
+    expect(page.locator("#progress")).to_contain_text("A finished example, stored with the app")
+    page.wait_for_function(f"{VIEWER}.source && {VIEWER}.state.name === {card.title!r}")
+    expect(page.locator("#chart .barlayer .trace.bars").first).to_be_visible()
+    page.get_by_text("As a table").first.click()
+    page.get_by_text("Other models, and what they need").click()
+    page.evaluate("window.scrollTo(0, 0)")
+    expect(page.locator("#generate")).to_be_in_viewport(ratio=1)
+    upload(page, chest)
+    expect(page.locator(".r3-report.empty")).to_be_visible()
+    expect(page.locator("#progress")).to_have_text("")
+
+
 def test_a_real_ct_is_called_unlike_the_training_scans(
     visit: Visit, start_app: StartApp, shared_dir: Path
 ) -> None:
