@@ -102,9 +102,10 @@ class Service:
         """
         for library in ("nibabel", "scipy.signal"):  # what reading the first scan needs
             importlib.import_module(library)
-        try:
+        with contextlib.suppress(Rad3dError):
             if self.gallery.example:
                 self.gallery.volume(self.gallery.example[0].id)
+        try:
             config = self._store.variant(self._settings.default_variant).config
             self._store.encoder(config.encoder or SHIPPED_ENCODER)
         except Rad3dError as error:
