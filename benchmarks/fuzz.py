@@ -39,8 +39,9 @@ from mutations import Case, make_case
 from rad3d.core.errors import Rad3dError
 from rad3d.core.types import Volume
 from rad3d.volume.checks import AIR_HU
+from rad3d.volume.decoded import Limits
 from rad3d.volume.grid import GridSpec, to_grid
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.load import read_volume
 
 LIMIT_S = 5.0
 CAP_MB = 1024

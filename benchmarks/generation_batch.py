@@ -17,9 +17,9 @@ import time
 from rad3d.commands.eval_study import open_evaluations
 from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.types import GenerationOptions
+from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.evaluation.ablations import conditions
 from rad3d.evaluation.generate import ReportWriter
-from rad3d.evaluation.service import SAMPLE_SETS
 from rad3d.model.engine import BATCH_ROWS, Engine
 
 BEST = 3.0

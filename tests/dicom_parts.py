@@ -18,9 +18,9 @@ from volume_files import (
 
 from rad3d.core.errors import BadVolume
 from rad3d.core.types import Note, Volume
-from rad3d.volume.decoded import Decoded
+from rad3d.volume.decoded import Decoded, Limits
 from rad3d.volume.dicom import decode_dicom
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.load import read_volume
 
 HU = chest((48, 40, 24))
 SPACING = (7.0, 7.0, 10.0)

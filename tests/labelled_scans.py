@@ -11,7 +11,8 @@ from tiny_models import GRID, LATENT_DIM
 
 from rad3d.core.labels import LABELS, N_LABELS
 from rad3d.model.identity import EncoderIdentity
-from rad3d.train.heads import HeadOptions, Labelled
+from rad3d.train.heads import HeadOptions
+from rad3d.train.labelled import Labelled
 
 QUICK = HeadOptions(folds=2, resamples=20)
 OWN_LABELS: dict[str, Any] = {

@@ -57,7 +57,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file({"w": np.zeros(3)}, folder / "model.safetensors")
     bare = CountingEncoder()
     monkeypatch.setattr(stores, "load_encoder", lambda *_: bare)
-    monkeypatch.setattr("rad3d.train.heads.load_encoder", lambda *_: bare)
+    monkeypatch.setattr("rad3d.train.labelled.load_encoder", lambda *_: bare)
     data = separable(200)
     ids = tuple(f"case-{i}" for i in range(200))
     whose = EncoderIdentity("phantom-cnn", weights_sha256(folder), GRID.id)

@@ -18,7 +18,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from rad3d.core.errors import BadVolume
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.decoded import Limits
+from rad3d.volume.load import read_volume
 
 AFFINE = np.diag([7.0, 7.0, 8.0, 1.0])
 AFFINE[:3, 3] = (-165, -140, -120)

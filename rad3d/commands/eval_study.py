@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def finish(finished: EvaluationRun, args: argparse.Namespace) -> int:
     """Write a run where ``--out`` says, print its figures, and return the exit status."""
     if args.out:
-        from rad3d.evaluation.service import copy_run
+        from rad3d.evaluation.storage import copy_run
 
         copy_run(finished, args.out)
         say(f"also written to {args.out}")
@@ -216,7 +216,7 @@ def list_runs(args: argparse.Namespace) -> int:
 
 def compare(args: argparse.Namespace) -> int:
     """Print the differences; say where something is worse."""
-    from rad3d.evaluation.service import compare_runs, compare_systems
+    from rad3d.evaluation.verdicts import compare_runs, compare_systems
 
     if (args.second is None) == (args.baseline is None):
         raise BadRequest(
@@ -308,7 +308,7 @@ def write_study_features(args: argparse.Namespace) -> int:
 def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
     """A run by id, ``latest``, ``study`` or folder."""
     if (Path(text) / "run.json").is_file():
-        from rad3d.evaluation.service import read_run
+        from rad3d.evaluation.storage import read_run
 
         return read_run(Path(text))
     return evaluations.kept.load(_run_id(evaluations, text))

@@ -122,7 +122,8 @@ def _prepared(args: argparse.Namespace, crew: Crew) -> tuple[FeatureWork, Featur
     from rad3d.features.shards import STORE_FILE, FeatureStore
     from rad3d.model.store import ModelStore
     from rad3d.volume.ctrate import MetadataTable
-    from rad3d.volume.load import Limits, read_volume
+    from rad3d.volume.decoded import Limits
+    from rad3d.volume.load import read_volume
 
     part = Part.parse(args.part).part(crew.index, crew.count)
     metadata = MetadataTable(args.metadata) if args.metadata else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rad3d.model.encoders.calibration import Calibration, HeadState
     from rad3d.model.encoders.head import Head
     from rad3d.model.identity import EncoderIdentity
-    from rad3d.train.heads import Labelled
+    from rad3d.train.labelled import Labelled
 
 FIT = """Fit a head for labels on an encoder's embeddings.
 
@@ -152,7 +152,8 @@ def _sources(args: argparse.Namespace) -> tuple[EncoderIdentity, Labelled, Label
     """Features and labels to fit on, and to be measured on, all of the encoder that is meant."""
     from rad3d.data.layouts import read_label_table
     from rad3d.features.shards import FeatureStore
-    from rad3d.train.heads import IMPORTED_NOTE, join, require_own_features
+    from rad3d.train.heads import IMPORTED_NOTE
+    from rad3d.train.labelled import join, require_own_features
 
     if args.test_features and not args.test_labels:
         raise BadRequest("--test-features needs --test-labels.", code="bad_option")

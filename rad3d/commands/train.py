@@ -151,17 +151,17 @@ def run(args: argparse.Namespace) -> int:
 
     from rad3d.model.llm.hub import Hub
     from rad3d.train.demo_plan import FULL, QUICK
-    from rad3d.train.single import PUBLISHED, Overrides, Place, train_single
+    from rad3d.train.single import PUBLISHED, Place, overridden, train_single
 
     plan = QUICK if args.quick else FULL
     models = settings.runs_dir / plan.name / "models" if args.quick else settings.models_dir
-    overrides = Overrides(
+    shipped = row.id in plan.variants
+    schedule = overridden(
+        plan.schedule(row.id, args.mode) if shipped else PUBLISHED,
         **{name: getattr(args, name) for name in SCHEDULE},
         standardised=args.scaling and args.scaling == "standardised",
         checkpointing=args.gradient_checkpointing or None,
     )
-    shipped = row.id in plan.variants
-    schedule = plan.schedule(row.id, args.mode) if shipped else PUBLISHED
     place = Place(
         models,
         args.run_dir or settings.runs_dir / "train" / f"{row.id}-{args.mode}",
@@ -173,15 +173,7 @@ def run(args: argparse.Namespace) -> int:
     data = _read(args, row, models, settings)
     for note in data.source.get("notes", ()):
         say(note)
-    directory = train_single(
-        data,
-        row.id,
-        args.mode,
-        overrides.apply(schedule),
-        place,
-        tell,
-    )
-    print(directory)
+    print(train_single(data, row.id, args.mode, schedule, place, tell))
     return 0
 
 

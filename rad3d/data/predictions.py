@@ -16,7 +16,8 @@ from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.file_kind import wide_encoding
 from rad3d.core.ids import repeated, scan_id
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.tables import cell_text, labels_of_row, open_table, recognised, text_lines
+from rad3d.core.tables import cell_text, labels_of_row, open_table, recognised
+from rad3d.core.text_lines import text_lines
 from rad3d.data.english import looks_english
 from rad3d.data.json_rows import json_rows
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet

@@ -30,7 +30,7 @@ from rad3d.data.sample_sets import (
 )
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.evaluation.access import Rights
-from rad3d.evaluation.exports import EXPORTS, Export, export
+from rad3d.evaluation.exports import Export, export
 from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.measured import VariantResult, measured_in
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
@@ -38,23 +38,16 @@ from rad3d.evaluation.request_check import check_cases, check_names, check_right
 from rad3d.evaluation.revision import code_revision, machine
 from rad3d.evaluation.run_types import (
     CaseView,
-    EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
     Events,
-    Key,
-    RunSummary,
-    Status,
-    Verdict,
 )
 from rad3d.evaluation.runner import EvaluationWork
 from rad3d.evaluation.runs import STUDY, RunRepository
-from rad3d.evaluation.storage import copy_run, read_run
-from rad3d.evaluation.system_names import CONTROLS, ControlRow
+from rad3d.evaluation.storage import read_run
 from rad3d.evaluation.systems import Systems
 from rad3d.evaluation.text_process import apart
 from rad3d.evaluation.titles import title_of
-from rad3d.evaluation.verdicts import compare_runs, compare_systems
 from rad3d.metrics.cases import Places
 from rad3d.metrics.scorecard import score_case
 from rad3d.model.catalogue import VariantStatus
@@ -62,31 +55,6 @@ from rad3d.model.engine import Engine
 from rad3d.service.service import Service
 from rad3d.service.sessions import Session
 from rad3d.synthetic.phantom.cohort import make_case
-
-__all__ = [
-    "CONTROLS",
-    "EXPORTS",
-    "LAYOUTS",
-    "SAMPLE_SETS",
-    "STUDY",
-    "CaseView",
-    "ControlRow",
-    "EvaluationEvent",
-    "EvaluationRequest",
-    "EvaluationRun",
-    "Evaluations",
-    "Export",
-    "Key",
-    "Layout",
-    "RunSummary",
-    "Status",
-    "VariantResult",
-    "Verdict",
-    "compare_runs",
-    "compare_systems",
-    "copy_run",
-    "read_run",
-]
 
 LoadedSets = tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]
 """Sets by id, and predictions that were read from files."""

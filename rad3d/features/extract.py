@@ -29,13 +29,8 @@ from rad3d.core.tables import guarded
 from rad3d.core.types import Volume
 from rad3d.features.encoder_features import encode
 from rad3d.features.scans import Scan
-from rad3d.features.shards import (
-    Case,
-    Failed,
-    FeatureStore,
-    ShardWriter,
-    SourceFile,
-)
+from rad3d.features.shard_writer import ShardWriter
+from rad3d.features.shards import Case, Failed, FeatureStore, SourceFile
 from rad3d.features.table import Row
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.head import HeadedEncoder

@@ -21,7 +21,8 @@ from rad3d.core.lookup import lookup
 from rad3d.features.extract import Summary
 from rad3d.features.foreign import SUFFIXES, case_of, read_foreign
 from rad3d.features.scans import files_below
-from rad3d.features.shards import Case, Failed, FeatureStore, ShardWriter, SourceFile
+from rad3d.features.shard_writer import ShardWriter
+from rad3d.features.shards import Case, Failed, FeatureStore, SourceFile
 from rad3d.features.table import FloatArray, Row
 from rad3d.model.identity import IMPORTED, EncoderIdentity
 

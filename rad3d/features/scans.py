@@ -18,7 +18,8 @@ from pathlib import Path
 from rad3d.core.errors import BadRequest
 from rad3d.core.files import as_spelled
 from rad3d.core.ids import SCAN_SUFFIXES, scan_id
-from rad3d.core.tables import open_table, read_lines
+from rad3d.core.tables import open_table
+from rad3d.core.text_lines import read_lines
 from rad3d.data.layouts import CT_RATE_FOLDERS, ct_rate_place
 from rad3d.data.sample_sets import LAYOUTS, data_set, load_set
 from rad3d.data.spec import SetSpec

@@ -21,16 +21,6 @@ from rad3d.metrics.clinical import label_counts, label_table
 from rad3d.metrics.factuality import Match, matches_of
 from rad3d.metrics.registry import default_metrics, measure, metric_status
 
-__all__ = [
-    "CaseScore",
-    "Estimate",
-    "Match",
-    "Scorecard",
-    "pooled",
-    "score",
-    "score_case",
-]
-
 SCHEMA_ID = "rad3d-scorecard/1"
 MAX_RESAMPLES = 100_000
 

@@ -29,7 +29,8 @@ from rad3d.service.sessions import Session, SessionStore
 from rad3d.service.shutdown import RunningReports
 from rad3d.service.zerogpu import GpuLease, lent_batches, lent_stream
 from rad3d.volume.ctrate import ScanMetadata
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.decoded import Limits
+from rad3d.volume.load import read_volume
 
 _LOG = logging.getLogger(__name__)
 

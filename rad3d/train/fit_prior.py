@@ -19,7 +19,8 @@ from rad3d.model.encoders.head import Head
 from rad3d.model.identity import EncoderIdentity
 from rad3d.train.attribute_targets import attribute_targets
 from rad3d.train.fit_calibration import MIN_CASES, calibrate
-from rad3d.train.heads import HeadOptions, Labelled, finished
+from rad3d.train.heads import HeadOptions, finished
+from rad3d.train.labelled import Labelled
 from rad3d.train.logistic import fit_ridge
 
 FOLDS = 4

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
@@ -56,58 +57,29 @@ PUBLISHED = VariantTraining(
 pairs for each step, the warm-up, the largest gradient norm, and a rate that stays."""
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """Options that the person set; None keeps the schedule's own value.
+def overridden(training: VariantTraining, **options: Any) -> VariantTraining:
+    """The schedule with the options that a person set.
 
-    Attributes:
-        steps, learning_rate, precision, seed, accumulate, validate_every, patience: of
-            :class:`LoopConfig`.
-        epochs, batch_size, layers, standardised, latent_weight, logits_weight, llm_precision,
-            prefix_scale, checkpointing: of :class:`VariantTraining`.
-        targets, wording, mixing, other_weight: of :class:`TargetOptions`.
+    Args:
+        training: the schedule.
+        **options: fields of the schedule, of its loops or of its targets, by their names; None
+            keeps the schedule's own value.
+
+    Raises:
+        BadRequest: steps and epochs are both given.
     """
-
-    steps: int | None = None
-    learning_rate: float | None = None
-    precision: str | None = None
-    seed: int | None = None
-    accumulate: int | None = None
-    validate_every: int | None = None
-    patience: int | None = None
-    epochs: float | None = None
-    batch_size: int | None = None
-    layers: int | None = None
-    standardised: bool | None = None
-    latent_weight: float | None = None
-    logits_weight: float | None = None
-    llm_precision: str | None = None
-    prefix_scale: str | None = None
-    checkpointing: bool | None = None
-    targets: str | None = None
-    wording: str | None = None
-    mixing: float | None = None
-    other_weight: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.epochs is not None:
-            raise BadRequest("--steps and --epochs say the same; give one.", code="bad_option")
-
-    def apply(self, training: VariantTraining) -> VariantTraining:
-        """The schedule with the values that were set."""
-        set_here = {name: value for name, value in vars(self).items() if value is not None}
-        target = {k: set_here.pop(k) for k in vars(training.target) if k in set_here}
-        outer = {k: v for k, v in set_here.items() if hasattr(training, k)}
-        inner = {k: v for k, v in set_here.items() if k not in outer}
-        if self.steps is not None:
-            outer["epochs"] = 0
-        return replace(
-            training,
-            loop=_changed(training.loop, inner),
-            tuned_loop=_changed(training.tuned_loop, inner),
-            target=replace(training.target, **target),
-            **outer,
-        )
+    given = {name: value for name, value in options.items() if value is not None}
+    if "steps" in given and given.setdefault("epochs", 0):
+        raise BadRequest("--steps and --epochs say the same; give one.", code="bad_option")
+    target = {name: given.pop(name) for name in vars(training.target) if name in given}
+    loop = {name: given.pop(name) for name in vars(training.loop) if name in given}
+    return replace(
+        training,
+        loop=_changed(training.loop, loop),
+        tuned_loop=_changed(training.tuned_loop, loop),
+        target=replace(training.target, **target),
+        **given,
+    )
 
 
 def _changed(loop: LoopConfig, values: dict[str, float]) -> LoopConfig:

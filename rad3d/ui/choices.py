@@ -13,7 +13,7 @@ from rad3d.evaluation.figures.style import count
 from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import VariantResult
+    from rad3d.evaluation.measured import VariantResult
     from rad3d.model.catalogue import VariantStatus
 
 Choices = list[tuple[str, str]]

@@ -41,8 +41,6 @@ from rad3d.volume.nifti import decode_nifti
 from rad3d.volume.sandbox import decode_dicom_apart
 from rad3d.volume.stream import sniff
 
-__all__ = ["Decoded", "Limits", "decode", "read_volume"]
-
 NAME_LENGTH = 120
 DAMAGED_ZIP = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, EOFError,

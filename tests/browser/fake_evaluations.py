@@ -18,21 +18,19 @@ from browser.small_study import SKILL, small_cards, small_set, written
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LABELS
 from rad3d.core.types import Volume
+from rad3d.data.sample_sets import LAYOUTS, SAMPLE_SETS, Layout
 from rad3d.data.samples import Sample
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.exports import Export
+from rad3d.evaluation.measured import VariantResult
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
-from rad3d.evaluation.run_types import Bounds
-from rad3d.evaluation.service import (
-    LAYOUTS,
-    SAMPLE_SETS,
+from rad3d.evaluation.run_types import (
+    Bounds,
     CaseView,
     EvaluationEvent,
     EvaluationRequest,
     EvaluationRun,
-    Export,
-    Layout,
     RunSummary,
-    VariantResult,
 )
 from rad3d.metrics.cases import Places
 from rad3d.metrics.classifier import ClassifierCard, classifier_card

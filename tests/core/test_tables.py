@@ -14,7 +14,8 @@ import pytest
 from rad3d.core.errors import BadRequest, Rad3dError, UnknownName
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LABELS
-from rad3d.core.tables import MAX_LINE, Table, cell_text, guarded, open_table, read_lines
+from rad3d.core.tables import Table, cell_text, guarded, open_table
+from rad3d.core.text_lines import MAX_LINE, read_lines
 from rad3d.data.layouts import read_label_table
 from rad3d.data.predictions import Columns, read_predictions
 from rad3d.features.foreign import read_logits

@@ -17,7 +17,9 @@ from study_parts import (
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.data.spec import SetSpec
-from rad3d.evaluation.service import STUDY, EvaluationRequest, copy_run
+from rad3d.evaluation.run_types import EvaluationRequest
+from rad3d.evaluation.runs import STUDY
+from rad3d.evaluation.storage import copy_run
 
 
 def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(

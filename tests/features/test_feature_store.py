@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 
 from rad3d.core.errors import BadRequest, DiskFull
 from rad3d.features import shards as feature_store
-from rad3d.features.shards import Case, Failed, FeatureStore, Shard, ShardWriter, SourceFile
+from rad3d.features.shard_writer import ShardWriter
+from rad3d.features.shards import Case, Failed, FeatureStore, Shard, SourceFile
 from rad3d.features.table import FeatureTable, FloatArray, Row, write_features
 from rad3d.model.identity import EncoderIdentity
 

@@ -20,7 +20,8 @@ from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.colipri import GRID, ColipriEncoder
 from rad3d.model.encoders.head import head_state
 from rad3d.model.store import ModelStore
-from rad3d.train.heads import HeadOptions, Labelled, fit_head
+from rad3d.train.heads import HeadOptions, fit_head
+from rad3d.train.labelled import Labelled
 from rad3d.volume.grid import GridSpec
 
 pytestmark = pytest.mark.numeric

@@ -55,7 +55,7 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file({"w": np.zeros(3)}, folder / ENCODERS["phantom-cnn"].source / "model.safetensors")
     bare = _Bare()
     monkeypatch.setattr(stores, "load_encoder", lambda *_: bare)
-    monkeypatch.setattr("rad3d.train.heads.load_encoder", lambda *_: bare)
+    monkeypatch.setattr("rad3d.train.labelled.load_encoder", lambda *_: bare)
     monkeypatch.setenv("RAD3D_MODELS_DIR", str(folder))
     return folder
 

@@ -23,7 +23,8 @@ from rad3d.model.identity import EncoderIdentity
 from rad3d.synthetic.truth import draw_truth
 from rad3d.train.fit_calibration import _shrunk_covariance, calibrate
 from rad3d.train.fit_prior import fit_prior
-from rad3d.train.heads import HeadOptions, Labelled, calibrate_head, divide, fit_head, join
+from rad3d.train.heads import HeadOptions, calibrate_head, fit_head
+from rad3d.train.labelled import Labelled, divide, join
 from rad3d.train.logistic import STRENGTHS, fit_regressions
 
 pytestmark = pytest.mark.numeric

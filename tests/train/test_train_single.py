@@ -19,7 +19,7 @@ from rad3d.train import demo_build as build
 from rad3d.train import single
 from rad3d.train.demo_build import DemoBuild
 from rad3d.train.demo_plan import FULL, QUICK
-from rad3d.train.single import PUBLISHED, Overrides, Place, train_single
+from rad3d.train.single import PUBLISHED, Place, overridden, train_single
 from rad3d.train.variant_training import VariantTraining
 
 
@@ -173,8 +173,8 @@ def test_what_is_not_trained_takes_no_step() -> None:
 
 def test_findings_of_other_scans_need_reports_of_their_own() -> None:
     with pytest.raises(BadRequest, match="Add --targets findings"):
-        Overrides(mixing=0.3).apply(PUBLISHED)
-    assert Overrides(mixing=0.3, targets="findings").apply(PUBLISHED).target.mixing == 0.3
+        overridden(PUBLISHED, mixing=0.3)
+    assert overridden(PUBLISHED, mixing=0.3, targets="findings").target.mixing == 0.3
 
 
 def test_an_epoch_sees_every_pair_once_whatever_makes_a_step() -> None:
@@ -187,7 +187,7 @@ def test_an_epoch_sees_every_pair_once_whatever_makes_a_step() -> None:
 
 def test_no_override_leaves_the_schedule_as_it_is() -> None:
     for training in (PUBLISHED, *FULL.variants.values()):
-        assert Overrides().apply(training) == training
+        assert overridden(training) == training
 
 
 def test_train_offers_every_model_and_mode_of_the_registry(

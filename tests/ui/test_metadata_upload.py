@@ -16,7 +16,7 @@ from browser.launch import running_app
 from tabs import KEY, Tab
 from volume_files import chest, image_of
 
-from rad3d.core import tables
+from rad3d.core import text_lines
 from rad3d.core.errors import BadRequest
 from rad3d.server import uploads
 from rad3d.volume.ctrate import MetadataTable
@@ -122,7 +122,7 @@ def test_a_table_without_the_scan_is_refused_and_the_open_scan_stays(
         (b"VolumeName,Age\n", "lacks the columns RescaleSlope"),
         (b"\x1f\x8b\x08\x00\xff\xfe", "table.csv is not a table: it is a gzip file"),
         (f'{HEAD}\n{NAME},x,1,"[7, 7]",8'.encode(), "no number"),
-        (b'"' + b"x" * (tables.MAX_LINE + 1), "more than 1,048,576 characters"),
+        (b'"' + b"x" * (text_lines.MAX_LINE + 1), "more than 1,048,576 characters"),
         (b"", "table.csv is empty"),
     ],
 )

@@ -13,8 +13,9 @@ from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.parts import KINDS
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.summary_text import PHANTOMS
+from rad3d.metrics.factuality import Match
 from rad3d.metrics.registry import metric_row
-from rad3d.metrics.scorecard import CaseScore, Match
+from rad3d.metrics.scorecard import CaseScore
 from rad3d.ui.evaluation import case_view as cases
 from rad3d.ui.evaluation import html as render
 from rad3d.ui.evaluation.views import EMPTY, Look, content_of, facts_of

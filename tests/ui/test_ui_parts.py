@@ -13,7 +13,7 @@ from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.modes import MODES
 from rad3d.core.types import Diagnosis, Note, Novelty, Volume
-from rad3d.evaluation.service import VariantResult
+from rad3d.evaluation.measured import VariantResult
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.model.catalogue import VariantStatus
 from rad3d.reports.crosscheck import cross_check

@@ -11,7 +11,8 @@ import pytest
 from volume_files import AFFINE, chest, pair, refusal, save, zipped
 
 from rad3d.volume import archive
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.decoded import Limits
+from rad3d.volume.load import read_volume
 
 HU = chest()
 

@@ -38,7 +38,7 @@ from volume_files import (
 
 from rad3d.core.errors import BadVolume
 from rad3d.volume import sandbox as apart
-from rad3d.volume.load import Limits
+from rad3d.volume.decoded import Limits
 
 PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 SCALE = ("RescaleSlope", "RescaleIntercept")

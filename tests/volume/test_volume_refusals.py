@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from volume_files import AFFINE, chest, gzipped_zeros, patched, refusal, save
 
 from rad3d.core.errors import BadVolume
-from rad3d.volume.load import Limits, read_volume
+from rad3d.volume.decoded import Limits
+from rad3d.volume.load import read_volume
 
 HU = chest()
 

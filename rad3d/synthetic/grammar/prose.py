@@ -199,15 +199,3 @@ def _add_normal_anatomy(sections: dict[str, list[str]], pen: PhraseSampler, scal
         if pen.chance(rate * min(scale, 1.0)):
             text = neg.normal(table, pen)
             sections[name].insert(0 if first else len(sections[name]), text)
-
-
-__all__ = [
-    "CANONICAL",
-    "FREE",
-    "MODERATE",
-    "REPORT_ORDER",
-    "in_report_order",
-    "prose_report",
-    "structured_report",
-    "write_report",
-]

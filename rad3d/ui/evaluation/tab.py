@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rad3d.evaluation.exports import EXPORTS
 from rad3d.evaluation.figures.scaling import AGAINST
-from rad3d.evaluation.service import EXPORTS
 from rad3d.ui.components import markup
 from rad3d.ui.evaluation.case_view import ORDERS
 from rad3d.ui.evaluation.components import (
