@@ -21,6 +21,7 @@ from rad3d.core.findings import Finding
 from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, Event, GenerationOptions, Report, TextEvent, Volume
+from rad3d.core.words import by
 
 __all__ = ["Phantom", "Reporter", "Scan", "Score", "label", "load_scan", "phantom", "score"]
 
@@ -48,10 +49,8 @@ class Scan(Volume):
                 f'<img alt="{plane}" title="{plane}" style="height:220px" '
                 f'src="data:image/jpeg;base64,{data}">'
             )
-        size = " x ".join(str(n) for n in self.shape)
-        spacing = " x ".join(f"{mm:.2f}" for mm in self.spacing_mm)
         warnings = "".join(f"<br>Warning: {escape(note.text)}" for note in self.warnings)
-        caption = f"{escape(self.name)}: {size} voxels of {spacing} mm{warnings}"
+        caption = f"{escape(self.name)}: {by(self.shape)} voxels of {by(self.spacing_mm, '.2f')} mm{warnings}"
         return f"<div>{''.join(pictures)}<div>{caption}</div></div>"
 
 

@@ -10,16 +10,15 @@ stay, with "(given)" behind their names.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from rad3d.commands import add_label_set, say
 from rad3d.core.errors import some
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.tables import Table, guarded, label_columns, open_table
+from rad3d.core.tables import Table, label_columns, open_table, write_table
 
 DEFAULT_COLUMN = "report"
 
@@ -79,18 +78,18 @@ def write_labels(
     kept = [name for name in table.columns if name not in columns]
     given = set(label_columns(tuple(kept), label_set).values())
     heads = [f"{name} (given)" if name in given else name for name in kept]
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([*map(guarded, heads), *label_set.names])
-    count, without = 0, []
-    for row in table.complete():
-        text = "\n".join(filter(None, (report_of(row.cells[column]) for column in columns)))
-        if not text:
-            without.append(row.line)
-            continue
-        writer.writerow(
-            [*(guarded(row.cells[name]) for name in kept), *label_report(text, label_set)]
-        )
-        count += 1
+    labelled: list[int] = []
+    without: list[int] = []
+
+    def rows() -> Iterator[tuple[object, ...]]:
+        yield (*heads, *label_set.names)
+        for row in table.complete():
+            text = "\n".join(filter(None, (report_of(row.cells[column]) for column in columns)))
+            (labelled if text else without).append(row.line)
+            if text:
+                yield (*(row.cells[name] for name in kept), *label_report(text, label_set))
+
+    write_table(target, rows())
     for note in table.notes:
         say(note)
     if given:
@@ -98,4 +97,4 @@ def write_labels(
     if without:
         lines = some([str(line) for line in without], 5)
         say(f"{len(without)} without a report, left out: line {lines}")
-    say(f"{count} reports")
+    say(f"{len(labelled)} reports")

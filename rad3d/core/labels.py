@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rad3d.core.errors import BadRequest, some
-from rad3d.core.words import bare
+from rad3d.core.words import bare, counted
 
 FOLDER = Path(__file__).parent / "label_sets"
 SHIPPED = ("ct-rate", "inspect")
@@ -100,7 +100,7 @@ class LabelSet:
         return len(self.labels)
 
     def __str__(self) -> str:
-        return f"{self.name} ({len(self)} label{'s' * (len(self) != 1)})"
+        return f"{self.name} ({counted(len(self), 'label')})"
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from rad3d.core.errors import BadRequest, UnknownName, some
 from rad3d.core.files import existing_file
@@ -354,6 +354,13 @@ def guarded(cell: str) -> str:
     """A cell that no spreadsheet runs as a formula; :class:`Table` undoes it."""
     harmless = not cell.startswith((*FORMULA, "'")) or _NUMBER.fullmatch(cell)
     return cell if harmless else f"'{cell}"
+
+
+def write_table(target: TextIO, rows: Iterable[Iterable[object]]) -> None:
+    """Write rows as CSV in which no text runs as a formula; None is an empty cell."""
+    writer = csv.writer(target, lineterminator="\n")
+    for row in rows:
+        writer.writerow(guarded(cell) if isinstance(cell, str) else cell for cell in row)
 
 
 def _unguarded(cell: str) -> str:

@@ -23,7 +23,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +30,7 @@ import numpy.typing as npt
 from rad3d.core.details import findings_of
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.core.types import Diagnosis
+from rad3d.core.types import Diagnosis, FloatArray
 from rad3d.data.sample_sets import TRAINING
 from rad3d.data.samples import SampleSet
 from rad3d.evaluation.shuffling import derangement
@@ -42,8 +41,6 @@ from rad3d.reports.sections import split_report
 from rad3d.synthetic.grammar import write_report
 from rad3d.synthetic.phantom.cohort import seed_of
 from rad3d.synthetic.truth import Truth, draw_truth
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 SENTENCES_FROM = 300
 """Training reports from which the look-up's sentences are taken."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import re
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rad3d.core.lookup import lookup
-from rad3d.core.tables import guarded
+from rad3d.core.tables import write_table
 from rad3d.core.templates import environment
 from rad3d.evaluation.html_page import report_page
 from rad3d.evaluation.leaderboard import SetFacts, StudyView, view_of
@@ -76,21 +75,20 @@ def export(run: EvaluationRun, kind: str) -> Export:
 
 def _csv(run: EvaluationRun) -> bytes:
     """Write one line per system, set and metric; no cell can run as a spreadsheet formula."""
-    target = io.StringIO(newline="")
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(
+    rows: list[tuple[object, ...]] = [
         ("sample_set", "system", "metric", "family", "value", "low", "high", "n", "failures",
          "dropped", "better_is", "signature", "run", "revision", "created")
-    )  # fmt: skip
+    ]  # fmt: skip
     for (system, sample_set), card in run.cards.items():
         for metric, estimate in card.estimates.items():
             row = metric_row(metric)
-            cells = (
+            rows.append((
                 sample_set, system, metric, row.family, *_numbers(estimate), estimate.n,
                 card.failures, len(card.dropped), "higher" if row.higher_is_better else "lower",
                 card.signature[metric], run.id, run.revision, run.created,
-            )  # fmt: skip
-            writer.writerow(guarded(c) if isinstance(c, str) else c for c in cells)
+            ))  # fmt: skip
+    target = io.StringIO(newline="")
+    write_table(target, rows)
     return target.getvalue().encode()
 
 

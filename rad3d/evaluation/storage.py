@@ -15,7 +15,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.files import write_whole
 from rad3d.core.labels import LabelSet
 from rad3d.core.locks import LOCK, is_locked
 from rad3d.core.plain import from_plain, to_plain
@@ -112,7 +112,9 @@ def save_run(run: EvaluationRun) -> None:
         "classifier": to_plain(run.classifier),
         "facts": dict(run.facts),
     }
-    _write(run.directory / RUN_FILE, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    # A path may hold halves of surrogate pairs.
+    write_whole(run.directory / RUN_FILE, text.encode("utf-8", "surrogatepass"))
 
 
 def copy_run(run: EvaluationRun, directory: Path) -> None:
@@ -282,10 +284,7 @@ def _sample_set(row: Mapping[str, Any], own: Mapping[str, SampleSet]) -> SampleS
 def _write_gz(path: Path, value: Any) -> None:
     """Compressed JSON; the same value gives the same bytes."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
-    os.replace(part, path)
+    write_whole(path, gzip.compress(text.encode(), 9, mtime=0))
 
 
 def _read_gz(path: Path, default: Any) -> Any:
@@ -295,10 +294,3 @@ def _read_gz(path: Path, default: Any) -> Any:
         return json.loads(gzip.decompress(path.read_bytes()))
     except (OSError, EOFError) as error:
         raise ValueError(f"{path.name} is damaged") from error
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8", errors="surrogatepass")  # a path may hold halves
-    os.replace(part, path)

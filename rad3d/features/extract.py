@@ -7,7 +7,6 @@ up to the last shard is there, and the next run goes on behind it.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import math
@@ -25,7 +24,7 @@ import numpy as np
 from rad3d import __version__
 from rad3d.core.errors import DiskFull, Rad3dError
 from rad3d.core.files import write_whole
-from rad3d.core.tables import guarded
+from rad3d.core.tables import write_table
 from rad3d.core.types import Volume
 from rad3d.features.encoder_features import encode
 from rad3d.features.scans import Scan
@@ -383,10 +382,10 @@ def write_failures(store: FeatureStore) -> Path | None:
         path.unlink(missing_ok=True)
         return None
     text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(("id", "file", "code", "problem"))
-    for id_, why in sorted(store.failures.items()):
-        name = why.file.name if why.file else ""
-        rows.writerow(map(guarded, (id_, name, why.code, why.problem)))
+    rows = (
+        (id_, why.file.name if why.file else "", why.code, why.problem)
+        for id_, why in sorted(store.failures.items())
+    )
+    write_table(text, [("id", "file", "code", "problem"), *rows])
     write_whole(path, text.getvalue().encode("utf-8", "backslashreplace"), contested=True)
     return path

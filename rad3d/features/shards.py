@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from rad3d.core.errors import BadRequest, DiskFull
-from rad3d.core.files import PART, write_whole
+from rad3d.core.files import PART, existing_file, write_whole
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import from_plain
 from rad3d.features.table import (
@@ -149,9 +149,7 @@ class FeatureStore:
 
     @classmethod
     def _of_file(cls, path: Path) -> FeatureStore:
-        if not path.is_file():
-            raise BadRequest(f"There is no file {path}.", "Check the path.", code="no_file")
-        identity, about = read_about(path, SCHEMA_ID)
+        identity, about = read_about(existing_file(path), SCHEMA_ID)
         with plainly(path):
             ids = tuple(map(str, json.loads(about["ids"])))
             failures = json.loads(about["failures"]).items()

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -26,10 +25,10 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.file_kind import SAFETENSORS, UNKNOWN, what_is
 from rad3d.core.files import write_whole
 from rad3d.core.labels import CT_RATE, LabelSet
+from rad3d.core.types import FloatArray
 from rad3d.model.identity import EncoderIdentity
 
 SCHEMA_ID = "rad3d-features/1"
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 class Row(NamedTuple):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable
 from typing import Any
 
 from rad3d.core.errors import UnknownName
-from rad3d.core.tables import guarded
+from rad3d.core.tables import write_table
 from rad3d.data.samples import PredictionSet, SampleSet
 from rad3d.metrics.cases import align
 
@@ -52,11 +51,7 @@ def _jsonl(rows: list[dict[str, Any]]) -> str:
 
 def _csv(rows: list[dict[str, Any]]) -> str:
     target = io.StringIO(newline="")
-    writer = csv.writer(target, lineterminator="\n")
-    writer.writerow(rows[0])
-    for row in rows:
-        writer.writerow("" if v is None else guarded(v) if isinstance(v, str) else v
-                        for v in row.values())  # fmt: skip
+    write_table(target, [rows[0], *(row.values() for row in rows)])
     return target.getvalue()
 
 

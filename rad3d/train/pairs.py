@@ -14,6 +14,7 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.types import FloatArray
+from rad3d.core.words import counted
 from rad3d.model.encoders.base import LoadedEncoder
 from rad3d.model.identity import EncoderIdentity
 
@@ -106,8 +107,7 @@ class PairedFeatures:
 
     def sentence(self) -> str:
         """Return a sentence such as ``"9 pairs of 5 patients"``."""
-        pairs, patients = len(self), len(set(self.patients))
-        return f"{pairs:,} pair{'s' * (pairs != 1)} of {patients:,} patient{'s' * (patients != 1)}"
+        return f"{counted(len(self), 'pair')} of {counted(len(set(self.patients)), 'patient')}"
 
 
 @dataclass(frozen=True, eq=False)

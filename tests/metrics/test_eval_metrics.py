@@ -96,6 +96,7 @@ def test_an_unknown_metric_is_refused_with_the_known_ones() -> None:
         measure("f1")
 
 
+@pytest.mark.slow
 def test_they_are_metrics_of_evaluate_and_combine(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_they_are_metrics_of_evaluate_and_combine(
     assert load("hf_bleu_4").signature == card.signature["hf_bleu_4"]
 
 
+@pytest.mark.slow
 def test_metrics_of_evaluate_can_be_added_to_and_leave_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +134,7 @@ def test_metrics_of_evaluate_can_be_added_to_and_leave_no_folder(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 def test_scoring_loads_neither_torch_nor_evaluate() -> None:
     code = (
         "import sys\n"

@@ -47,6 +47,7 @@ def test_the_truth_survives_the_disk(case: Case, tmp_path: Path) -> None:
     assert values["labels"] == dict(zip(LABELS, truth.labels(), strict=True))
 
 
+@pytest.mark.process
 def test_the_same_seed_gives_the_same_files_on_one_process_or_two(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, jobs in ((one, 1), (two, 2)):

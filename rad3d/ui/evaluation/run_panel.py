@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.core.variant_ids import split_variant_id
+from rad3d.core.words import capitalised
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.evaluation.summary_text import listed
 from rad3d.evaluation.system_names import CONTROLS
@@ -92,7 +93,7 @@ def _systems(evaluations: Evaluations) -> tuple[gr.CheckboxGroup, gr.CheckboxGro
         )
     rows = CONTROLS.values()
     controls = gr.CheckboxGroup(
-        [(_capital(row.name), row.id) for row in rows],
+        [(capitalised(row.name), row.id) for row in rows],
         value=[row.id for row in rows],
         label="Baselines and ablations",
         info="What the variants are compared with.",
@@ -148,7 +149,7 @@ def _more(evaluations: Evaluations) -> dict[str, Any]:
 def _metrics(evaluations: Evaluations) -> gr.CheckboxGroup:
     groups = evaluations.metric_groups()
     metrics = gr.CheckboxGroup(
-        [(f"{_capital(g.name)}: {g.description}", g.id) for g in groups if g.ready],
+        [(f"{capitalised(g.name)}: {g.description}", g.id) for g in groups if g.ready],
         value=list(DEFAULT_FAMILIES),
         label="Metrics",
         elem_id="run-metrics",
@@ -264,10 +265,6 @@ def connect_panel(
     for control in counted:
         control.change(handlers.estimate, counted, panel.estimate, queue=False, **_QUIET)
     return state
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _name(variant: str) -> str:
