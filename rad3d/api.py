@@ -50,7 +50,8 @@ class Scan(Volume):
                 f'src="data:image/jpeg;base64,{data}">'
             )
         warnings = "".join(f"<br>Warning: {escape(note.text)}" for note in self.warnings)
-        caption = f"{escape(self.name)}: {by(self.shape)} voxels of {by(self.spacing_mm, '.2f')} mm{warnings}"
+        size = f"{by(self.shape)} voxels of {by(self.spacing_mm, '.2f')} mm"
+        caption = f"{escape(self.name)}: {size}{warnings}"
         return f"<div>{''.join(pictures)}<div>{caption}</div></div>"
 
 
