@@ -185,7 +185,7 @@ def _models(settings: Settings) -> Iterator[Check]:
     from rad3d.core.variant_ids import split_variant_id
     from rad3d.model.store import ModelStore
 
-    statuses = ModelStore(settings).statuses()
+    statuses = ModelStore(settings).catalogue.statuses()
     shipped = [s for s in statuses if split_variant_id(s.id)[0].shipped]
     for status in shipped:
         if not status.ready:

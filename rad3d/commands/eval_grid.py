@@ -101,7 +101,7 @@ def _costs(evaluations: Evaluations, training: StudyTraining, request: Evaluatio
     def learning(cell: Cell) -> float:
         steps = training.schedule(cell).schedule(MODES[cell.mode]).steps
         try:
-            facts = evaluations.store.config(variant_id(cell.llm, cell.mode)).training
+            facts = evaluations.store.catalogue.config(variant_id(cell.llm, cell.mode)).training
             return float(steps * facts["seconds"] / facts["steps"])
         except (Rad3dError, KeyError, TypeError, ZeroDivisionError):
             return steps * STEP_SECONDS

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rad3d.model.store import ModelStore
 
-    statuses = ModelStore(Settings.from_env()).statuses()
+    statuses = ModelStore(Settings.from_env()).catalogue.statuses()
     if args.json:
         print_json([asdict(status) for status in statuses])
         return 0

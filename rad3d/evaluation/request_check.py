@@ -51,7 +51,7 @@ def check_names(request: EvaluationRequest, store: ModelStore, places: Places) -
     if not request.variants and any(CONTROLS[c].per_variant for c in request.controls):
         raise BadRequest("An ablation was chosen without a variant.", "Choose one.", code="nothing")
     for variant in request.variants:
-        status = store.status(variant)
+        status = store.catalogue.status(variant)
         if not status.ready:
             raise MissingWeights(status.reason, f"Run: {status.command}", code="missing_weights")
     for metric in request.metrics or ():

@@ -194,7 +194,8 @@ class EvaluationWork:
     def _add_costs(self, variant: str) -> None:
         """Record parameters of a variant, and the seconds of a report where they are known."""
         try:
-            status, config = self._store.status(variant), self._store.config(variant)
+            status = self._store.catalogue.status(variant)
+            config = self._store.catalogue.config(variant)
         except Rad3dError:
             return
         facts = {

@@ -110,7 +110,7 @@ class Evaluations:
 
     def variants(self) -> tuple[VariantStatus, ...]:
         """Return every language model in every mode: ready, or with reason and command."""
-        return self.store.statuses()
+        return self.store.catalogue.statuses()
 
     # Runs
 
@@ -120,10 +120,10 @@ class Evaluations:
         Of the study that ships where that wrote with these weights, else of the newest run that
         did. Runs that belong to one visitor count for nobody.
         """
-        if not self.store.status(variant).ready:
+        if not self.store.catalogue.status(variant).ready:
             return ()
         try:
-            config = self.store.config(variant)
+            config = self.store.catalogue.config(variant)
             runs = self.kept.study_first()
             return measured_in(runs, config, lambda e: self.feature_source.identity(e).sha256)
         except Rad3dError:  # the encoder is damaged, which is said where it is needed

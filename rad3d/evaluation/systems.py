@@ -99,7 +99,7 @@ class Systems:
 
     def encoder_of(self, variant: str) -> str:
         """The encoder that a variant listens to."""
-        return self._engine.store.config(variant).encoder or SHIPPED_ENCODER
+        return self._engine.store.catalogue.config(variant).encoder or SHIPPED_ENCODER
 
     def size(self) -> int:
         """Units of work: one for each scan to encode and report to write, less for scoring."""

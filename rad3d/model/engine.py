@@ -156,7 +156,7 @@ class Engine:
         clock = _Clock()
         yield StageEvent("Loading the model", 0.02)
         _check(cancel)
-        if self.store.needs_download(variant_id):
+        if self.store.catalogue.needs_download(variant_id):
             yield from self._fetching(variant_id, cancel)
         with plain_errors("load the model"):
             reporter = self.store.variant(variant_id)

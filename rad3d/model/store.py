@@ -11,7 +11,7 @@ from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.lookup import lookup
 from rad3d.core.settings import Settings
 from rad3d.model.cache import ByteCache
-from rad3d.model.catalogue import VariantCatalogue, VariantStatus, readable
+from rad3d.model.catalogue import VariantCatalogue, readable
 from rad3d.model.encoders.base import LoadedEncoder, load_encoder
 from rad3d.model.encoders.calibration import NoveltyReference
 from rad3d.model.encoders.head import with_head
@@ -40,6 +40,9 @@ class ModelStore:
 
     Args:
         settings: places, limits, and where and how exactly language models run.
+
+    Attributes:
+        catalogue: which variants are here, and what the others need.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,7 +53,7 @@ class ModelStore:
         self._cache = ByteCache(_model_memory(settings.model_cache_mb))
         self._noise: dict[str, NoveltyReference | None] = {}
         self._failed: dict[str, tuple[Rad3dError, tuple[tuple[int, int], ...]]] = {}
-        self._shelf = VariantCatalogue(self.models_dir, self.hub, lambda: self.failures)
+        self.catalogue = VariantCatalogue(self.models_dir, self.hub, lambda: self.failures)
 
     @property
     def nbytes(self) -> int:
@@ -160,22 +163,6 @@ class ModelStore:
 
         return self._cache.get(("language", source, revision), load, lambda b: b.nbytes)
 
-    def statuses(self) -> tuple[VariantStatus, ...]:
-        """See :meth:`VariantCatalogue.statuses`."""
-        return self._shelf.statuses()
-
-    def status(self, variant: str) -> VariantStatus:
-        """See :meth:`VariantCatalogue.status`."""
-        return self._shelf.status(variant)
-
-    def config(self, variant: str) -> VariantConfig:
-        """See :meth:`VariantCatalogue.config`."""
-        return self._shelf.config(variant)
-
-    def needs_download(self, variant: str) -> bool:
-        """See :meth:`VariantCatalogue.needs_download`."""
-        return self._shelf.needs_download(variant)
-
     def ready(self, variant: str) -> VariantConfig:
         """The configuration of a variant that can be loaded; reads no weights.
 
@@ -183,10 +170,10 @@ class ModelStore:
             UnknownName: not in the registry.
             MissingWeights: not trained; the remedy is the command that trains it.
         """
-        status = self.status(variant)
+        status = self.catalogue.status(variant)
         if not status.ready:
             raise MissingWeights(status.reason, f"Run: {status.command}", code="missing_weights")
-        return self.config(status.id)
+        return self.catalogue.config(status.id)
 
     def variant(self, variant: str, progress: Progress | None = None) -> PrefixReporter:
         """A variant ready to write.

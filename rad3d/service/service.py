@@ -225,14 +225,15 @@ class Service:
         if report is not None:
             return str(report.provenance["encoder"])
         try:
-            config = self._store.config(self._settings.default_variant)
+            config = self._store.catalogue.config(self._settings.default_variant)
         except Rad3dError:
             return SHIPPED_ENCODER
         return config.encoder or SHIPPED_ENCODER
 
     def variants(self) -> tuple[VariantStatus, ...]:
         """Return every variant on offer: ready, or with the reason and the command that helps."""
-        return tuple(status for status in self._store.statuses() if self._is_offered(status.id))
+        statuses = self._store.catalogue.statuses()
+        return tuple(status for status in statuses if self._is_offered(status.id))
 
     def encoders_here(self) -> frozenset[str]:
         """Return the ids of the encoders whose weights are in place."""

@@ -78,7 +78,7 @@ def test_report_says_where_it_comes_from(engine: Engine, models: Path) -> None:
     scan = volume()
     report = report_of(list(engine.stream(scan, V3, OPTIONS)))
     assert report.provenance["volume_sha256"] == scan.sha256
-    config = engine.store.config(V3)
+    config = engine.store.catalogue.config(V3)
     assert report.provenance["variant_files"] == config.files
     assert report.provenance["llm_sha256"] == config.llm_sha256 != ""
     stages = {"load", "grid", "encoder", "diagnosis", "first_token", "writing", "total"}

@@ -49,7 +49,7 @@ def store(models: Path) -> ModelStore:
 
 
 def test_status_reads_no_weights(store: ModelStore) -> None:
-    statuses = store.statuses()
+    statuses = store.catalogue.statuses()
     assert store.loaded == 0
     assert [s.id for s in statuses] == [variant_id(m, k) for m in LANGUAGE_MODELS for k in MODES]
     ready = {s.id for s in statuses if s.ready}
@@ -71,20 +71,20 @@ def test_every_absent_variant_gives_a_reason_and_a_command(llm: str, tmp_path: P
 def test_an_absent_mode_of_a_shipped_model_names_a_training_that_renders_nothing(
     store: ModelStore,
 ) -> None:
-    status = store.status("phantom-m/words")
+    status = store.catalogue.status("phantom-m/words")
     args = build_parser().parse_args(shlex.split(status.command)[1:])
     assert (args.llm, args.mode, args.reports) == ("phantom-m", "words", "phantom-train")
     assert (Path(__file__).parents[2] / args.features).is_file()
-    assert store.status("phantom-m/v3").command == "rad3d demo build"
-    assert store.status("phantom-m/text").reason.endswith("has not been set up yet.")
+    assert store.catalogue.status("phantom-m/v3").command == "rad3d demo build"
+    assert store.catalogue.status("phantom-m/text").reason.endswith("has not been set up yet.")
 
 
 def test_parameters_are_counted_from_the_files(store: ModelStore) -> None:
     reporter = store.variant("phantom-s/v3")
-    status = store.status("phantom-s/v3")
+    status = store.catalogue.status("phantom-s/v3")
     assert status.parameters == reporter.language.parameters
     assert status.trainable == sum(p.numel() for p in reporter.projector.parameters())
-    tuned = store.status("phantom-s/v1")
+    tuned = store.catalogue.status("phantom-s/v1")
     assert tuned.trainable == sum(p.numel() for p in store.variant("phantom-s/v1").parameters())
 
 
@@ -141,8 +141,8 @@ def test_broken_configuration_is_a_status_not_a_crash(models: Path, tmp_path: Pa
     shutil.copytree(models, tmp_path / "m")
     (tmp_path / "m/variants/phantom-s/v3/variant.json").write_text("{")
     store = ModelStore(Settings(models_dir=tmp_path / "m"))
-    assert "cannot be read" in store.status("phantom-s/v3").reason
-    assert store.status("phantom-s/v2").ready
+    assert "cannot be read" in store.catalogue.status("phantom-s/v3").reason
+    assert store.catalogue.status("phantom-s/v2").ready
 
 
 def test_replaced_language_model_is_found(models: Path, tmp_path: Path) -> None:
@@ -253,15 +253,15 @@ def test_a_variant_of_any_other_model_is_listed_and_writes(models: Path, tmp_pat
     reporter.save_pretrained(variant_directory(tmp_path / "m", config.id))
 
     store = FakeEncoderStore(Settings(models_dir=tmp_path / "m"), CountingEncoder())
-    last = store.statuses()[-1]
+    last = store.catalogue.statuses()[-1]
     assert (last.id, last.ready) == (f"{row.id}/v2", True)
-    assert store.status(f"{own}/v2") == last, "by its path as well"
+    assert store.catalogue.status(f"{own}/v2") == last, "by its path as well"
     *_, done = Engine(store).stream(volume(), f"{own}/v2", GenerationOptions(max_new_tokens=5))
     assert isinstance(done, DoneEvent)
     assert done.report.provenance["llm"] == str(own)
 
     shutil.rmtree(own)
-    assert "has left" in store.status(last.id).reason
+    assert "has left" in store.catalogue.status(last.id).reason
 
 
 def test_a_folder_that_is_no_variant_is_not_listed(models: Path, tmp_path: Path) -> None:
@@ -271,4 +271,4 @@ def test_a_folder_that_is_no_variant_is_not_listed(models: Path, tmp_path: Path)
         folder.mkdir(parents=True)
         (folder / "variant.json").write_text("{}")
     store = ModelStore(Settings(models_dir=tmp_path / "m"))
-    assert len(store.statuses()) == len(LANGUAGE_MODELS) * len(MODES)
+    assert len(store.catalogue.statuses()) == len(LANGUAGE_MODELS) * len(MODES)
