@@ -8,12 +8,11 @@ those of the published sizes with measured times.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, print_table, say
 from rad3d.commands.demo import tell
-from rad3d.core.language_models import LANGUAGE_MODELS, PRECISIONS, LanguageModel, language_model
+from rad3d.core.language_models import PRECISIONS, LanguageModel, language_model
 from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
 from rad3d.core.words import byte_text
@@ -25,7 +24,6 @@ EXAMPLE = """
 rad3d cost --llm llama-3.2-1b --mode v3 --precision bf16
 rad3d cost --llm gpt2 --mode v1 --batch-size 2
 rad3d cost --llm Qwen/Qwen3-0.6B --precision 8bit --json
-rad3d cost --all --mode v3 --precision bf16
 """
 
 PARTS = {
@@ -43,9 +41,7 @@ PARTS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``rad3d cost``."""
     add = parser.add_argument
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--llm", metavar="NAME", help="listed, a hub id, or a directory")
-    which.add_argument("--all", action="store_true", help="one row for every published one")
+    add("--llm", metavar="NAME", required=True, help="listed, a hub id, or a directory")
     add("--mode", choices=list(MODES), default="v3", help="default: %(default)s")
     add("--precision", choices=list(PRECISIONS), default="bf16", help="default: %(default)s")
     add("--batch-size", type=int, default=16, help="pairs per step (default: %(default)s)")
@@ -59,30 +55,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Count and print."""
-    rows = (
-        [row for row in LANGUAGE_MODELS.values() if row.config]
-        if args.all
-        else [language_model(args.llm)]
-    )
+    row = language_model(args.llm)
 
     from rad3d.model.llm.cost import Workload, config_of, estimate
     from rad3d.model.llm.hub import Hub
 
     settings = Settings.from_env()
     load = Workload(args.batch_size, args.report_tokens, args.layers, args.gradient_checkpointing)
-    costs = []
-    for at, row in enumerate(rows):
-        if args.all:
-            tell(f"Counting {row.name}", at / len(rows))
-        config = config_of(row, Hub.from_settings(settings), settings.models_dir, tell)
-        costs.append(estimate(config, args.mode, args.precision, load))
+    config = config_of(row, Hub.from_settings(settings), settings.models_dir, tell)
+    cost = estimate(config, args.mode, args.precision, load)
     if args.json:
-        facts = [_facts(args, load, *pair) for pair in zip(rows, costs, strict=True)]
-        print_json(facts if args.all else facts[0])
-    elif args.all:
-        _print_all(rows, costs)
+        print_json(_facts(args, load, row, cost))
     else:
-        _print(args, load, rows[0], costs[0])
+        _print(args, load, row, cost)
     return 0
 
 
@@ -112,19 +97,3 @@ def _print(args: argparse.Namespace, load: Workload, row: LanguageModel, cost: C
         *((name, byte_text(cost.to_dict()[part])) for part, name in PARTS.items()),
     ]
     print_table(table, ("what", "takes"))
-
-
-def _print_all(rows: Sequence[LanguageModel], costs: Sequence[Cost]) -> None:
-    table = [
-        (
-            row.id,
-            f"{cost.total:,}",
-            f"{cost.trainable:,}",
-            byte_text(cost.weights),
-            byte_text(cost.training),
-            byte_text(cost.writing),
-        )
-        for row, cost in zip(rows, costs, strict=True)
-    ]
-    head = ("LLM", "parameters", "trainable", "weights", "training step", "writing")
-    print_table(table, head)
