@@ -35,6 +35,7 @@ def published() -> dict[str, cost.Cost]:
     return {mode: estimate(llama(), mode, "bf16", load) for mode in MODES}
 
 
+@pytest.mark.slow
 def test_trainable_parameters_are_those_that_the_paper_published(
     published: dict[str, cost.Cost],
 ) -> None:
@@ -53,6 +54,7 @@ def test_trainable_parameters_are_those_that_the_paper_published(
     assert published["v3"].total == 279_461_888 + 1_235_814_400
 
 
+@pytest.mark.slow
 def test_memory_follows_from_the_parameters(published: dict[str, cost.Cost]) -> None:
     v3, v1 = published["v3"], published["v1"]
     assert v3.weights == 2 * 1_235_814_400 + 4 * v3.trainable
@@ -104,6 +106,7 @@ def test_counted_activations_are_what_the_allocator_hands_out(
     assert sum(held) == expected.weights
 
 
+@pytest.mark.slow
 def test_counting_takes_no_memory_of_the_models_size() -> None:
     row = LANGUAGE_MODELS["deepseek-r1-8b"]
     found = estimate(config_of(row.id), "linear", "4bit", Workload(1, 8))
@@ -118,6 +121,7 @@ def test_training_quantised_weights_is_refused() -> None:
         Workload(batch_size=0)
 
 
+@pytest.mark.slow
 def test_every_family_is_counted_or_refused_in_a_sentence() -> None:
     load, sizes = Workload(1, 8, 1), {**OTHERS, **CACHELESS}
     configs = {

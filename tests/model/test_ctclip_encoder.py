@@ -387,7 +387,7 @@ def test_a_variant_whose_encoder_is_not_here_names_the_command_that_brings_it(
     models: Path,
 ) -> None:
     (models / ENCODERS["ct-clip"].source / "config.json").unlink()
-    status = ModelStore(Settings(models_dir=models)).status("phantom-s/v3")
+    status = ModelStore(Settings(models_dir=models)).catalogue.status("phantom-s/v3")
     assert not status.ready
     assert status.command.startswith("rad3d convert")
     assert "hf download" in status.reason

@@ -107,17 +107,18 @@ def test_reports_use_the_head_that_the_command_fits(
 
 
 def test_a_variant_that_learned_from_other_logits_is_not_ready(models: Path, head: Head) -> None:
-    assert _store(models).status("phantom-s/v3").ready
+    assert _store(models).catalogue.status("phantom-s/v3").ready
     folder = models / ENCODERS["phantom-cnn"].source
     replace(head, weight=None, bias=None).save(folder)
-    assert _store(models).status("phantom-s/v3").ready, "a calibration leaves the logits alone"
+    status = _store(models).catalogue.status("phantom-s/v3")
+    assert status.ready, "a calibration leaves the logits alone"
     head.save(folder)
-    status = _store(models).status("phantom-s/v3")
+    status = _store(models).catalogue.status("phantom-s/v3")
     assert "trained with the logits of another head" in status.reason
-    assert _store(models).status("phantom-s/v2").ready, "it does not use the logits"
+    assert _store(models).catalogue.status("phantom-s/v2").ready, "it does not use the logits"
     path = models / "variants" / "phantom-s" / "v3" / "variant.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"head_sha256": head.sha256}))
-    assert _store(models).status("phantom-s/v3").ready
+    assert _store(models).catalogue.status("phantom-s/v3").ready
 
 
 def test_training_learns_from_the_logits_of_the_fitted_head(
@@ -210,7 +211,7 @@ def test_a_variant_whose_encoder_has_a_useless_head_names_the_command_that_mends
     found = _store(models)
     with pytest.raises(CorruptWeights):
         found.encoder("phantom-cnn")
-    status = found.status("phantom-s/v2")
+    status = found.catalogue.status("phantom-s/v2")
     assert not status.ready
     command = status.command.split()
     assert command[:3] == ["rad3d", "head", "calibrate"]
@@ -226,12 +227,12 @@ def test_a_variant_whose_encoder_lacks_a_head_names_the_command(
     row = replace(ENCODERS["phantom-cnn"], target="rad3d.model.encoders.colipri:ColipriEncoder")
     monkeypatch.setitem(ENCODERS, "phantom-cnn", row)
     assert head_state(row, models) == "none"
-    status = _store(models).status("phantom-s/v2")
+    status = _store(models).catalogue.status("phantom-s/v2")
     assert not status.ready
     assert status.command.startswith("rad3d head fit --encoder phantom-cnn")
     head.save(models / row.source)
     assert head_state(row, models) == "calibrated"
-    assert _store(models).status("phantom-s/v2").ready
+    assert _store(models).catalogue.status("phantom-s/v2").ready
 
 
 def test_the_shipped_head_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,7 +59,7 @@ def test_status_reads_no_weights(store: ModelStore) -> None:
 @pytest.mark.parametrize("llm", LANGUAGE_MODELS)
 def test_every_absent_variant_gives_a_reason_and_a_command(llm: str, tmp_path: Path) -> None:
     for mode in MODES:
-        status = ModelStore(Settings(models_dir=tmp_path)).status(variant_id(llm, mode))
+        status = ModelStore(Settings(models_dir=tmp_path)).catalogue.status(variant_id(llm, mode))
         assert not status.ready
         assert status.reason
         shipped = LANGUAGE_MODELS[llm].shipped
@@ -132,7 +132,7 @@ def test_variant_without_its_frozen_parts_is_not_ready(
 ) -> None:
     shutil.copytree(models, tmp_path / "m")
     shutil.rmtree(tmp_path / "m" / part)
-    status = ModelStore(Settings(models_dir=tmp_path / "m")).status("phantom-s/v3")
+    status = ModelStore(Settings(models_dir=tmp_path / "m")).catalogue.status("phantom-s/v3")
     assert not status.ready
     assert status.command == "rad3d demo build"
 
