@@ -78,6 +78,7 @@ def base(evaluations: Evaluations) -> dict[str, EvaluationRun]:
     return {"": evaluated(evaluations), "sampled": evaluated(evaluations, **SAMPLED)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", CHANGES)
 def test_every_option_is_recorded_and_changes_what_comes_out(
     option: str, evaluations: Evaluations, base: dict[str, EvaluationRun]
@@ -88,6 +89,7 @@ def test_every_option_is_recorded_and_changes_what_comes_out(
     assert outcome(after) != outcome(before)
 
 
+@pytest.mark.slow
 def test_the_same_options_give_the_same_run(
     evaluations: Evaluations, base: dict[str, EvaluationRun]
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_scan_becomes_a_unit_embedding_and_tokens_and_no_diagnosis() -> None:
     assert caught.value.code == "no_head"
 
 
+@pytest.mark.slow
 def test_with_a_fitted_head_it_diagnoses_as_every_encoder_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_activations_grow_with_the_batch_and_less_precision_shrinks_them() -> No
     assert tuned.activations > exact.activations, "gradients of weights need their inputs"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", SIZED)
 @pytest.mark.parametrize(
     ("mode", "precision"),
@@ -150,6 +151,7 @@ def test_cost_prints_parameters_and_memory(capsys: pytest.CaptureFixture[str]) -
         assert f"\n{part}" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [["--mode", "v1"], ["--precision", "8bit"], ["--batch-size", "2"], ["--report-tokens", "20"],

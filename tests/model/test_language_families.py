@@ -40,7 +40,17 @@ pytestmark = pytest.mark.numeric
 TEXT = "Findings: Small left pleural effusion."
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *OTHERS])
+QUICK = ("llama", "gpt2")
+"""Families of the quick lane."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in (*FAMILIES, *OTHERS)
+    ],
+)
 def language(request: pytest.FixtureRequest) -> LanguageBundle:
     seed = 5 if request.param == "falcon" else 0  # with 0 it repeats one word
     return verify_causal(tiny_language(request.param, seed))

@@ -18,6 +18,7 @@ from rad3d.model.llm.architectures import count, meta_model
 PUBLISHED = [row for row in LANGUAGE_MODELS.values() if not row.shipped]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", PUBLISHED, ids=lambda row: row.id)
 def test_every_parameter_count_is_that_of_the_model_built_from_the_rows_sizes(
     row: LanguageModel,

@@ -28,6 +28,8 @@ from rad3d.model.llm.language import LanguageBundle, recompute_layers
 from rad3d.model.llm.loading import load_language_model
 from rad3d.model.variants.reporter import PrefixReporter
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=FAMILIES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:

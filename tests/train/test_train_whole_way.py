@@ -32,6 +32,8 @@ from rad3d.model.variants.variant import VariantConfig, variant_directory
 from rad3d.train import single
 from rad3d.volume.grid import GridSpec
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -116,6 +116,7 @@ def test_token_cells_lie_on_the_side_of_the_finding() -> None:
     assert cells.sum() == cells[12].sum()
 
 
+@pytest.mark.process
 def test_a_split_is_made_once_and_the_same_in_one_or_two_processes(tmp_path: Path) -> None:
     split = Split("s", "in", 50, 2)
     grid = GridSpec(spacing_mm=(12.0, 12.0, 12.0), shape=(32, 24, 24))
