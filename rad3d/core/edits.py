@@ -46,14 +46,15 @@ def checked_edits(edits: Edits, labels: LabelSet) -> dict[str, float]:
         bare(each): label.name for label in labels.labels for each in (label.name, label.short)
     }
     checked: dict[str, float] = {}
-    for given, value in edits.items():
-        label = names.get(bare(str(given)))
-        if not given or label is None:
-            raise UnknownName("finding", str(given), labels.names)
+    for name, value in edits.items():
+        label = names.get(bare(str(name)))
+        if not name or label is None:
+            raise UnknownName("finding", str(name), labels.names)
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise _bad(f"The probability of {label} must be a number.")
         if not 0 <= value <= 1:
-            raise _bad(f"The probability of {label} must lie between 0 and 1, not at {value:g}.")
+            given = min(max(value, -1e6), 1e6)  # a longer number would not fit the message
+            raise _bad(f"The probability of {label} must lie between 0 and 1, not at {given:g}.")
         if label in checked:
             raise _bad(f"{label} is set twice.")
         checked[label] = float(value)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.evaluation.access import Rights
 from rad3d.evaluation.exports import Export, export
 from rad3d.evaluation.feature_source import FeatureSource
+from rad3d.evaluation.listening import Listening, stored_listening
 from rad3d.evaluation.measured import VariantResult, measured_in
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
 from rad3d.evaluation.request_check import check_cases, check_names, check_rights
@@ -128,6 +130,18 @@ class Evaluations:
             return measured_in(runs, config, lambda e: self.feature_source.identity(e).sha256)
         except Rad3dError:  # the encoder is damaged, which is said where it is needed
             return ()
+
+    def listening(self, variant: str) -> dict[str, Listening]:
+        """Return whether a variant's reports follow a flipped label, by label; ``""`` is all.
+
+        On the first set on which that was tried with its present weights; empty where it was not.
+        """
+        for result in self.measured(variant):
+            with suppress(Rad3dError):  # the list of runs says that one is damaged
+                directory = self.kept.directory(result.run)
+                if found := stored_listening(directory, variant, result.sample_set):
+                    return found
+        return {}
 
     def start(
         self,

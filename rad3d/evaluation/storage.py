@@ -197,6 +197,31 @@ def read_figures(
     return created, rows
 
 
+def read_texts(
+    directory: Path, variant: str, sample_set: str
+) -> tuple[LabelSet, dict[str, PredictionSet]]:
+    """Read the labels of a set, and what a variant wrote on it, also under its ablations.
+
+    Only the variant's own file is read. Raises BadRequest where it is damaged.
+    """
+    values = _read_run(directory)
+    try:
+        labels = next(row.get("label_set") for row in values["sets"] if row["id"] == sample_set)
+        texts = {
+            row["card"]["name"]: PredictionSet(
+                row["card"]["name"],
+                sample_set,
+                tuple(_prediction(*each) for each in row["predictions"].get("rows", ())),
+                row["predictions"]["facts"],
+            )
+            for row in _read_gz(_group_file(directory, variant), [])
+            if row["card"]["sample_set"] == sample_set
+        }
+        return LabelSet.from_plain(labels), texts
+    except (KeyError, TypeError, ValueError, StopIteration) as error:
+        raise _damaged(directory) from error
+
+
 def slug(name: str) -> str:
     """Turn a system's name into a file name: ``phantom-l/v3 -> phantom-l-v3``.
 

@@ -94,6 +94,8 @@ class Session:
         with self._lock:
             self._halt()
             self._stop, self._is_waiting = Stop(edits), True
+            if not edits:
+                self.edited = None
             if self.ended:
                 self._stop.set()
             return self._stop
@@ -125,13 +127,19 @@ class Session:
                 else:
                     self.report, self.edited = report, None
 
-    def drop_edits(self) -> None:
-        """Forget the report from an edited diagnosis, also one that is being written."""
+    def drop_edits(self) -> bool:
+        """Forget the report from an edited diagnosis, also one that is being written.
+
+        Returns:
+            False where there is none.
+        """
         with self._lock:
-            self.edited = None
-            if self._stop is not None and self._stop.edits:
+            is_asked = self._stop is not None and bool(self._stop.edits)
+            had, self.edited = self.edited is not None or is_asked, None
+            if is_asked:
                 self._halt()
                 self._stop = None
+            return had
 
     def set_volume(self, volume: Volume | None) -> None:
         """Replace the scan: its report goes, and a report that is being written is stopped."""

@@ -93,6 +93,20 @@ def scan_source(samples: Sequence[SampleCard], settings: Settings) -> gr.HTML:
     return source
 
 
+def what_if_panel() -> gr.HTML:
+    """Return the diagnosis as sliders, folded.
+
+    Value (output only): :func:`rad3d.ui.report.views.what_if`. Event: ``submit`` with ``edits``,
+    label -> probability; none stand for the classifier's diagnosis.
+    """
+    return gr.HTML(
+        html_template='<details class="r3-what-if" hidden></details>',
+        js_on_load=module_script("what_if.js", "props, watch, trigger"),
+        apply_default_css=False,
+        elem_id="what-if",
+    )
+
+
 def report_sheet(value: dict[str, str]) -> gr.HTML:
     """Return the component for the report; copy and download run in the browser.
 

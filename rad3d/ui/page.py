@@ -56,7 +56,7 @@ def build_ui(
     """
     evaluations = evaluations or Evaluations(service, settings)
     turns = turns or ReportQueue(MODEL_PLACES, settings.queue_size)
-    handlers = Handlers(service, turns)
+    handlers = Handlers(service, turns, evaluations.listening)
     evaluation = EvaluationHandlers(evaluations, service, handlers)
     with gr.Blocks(
         title="RAD3D: reports for chest CTs",

@@ -22,6 +22,7 @@ from rad3d.data.sample_sets import LAYOUTS, SAMPLE_SETS, Layout
 from rad3d.data.samples import Sample
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.exports import Export
+from rad3d.evaluation.listening import Listening
 from rad3d.evaluation.measured import VariantResult
 from rad3d.evaluation.metric_choice import MetricGroup, metric_groups
 from rad3d.evaluation.run_types import (
@@ -32,6 +33,7 @@ from rad3d.evaluation.run_types import (
     EvaluationRun,
     RunSummary,
 )
+from rad3d.metrics.bootstrap import Estimate
 from rad3d.metrics.cases import Places
 from rad3d.metrics.classifier import ClassifierCard, classifier_card
 from rad3d.metrics.scorecard import Scorecard, score_case
@@ -112,6 +114,12 @@ class FakeEvaluations:
     def variants(self) -> tuple[VariantStatus, ...]:
         """Those of the small study."""
         return tuple(VariantStatus(name, True) for name in SKILL if "/" in name and "+" not in name)
+
+    def listening(self, variant: str) -> dict[str, Listening]:
+        """Every second report follows, for a label and for all."""
+        half = Estimate(0.5, 0.4, 0.6, 40)
+        both = Listening(half, half)
+        return {} if self.kept.known.get("study") is None else {"": both, "Pleural effusion": both}
 
     def measured(self, variant: str) -> tuple[VariantResult, ...]:
         """Of the small study, whatever the weights."""

@@ -54,5 +54,7 @@ def test_a_label_may_be_written_in_any_case_but_not_twice() -> None:
     assert checked_edits({"pleural-EFFUSION": 1}, CT_RATE) == {EFFUSION: 1.0}
     with pytest.raises(BadRequest, match="set twice"):
         checked_edits({EFFUSION: 0.1, EFFUSION.upper(): 0.2}, CT_RATE)
+    with pytest.raises(BadRequest, match="between 0 and 1"):
+        checked_edits({EFFUSION: 10**400}, CT_RATE)
     with pytest.raises(BadRequest, match="must be a number"):
         checked_edits({EFFUSION: True}, CT_RATE)

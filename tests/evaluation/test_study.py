@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from rad3d.evaluation.claims import NOT_SEEN, OPPOSITE, PARTLY, SEEN, UNTESTED, 
 from rad3d.evaluation.figures.scaling import study_figure
 from rad3d.evaluation.figures.worth import worth_figure
 from rad3d.evaluation.leaderboard import SetFacts, StudyView, view_of
-from rad3d.evaluation.listening import listening, listening_table
+from rad3d.evaluation.listening import listening, listening_table, stored_listening
 from rad3d.evaluation.run_types import EvaluationRequest, EvaluationRun
+from rad3d.evaluation.storage import Outcome, save_group, save_run
 from rad3d.evaluation.study_plan import Axes, Cell, planned
 from rad3d.evaluation.system_names import System, system_of
 from rad3d.metrics.registry import metric_row
@@ -262,3 +264,19 @@ def test_a_variant_without_a_name_for_its_encoder_is_of_the_shipped_one() -> Non
     assert system_of("phantom-s/v3", {"phantom-s/v3": {"pairs": 1600}}) == System(
         "phantom-s/v3", "Phantom S · V-3", "Phantom S", "v3", pairs=1600
     )
+
+
+def test_the_listening_of_a_stored_run_is_that_of_the_run(tmp_path: Path) -> None:
+    run = replace(_run([Prediction("c0", "Left pleural effusion.", seen=("Pleural effusion",))]),
+                  directory=tmp_path)  # fmt: skip
+    card = run.cards["phantom-s/v3", IN]
+    outcomes = [
+        Outcome(predictions, replace(card, name=name))
+        for (name, _), predictions in run.predictions.items()
+    ]
+    save_run(run)
+    save_group(tmp_path, "phantom-s/v3", outcomes)
+    stored = stored_listening(tmp_path, "phantom-s/v3", IN)
+    assert set(stored) == {"", "Pleural effusion"}
+    assert stored[""].followed.value == 1.0
+    assert stored_listening(tmp_path, "phantom-s/v1", IN) == {}

@@ -155,13 +155,21 @@ class Visitor:
         generate: Any = self.handlers.generate
         await self._streamed(generate(TAB, "phantom-l", "v3", *OPTIONS, False))
 
+    async def edit(self) -> None:
+        """Press the button of the what-if panel; every third time there are no edits."""
+        edits = self.chance.choice(({"Pleural effusion": 0.9}, {"Cardiomegaly": 0.0}, {}))
+        pressed = SimpleNamespace(edits=edits)
+        await self._answered(self.handlers.begin_edited, pressed)
+        generate: Any = self.handlers.generate
+        await self._streamed(generate(TAB, "phantom-l", "v3", *OPTIONS, False))
+
     async def act(self) -> None:
         """Do anything."""
         acts: list[Callable[[], Awaitable[None]]] = [
             *(lambda name=name: self.open(name) for name in (*SCANS, "bad")),  # type: ignore[misc]
             self.generate,
             self.generate,
-            self.generate,
+            *[self.edit] * 4,
             lambda: self._answered(self.handlers.cancel),
             lambda: self._answered(self.handlers.forget),
             lambda: self._answered(self.handlers.describe, "phantom-s", "v1"),
@@ -205,6 +213,7 @@ def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_i
             await asyncio.gather(*(each.live() for each in visitors[some : some + AT_ONCE]))
 
     asyncio.run(all_live())
+    assert any("r3-compare" in visitor.shown["report"]["html"] for visitor in visitors)
     for seed, visitor in enumerate(visitors):
         for answer in visitor.arrived:
             values = answer["values"]
@@ -216,6 +225,9 @@ def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_i
         assert "<progress" not in shown["progress"], f"{seed}: nothing is at work any more"
         assert (shown["generate"]["interactive"], shown["cancel"]["interactive"]) == (True, False)
         assert bool(shown["report"]["text"]) == (session.report is not None), seed
+        edited = session.edited.diagnosis.edited if session.edited else {}
+        assert ("r3-compare" in shown["report"]["html"]) == bool(edited), seed
+        assert set(shown["what_if"].get("edits", {})) == set(edited), seed
 
 
 def test_what_was_asked_for_last_stays_whichever_is_ready_first() -> None:

@@ -27,6 +27,7 @@ _SAYS = {CONTRADICTED: "contradicted by the report", NOT_MENTIONED: "not mention
 _PRESENT = "#0e9384"
 _ABSENT = "#94a3b8"
 _CONFLICT = "#d97706"
+_EDITED = "#7c74e0"
 _THRESHOLD_DROP = 0.07
 """How far a threshold's line is moved down, in rows: below its bar, clear of the label above."""
 _ROW_PX = 32
@@ -118,6 +119,8 @@ def _signs(check: CrossCheck | None) -> dict[str, str]:
 def _color(diagnosis: Diagnosis, i: int, signs: Mapping[str, str]) -> str:
     if diagnosis.label_set.names[i] in signs:
         return _CONFLICT
+    if diagnosis.label_set.names[i] in diagnosis.edited:
+        return _EDITED
     return _PRESENT if diagnosis.present[i] else _ABSENT
 
 
@@ -143,6 +146,7 @@ def _caption(
     bold = diagnosis.present[i] or sign is not None
     name = shortened(label if len(label) <= LONGEST else labels.short_names[label], LONGEST)
     name = f"{sign} {name}" if sign else name
+    name = f"{name} · edited" if label in diagnosis.edited else name
     value = f"{100 * float(diagnosis.probabilities[i]):.0f} %"
     for x, anchor, text in ((0, "left", name), (1, "right", value)):
         figure.add_annotation(

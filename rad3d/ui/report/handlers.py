@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import ListFiles
 
+from rad3d.core.edits import checked_edits
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.types import (
     NOT_REPORTED,
@@ -28,14 +29,18 @@ from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import in_turn
 from rad3d.ui.report import html
 from rad3d.ui.report.generation_fields import OPTION_NAMES, options_of
-from rad3d.ui.report.views import NO_RUN, buttons, finished, shown
+from rad3d.ui.report.views import NO_RUN, NO_WHAT_IF, buttons, finished, shown, what_if
 from rad3d.ui.visitor import session_of
 from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
+    from rad3d.evaluation.listening import Listening
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
-    from rad3d.service.sessions import Session
+    from rad3d.service.sessions import Session, Stop
+
+Listens = Callable[[str], "Mapping[str, Listening]"]
+"""See :meth:`rad3d.evaluation.service.Evaluations.listening`."""
 
 _SECONDS_BETWEEN_UPDATES = 0.08
 _ENDED = (
@@ -50,10 +55,18 @@ _NO_SCAN = {
 
 
 class Handlers:
-    """The handlers of the report tab, bound to one service and its queue."""
+    """The handlers of the report tab.
 
-    def __init__(self, service: Service, turns: ReportQueue) -> None:
-        self._service, self._turns = service, turns
+    Args:
+        service: scans and reports.
+        turns: the queue of the reports.
+        listening: variant -> how often its reports follow an edit, by label.
+    """
+
+    def __init__(
+        self, service: Service, turns: ReportQueue, listening: Listens = lambda _: {}
+    ) -> None:
+        self._service, self._turns, self._listening = service, turns, listening
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.gallery.cards}
 
@@ -155,6 +168,7 @@ class Handlers:
         volume = session.volume
         if volume is None:
             return page.snapshot()
+        self._rechosen(session, page, variant_id(llm, mode) if llm and mode else "")
         try:
             encoder = choices.encoder_of(self._service.variants(), llm, mode)
             notes = self._service.model_view(session, encoder.id).notes
@@ -166,6 +180,20 @@ class Handlers:
             asked,
         )
         return page.snapshot()
+
+    def _rechosen(self, session: Session, page: PageState, chosen: str) -> None:
+        """Drop the edits of a report where a variant was picked anew."""
+        report, dropped = session.report, session.drop_edits()
+        if report is None:
+            return
+
+        def values(now: Values) -> Values:
+            if now["cancel"]["interactive"] and not dropped:
+                return {}  # a report is being written
+            last = finished(report) if dropped else {}
+            return {**last, **NO_WHAT_IF, "what_if": what_if(report, chosen=chosen)}
+
+        page.write(values, lambda: session.report is report)
 
     def _refused(self, request: gr.Request, text: str) -> None:
         session, page = self._page(request)
@@ -200,18 +228,46 @@ class Handlers:
             session.stop()
             page.write(lambda now: {"progress": html.notice(_NO_SCAN[bool(now["viewer"]["id"])])})
             return page.snapshot()
-        stop = session.arm()
+        self._armed(session.arm(), session, page, NO_WHAT_IF)
+        return page.snapshot()
+
+    def begin_edited(self, event: gr.EventData, request: gr.Request) -> Snapshot:
+        """Arm a run from the edited diagnosis that was sent; no edits bring the original back."""
+        session, page = self._page(request)
+        report = session.report
+        if report is None:
+            return page.snapshot()
+        with failures_to(lambda text: page.write({"progress": html.notice(text)})):
+            sent: Any = getattr(event, "edits", None)
+            if edits := checked_edits(sent, report.diagnosis.label_set):
+                self._armed(session.arm(edits), session, page, {})
+            elif session.drop_edits():
+                page.write(finished(report), lambda: session.report is report)
+        return page.snapshot()
+
+    def listen(self, request: gr.Request) -> Snapshot:
+        """Show how often reports of the variant followed an edit, where that was measured."""
+        session, page = self._page(request)
+        report = session.report
+        if report is not None:
+            found = html.listening(report.variant_id, self._listening(report.variant_id))
+            page.write({"listening": found}, lambda: session.report is report)
+        return page.snapshot()
+
+    @staticmethod
+    def _armed(stop: Stop, session: Session, page: PageState, values: Values) -> None:
         waiting = html.progress("Waiting for a free model")
         page.write(
-            {"progress": waiting, "notice": "", **buttons(running=True)},
+            {"progress": waiting, "notice": "", **buttons(running=True), **values},
             lambda: session.is_latest(stop),
         )
-        return page.snapshot()
 
     async def generate(
         self, request: gr.Request, llm: str | None, mode: str | None, *sent: Any
     ) -> AsyncIterator[Snapshot]:
         """Stream one report into the page.
+
+        One from an edited diagnosis is written as the report that stands beside it was.
 
         Args:
             request: the tab's.
@@ -225,6 +281,7 @@ class Handlers:
         stop, volume = session.claim(), session.volume
         if stop is None or volume is None:
             return
+        original = session.report if stop.edits else None
 
         def show(values: Values) -> bool:
             """Show what belongs to the latest run on the scan that is open; else False."""
@@ -240,13 +297,17 @@ class Handlers:
                 *options, insist = sent
                 variant = variant_id(llm, mode)
                 how = options_of(dict(zip(OPTION_NAMES, options, strict=True)))
+                if original is not None:
+                    variant, how, insist = original.variant_id, original.options, True
                 events = in_turn(
                     self._service, self._turns, request, session, stop,
-                    lambda: self._service.generate(session, variant, how, stop, insist),
+                    lambda: self._service.generate(
+                        session, variant, how, stop, insist, stop.edits
+                    ),
                 )  # fmt: skip
                 async with contextlib.aclosing(_thinned(events)) as events:
                     async for event in events:
-                        if not show(shown(event)):
+                        if not show(shown(event, original)):
                             break
                         yield page.snapshot()
             except Cancelled:
@@ -289,7 +350,7 @@ class Handlers:
 
 def _resting(session: Session, text: str, level: str = "error", insist: bool = False) -> Values:
     """Return the values after a run that ended early: the reason and the last finished report."""
-    last = finished(session.report) if session.report else NO_RUN
+    last = finished(session.report, session.edited) if session.report else NO_RUN
     return {**last, "progress": html.notice(text, level), **buttons(False, insist)}
 
 

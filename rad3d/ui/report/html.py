@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 from rad3d.core.errors import Rad3dError
@@ -11,6 +12,7 @@ from rad3d.reports.sections import split_report
 from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
+    from rad3d.evaluation.listening import Listening
     from rad3d.reports.crosscheck import CrossCheck, Statement
 
 _FINISHED = {
@@ -117,6 +119,111 @@ def report_status(report: Report) -> str:
     return " · ".join(filter(None, parts))
 
 
+def comparison(
+    before: str,
+    after: str,
+    status: str,
+    followed: Sequence[tuple[str, bool]] | None = None,
+    unfinished: bool = True,
+) -> str:
+    """Return two reports beside each other, the words that differ marked.
+
+    Args:
+        before: from the classifier's diagnosis.
+        after: from an edited one.
+        status: of the second, in one line.
+        followed: sentences on the edited findings, see :func:`followed`; None while it is written.
+        unfinished: the second is being written, or was stopped before its end.
+    """
+    old, new = split_report(before), split_report(after)
+    ends = {"Findings": unfinished and not new.impression, "Impression": unfinished}
+    differ = {
+        "Findings": differences(old.findings, new.findings, ends["Findings"]),
+        "Impression": differences(old.impression, new.impression, ends["Impression"]),
+    }
+    count = sum(len(words.split()) for sides in differ.values() for words, tag in sides[1] if tag)
+    lost = sum(len(words.split()) for sides in differ.values() for words, tag in sides[0] if tag)
+    return report_html(
+        "comparison",
+        columns=[
+            (
+                "From the classifier’s diagnosis",
+                [(name, sides[0]) for name, sides in differ.items()],
+            ),
+            ("From the edited diagnosis", [(name, sides[1]) for name, sides in differ.items()]),
+        ],
+        status=status,
+        removed=lost,
+        added=count,
+        followed=followed,
+        writing=followed is None,
+    )
+
+
+Words = list[tuple[str, str]]
+"""Pieces of a text, each with the tag ``del`` or ``ins`` where it differs, else without one."""
+
+
+def differences(before: str, after: str, unfinished: bool = False) -> tuple[Words, Words]:
+    """Return the words of two texts in pieces: what only one of them has is marked.
+
+    Args:
+        before: the first text.
+        after: the second text.
+        unfinished: the second one goes on: what the first has after its end is not marked.
+    """
+    old, new = before.split(), after.split()
+    removed: Words = []
+    added: Words = []
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        same = kind == "equal"
+        goes_on = unfinished and b == len(old)
+        removed.append((" ".join(old[a:b]), "" if same or goes_on else "del"))
+        added.append((" ".join(new[c:d]), "" if same else "ins"))
+    return [each for each in removed if each[0]], [each for each in added if each[0]]
+
+
+def followed(before: CrossCheck, after: CrossCheck, diagnosis: Diagnosis) -> list[tuple[str, bool]]:
+    """Return for each edited label what two reports say of it, and whether the second follows.
+
+    Args:
+        before: of the report from the classifier's diagnosis.
+        after: of the report from the edited diagnosis.
+        diagnosis: the edited one.
+    """
+    found = []
+    for row in diagnosis.to_rows():
+        label = row["label"]
+        if row["edited"] and label not in diagnosis.label_set.unread:
+            old, new = _said(before, label), _said(after, label)
+            now = f"still {new}" if old == new else f"{old} before, {new} now"
+            given = f"{100 * row['classifier']:.0f} % → {100 * row['probability']:.0f} %"
+            follows = (new in ("stated", "considered")) == row["present"]
+            found.append((f"{label}, {given}: {now}", follows))
+    return found
+
+
+def listening(variant: str, found: Mapping[str, Listening]) -> str:
+    """Return how often reports of a variant followed when one label of their prior was flipped.
+
+    Args:
+        variant: its id.
+        found: label -> the shares, and ``""`` -> of all together; empty gives an empty text.
+    """
+    rows = sorted(
+        ((label, each.followed) for label, each in found.items() if label),
+        key=lambda row: -row[1].value,
+    )
+    return report_html("listening", variant=variant, all=found.get(""), rows=rows)
+
+
+def _said(check: CrossCheck, label: str) -> str:
+    """Return how a report treats a label; what it states counts most."""
+    kinds = {item.kind.split("_")[0] for item in check.statements if item.label == label}
+    words = {"asserted": "stated", "considered": "considered", "denied": "denied"}
+    return next((word for kind, word in words.items() if kind in kinds), "not mentioned")
+
+
 def _pieces(
     text: str, body: str, statements: Sequence[Statement]
 ) -> Iterator[tuple[str, Statement | None]]:
@@ -135,10 +242,8 @@ def _pieces(
 def sentence_of(item: Statement) -> str:
     """Return what the report says about a label, and what the classifier says."""
     verb = _VERBS[item.kind.split("_")[0]]
-    return (
-        f"The report {verb} {item.label.lower()}; "
-        f"the classifier gives it {100 * item.probability:.0f} %."
-    )
+    given = "it was set to" if item.edited else "the classifier gives it"
+    return f"The report {verb} {item.label.lower()}; {given} {100 * item.probability:.0f} %."
 
 
 def verdicts(
@@ -199,7 +304,8 @@ def diagnosis_table(diagnosis: Diagnosis) -> str:
     rows = [
         (
             row["label"],
-            f"{row['probability']:.3f}",
+            f"{row['probability']:.3f}"
+            + (f" (edited; classifier {row['classifier']:.3f})" if row["edited"] else ""),
             f"{row['threshold']:.3f}",
             f"{row['logit']:+.2f}",
             "yes" if row["present"] else "no",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.ui import choices
-from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer
+from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer, what_if_panel
 from rad3d.ui.page_state import Snapshot, page_state
 from rad3d.ui.report.generation_fields import OPTION_NAMES, generation_fields
 from rad3d.ui.report.handlers import Handlers
@@ -64,7 +64,7 @@ def report_tab(
     variant = [choice["llm"], choice["mode"]]
     state = page_state("report-state", shown, handlers.again)
     _connect_scan(handlers, source, delete, variant, state)
-    _connect_run(handlers, choice, [*variant, *options], state)
+    _connect_run(handlers, choice, shown["what_if"], [*variant, *options], state)
     for picked in _connect_pickers(service, look, choice, shown["viewer"]):
         picked.then(handlers.describe, variant, state, **_READING)
     return ReportTab(state, handlers.describe, variant)
@@ -142,11 +142,13 @@ def _report_column() -> Components:
                 "line is its threshold. &ne;: contradicted by the report; &empty;: not mentioned "
                 "in it.</p>"
             )
+            what_if = what_if_panel()
+            listening = markup("", "listening")
             chart = gr.Plot(show_label=False, visible=False, elem_id="chart")
             table = markup("", "table")
     return {
         "progress": progress, "report": report, "verdicts": verdicts, "chart": chart,
-        "table": table,
+        "table": table, "what_if": what_if, "listening": listening,
     }  # fmt: skip
 
 
@@ -163,9 +165,18 @@ def _connect_scan(
     delete.click(handlers.forget, None, state, queue=False, **_QUIET)
 
 
-def _connect_run(handlers: Handlers, choice: Components, inputs: list[Any], state: gr.HTML) -> None:
-    for button, insist in ((choice["generate"], False), (choice["anyway"], True)):
-        button.click(handlers.begin, None, state, queue=False, **_QUIET).then(
+def _connect_run(
+    handlers: Handlers, choice: Components, what_if: gr.HTML, inputs: list[Any], state: gr.HTML
+) -> None:
+    at_once: dict[str, Any] = {**_QUIET, "queue": False}
+    what_if.expand(handlers.listen, None, state, **_QUIET)
+    edited = what_if.submit(handlers.begin_edited, None, state, trigger_mode="multiple", **at_once)
+    for begun, insist in (
+        (choice["generate"].click(handlers.begin, None, state, **at_once), False),
+        (choice["anyway"].click(handlers.begin, None, state, **at_once), True),
+        (edited, True),
+    ):
+        begun.then(
             handlers.generate,
             [*inputs, gr.State(insist)],
             state,

@@ -8,6 +8,7 @@ import gradio as gr
 
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.types import Diagnosis, DiagnosisEvent, Event, Report, StageEvent, TextEvent
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.export import report_json, report_text
 from rad3d.ui.page_state import Values
@@ -33,41 +34,72 @@ def _panel(text: str, data: str = "", plain: str = "", name: str = "") -> dict[s
     return {"html": text, "text": plain, "json": data, "name": name}
 
 
+NO_WHAT_IF: Values = {"what_if": {"of": "", "reason": ""}, "listening": ""}
+"""The page without a diagnosis that could be edited."""
+
 NO_RUN: Values = {
     "progress": "",
     "report": _panel(html.report_panel("")),
     "verdicts": "",
     "chart": gr.update(value=None, visible=False),
     "table": "",
+    **NO_WHAT_IF,
     **buttons(running=False),
 }
 """The page before the first report on a scan."""
 
 
-def shown(event: Event) -> Values:
-    """Return what an event of a run changes on the page."""
+def shown(event: Event, original: Report | None = None) -> Values:
+    """Return what an event of a run changes on the page.
+
+    Args:
+        event: of the run.
+        original: the report beside which one is written from an edited diagnosis; None where the
+            diagnosis is the classifier's.
+    """
     if isinstance(event, StageEvent):
         return {"progress": html.progress(event.stage, event.fraction), **buttons(running=True)}
     if isinstance(event, DiagnosisEvent):
-        waiting = html.report_panel("", "waiting for the first word", writing=True)
+        waiting = _being_written("", "waiting for the first word", original)
         trained_on = _trained_on(event.diagnosis)
         return {
-            "report": _panel(waiting),
+            "report": waiting,
             "verdicts": html.verdicts(event.novelty, trained_on, notes=event.notes),
             "chart": _chart(event.diagnosis),
             "table": html.diagnosis_table(event.diagnosis),
         }
     if isinstance(event, TextEvent):
         status = f"writing, {event.n_tokens} tokens"
-        return {"report": _panel(html.report_panel(event.text, status, writing=True))}
-    return finished(event.report)
+        return {"report": _being_written(event.text, status, original)}
+    return finished(original, event.report) if original else finished(event.report)
 
 
-def finished(report: Report) -> Values:
-    """Return a finished report with everything that belongs to it."""
+def _being_written(text: str, status: str, original: Report | None) -> dict[str, str]:
+    if original is None:
+        return _panel(html.report_panel(text, status, writing=True))
+    return _panel(html.comparison(original.text, text, status))
+
+
+def finished(original: Report, edited: Report | None = None) -> Values:
+    """Return a finished report with everything that belongs to it.
+
+    Args:
+        original: from the classifier's diagnosis.
+        edited: from an edited diagnosis; shown beside the original.
+    """
+    report = edited or original
     check = cross_check(report.text, report.diagnosis)
-    text = html.report_panel(report.text, html.report_status(report), check.statements)
+    status = html.report_status(report)
     name = f"report-{report.variant_id.replace('/', '-')}"
+    if edited is None:
+        text = html.report_panel(report.text, status, check.statements)
+    else:
+        name = f"{name}-edited"
+        followed = html.followed(
+            cross_check(original.text, edited.diagnosis), check, edited.diagnosis
+        )
+        unfinished = edited.finish_reason != "end"
+        text = html.comparison(original.text, edited.text, status, followed, unfinished)
     trained_on = _trained_on(report.diagnosis)
     return {
         "progress": "",
@@ -75,8 +107,38 @@ def finished(report: Report) -> Values:
         "verdicts": html.verdicts(report.novelty, trained_on, check, report.notes),
         "chart": _chart(report.diagnosis, check),
         "table": html.diagnosis_table(report.diagnosis),
+        "what_if": what_if(original, edited),
         **buttons(running=False),
     }
+
+
+def what_if(original: Report, edited: Report | None = None, chosen: str = "") -> dict[str, Any]:
+    """Return the rows of the diagnosis that can be edited; see ``static/what_if.js``.
+
+    Args:
+        original: from the classifier's diagnosis.
+        edited: the report that is shown beside it.
+        chosen: the variant that is picked now; for another than the report's there are no rows.
+    """
+    if chosen not in ("", original.variant_id):
+        reason = f"{_variant_name(chosen)} is chosen now. Generate its report first."
+        return {"of": "", "reason": reason}
+    rows = sorted(original.diagnosis.to_rows(), key=lambda row: -row["probability"])
+    now = edited.diagnosis.to_rows() if edited else []
+    _, mode = split_variant_id(original.variant_id)
+    scan = original.provenance.get("volume_sha256", "")
+    return {
+        "of": f"{scan} {original.variant_id} {original.timings_s.get('total')}",
+        "variant": _variant_name(original.variant_id),
+        "listens": mode.reads_prior,
+        "rows": [{k: row[k] for k in ("label", "probability", "threshold")} for row in rows],
+        "edits": {row["label"]: row["probability"] for row in now if row["edited"]},
+    }
+
+
+def _variant_name(variant: str) -> str:
+    llm, mode = split_variant_id(variant)
+    return f"{llm.name} · {mode.name}"
 
 
 def _chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> dict[str, Any]:
