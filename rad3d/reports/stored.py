@@ -56,6 +56,7 @@ def _diagnosis(values: Mapping[str, Any]) -> Diagnosis:
         logits,
         probabilities,
         thresholds,
+        edited={row["label"]: row["classifier"] for row in values["labels"] if row["edited"]},
         source=values["source"],
         calibrated=values["calibrated"],
         label_set=LabelSet.from_plain(values["label_set"]),

@@ -29,6 +29,14 @@ def write_report(page: Page) -> None:
     expect(page.locator(".r3-status")).to_contain_text("finished")
 
 
+def rewrite(page: Page) -> None:
+    """Set the pleural effusion to 0 by keyboard, and wait for the report from that diagnosis."""
+    page.get_by_text("What if the classifier").click()
+    page.get_by_label("Pleural effusion, percent", exact=True).press("Home")
+    page.get_by_role("button", name="Write the report again").press("Enter")
+    expect(page.locator(".r3-compare [data-report=copy]")).to_be_visible()
+
+
 def open_evaluation(page: Page) -> None:
     """Choose the tab and wait for its run."""
     page.get_by_role("tab", name="Evaluation").click()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from rad3d.core.details import attribute_names, findings_of
 from rad3d.core.edits import checked_edits, with_edits
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, LABEL_INDEX, N_LABELS
-from rad3d.core.types import Diagnosis
+from rad3d.core.types import Diagnosis, GenerationOptions, Report
+from rad3d.reports.export import report_json
+from rad3d.reports.stored import read_report
 
 EFFUSION = "Pleural effusion"
 
@@ -58,3 +62,11 @@ def test_a_label_may_be_written_in_any_case_but_not_twice() -> None:
         checked_edits({EFFUSION: 10**400}, CT_RATE)
     with pytest.raises(BadRequest, match="must be a number"):
         checked_edits({EFFUSION: True}, CT_RATE)
+
+
+def test_a_stored_report_still_says_what_was_edited(tmp_path: Path) -> None:
+    edited = with_edits(diagnosis(0.0), {EFFUSION: 0.9})
+    report = Report("Findings: Clear.", "phantom-s/v3", edited, GenerationOptions(), "end", 3, {})
+    path = tmp_path / "report.json"
+    path.write_text(report_json(report), encoding="utf-8")
+    assert read_report(path).diagnosis.edited == {EFFUSION: 0.5}

@@ -11,7 +11,7 @@ from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService
 from browser.fixtures import Visit
 from browser.launch import running_app
-from browser.pages import PHONE, open_evaluation, upload, widest, write_report
+from browser.pages import PHONE, open_evaluation, rewrite, upload, widest, write_report
 from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
@@ -103,6 +103,9 @@ def test_both_tabs_are_accessible_and_nothing_is_cut_off(
     write_report(page)
     page.locator("#chart .main-svg").first.wait_for()
     page.get_by_text("As a table").first.click()
+    assert _problems(page) == []
+    rewrite(page)
+    page.get_by_text("of its reports follow").click()
     assert _problems(page) == []
     open_evaluation(page)
     page.locator("#study-figure .main-svg").first.wait_for()

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from browser.fakes import FAKE_TEXT, FakeService, fake_diagnosis
 
+from rad3d.core.edits import with_edits
 from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.modes import MODES
 from rad3d.core.types import Diagnosis, Note, Novelty, Volume
+from rad3d.evaluation.listening import Listening
 from rad3d.evaluation.measured import VariantResult
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.model.catalogue import VariantStatus
@@ -32,8 +34,13 @@ def test_generated_text_and_file_names_cannot_become_markup() -> None:
     )
     novel = Novelty(9.0, 99.0, 1.0)
     found = VariantResult(ATTACK, "", {"f1_macro": Estimate(0.4, 0.3, 0.5, 20)}, ATTACK, "r")
+    shares = Listening(*[Estimate(0.4, 0.3, 0.5, 20)] * 2)
     for html in (
         render.report_panel(f"Findings: {ATTACK}\nImpression: {ATTACK}", ATTACK),
+        render.comparison(
+            f"Findings: {ATTACK}", f"Findings: Else. {ATTACK}", ATTACK, [(ATTACK, True)]
+        ),
+        render.listening(ATTACK, {"": shares, ATTACK: shares}),
         render.scan_notes(volume),
         render.notice(ATTACK),
         render.progress(ATTACK, 0.5),
@@ -54,6 +61,34 @@ def test_contradictions_are_marked_at_their_words_in_both_sections() -> None:
     assert html.count('<mark class="denied_but_likely"') == 1
     for item in check.contradictions:
         assert f">{FAKE_TEXT[item.start : item.end]}</mark>" in html
+
+
+def test_words_that_differ_are_marked_and_what_is_not_written_yet_is_not() -> None:
+    before, after = (
+        "There is a nodule. No effusion. Clear airways.",
+        "There is a mass. No effusion.",
+    )
+    removed, added = render.differences(before, after)
+    assert [words for words, tag in removed if tag == "del"] == ["nodule.", "Clear airways."]
+    assert [words for words, tag in added if tag == "ins"] == ["mass."]
+    removed, _ = render.differences(before, after, unfinished=True)
+    assert [words for words, tag in removed if tag == "del"] == ["nodule."]
+    assert " ".join(words for words, _ in removed) == before
+
+
+def test_a_report_follows_where_it_says_of_a_finding_what_was_set() -> None:
+    diagnosis = with_edits(fake_diagnosis(), {"Pleural effusion": 0.9, "Cardiomegaly": 0.1})
+    before, after = (
+        cross_check(text, diagnosis)
+        for text in (
+            "Findings: No pleural effusion.",
+            "Findings: Left pleural effusion. Cardiomegaly.",
+        )
+    )
+    assert dict(render.followed(before, after, diagnosis)) == {
+        "Pleural effusion, 5 % → 90 %: denied before, stated now": True,
+        "Cardiomegaly, 87 % → 10 %: not mentioned before, stated now": False,
+    }
 
 
 def test_a_half_written_report_shows_findings_only() -> None:
