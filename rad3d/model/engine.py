@@ -41,10 +41,10 @@ from rad3d.core.types import (
 from rad3d.model.cache import ByteCache
 from rad3d.model.encoders.base import LoadedEncoder, visual_tokens
 from rad3d.model.encoders.noise import noise_novelty
-from rad3d.model.llm.decoding import Written, decode
+from rad3d.model.llm.decoding import Written, decode, decode_batch
 from rad3d.model.llm.failures import OUR_FAULT, plain_errors
 from rad3d.model.llm.hub import with_progress
-from rad3d.model.prefix_input import PrefixInput, conditionings, decode_ragged
+from rad3d.model.prefix_input import PrefixInput, conditionings
 from rad3d.model.store import ModelStore
 from rad3d.model.threads import computing
 from rad3d.model.variants.reporter import PrefixReporter
@@ -266,7 +266,7 @@ class Engine:
             with plain_errors("write the reports", reporter.language), computing(threads):
                 batch = conditions[first : first + BATCH_ROWS]
                 embeds = conditionings(reporter, batch, self._findings)
-                rows = decode_ragged(reporter.language, embeds, options, cancel)
+                rows = decode_batch(reporter.language, embeds, options, cancel)
             if cancel is not None:
                 _check(cancel)
             texts = [reporter.language.decode(list(row.ids)) for row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,9 +13,7 @@ from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest
 from rad3d.core.findings import Finding
 from rad3d.core.modes import KNOWN
-from rad3d.core.types import FloatArray, GenerationOptions
-from rad3d.model.llm.decoding import Written, decode_batch
-from rad3d.model.llm.language import LanguageBundle
+from rad3d.core.types import FloatArray
 from rad3d.model.variants.reporter import PrefixReporter
 
 
@@ -100,18 +97,3 @@ def _stacked(
             code="other_labels",
         )
     return stacked
-
-
-def decode_ragged(
-    language: LanguageBundle,
-    embeds: Sequence[Tensor],
-    options: GenerationOptions,
-    cancel: threading.Event | None,
-) -> list[Written]:
-    """A text for each (N, H) conditioning; those of equal length are written together."""
-    rows: dict[int, Written] = {}
-    for length in dict.fromkeys(len(each) for each in embeds):
-        group = [i for i, each in enumerate(embeds) if len(each) == length]
-        written = decode_batch(language, torch.stack([embeds[i] for i in group]), options, cancel)
-        rows |= dict(zip(group, written, strict=True))
-    return [rows[i] for i in range(len(embeds))]

@@ -128,11 +128,13 @@ def test_embeddings_give_the_same_scores_as_tokens(language: LanguageBundle) -> 
     assert_near(by_embeddings, by_tokens)
 
 
+@pytest.mark.parametrize("lengths", [[6] * 7, [6, 2, 9, 6, 1, 4, 9]], ids=["equal", "ragged"])
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_a_batch_writes_what_one_at_a_time_writes(
-    language: LanguageBundle, strategy: Strategy
+    language: LanguageBundle, strategy: Strategy, lengths: list[int]
 ) -> None:
-    embeds = torch.randn(7, 6, language.width, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    embeds = [torch.randn(n, language.width, generator=generator) for n in lengths]
     options = GenerationOptions(strategy=strategy, max_new_tokens=40, temperature=1.5, seed=5)
     together = decode_batch(language, embeds, options)
     alone = [_last(language, row[None], options) for row in embeds]

@@ -5,20 +5,22 @@ is made, a cancelled run stops before its next token, and every run samples from
 the same seed gives the same text, whatever else runs at the same time. The rules for temperature,
 top-p, repetition and n-grams are those of transformers.
 
-All rows of a batch have conditionings of equal length, so nothing is padded and neither attention
-masks nor positions need to be given: every family counts from 0 on its own.
+Rows of a batch whose conditionings differ in length are padded on the left, with attention masks and
+positions that leave the padding out; a family that takes no positions gets those of equal length
+together.
 """
 
 from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     DynamicCache,
     LogitsProcessorList,
@@ -50,10 +52,16 @@ class Runner:
     """A language model that reads on, with its cache of what it has read.
 
     Where the family keeps no cache that serves here, everything is read again for each token.
+
+    Args:
+        language: the model.
+        padding: (B,) how many of the first positions of each row are padding, for a model that
+            :func:`takes_padding`.
     """
 
-    def __init__(self, language: LanguageBundle) -> None:
+    def __init__(self, language: LanguageBundle, padding: Tensor | None = None) -> None:
         self._language = language
+        self._padding, self._n_read = padding, 0
         self._cache = DynamicCache(config=language.model.config) if language.caches else None
         taken = inspect.signature(language.model.forward).parameters
         # State-space models (Mamba) drop a cache under the other name, and write nonsense.
@@ -67,6 +75,12 @@ class Runner:
         if self._cache is None:
             embeds = embeds if self._read is None else torch.cat((self._read, embeds), dim=1)
             self._read = embeds
+        if self._padding is not None:
+            places = torch.arange(self._n_read + embeds.shape[1], device=embeds.device)
+            positions = places - self._padding[:, None]
+            inputs["attention_mask"] = (positions >= 0).long()
+            inputs["position_ids"] = positions[:, self._n_read :].clamp(min=0)
+            self._n_read = len(places)
         output = self._language.model(inputs_embeds=embeds, logits_to_keep=1, **inputs)
         return output.logits[:, -1].float()
 
@@ -78,6 +92,8 @@ class Runner:
     @torch.inference_mode()
     def select(self, rows: Tensor) -> None:
         """Go on with these rows, in this order; a row may be there several times."""
+        if self._padding is not None:
+            self._padding = self._padding[rows]
         if self._cache is not None:
             self._cache.reorder_cache(cast(torch.LongTensor, rows))
         elif self._read is not None:
@@ -89,6 +105,12 @@ class Runner:
         for value in (value for layer in layers for value in vars(layer).values()):
             parts = value.values() if isinstance(value, dict) else [value]
             yield from (part for part in parts if isinstance(part, Tensor))
+
+
+def takes_padding(language: LanguageBundle) -> bool:
+    """Whether rows of different length can be read together: masks and positions are taken."""
+    taken = inspect.signature(language.model.forward).parameters
+    return language.caches and {"attention_mask", "position_ids", "past_key_values"} <= set(taken)
 
 
 def token_room(language: LanguageBundle, conditioning: int, options: GenerationOptions) -> int:
@@ -122,17 +144,17 @@ def decode(
     if options.strategy == "beam":
         yield from _beams(language, embeds, options, cancel)
     else:
-        for rows in _rows(language, embeds, options, cancel):
+        for rows in _rows(language, list(embeds), options, cancel):
             yield rows[0]
 
 
 def decode_batch(
     language: LanguageBundle,
-    embeds: Tensor,
+    embeds: Sequence[Tensor] | Tensor,
     options: GenerationOptions,
     cancel: threading.Event | None = None,
 ) -> list[Written]:
-    """Write one text per row of (B, N, H); the same texts as one at a time.
+    """Write one text for each (N, H) conditioning; the same texts as one at a time.
 
     Rows that are finished leave the batch. Each row samples from a generator of its own with the
     seed of the options, and beams are searched row by row.
@@ -140,7 +162,14 @@ def decode_batch(
     cancel = cancel or threading.Event()
     if options.strategy == "beam":
         return [_last(decode(language, row[None], options, cancel)) for row in embeds]
-    return _last(_rows(language, embeds, options, cancel))
+    if takes_padding(language):
+        return _last(_rows(language, list(embeds), options, cancel))
+    rows: dict[int, Written] = {}
+    for length in dict.fromkeys(len(each) for each in embeds):
+        group = [i for i, each in enumerate(embeds) if len(each) == length]
+        written = _last(_rows(language, [embeds[i] for i in group], options, cancel))
+        rows |= dict(zip(group, written, strict=True))
+    return [rows[i] for i in range(len(embeds))]
 
 
 def _last(items: Iterator[Any]) -> Any:
@@ -195,28 +224,32 @@ class _Chooser:
 
 
 def _rows(
-    language: LanguageBundle, embeds: Tensor, options: GenerationOptions, cancel: threading.Event
+    language: LanguageBundle,
+    embeds: Sequence[Tensor],
+    options: GenerationOptions,
+    cancel: threading.Event,
 ) -> Iterator[list[Written]]:
     """Greedy and sampling for every row; yields the state of all rows after every token."""
-    room = token_room(language, embeds.shape[1], options)
+    rooms = [token_room(language, len(each), options) for each in embeds]
     ends = frozenset(language.eos_ids)
-    state = [Written(()) for _ in range(embeds.shape[0])]
+    state = [Written(()) for _ in embeds]
     active = list(range(len(state)))
-    written = torch.empty((len(state), 0), dtype=torch.long, device=embeds.device)
-    choose, runner = _Chooser(options, len(state)), Runner(language)
+    whole, padding = _padded(embeds)
+    written = torch.empty((len(state), 0), dtype=torch.long, device=whole.device)
+    choose, runner = _Chooser(options, len(state)), Runner(language, padding)
     scores: Tensor | None = None
-    for count in range(1, room + 1):
+    for count in range(1, max(rooms) + 1):
         if cancel.is_set():
             for row in active:
                 state[row] = Written(state[row].ids, "cancelled")
             break
-        scores = runner.read(embeds) if scores is None else runner.step(written[:, -1])
+        scores = runner.read(whole) if scores is None else runner.step(written[:, -1])
         tokens = choose(scores, written, active)
         for row, token in zip(active, tokens, strict=True):
             if token in ends:
                 state[row] = Written(state[row].ids, "end")
             else:
-                finish: FinishReason | None = "length" if count == room else None
+                finish: FinishReason | None = "length" if count == rooms[row] else None
                 state[row] = Written((*state[row].ids, token), finish)
         written = torch.cat((written, torch.tensor(tokens, device=written.device)[:, None]), 1)
         kept = [at for at, row in enumerate(active) if state[row].finish is None]
@@ -228,6 +261,13 @@ def _rows(
             runner.select(rows)
             written, active = written[rows], [active[at] for at in kept]
     yield list(state)
+
+
+def _padded(embeds: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """(B, N, H) padded on the left, and (B,) how much of it is padding; None where none is."""
+    lengths = torch.tensor([len(each) for each in embeds], device=embeds[0].device)
+    whole = pad_sequence(list(embeds), batch_first=True, padding_side="left")
+    return whole, None if (lengths == lengths[0]).all() else lengths.max() - lengths
 
 
 @dataclass(frozen=True)
