@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def address(page_service: FakeService, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    evaluations = FakeEvaluations(page_service, n=16, pause=0.15)
+    evaluations = FakeEvaluations(page_service, n=16, pause=0.4)
     with running_app(page_service, tmp_path_factory.mktemp("app"), evaluations=evaluations) as url:
         yield url
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def slow_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """An app that takes about 20 seconds for a report, so that there is time to interfere."""
-    service = FakeService(seconds_per_word=0.35)
+    service = FakeService(seconds_per_word=1.0)
     with running_app(service, tmp_path_factory.mktemp("slow")) as url:
         yield url
 
