@@ -174,11 +174,13 @@ def test_the_conclusions_below_the_results_follow_from_the_study(view: StudyView
         for mode, metric in itertools.product(papers, ("f1_macro", "factuality", "side")):
             words = view.difference("phantom-in", metric, f"{llm}/{mode}", f"{llm}/words")
             even = (llm, mode, metric) == ("phantom-l", "v1", "f1_macro")
-            assert words and words.better == ("" if even else words.b)
+            assert words
+            assert words.better == ("" if even else words.b)
     assert "Words beats it in factuality and laterality" in PROSE
     for llm, metric in itertools.product(models, ("factuality", "side")):
         words = view.difference("phantom-in", metric, LOOKUP, f"{llm}/words")
-        assert words and words.better == words.b
+        assert words
+        assert words.better == words.b
     assert "No variant beats the grammar" in PROSE
     for facts, metric in itertools.product(view.sets, ("f1_macro", "factuality", "side")):
         winners = {d.better for d in view.differences(facts.id, metric, "grammar")}

@@ -5,9 +5,9 @@ is made, a cancelled run stops before its next token, and every run samples from
 the same seed gives the same text, whatever else runs at the same time. The rules for temperature,
 top-p, repetition and n-grams are those of transformers.
 
-Rows of a batch whose conditionings differ in length are padded on the left, with attention masks and
-positions that leave the padding out; a family that takes no positions gets those of equal length
-together.
+Rows of a batch whose conditionings differ in length are padded on the left, with attention masks
+and positions that leave the padding out; a family that takes no positions gets those of equal
+length together.
 """
 
 from __future__ import annotations
