@@ -31,6 +31,9 @@ pytestmark = pytest.mark.browser
 CHROMIUMS_OWN = "content-autofill.googleapis.com"
 """Asked by Chromium, not by the page, what the fields of a form may hold, on every site."""
 
+TOUR = {"rad3d-tour": "seen"}
+"""All that the page keeps: that its tour was seen, see SECURITY.md."""
+
 NAME = "DOE^JANE 1970.nii.gz"
 WORDS = ("JANE", "DOE", "well inflated", "nodule")
 """What must be found nowhere: of the file's name and of the report."""
@@ -126,13 +129,15 @@ def test_after_all_of_it_the_browser_holds_nothing_and_nobody_else_was_asked(
     proxy: Any = {"proxy": {"server": world.address, "bypass": "127.0.0.1"}}
     page = visit(evaluated, **proxy)
     use_everything(page, named)
-    assert left_in_browser(page, evaluated) == {}
+    assert left_in_browser(page, evaluated) == {"localStorage": TOUR}
     assert [line for line in world.asked if CHROMIUMS_OWN not in line] == []
     with browser.new_context(**proxy) as other, pytest.raises(Error, match=r"example\.org"):
         other.new_page().goto("http://example.org/")
     assert any("example.org" in line for line in world.asked), "this test sees what leaves"
     page.evaluate(f"localStorage.setItem('x', {json.dumps(NAME)})")
-    assert left_in_browser(page, evaluated) == {"localStorage": {"x": NAME}}, "it sees what lies"
+    assert left_in_browser(page, evaluated) == {"localStorage": {**TOUR, "x": NAME}}, (
+        "it sees what lies"
+    )
     page.evaluate("localStorage.clear()")
 
 
@@ -180,7 +185,7 @@ def test_delete_leaves_no_file_no_slice_and_no_word_and_the_page_says_so(
     assert reached(evaluated, key) == {404}
     assert key not in page_service.open_sessions
     assert files(uploads.folder(), work) == []
-    assert left_in_browser(page, evaluated) == {}
+    assert left_in_browser(page, evaluated) == {"localStorage": TOUR}
     assert page.evaluate(f"[{VIEWER}.sources.scan, {VIEWER}.sources.model]") == [None, None]
     page.get_by_role("tab", name="Report").click()
     assert of_ours(*page.locator(".r3-left, .r3-right").all_inner_texts()) == []

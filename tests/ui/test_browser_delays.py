@@ -132,7 +132,7 @@ def test_no_order_of_late_answers_puts_a_report_beside_another_scan(late_page: P
         page.wait_for_timeout(chance.choice((0, 20, 120, 400)))
     page.locator("[data-sample=two]").click()
     page.wait_for_function(f"{VIEWER}.state.name === 'Sample two'")
-    page.wait_for_timeout(3000)  # whatever is still on its way
+    page.wait_for_timeout(10_000)  # whatever is still on its way
     page.locator("#generate").click()
     expect(page.locator(".r3-status")).to_contain_text("finished")
     expect(page.locator(".r3-text")).to_contain_text("Sample two")
