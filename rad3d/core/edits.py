@@ -24,6 +24,8 @@ def parsed_edits(texts: Sequence[str]) -> dict[str, float]:
     edits: dict[str, float] = {}
     for text in texts:
         label, equals, value = text.rpartition("=")
+        if label.strip() in edits:
+            raise _bad(f"{label.strip()[:80]} is set twice.")
         try:
             edits[label.strip()] = float(value) if equals else math.nan
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -273,11 +274,11 @@ def _case_scores(
     columns = {}
     for name in estimates:
         each = measure(name)
-        columns[name] = each.combine(statistics[each.statistic])
+        columns[name] = each.combine(statistics[each.statistic]).tolist()
     return tuple(
         CaseScore(
             id_,
-            {name: float(v[i]) for name, v in columns.items() if not np.isnan(v[i])},
+            {name: v[i] for name, v in columns.items() if not math.isnan(v[i])},
             findings[i],
         )
         for i, id_ in enumerate(ids)
@@ -286,10 +287,11 @@ def _case_scores(
 
 def estimates_of(values: Mapping[str, Any]) -> dict[str, Estimate]:
     """The figures of a scorecard that is still plain values, by metric."""
-    return {
-        name: from_plain(Estimate, dict(zip(("value", "low", "high", "n"), row, strict=True)))
-        for name, row in values["estimates"].items()
-    }
+    names = ("value", "low", "high", "n")
+    rows = values["estimates"].items()
+    return from_plain(
+        dict[str, Estimate], {name: dict(zip(names, row, strict=True)) for name, row in rows}
+    )
 
 
 def _packed(rows: FloatArray) -> dict[str, Any]:
