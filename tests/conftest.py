@@ -1,6 +1,7 @@
 """Shared fixtures, and which tests run where.
 
-* ``slow`` tests are skipped unless ``CI`` or ``RAD3D_TEST_SLOW=1`` is set, or ``-m`` names them.
+* ``slow`` tests, of over a quarter of a second, are skipped unless ``CI`` or ``RAD3D_TEST_SLOW=1``
+  is set, or ``-m`` names them.
 * ``process`` tests start an app, a server or another interpreter; ``just test`` leaves them out.
 * ``browser`` tests need Debian's chromium. Where it is absent they are skipped; with
   ``RAD3D_TEST_BROWSER=required`` (as in CI) they fail.

@@ -31,6 +31,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert done.stdout.split(maxsplit=1) == [rad3d.__version__, "True set()\n"], done.stderr
 
 
+@pytest.mark.slow
 def test_a_path_an_array_and_a_volume_give_the_same_report(reporter: rad3d.Reporter) -> None:
     scan = rad3d.load_scan(SAMPLE)
     report = reporter(SAMPLE)
@@ -40,12 +41,14 @@ def test_a_path_an_array_and_a_volume_give_the_same_report(reporter: rad3d.Repor
     assert reporter((np.array(scan.hu), scan.affine)).text == report.text
 
 
+@pytest.mark.slow
 def test_a_streamed_report_is_the_whole_one(reporter: rad3d.Reporter) -> None:
     pieces = list(reporter.stream(SAMPLE, max_new_tokens=40))
     assert len(pieces) > 10
     assert "".join(pieces) == reporter(SAMPLE, max_new_tokens=40).text
 
 
+@pytest.mark.slow
 def test_a_report_from_an_edited_diagnosis_says_what_was_edited(reporter: rad3d.Reporter) -> None:
     report = reporter(SAMPLE, max_new_tokens=8, edited={"Emphysema": 0.9})
     assert set(report.diagnosis.edited) == {"Emphysema"}
@@ -54,6 +57,7 @@ def test_a_report_from_an_edited_diagnosis_says_what_was_edited(reporter: rad3d.
         reporter(SAMPLE, edited={"Emphisema": 0.9})
 
 
+@pytest.mark.slow
 def test_scans_reports_phantoms_and_scores_show_themselves(reporter: rad3d.Reporter) -> None:
     case = rad3d.phantom(3, matrix=64, slices=40)
     assert case._repr_html_().count("data:image/jpeg") == 3
@@ -63,6 +67,7 @@ def test_scans_reports_phantoms_and_scores_show_themselves(reporter: rad3d.Repor
     assert "f1_macro" in rad3d.score([case.report], [case.report])._repr_html_()
 
 
+@pytest.mark.slow
 def test_the_reference_of_a_phantom_scores_one_and_another_report_less() -> None:
     case = rad3d.phantom(11, matrix=64, slices=40)
     assert rad3d.label(case.report) == case.labels
@@ -72,6 +77,7 @@ def test_the_reference_of_a_phantom_scores_one_and_another_report_less() -> None
     assert whole["hf_rouge_l"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_no_report_is_written_about_another_part_of_the_body_unless_one_insists(
     reporter: rad3d.Reporter, shared_dir: Path
 ) -> None:

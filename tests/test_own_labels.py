@@ -92,6 +92,7 @@ def _report(place: Path, variant: str) -> Report:
     return next(e.report for e in events if isinstance(e, DoneEvent))
 
 
+@pytest.mark.slow
 def test_own_labels_go_from_a_table_to_a_head_a_variant_a_report_and_its_chart(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -102,6 +102,7 @@ def test_the_sizes_of_embedding_and_prefix_are_those_of_the_variants() -> None:
 # Commands
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_arguments_is_the_shipped_study(study: EvaluationRun) -> None:
     assert "without arguments it is the whole shipped study" in PROSE
     request = _request(build_parser().parse_args(["eval", "run"]), open_evaluations())
@@ -153,6 +154,7 @@ def test_the_quoted_report_is_what_the_shipped_variant_writes(quote: list[str]) 
 # Results
 
 
+@pytest.mark.slow
 def test_the_conclusions_below_the_results_follow_from_the_study(view: StudyView) -> None:
     models = [row.id for row in LANGUAGE_MODELS.values() if row.shipped]
     significant = [
@@ -202,6 +204,7 @@ def figures() -> ModuleType:
     return script("figures")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["README.md", "MODEL_CARD.md"])
 def test_the_tables_of_figures_are_those_of_the_study(
     figures: ModuleType, study: EvaluationRun, page: str
@@ -209,6 +212,7 @@ def test_the_tables_of_figures_are_those_of_the_study(
     assert figures.filled(page, read(page), study) == read(page), "run: python scripts/figures.py"
 
 
+@pytest.mark.slow
 def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
     figures: ModuleType, study: EvaluationRun, tmp_path: Path
 ) -> None:
@@ -218,6 +222,7 @@ def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
     assert "| `phantom-z/v3` | not measured |" in "\n".join(figures.card(study, tmp_path))
 
 
+@pytest.mark.slow
 def test_every_figure_in_the_readmes_prose_is_one_of_the_study(
     study: EvaluationRun, view: StudyView
 ) -> None:

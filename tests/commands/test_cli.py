@@ -365,6 +365,7 @@ REPORTS = [
 ]
 
 
+@pytest.mark.slow
 def test_label_gives_the_18_findings_as_csv_on_stdout(tmp_path: Path) -> None:
     done = run_rad3d("label", str(write_csv(tmp_path / "reports.csv", REPORTS)))
     assert done.returncode == 0, done.stderr
@@ -375,6 +376,7 @@ def test_label_gives_the_18_findings_as_csv_on_stdout(tmp_path: Path) -> None:
     assert {row[label] for row in rows for label in LABELS} == {"0", "1"}
 
 
+@pytest.mark.slow
 def test_label_joins_text_columns_and_reads_stdin() -> None:
     text = 'id,Findings,Impressions\n1,"Emphysema.","Cardiomegaly."\n'
     done = run_rad3d(
@@ -385,6 +387,7 @@ def test_label_joins_text_columns_and_reads_stdin() -> None:
     assert next(iter(row)) == "id"
 
 
+@pytest.mark.slow
 def test_label_leaves_rows_without_a_report_out_and_says_so(tmp_path: Path) -> None:
     nothing = ["", "  ", "nan", "None", "N/A", "Not given.", "[]", "<think>Effusion?</think>"]
     rows = [["id", "report"], *([f"n{i}", text] for i, text in enumerate(nothing)), ["a", "nan."]]
@@ -396,6 +399,7 @@ def test_label_leaves_rows_without_a_report_out_and_says_so(tmp_path: Path) -> N
     assert "9 without a report, left out: line 2, 3, 4, 5, 6 and 4 more\n1 reports" in done.stderr
 
 
+@pytest.mark.slow
 def test_label_keeps_label_columns_that_are_there_beside_its_own(tmp_path: Path) -> None:
     path = tmp_path / "reports.csv"
     path.write_bytes(b"id,emphysema,Report,Cardiomegaly\n1,7,Emphysema.,8\n")
@@ -433,6 +437,7 @@ def test_label_of_a_missing_file_names_it(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().err == "rad3d: There is no file nowhere.csv. Check the path.\n"
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     rows = [REPORTS[0], *([["a", "Emphysema."]] * 3000)]
     path = write_csv(tmp_path / "reports.csv", rows)
@@ -448,6 +453,7 @@ def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
 # --- phantom ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_phantom_writes_scans_and_truth_and_prints_the_paths(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     done = run_rad3d(
@@ -518,6 +524,7 @@ def test_variants_lists_every_model_in_every_mode_with_what_it_needs(
     assert table[0].split()[:2] == ["variant", "ready"]
 
 
+@pytest.mark.slow
 def test_the_command_that_a_variant_needs_is_one_that_parses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from rad3d.evaluation.runs import STUDY
 from rad3d.evaluation.storage import copy_run
 
 
+@pytest.mark.slow
 def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
     models: Path, tmp_path: Path
 ) -> None:
@@ -40,6 +41,7 @@ def test_on_a_host_that_others_reach_a_run_belongs_to_its_owner(
     assert hosted.kept.runs("me") == ()
 
 
+@pytest.mark.slow
 def test_on_a_host_that_others_reach_paths_are_read_below_data_dir_only(
     models: Path, tmp_path: Path
 ) -> None:
@@ -77,6 +79,7 @@ def test_a_run_that_is_none_is_refused(models: Path, tmp_path: Path, name: str) 
         small_evaluations(tmp_path).kept.load(name)
 
 
+@pytest.mark.slow
 def test_the_study_that_ships_is_in_the_list(models: Path, tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(models)
     evaluations = small_evaluations(tmp_path)

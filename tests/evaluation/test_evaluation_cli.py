@@ -33,6 +33,7 @@ def evaluations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Evaluations:
     return made
 
 
+@pytest.mark.slow
 def test_a_run_prints_its_figures_and_its_place_in_the_list(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -98,6 +99,7 @@ def test_reports_are_written_with_the_options_of_the_app_and_of_rad3d_report(
     assert request.seed == (4 if "--seed" in flags else 0)
 
 
+@pytest.mark.slow
 def test_two_equal_runs_do_not_differ_and_a_baseline_compares_within_one(
     evaluations: Evaluations, capsys: pytest.CaptureFixture[str]
 ) -> None:

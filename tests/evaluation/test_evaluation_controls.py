@@ -122,6 +122,7 @@ def test_without_a_control_a_variant_is_given_the_scan_itself() -> None:
     np.testing.assert_array_equal(np.stack([c.input.latent for c in given]), seen.embedding)
 
 
+@pytest.mark.slow
 @given(present=st.lists(st.booleans(), min_size=N_LABELS, max_size=N_LABELS))
 @settings(max_examples=40)
 def test_the_lookup_never_states_what_the_classifier_denies(

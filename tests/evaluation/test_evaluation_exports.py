@@ -46,6 +46,7 @@ def run(evaluations: Evaluations) -> EvaluationRun:
     return finished(evaluations.start(request, threading.Event()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXPORTS)
 def test_a_run_can_be_taken_along(evaluations: Evaluations, run: EvaluationRun, kind: str) -> None:
     made = evaluations.export(run, kind)

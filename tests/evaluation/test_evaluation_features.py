@@ -270,6 +270,7 @@ def test_features_without_logits_get_those_of_the_head_that_is_here(
     np.testing.assert_allclose(table.logits[0], encoder.diagnose(made("a")).logits, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_on_named_features_needs_no_scan_and_draws_on_a_bank_of_its_own(
     tmp_path: Path,
 ) -> None:

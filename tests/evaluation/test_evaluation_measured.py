@@ -23,6 +23,8 @@ from rad3d.evaluation.storage import copy_run
 from rad3d.metrics.writers import predictions_text
 from rad3d.model.variants.variant import CONFIG_FILE, variant_directory
 
+pytestmark = pytest.mark.slow
+
 V3 = "phantom-s/v3"
 N = 3
 REQUEST = EvaluationRequest(

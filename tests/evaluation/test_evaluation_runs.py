@@ -39,6 +39,8 @@ from rad3d.metrics.scorecard import score
 from rad3d.model.engine import BATCH_ROWS, Engine
 from rad3d.reports.labeller import find_mentions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -96,6 +96,7 @@ def test_the_same_options_give_the_same_run(
     assert outcome(evaluated(evaluations)) == outcome(base[""])
 
 
+@pytest.mark.slow
 def test_every_field_of_the_panel_is_one_of_the_request(evaluations: Evaluations) -> None:
     with gr.Blocks():
         panel = run_panel(FakeEvaluations(FakeService()))  # type: ignore[arg-type]
@@ -144,6 +145,7 @@ def test_groups_give_the_metrics_that_are_ready_in_the_tables_order() -> None:
         metrics_of_groups(groups, ["everything"])
 
 
+@pytest.mark.slow
 def test_a_visitor_is_bounded_by_the_settings_and_the_person_at_the_machine_is_not(
     evaluations: Evaluations, tmp_path: Path
 ) -> None:

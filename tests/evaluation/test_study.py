@@ -144,6 +144,7 @@ def seeds() -> StudyView:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_seeds_stand_as_one_system_in_tables_and_figures(seeds: StudyView) -> None:
     names = [card.name for card in seeds.on(IN)]
     assert names == [f"phantom-s/{m}.p{p}" for p in (200, 400) for m in ("v2", "v3")]
@@ -156,6 +157,7 @@ def test_seeds_stand_as_one_system_in_tables_and_figures(seeds: StudyView) -> No
     assert seeds.systems["phantom-s/v3.p200"].parameters == 850_000
 
 
+@pytest.mark.slow
 def test_the_priors_worth_is_drawn_against_the_pairs(seeds: StudyView) -> None:
     rows = seeds.worth("f1_macro")
     assert [c.system.pairs for c in rows] == [200, 400]
@@ -167,6 +169,7 @@ def test_the_priors_worth_is_drawn_against_the_pairs(seeds: StudyView) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_quality_against_the_pairs_has_a_line_for_each_mode(seeds: StudyView) -> None:
     points, row = seeds.points("f1_macro"), metric_row("f1_macro")
     against_pairs = study_figure(points, {IN: "In"}, row, "pairs")
@@ -175,6 +178,7 @@ def test_quality_against_the_pairs_has_a_line_for_each_mode(seeds: StudyView) ->
     assert {t.name: len(t.x) for t in by_size.data} == {"V-2": 1, "V-3": 1}, "of the most pairs"
 
 
+@pytest.mark.slow
 def test_a_claim_is_seen_only_in_part_where_only_some_comparisons_show_it(
     seeds: StudyView,
 ) -> None:
@@ -185,18 +189,21 @@ def test_a_claim_is_seen_only_in_part_where_only_some_comparisons_show_it(
     assert "80% power" in claim.words
 
 
+@pytest.mark.slow
 def test_nothing_is_concluded_from_figures_that_do_not_differ() -> None:
     claim = _claim(_view({"phantom-s/v2": 0.8, "phantom-s/v3": 0.8}), "A diagnostic prior")
     assert claim.verdict == NOT_SEEN
     assert claim.words.startswith("No significant difference: macro F1 ")
 
 
+@pytest.mark.slow
 def test_the_opposite_of_a_claim_is_called_that() -> None:
     claim = _claim(_view({"phantom-s/v2": 0.95, "phantom-s/v3": 0.6}), "A diagnostic prior")
     assert claim.verdict == OPPOSITE
     assert claim.words.startswith("Worse in 2 of 2")
 
 
+@pytest.mark.slow
 def test_a_prior_that_the_embedding_holds_cannot_show_the_claim_false() -> None:
     same = {"phantom-s/v2": 0.8, "phantom-s/v3": 0.8}
     claim = _claim(_view(same, {"redundancy": {"phantom-cnn": 1.0}}), "A diagnostic prior")
@@ -204,6 +211,7 @@ def test_a_prior_that_the_embedding_holds_cannot_show_the_claim_false() -> None:
     assert "linear function of the embedding (phantom-cnn: R² 1.000)" in claim.words
 
 
+@pytest.mark.slow
 def test_freezing_of_large_models_is_never_judged_by_small_ones() -> None:
     view = _view({"phantom-s/v1": 0.5, "phantom-s/v3": 0.95})
     claim = _claim(view, "From about 1B parameters")
@@ -213,6 +221,7 @@ def test_freezing_of_large_models_is_never_judged_by_small_ones() -> None:
     assert _claim(view, "Below about 1B").verdict == OPPOSITE
 
 
+@pytest.mark.slow
 def test_a_report_judges_only_where_it_is_right_against_its_prior() -> None:
     assert _claim(_view({"phantom-s/v3": 0.99}), "The report does not follow").verdict == SEEN
     lost = _claim(_view({"phantom-s/v3": 0.5}), "The report does not follow")

@@ -13,6 +13,8 @@ from rad3d.evaluation.summary_text import finding_in_words, listed, lowered
 from rad3d.evaluation.system_names import LOOKUP, expected_seconds, system_of
 from rad3d.ui.evaluation import html as render
 
+pytestmark = pytest.mark.slow
+
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 IN = "phantom-in"
 

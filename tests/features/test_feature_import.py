@@ -143,6 +143,7 @@ def test_files_that_cannot_be_used_are_failures_with_their_names(
     assert imported(bad, out=tmp_path / "other") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "said"),
     [

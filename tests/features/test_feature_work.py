@@ -375,6 +375,7 @@ def test_a_full_disk_stops_the_work_and_blames_no_scan(bench: Bench, scans: Path
     assert not bench.stored.failures
 
 
+@pytest.mark.slow
 def test_many_scans_in_a_row_without_memory_stop_the_work(bench: Bench, scans: Path) -> None:
     def greedy(values: FloatArray) -> Encoding:
         raise RuntimeError("out of memory")

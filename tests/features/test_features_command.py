@@ -54,6 +54,7 @@ def compute(scans: Path, *more: str) -> int:
     )
 
 
+@pytest.mark.slow
 def test_a_run_sums_up_on_stdout_and_lists_failures(
     encoder: CountingEncoder, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_run_sums_up_on_stdout_and_lists_failures(
     assert encoder.encoded == 3
 
 
+@pytest.mark.slow
 def test_damaged_series_are_counted_as_failed_or_warned(
     encoder: CountingEncoder, scans: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

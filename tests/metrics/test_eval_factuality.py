@@ -111,6 +111,7 @@ def test_side_counts_stated_findings_that_have_one() -> None:
     assert np.isnan(value("side", reference, "Cardiomegaly."))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["phantom", "real"])
 def test_clinical_scores_see_what_is_said_and_not_where(source: str) -> None:
     if source == "real":

@@ -191,6 +191,7 @@ def test_right_reports_score_one_and_worse_ones_less(cards: dict[str, Scorecard]
         assert right.n == N
 
 
+@pytest.mark.slow
 def test_failures_are_counted_and_scored_as_empty_reports(samples: SampleSet) -> None:
     card = score(samples, predictions("x", failed=20), resamples=50)
     assert card.failures == 20
@@ -201,6 +202,7 @@ def test_failures_are_counted_and_scored_as_empty_reports(samples: SampleSet) ->
     assert card.estimates["precision_micro"].value == 1
 
 
+@pytest.mark.slow
 def test_a_sample_without_prediction_is_a_failure_and_an_unknown_id_is_dropped(
     samples: SampleSet,
 ) -> None:
@@ -226,6 +228,7 @@ def test_known_labels_win_over_the_text_of_the_reference() -> None:
     assert f1(Sample("1", "The heart is normal in size.")) == 0
 
 
+@pytest.mark.slow
 def test_every_option_of_a_score_has_an_effect(samples: SampleSet) -> None:
     said = predictions("half", N // 2)
     base = score(samples, said, metrics=["f1_macro"], resamples=100, seed=0)

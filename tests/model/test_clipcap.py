@@ -111,6 +111,7 @@ WRAPPED: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WRAPPED)
 def test_what_wrappers_put_around_a_mapper_does_not_matter(place: Path, how: str) -> None:
     state = mapper()

@@ -69,6 +69,7 @@ def test_memory_follows_from_the_parameters(published: dict[str, cost.Cost]) -> 
     assert v3.writing - v3.weights == 2 * 16 * 8 * 64 * 2 * (1 + 10 + 2 + 8)
 
 
+@pytest.mark.slow
 def test_activations_grow_with_the_batch_and_less_precision_shrinks_them() -> None:
     config = sized_config("llama")
     one, two = (estimate(config, "v3", "bf16", replace(LOAD, batch_size=n)) for n in (2, 4))
@@ -141,6 +142,7 @@ def test_every_family_is_counted_or_refused_in_a_sentence() -> None:
 # --- the command ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_cost_prints_parameters_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     line = ["cost", "--llm", "llama-3.2-1b", "--mode", "v3", "--precision", "bf16"]
     assert cli.main([*line, "--batch-size", "1"]) == 0

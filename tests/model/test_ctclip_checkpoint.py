@@ -30,6 +30,7 @@ def manifest(shared_dir: Path) -> dict[str, Any]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CTCLIP", "LiPro"])
 def test_the_full_size_manifest_matches_key_by_key(name: str, manifest: dict[str, Any]) -> None:
     listed = manifest[name]
@@ -179,6 +180,7 @@ def test_damaged_files_are_refused_in_a_sentence(tmp_path: Path) -> None:
             open_tensors(path)
 
 
+@pytest.mark.slow
 def test_changed_bytes_never_end_in_anything_but_a_sentence(tmp_path: Path) -> None:
     state = {k: v.contiguous() for k, v in lipro_state().items()}
     torch.save(state, tmp_path / "new.pt")
@@ -213,6 +215,7 @@ def test_other_precisions_become_float32(dtype: torch.dtype) -> None:
     assert torch.equal(build(SMALL, checkpoint.read)(x).latent, expected.latent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [k for k, s in published_shapes(SMALL).items() if len(s) > 1])
 def test_every_tensor_must_have_its_shape_and_hold_numbers(key: str) -> None:
     state = {k.removeprefix("trained_model."): v for k, v in lipro_state().items()}

@@ -110,6 +110,7 @@ def test_the_order_of_clipping_changes_the_grid(lipro: Path, tmp_path: Path) -> 
     assert encoder.grid == SMALL.grid("after")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gain", "taken"), [(0.0, "float32"), (0.6, "float32"), (2.8, "bf16")], ids=str
 )
@@ -130,6 +131,7 @@ def test_auto_takes_bf16_where_it_was_measured_to_be_faster_and_says_so(
     assert CtClipEncoder.from_pretrained(out).precision == taken
 
 
+@pytest.mark.slow
 def test_what_bfloat16_changes_is_measured_said_and_kept(
     lipro: Path,
     tmp_path: Path,
@@ -275,6 +277,7 @@ def test_doctor_says_whether_the_encoder_is_here_and_how_to_get_it(
     assert "rad3d head calibrate --encoder ct-clip" in head.remedy
 
 
+@pytest.mark.slow
 def test_a_head_can_be_fitted_for_the_encoder_alone(
     headless: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +314,7 @@ def labelled_files(folder: Path, encoder: EncoderIdentity) -> tuple[Path, Path]:
     return features, folder / "labels.csv"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values", [np.zeros((16, 32, 30), np.float32), np.full((16, 32, 32), 900.0, np.float32),
                np.full((16, 32, 32), np.nan, np.float32)],

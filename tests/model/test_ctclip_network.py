@@ -248,6 +248,7 @@ class Slow:
         return encoded, codes, unit(pooled @ self.state["to_visual_latent.weight"].T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_other_sizes_and_seeds_equal_the_formulae(name: str, batch: int) -> None:

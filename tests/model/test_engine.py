@@ -200,6 +200,7 @@ def test_image_and_logits_reach_the_text(engine: Engine) -> None:
     assert ignoring[0] == ignoring[1], "V-2 does not use the logits"
 
 
+@pytest.mark.slow
 def test_batch_writes_the_texts_of_the_stream(engine: Engine) -> None:
     scans = [volume(seed) for seed in range(20)]  # more than one batch
     streamed = [report_of(list(engine.stream(scan, V3, OPTIONS))).text for scan in scans]
@@ -235,6 +236,7 @@ def test_cancelled_before_writing_raises(engine: Engine, encoder: CountingEncode
     assert encoder.encoded == 0
 
 
+@pytest.mark.slow
 def test_two_sessions_at_once_write_what_each_writes_alone(engine: Engine) -> None:
     options = GenerationOptions("sample", max_new_tokens=30, temperature=1.5, seed=4)
     scans = [volume(0), volume(1)]

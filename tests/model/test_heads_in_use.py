@@ -76,6 +76,7 @@ def files(folder: Path, models: Path, sha256: str = "", logits: bool = False) ->
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_reports_use_the_head_that_the_command_fits(
     tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,6 +171,7 @@ def _store(models: Path) -> ModelStore:
     return ModelStore(replace(Settings(), models_dir=models))
 
 
+@pytest.mark.slow
 def test_features_of_other_weights_are_refused_and_imported_ones_noted(
     tmp_path: Path, models: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -93,6 +93,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Passing `:UserWarning")
 @pytest.mark.parametrize("name", OPTIONS)
 def test_decoding_from_embeddings_equals_transformers_generate(
@@ -128,6 +129,7 @@ def test_embeddings_give_the_same_scores_as_tokens(language: LanguageBundle) -> 
     assert_near(by_embeddings, by_tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", [[6] * 7, [6, 2, 9, 6, 1, 4, 9]], ids=["equal", "ragged"])
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_a_batch_writes_what_one_at_a_time_writes(
@@ -142,6 +144,7 @@ def test_a_batch_writes_what_one_at_a_time_writes(
     assert len({row.ids for row in together}) > 1
 
 
+@pytest.mark.slow
 def test_rows_that_end_early_leave_the_batch_without_harm(llama: LanguageBundle) -> None:
     embeds = torch.randn(12, 6, llama.width, generator=torch.Generator().manual_seed(2))
     options = GenerationOptions(strategy="sample", max_new_tokens=120, temperature=3.0, seed=1)
@@ -166,6 +169,7 @@ def test_the_same_seed_gives_the_same_text_with_another_run_in_between(
     assert _last(llama, embeds, other) != alone
 
 
+@pytest.mark.slow
 def test_two_threads_write_what_each_writes_alone(llama: LanguageBundle) -> None:
     embeds = [_embeds(llama, _ids(llama)), torch.randn(1, 5, llama.width)]
     options = GenerationOptions(strategy="sample", max_new_tokens=60, temperature=1.5, seed=3)
@@ -216,6 +220,7 @@ def test_closing_the_iterator_computes_nothing_more(llama: LanguageBundle) -> No
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_each_option_changes_the_text(llama: LanguageBundle) -> None:
     embeds = _embeds(llama, _ids(llama))
     base: dict[str, Any] = {
@@ -253,6 +258,7 @@ def test_report_tokens_follow_the_prompt_as_in_one_text(llama: LanguageBundle) -
     assert llama.decode(ids) == TEXT
 
 
+@pytest.mark.slow
 def test_saved_model_loads_and_writes_the_same(llama: LanguageBundle, tmp_path: Path) -> None:
     save_language(llama, tmp_path / "llms" / "tiny")
     loaded = load_language_model("llms/tiny", models_dir=tmp_path)
@@ -399,6 +405,7 @@ def stored(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return save_language(language, tmp_path_factory.mktemp(request.param))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "error", "share"),
     [("bf16", 0.02, 0.51), ("8bit", 0.05, 0.36), ("4bit", 0.4, 0.25)],
@@ -422,6 +429,7 @@ def test_lower_precision_stays_near_takes_less_and_writes(
     assert decode_batch(less, embeds.expand(2, -1, -1), GenerationOptions(max_new_tokens=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["8bit", "4bit"])
 def test_a_projector_learns_through_a_quantised_model(stored: Path, precision: str) -> None:
     grads = {}

@@ -61,6 +61,7 @@ def test_a_family_whose_tokens_see_those_after_them_is_refused() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_family_without_a_cache_is_read_again_for_each_token_and_says_so() -> None:
     language = verify_causal(
         replace(tiny_language("openai-gpt"), reason="float32 on the processor.")
@@ -162,6 +163,7 @@ def cut_off(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type":', encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "said"),
     [

@@ -91,6 +91,7 @@ def real_scans(shared_dir: Path) -> dict[str, Array]:
 QUICK = ("as it is", "much noisier")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCANS)
 @pytest.mark.parametrize(
     "change",
@@ -105,6 +106,7 @@ def test_a_real_scan_is_no_phantom_whatever_was_done_to_it(
     assert found.distance > 2 * found.limit, "with room for other real scans"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("domain", "kernel"), [("in", "soft"), ("out", "sharp")])
 def test_a_new_phantom_is_one_and_stays_one_when_cropped_or_mirrored(
     reference: NoveltyReference, domain: str, kernel: str
@@ -124,6 +126,7 @@ def test_one_new_phantom_in_a_hundred_at_most_is_called_unlike(reference: Novelt
     assert sum(novel) <= 2
 
 
+@pytest.mark.slow
 def test_a_phantom_that_a_scanner_or_a_program_went_over_is_none(
     reference: NoveltyReference,
 ) -> None:

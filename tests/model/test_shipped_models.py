@@ -40,6 +40,7 @@ def _report(sample: str, variant: str = "phantom-l/v3") -> Report:
     return events[-1].report
 
 
+@pytest.mark.slow
 def test_the_shipped_language_models_differ_clearly_in_size() -> None:
     sizes = [load_language_model(r.source, models_dir=MODELS).parameters for r in SHIPPED]
     assert len(sizes) >= 3
@@ -96,6 +97,7 @@ def test_the_shipped_encoder_is_calibrated_and_knows_its_training_scans() -> Non
     assert encoder.reference is not None
 
 
+@pytest.mark.slow
 def test_the_report_of_a_sample_says_what_is_plainly_in_it() -> None:
     report = _report("in-050023")
     truth = json.loads((MODELS.parent / "samples" / "in-050023.json").read_text())["labels"]
@@ -109,12 +111,14 @@ def test_the_report_of_a_sample_says_what_is_plainly_in_it() -> None:
     assert not report.novelty.is_novel
 
 
+@pytest.mark.slow
 def test_the_normal_sample_is_reported_normal() -> None:
     report = _report("in-050003")
     assert not any(report.diagnosis.present)
     assert sum(label_report(report.text)) <= 1
 
 
+@pytest.mark.slow
 def test_no_sample_is_called_unlike_phantoms() -> None:
     service = Service(Settings())
     for card in service.gallery.cards:
@@ -123,6 +127,7 @@ def test_no_sample_is_called_unlike_phantoms() -> None:
         assert not novelty.is_novel, card.id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -51,6 +51,7 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         yield served
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_from_a_mirror_with_progress_and_then_needs_no_hub(
     hub: FakeHub, folder: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_what_stands_between_a_person_and_a_variant_is_said(hub: FakeHub, varian
             PrefixReporter.from_pretrained(name, hub=place)
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_is_not_taken_for_a_model(hub: FakeHub) -> None:
     place = obtain("us/tiny", Hub(hub.url))
     (place / "model.safetensors").unlink()

@@ -207,6 +207,7 @@ def test_too_little_memory_is_a_sentence_and_smaller_models_still_load(
     assert store.variant("phantom-s/v3").language.precision == "float32"
 
 
+@pytest.mark.slow
 def test_other_models_are_dropped_before_one_is_refused(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

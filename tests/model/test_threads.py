@@ -152,6 +152,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     return Engine(FakeEncoderStore(Settings(models_dir=tmp_path), CountingEncoder()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [0, 2])
 def test_scan_encoder_and_language_model_compute_with_the_number_that_was_chosen(
     engine: Engine, asked: int, monkeypatch: pytest.MonkeyPatch

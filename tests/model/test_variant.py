@@ -104,6 +104,7 @@ def test_padding_does_not_change_the_loss(family: str) -> None:
     assert_near(together, expected)
 
 
+@pytest.mark.slow
 def test_a_few_steps_learn_to_tell_two_conditions_apart() -> None:
     torch.manual_seed(0)
     reporter = PrefixReporter(config("v1"), tiny_language("llama")).train()

@@ -423,6 +423,7 @@ def test_a_repeated_sentence_changes_nothing_but_the_number_of_mentions() -> Non
     assert len(find_mentions(text * 30)) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["in", "out"])
 def test_the_labeller_agrees_with_the_phantom_grammar(style: str) -> None:
     n, errors, sided, right_side = 150, dict.fromkeys(FINDING_NAMES, 0), 0, 0
@@ -454,6 +455,7 @@ def _unread(row: dict[str, str]) -> bool:
     return int(hashlib.sha256(row["AccessionNo"].encode()).hexdigest(), 16) % 8 == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_REPORTS.exists(), reason="the labelled real reports are not here")
 @pytest.mark.parametrize(
     ("only_unread", "macro", "micro"), [(False, 0.96, 0.96), (True, 0.95, 0.955)]

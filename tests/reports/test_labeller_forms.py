@@ -306,6 +306,7 @@ def plain_lines(text: str) -> list[str]:
     return [line[0].upper() + line[1:] for line in lines if line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disguise", DISGUISES)
 @pytest.mark.parametrize("style", ["in", "out"])
 def test_a_disguise_changes_no_label_of_a_phantom_report(disguise: str, style: str) -> None:
@@ -315,6 +316,7 @@ def test_a_disguise_changes_no_label_of_a_phantom_report(disguise: str, style: s
         assert label_report(text) == label_report(". ".join(lines) + "."), text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_REPORTS.exists(), reason="the labelled real reports are not here")
 @pytest.mark.parametrize("disguise", DISGUISES)
 def test_a_disguise_changes_no_label_of_a_real_report(disguise: str) -> None:
@@ -338,6 +340,7 @@ PIECES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", PIECES)
 def test_no_sentence_is_longer_than_the_rules_can_bear(piece: str) -> None:
     text = plain_sentences("effusion " + piece * (20_000 // len(piece)) + "mm nodule").text

@@ -20,6 +20,7 @@ from rad3d.server.metrics_routes import Operations
 from rad3d.server.queue import ReportQueue
 
 
+@pytest.mark.slow
 def test_metrics_tell_queue_latency_by_stage_memory_and_failures(
     models: Path, chest: Path, tmp_path: Path
 ) -> None:

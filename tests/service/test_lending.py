@@ -56,6 +56,7 @@ def plain_gpu(asked: list[int]) -> Callable[..., Any]:
     return gpu
 
 
+@pytest.mark.slow
 def test_a_lent_gpu_writes_the_same_report_and_keeps_nothing_of_the_scan(
     models: Path, chest: Path
 ) -> None:
@@ -91,6 +92,7 @@ def test_the_seconds_asked_for_grow_with_model_and_report_within_15_to_40() -> N
     assert seconds_wanted(scan, "phantom-s/v3", beam) > some[1]
 
 
+@pytest.mark.slow
 def test_refusals_and_cancellation_come_through_a_lender(models: Path, chest: Path) -> None:
     def none(duration: object) -> Callable[..., Any]:
         def decorate(_work: object) -> Callable[..., Iterator[Any]]:
@@ -140,6 +142,7 @@ def conditions(n: int) -> list[PrefixInput]:
     return [PrefixInput(rng.normal(size=LATENT_DIM), rng.normal(size=N_LABELS)) for _ in range(n)]
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_written_on_lent_gpus_with_the_same_texts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ def test_the_seconds_asked_for_an_evaluation_stay_within_15_to_40() -> None:
             assert some[-1] <= MAX_SECONDS
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_gets_no_gpu_says_so_and_keeps_what_was_written(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

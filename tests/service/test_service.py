@@ -345,6 +345,7 @@ def test_late_report_on_a_replaced_scan_is_not_kept(service: Service) -> None:
     assert session.report is None
 
 
+@pytest.mark.slow
 def test_a_shipped_sample_goes_from_file_to_report(models: Path) -> None:
     settings = Settings(models_dir=models)
     service = Service(settings, FakeEncoderStore(settings, CountingEncoder()))

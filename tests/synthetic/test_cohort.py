@@ -58,6 +58,7 @@ def test_the_same_seed_gives_the_same_files_on_one_process_or_two(tmp_path: Path
         assert path.read_bytes() == (two / path.name).read_bytes()
 
 
+@pytest.mark.slow
 def test_seeds_and_domains_give_different_patients(case: Case) -> None:
     others = [make_case(12, "in", **GRID), make_case(11, "out", **GRID)]
     assert len({case.volume.sha256, *(other.volume.sha256 for other in others)}) == 3

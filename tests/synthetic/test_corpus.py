@@ -52,6 +52,7 @@ def test_another_seed_gives_other_examples(stage: str) -> None:
     assert len(first & second) < 30  # short lists and normal cases may coincide
 
 
+@pytest.mark.slow
 def test_the_main_task_is_prompted_as_the_projector_will_be(examples: list[Example]) -> None:
     main = [e for e in examples if e.task == "report"]
     assert len(main) > 0.4 * N
@@ -105,6 +106,7 @@ def test_no_slot_or_bracket_is_left_unfilled(examples: list[Example]) -> None:
         assert not re.search(r"[{}\[\]|@+?]|  |\.\.| ,|None", text), text
 
 
+@pytest.mark.slow
 def test_lists_are_copied_and_reversed_exactly() -> None:
     checked = 0
     for example in pretraining_examples(3, N, "varied"):
@@ -123,6 +125,7 @@ def test_lists_are_copied_and_reversed_exactly() -> None:
     assert checked > 20
 
 
+@pytest.mark.slow
 def test_answers_follow_from_the_summary() -> None:
     yes = no = 0
     for example in pretraining_examples(4, N, "varied"):

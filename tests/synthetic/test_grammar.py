@@ -136,11 +136,13 @@ def test_all_that_is_present_is_stated_and_nothing_else(
                 assert len(in_findings) in (1, 2), (label, report.text)
 
 
+@pytest.mark.slow
 def test_the_labeller_reads_back_the_labels(reports: list[tuple[Truth, ReportText]]) -> None:
     wrong = sum(label_report(report.text) != truth.labels() for truth, report in reports)
     assert wrong <= 0.01 * len(reports)
 
 
+@pytest.mark.slow
 def test_the_labeller_reads_back_the_side(reports: list[tuple[Truth, ReportText]]) -> None:
     right = total = 0
     for truth, report in reports:

@@ -118,6 +118,7 @@ def digest(phantom: RenderedPhantom) -> str:
 # ---------------------------------------------------------------- determinism
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["in", "out"])
 def test_golden_voxels(domain: str) -> None:
     findings = [f for f in ONE_OF_EACH if f.label != "Pulmonary embolism"]
@@ -126,12 +127,14 @@ def test_golden_voxels(domain: str) -> None:
     assert digest(phantom) == GOLDEN[domain]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not() -> None:
     first, again, other = small(11), small(11), small(12)
     assert digest(first) == digest(again)
     assert digest(first) != digest(other)
 
 
+@pytest.mark.slow
 def test_the_domain_changes_the_scan() -> None:
     assert digest(small(11, domain="out")) != digest(small(11))
 
@@ -161,6 +164,7 @@ def test_findings_do_not_change_the_anatomy_elsewhere() -> None:
 # ---------------------------------------------------------------- geometry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("domain", ["in", "out"])
 def test_default_grid_and_affine(domain: str) -> None:
     acquisition = draw_acquisition(4, domain)
@@ -204,6 +208,7 @@ def test_unknown_domain_and_kernel_are_refused() -> None:
         replace(draw_acquisition(1), kernel="b99")
 
 
+@pytest.mark.slow
 def test_nifti_round_trip(tmp_path: Path) -> None:
     phantom = small(2)
     path = tmp_path / "scan.nii.gz"
@@ -293,6 +298,7 @@ def test_every_finding_has_a_painter() -> None:
     assert set(PAINTERS) == set(FINDING_NAMES) == set(SCHEMA)
 
 
+@pytest.mark.slow
 def test_a_normal_phantom_has_no_masks() -> None:
     assert small(1).masks == {}
 
@@ -304,6 +310,7 @@ def healthy(seed: int, domain: str) -> tuple[Acquisition, RenderedPhantom]:
     return acquisition, render(Truth(seed, domain), acquisition)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "finding",
     [
@@ -330,6 +337,7 @@ def test_each_finding_changes_its_mask_on_its_side(finding: Finding) -> None:
         assert own[mask].mean() >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_a_pleural_effusion_brightens_the_lung_of_its_side(side: str) -> None:
     finding = Finding("Pleural effusion", side=side, severity="moderate", size_mm=45)

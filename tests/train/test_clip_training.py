@@ -105,6 +105,7 @@ def test_training_the_trunk_leaves_the_readout_alone(tmp_path: Path) -> None:
     assert facts["steps"] == 4
 
 
+@pytest.mark.slow
 def test_the_readout_learns_which_report_belongs_to_which_scan(tmp_path: Path) -> None:
     truths = [draw_truth(seed) for seed in range(12)]
     cells = np.random.default_rng(0).normal(size=(12, 8, 24)).astype(np.float16)

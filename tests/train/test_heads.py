@@ -53,6 +53,7 @@ def test_a_rare_label_gets_its_prevalence_and_is_never_present() -> None:
     assert np.ptp(shown[:, 2]) > 0.01
 
 
+@pytest.mark.slow
 def test_regressions_are_those_of_scikit_learn() -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     data = separable(300, dim=24)
@@ -89,6 +90,7 @@ def test_balancing_raises_the_logits_of_a_rare_label() -> None:
     assert balanced > plain + 0.5
 
 
+@pytest.mark.slow
 def test_a_known_direction_is_found_and_measured_on_other_patients() -> None:
     head = fit_head(IDENTITY, separable(), options=QUICK)
     measured = head.facts["measured"]["macro"]["auroc"]
@@ -103,6 +105,7 @@ def test_a_known_direction_is_found_and_measured_on_other_patients() -> None:
     assert 0.4 < nothing["value"] < 0.6, "labels that the embedding does not know cannot be told"
 
 
+@pytest.mark.slow
 def test_the_seed_decides_everything() -> None:
     data = separable(200)
     first, again = (fit_head(IDENTITY, data, options=QUICK) for _ in range(2))
@@ -113,6 +116,7 @@ def test_the_seed_decides_everything() -> None:
     assert other.facts["measured"] != first.facts["measured"]
 
 
+@pytest.mark.slow
 def test_a_label_that_is_too_rare_is_named_and_not_fitted() -> None:
     data = separable()
     labels = data.labels.copy()
@@ -146,6 +150,7 @@ def test_a_test_set_with_a_patient_of_the_training_set_is_refused() -> None:
         fit_head(IDENTITY, data.part(np.arange(4)), options=QUICK)
 
 
+@pytest.mark.slow
 def test_intervals_are_over_patients() -> None:
     data = separable(240, noise=2.0)
     test = replace(data.part(np.arange(80)), patients=tuple(f"t{i}" for i in range(80)))
@@ -313,6 +318,7 @@ def test_a_head_on_the_shipped_features_reaches_the_shipped_head() -> None:
     assert fitted["value"] > shipped["value"] - 0.01
 
 
+@pytest.mark.slow
 def test_a_prior_learns_places_and_leaves_the_logits_as_they_are(tmp_path: Path) -> None:
     truths = [draw_truth(seed) for seed in range(400)]
     bits = np.stack([finding_bits(truth.findings) for truth in truths])

@@ -209,6 +209,7 @@ def trained(place: Path, mode: str = "v3") -> VariantConfig:
     return VariantConfig.read(variant_directory(place / "models", f"{llm}/{mode}"))
 
 
+@pytest.mark.slow
 def test_a_foreign_model_learns_from_files_and_the_variant_says_from_what(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,6 +243,7 @@ def test_reports_that_are_all_too_long_are_refused_with_the_reason(
     assert "tokens, too long for the model" in err
 
 
+@pytest.mark.slow
 def test_features_of_other_weights_than_those_here_are_noted_before_the_training(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,6 +275,7 @@ def test_features_of_an_encoder_that_nobody_knows_are_refused(
     assert "no encoder called 'theirs'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_a_sentence_and_the_run_goes_on_later(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,6 +292,7 @@ def test_a_full_disk_ends_training_with_a_sentence_and_the_run_goes_on_later(
     assert trained(place).training["steps"] == 4
 
 
+@pytest.mark.slow
 def test_what_an_option_says_is_what_the_variant_has(place: Path) -> None:
     options = ["--scaling", "standardised", "--latent-weight", "2", "--logits-weight", "0.5"]
     assert cli.main(command(place, *options, "--validation-share", "0")) == 0
@@ -322,6 +326,7 @@ def test_train_refuses_with_one_sentence(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_encoder_without_a_head_trains_image_modes_only(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -332,6 +337,7 @@ def test_an_encoder_without_a_head_trains_image_modes_only(
     assert cli.main(command(place, mode="v2")) == 0
 
 
+@pytest.mark.slow
 def test_a_variant_of_another_run_is_not_overwritten_unasked(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

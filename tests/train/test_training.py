@@ -61,6 +61,7 @@ def _stop_at(step: int) -> Callable[[nn.Module, int], None]:
     return stop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("muon", [0.0, 0.02])
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     tmp_path: Path, muon: float
@@ -76,6 +77,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_and_leaves_frozen_weights_alone(tmp_path: Path) -> None:
     model = _Line()
     model.layers[0].requires_grad_(False)
@@ -103,6 +105,7 @@ def test_attribute_targets_state_the_finding_and_leave_the_rest_unknown() -> Non
     assert values["Pleural effusion", "large"] == 1
 
 
+@pytest.mark.slow
 def test_token_cells_lie_on_the_side_of_the_finding() -> None:
     effusion = Finding("Pleural effusion", side="left", severity="severe", size_mm=70)
     truth = Truth(3, "in", (effusion,))

@@ -145,6 +145,7 @@ def wrong(number: int) -> dict[str, Tensor]:
     return {"x": data["x"], "y": data["y"] + 5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 5, 9])
 def test_the_best_weights_on_held_out_data_are_kept(tmp_path: Path, cut: int) -> None:
     held_out = [batch(900, 3), batch(901, 9)]

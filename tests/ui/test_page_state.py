@@ -204,6 +204,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_is_the_truth() -> (
     None

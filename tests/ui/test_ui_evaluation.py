@@ -80,6 +80,7 @@ def _run(handlers: EvaluationHandlers, asked: dict[str, Any], tab: str = "a") ->
     return _values(followed(handlers.running.follow(_request(tab))))[-1]
 
 
+@pytest.mark.slow
 def test_the_tab_opens_on_the_last_run_with_its_worst_case(handlers: EvaluationHandlers) -> None:
     shown = handlers.open_tab(_request())["values"]
     assert shown["picker"]["value"] == "study"
@@ -94,6 +95,7 @@ def test_without_a_run_the_tab_says_so_and_how_to_make_one(service: FakeService)
     assert "rad3d eval run" in text
 
 
+@pytest.mark.slow
 def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandlers) -> None:
     handlers.running.run(_asked(["phantom-s/v1"]), _request())
     steps = _values(followed(handlers.running.follow(_request())))
@@ -103,11 +105,13 @@ def test_a_run_is_followed_to_its_end_and_then_shown(handlers: EvaluationHandler
     assert steps[-1]["evaluation"]["values"]["picker"]["value"] == "run-1"
 
 
+@pytest.mark.slow
 def test_fields_that_were_never_touched_arrive_as_nothing(handlers: EvaluationHandlers) -> None:
     asked = _asked(["phantom-s/v1"], path=None, layout=None, references=None)
     assert _run(handlers, asked)["evaluation"]["values"]["picker"]["value"] == "run-1"
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     handlers.running.run(_asked(["phantom-s/v1", "phantom-l/v3"]), _request())
@@ -121,6 +125,7 @@ def test_a_cancelled_run_is_kept_and_can_be_resumed(service: FakeService) -> Non
     assert "Phantom L · V-3" in str(resumed)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cancelled_while_it_waited_never_begins(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     handlers.running.run(_asked(LONG), _request("a"))
@@ -133,6 +138,7 @@ def test_a_run_that_was_cancelled_while_it_waited_never_begins(service: FakeServ
     assert "Cancelled before it began" in last["run_notice"]
 
 
+@pytest.mark.slow
 def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandlers) -> None:
     _run(handlers, _asked(["phantom-s/v1"]))
     own = handlers.open_tab(_request("a"))["values"]["picker"]["choices"]
@@ -147,6 +153,7 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
     assert handlers.download("run-1", event, _request("a"))[0]["data"]
 
 
+@pytest.mark.slow
 def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
     _run(handlers, _asked(["phantom-s/v1"]))
     handlers.pick_run("study", _request())
@@ -155,6 +162,7 @@ def test_two_runs_stand_side_by_side(handlers: EvaluationHandlers) -> None:
     assert look["values"]["other"]["value"] == "run-1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -242,6 +250,7 @@ def test_the_case_that_was_pressed_last_stays_whichever_is_ready_first(
         assert ids[3] in answer["values"]["shown"]
 
 
+@pytest.mark.slow
 def test_what_was_asked_of_another_run_is_never_shown(handlers: EvaluationHandlers) -> None:
     _run(handlers, _asked(["phantom-s/v1"]))
     before = handlers.cases.again(_request())
@@ -254,6 +263,7 @@ def test_what_was_asked_of_another_run_is_never_shown(handlers: EvaluationHandle
     assert looked["values"] == page["values"]
 
 
+@pytest.mark.slow
 def test_a_closed_tab_takes_its_runs_along(service: FakeService) -> None:
     evaluations = FakeEvaluations(service, n=8, pause=0.0)
     handlers = _handlers(evaluations, service)
@@ -285,6 +295,7 @@ async def _begun(handlers: EvaluationHandlers, request: Any) -> Any:
     raise AssertionError("the run ended before it wrote")
 
 
+@pytest.mark.slow
 def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
     service: FakeService,
 ) -> None:
@@ -304,6 +315,7 @@ def test_what_the_owner_runs_goes_on_without_a_tab_and_the_next_tab_shows_it(
     assert "Phantom L · V-3" in str(steps[-1])
 
 
+@pytest.mark.slow
 def test_the_next_tab_of_the_owner_can_cancel_it(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
     first, second = _owner(service, "a"), _owner(service, "b")
@@ -335,6 +347,7 @@ def test_a_visitors_run_ends_with_the_tab_and_no_other_tab_sees_it(service: Fake
     assert [run for run in evaluations.kept.known if run != "study"] == []
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_session_stops_the_first_and_only_it_is_shown(
     service: FakeService,
 ) -> None:
@@ -351,6 +364,7 @@ def test_a_second_run_of_a_session_stops_the_first_and_only_it_is_shown(
     assert handlers.running.again(_request())["values"]["start"]["interactive"] is False
 
 
+@pytest.mark.slow
 def test_what_a_deleted_session_ran_is_not_shown_in_the_next(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, pause=0.05), service)
 
@@ -390,6 +404,7 @@ def test_a_run_that_is_still_written_waits_beside_one_with_results() -> None:
     assert "1 run cannot be read" in beside([], "", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["running", "interrupted", "cancelled", "failures"])
 def test_a_run_without_results_hides_nothing_and_says_what_it_is(
     status: Any, service: FakeService
@@ -430,6 +445,7 @@ def test_the_time_left_follows_from_the_pace() -> None:
     assert [minutes(s) for s in (3, 130, 7200)] == ["about 5 s", "about 2 min", "about 2.0 h"]
 
 
+@pytest.mark.slow
 def test_what_the_tab_opens_on_is_computed_while_the_report_tab_is_looked_at(
     service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -441,6 +457,7 @@ def test_what_the_tab_opens_on_is_computed_while_the_report_tab_is_looked_at(
     assert shown["study"]["plot"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_handed_to_the_page_and_not_read_again(
     service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_published_table_is_marked_as_not_comparable() -> None:
     assert html.startswith('<details class="r3-card r3-published">'), "apart from what was measured"
 
 
+@pytest.mark.slow
 def test_a_look_that_does_not_fit_falls_back_to_one_that_does(
     run: EvaluationRun, view: StudyView
 ) -> None:

@@ -210,6 +210,7 @@ def test_the_windows_are_the_agreed_ones() -> None:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 5, 21, 40])
 def test_the_chart_has_a_bar_and_a_name_that_fits_for_every_label_of_a_set(n: int) -> None:
     names = [f"Label {i} " + "with a very long name " * (i % 3) for i in range(n)]

@@ -113,12 +113,14 @@ def _cases(folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.slow
 def test_viewer_modules_hold_their_unit_tests(node: str, tmp_path: Path, repo_root: Path) -> None:
     expectations = tmp_path / "expected.json"
     expectations.write_text(json.dumps([_expected(path) for path in _cases(tmp_path)]))
     _run_node(node, repo_root, expectations)
 
 
+@pytest.mark.slow
 def test_viewer_and_server_take_the_same_form_and_the_same_sides(
     node: str, tmp_path: Path, repo_root: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_viewer_and_server_take_the_same_form_and_the_same_sides(
     _run_node(node, repo_root, expectations)
 
 
+@pytest.mark.slow
 def test_viewer_reads_other_peoples_files_as_nibabel_does(
     node: str, tmp_path: Path, repo_root: Path, shared_dir: Path
 ) -> None:

@@ -22,6 +22,7 @@ def _handler_put_back() -> Iterator[None]:
     signal.signal(signal.SIGPROF, earlier)
 
 
+@pytest.mark.slow
 def test_damaged_scans_are_read_correctly_or_refused_in_a_sentence() -> None:
     outcomes, broken, figures = campaign(first=0, files=150, dicom=12, log=None)
     assert broken == []

@@ -54,6 +54,7 @@ def stored_voxels(
     return stored * np.float32(facts["passed"]["slope"]) + np.float32(facts["passed"]["intercept"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_values_equal_the_published_preprocessing(
     case: str, reference: tuple[dict[str, Any], dict[str, np.ndarray]], shared_dir: Path
@@ -97,6 +98,7 @@ def test_sizes_crops_and_padding_are_the_published_ones(
         assert len(axis.lower) == expected["kept"]
 
 
+@pytest.mark.slow
 def test_clip_order_changes_the_edges_of_what_lies_beyond_the_window() -> None:
     rng = np.random.default_rng(0)
     stored = rng.integers(-3000, 3000, (20, 20, 20)).astype(np.int16)
@@ -110,6 +112,7 @@ def test_clip_order_changes_the_edges_of_what_lies_beyond_the_window() -> None:
     assert CtClipConfig().grid("before").id != CtClipConfig().grid("after").id
 
 
+@pytest.mark.slow
 @given(
     shape=st.tuples(*[st.integers(2, 60)] * 3),
     spacing=st.tuples(*[st.floats(0.4, 9.0)] * 3),
@@ -205,6 +208,7 @@ def test_what_was_cut_off_or_added_is_said() -> None:
     assert "40 mm along back-front" in notes["padded_with_air"].text
 
 
+@pytest.mark.slow
 def test_the_scan_is_left_as_it_was() -> None:
     stored = np.random.default_rng(3).integers(-2000, 2000, (20, 20, 20)).astype(np.int16)
     volume = Volume.from_array(stored.copy(), np.eye(4))

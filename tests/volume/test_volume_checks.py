@@ -257,6 +257,7 @@ def test_an_impossible_body_width_is_said() -> None:
         assert codes(HU, affine) == ["implausible_body"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "domain"), [(11, "in"), (12, "out")])
 def test_phantoms_pass_every_check(seed: int, domain: str) -> None:
     phantom = render(draw_truth(seed, domain))

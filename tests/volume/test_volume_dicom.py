@@ -46,6 +46,7 @@ from rad3d.volume.dicom_stack import check_line
 from rad3d.volume.load import read_volume
 
 
+@pytest.mark.slow
 def test_slices_are_ordered_by_position_and_values_are_hounsfield(tmp_path: Path) -> None:
     volume = read(tmp_path, series())
     assert np.array_equal(volume.hu, HU)
@@ -64,6 +65,7 @@ def bare(ds: Dataset, implicit: bool) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["000.dcm", "IM0001.img"])
 @pytest.mark.parametrize(
     "write",
@@ -133,6 +135,7 @@ def compressed(folder: Path, syntax: str) -> list[bytes]:
     return [path.read_bytes() for path in paths]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "syntax", [uid.JPEGLossless, uid.JPEGLosslessSV1, uid.JPEGLSLossless, uid.JPEG2000Lossless]
 )
@@ -193,6 +196,7 @@ def enhanced(slices: list[Dataset]) -> Dataset:
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.RLELossless])
 def test_a_multi_frame_ct_is_read_alone_and_from_a_zip(tmp_path: Path, syntax: str) -> None:
     ds = enhanced(series())
@@ -208,6 +212,7 @@ def test_a_multi_frame_ct_is_read_alone_and_from_a_zip(tmp_path: Path, syntax: s
     assert "fewer pixels" in refusal(path).problem
 
 
+@pytest.mark.slow
 def test_one_slice_alone_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(dicom_bytes(series()[3]))
@@ -217,6 +222,7 @@ def test_one_slice_alone_is_called_one(tmp_path: Path) -> None:
 # -- one series stays one ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-7, 1e-6, 1e-5, 1e-4]), st.floats(0, 0.1))
 def test_noise_and_spelling_do_not_part_a_series(
@@ -243,6 +249,7 @@ def rounded(start: float, step: float, unit: float, count: int) -> list[float]:
     return [round(round((start + k * step) / unit) * unit, 4) for k in range(count)]
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     st.floats(0.4, 10),

@@ -116,6 +116,7 @@ def test_files_cut_short_are_counted_in_the_refusal(tmp_path: Path, cut: Any, si
     assert refused(tmp_path, files, f"{len(cut)} of the 24", "damaged") == "bad_dicom"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", [b"", bytes(4000), b"<html>", bytes(128) + b"DICM" + b"junk" * 90])
 def test_files_that_are_nothing_any_more_are_a_warning(tmp_path: Path, rest: bytes) -> None:
     files = [rest if k < 4 else dicom_bytes(ds) for k, ds in enumerate(series())]
@@ -124,6 +125,7 @@ def test_files_that_are_nothing_any_more_are_a_warning(tmp_path: Path, rest: byt
     assert "4 files cannot be read" in warnings(volume.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [2, 3, 4])
 @pytest.mark.parametrize("rest", [b"", bytes(4000)])
 def test_unreadable_files_never_make_a_scan_of_larger_steps(
@@ -175,6 +177,7 @@ def test_a_scale_that_some_slices_lack_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, slices, "5 of the 24", "RescaleIntercept") == "no_intercept"
 
 
+@pytest.mark.slow
 def test_values_without_their_intercept_are_refused(tmp_path: Path) -> None:
     slices = without(series(), "RescaleIntercept", "RescaleSlope")
     assert refusal(zipped_series(tmp_path / "s.zip", slices)).code == "no_intercept"
@@ -208,6 +211,7 @@ def test_two_slices_are_too_few(tmp_path: Path) -> None:
 # -- what asks for too much ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_limits_hold_before_pixels_are_read(tmp_path: Path) -> None:
     path = zipped_series(tmp_path / "s.zip", series())
     assert refusal(path, Limits(max_voxels=HU.size - 1)).code == "too_large"
@@ -248,6 +252,7 @@ def deflated_zeros(ds: Dataset, megabytes: int) -> bytes:
     return head[1] + packer.compress(before_pixels(body, element)) + packer.flush()
 
 
+@pytest.mark.slow
 def test_what_deflated_files_inflate_to_is_bounded_in_sum(tmp_path: Path) -> None:
     files = [deflated_zeros(ds, 2) for ds in series()]
     assert_whole(decoded(tmp_path, files))
@@ -281,6 +286,7 @@ def test_a_slice_with_fewer_pixels_than_it_claims_is_never_filled_up(
     assert refused(tmp_path, files, "24 of the 24", "fewer pixels") == "bad_dicom"
 
 
+@pytest.mark.slow
 def test_the_process_that_decodes_gets_no_secret_and_says_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

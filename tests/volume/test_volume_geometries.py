@@ -77,6 +77,7 @@ def dense(volume: Volume, spec: GridSpec) -> Dense:
     return (hu - bottom) * 2 / (top - bottom) - 1, np.abs(ends).min((0, -1)) > 1e-6
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 41)] * 3),
@@ -153,6 +154,7 @@ def empty(shape: tuple[int, int, int], spacing: tuple[float, ...]) -> Volume:
     return Volume(hu, np.diag([*spacing, 1.0]), "0" * 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", GRIDS)
 def test_drawn_chests_end_on_the_grid(encoder: str) -> None:
     assert share_on_grid(encoder, 60) == 1.0

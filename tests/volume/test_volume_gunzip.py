@@ -102,6 +102,7 @@ def test_what_follows_a_scan_must_be_whole_members(tmp_path: Path, tail: bytes, 
     assert refusal(path).code == code
 
 
+@pytest.mark.slow
 def test_a_bomb_is_unpacked_no_further_than_it_is_read(tmp_path: Path) -> None:
     path = gzipped_zeros(tmp_path / "bomb.gz", b"head", 100)
     tracemalloc.start()
@@ -112,6 +113,7 @@ def test_a_bomb_is_unpacked_no_further_than_it_is_read(tmp_path: Path) -> None:
     assert peak < 2e6
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_never_gives_other_bytes_than_the_standard_library(

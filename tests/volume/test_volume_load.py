@@ -64,6 +64,7 @@ def reference_grid(oblique: bool) -> np.ndarray:
     return to_grid(Volume.from_array(HU.copy(), patient_affine(oblique)), COARSE).values
 
 
+@pytest.mark.slow
 @settings(max_examples=24)
 @given(st.permutations((0, 1, 2)), st.tuples(*[st.sampled_from((1, -1))] * 3), st.booleans())
 def test_any_stored_orientation_gives_the_same_voxels_affine_and_grid(

@@ -36,6 +36,7 @@ def tar() -> bytes:
     return data.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "data", "code"),
     [
@@ -95,6 +96,7 @@ def test_a_flipped_bit_is_noticed_by_the_checksum(tmp_path: Path) -> None:
     assert refusal(path).code in ("corrupt_gzip", "truncated")
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(0, 351), st.binary(min_size=1, max_size=8))
 def test_no_header_damage_raises_anything_but_a_sentence(
@@ -136,6 +138,7 @@ def test_a_gzip_bomb_that_claims_gigabytes_costs_nothing(tmp_path: Path) -> None
     assert cheaply_refused(path) == "too_large"
 
 
+@pytest.mark.slow
 def test_a_bomb_behind_a_small_header_is_not_unpacked(tmp_path: Path) -> None:
     path = gzipped_zeros(tmp_path / "a.nii.gz", header_bytes((64, 64, 64)), 150)
     assert cheaply_refused(path) == "size_mismatch"
@@ -151,6 +154,7 @@ def test_a_header_that_claims_more_than_is_there_is_refused(tmp_path: Path) -> N
     assert cheaply_refused(packed) == "truncated"
 
 
+@pytest.mark.slow
 def test_a_text_bomb_is_no_scan(tmp_path: Path) -> None:
     path = gzipped_zeros(tmp_path / "a.nii.gz", b"hello", 100)
     assert cheaply_refused(path) == "not_nifti"

@@ -67,6 +67,7 @@ def test_the_table_misses_no_file(data: Path) -> None:
     assert there == set(REFUSED) | set(ACCEPTED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "expected"), REFUSED.items(), ids=REFUSED)
 def test_what_is_no_chest_ct_is_refused_with_a_reason(
     data: Path, file: str, expected: tuple[str, ...]
@@ -77,6 +78,7 @@ def test_what_is_no_chest_ct_is_refused_with_a_reason(
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "warnings"), ACCEPTED.items(), ids=ACCEPTED)
 def test_a_ct_is_read_and_warned_about_where_it_is_odd(
     data: Path, file: str, warnings: list[str]
@@ -89,6 +91,7 @@ def test_a_ct_is_read_and_warned_about_where_it_is_odd(
     assert grid.values.std() > 0.1
 
 
+@pytest.mark.slow
 def test_a_dicom_series_and_its_conversion_are_the_same_patient(data: Path) -> None:
     nifti = read_volume(data / "ct/lungdx_A0002_chest_8mm_dcm2niix.nii.gz")
     dicom = read_volume(data / "ct/lungdx_A0002_chest_dicom.zip")

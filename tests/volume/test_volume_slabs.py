@@ -146,6 +146,7 @@ def test_what_is_sent_ends_where_the_scan_is_closed_or_another_is_opened(
         packed(ask)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     shape=st.tuples(*[st.integers(1, 70)] * 3), slab=st.integers(1, 9000), tile=st.integers(1, 99)
@@ -169,6 +170,7 @@ def test_slabs_and_tiles_of_any_size_hold_every_voxel_once(
     assert (counts == 2).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shape", [(2, 4096, 4096), (4096, 2, 4096), (4096, 4096, 2), (3, 5, 7), (512, 512, 300)]
 )
