@@ -124,6 +124,7 @@ def test_what_is_no_text_is_called_what_it_is(head: bytes, said: str) -> None:
         Table(io.BytesIO(head), "t.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cell", "text"),
     [

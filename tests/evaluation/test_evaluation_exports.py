@@ -128,6 +128,7 @@ def test_the_page_opens_offline_and_escapes_what_it_is_given(
     assert "default-src 'none'" in own
 
 
+@pytest.mark.slow
 def test_no_name_or_text_of_a_run_becomes_markup_on_the_page() -> None:
     attack = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
     run = study_run(16)

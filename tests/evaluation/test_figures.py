@@ -19,6 +19,8 @@ from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.metrics.registry import metric_row
 
+pytestmark = pytest.mark.slow
+
 METRIC = metric_row("f1_macro")
 TITLES = {"phantom-in": "In domain", "phantom-out": "Out of domain"}
 

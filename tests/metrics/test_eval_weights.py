@@ -77,6 +77,7 @@ def test_what_cannot_run_says_which_weights_and_is_never_scored(name: str, tmp_p
     assert name not in score(samples, predictions, resamples=5, places=places).estimates
 
 
+@pytest.mark.slow
 def test_bertscore_is_one_for_equal_texts_less_for_others_and_safe_on_empty_ones(
     models_dir: Path,
 ) -> None:

@@ -214,6 +214,7 @@ def test_a_whole_model_becomes_a_v1_with_its_own_language_model(place: Path) -> 
         assert torch.equal(found[key], value), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "more", "said"),
     [

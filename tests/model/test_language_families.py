@@ -452,6 +452,7 @@ def test_every_precision_loads_and_writes_on_a_gpu(stored: Path, precision: str)
     assert _last(language, embeds, GenerationOptions(max_new_tokens=8)).ids
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_output_layer_gets_its_slice_in_one_piece(

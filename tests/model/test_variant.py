@@ -10,11 +10,11 @@ import pytest
 import torch
 from close import assert_near
 from safetensors.torch import load_file
+from small_variants import KNOWN, TEXTS, small_batch, small_config
 from tiny_models import FAMILIES, LATENT_DIM, save_language, tiny_language
 
 from rad3d.core.details import finding_bits
 from rad3d.core.errors import BadRequest, CorruptWeights, MissingWeights, UnknownName
-from rad3d.core.findings import Finding
 from rad3d.core.labels import LABELS
 from rad3d.core.modes import MODES
 from rad3d.model.variants.adapters import adapter_parameters
@@ -23,45 +23,15 @@ from rad3d.model.variants.variant import VariantConfig
 
 pytestmark = pytest.mark.numeric
 
-KNOWN = (Finding("Pleural effusion", "left", severity="mild", size_mm=12), Finding("Emphysema"))
-TEXTS = ("Findings: Normal.", "Findings: A nodule of 8 mm in the right upper lobe.")
-
-
-def config(mode: str = "v3", **changes: object) -> VariantConfig:
-    base = VariantConfig(
-        llm="phantom-s",
-        mode=mode,
-        llm_source="llms/phantom-s",
-        latent_dim=LATENT_DIM,
-        token_dim=6,
-        projector=MODES[mode].projector,
-        prefix_length=min(4, MODES[mode].prefix_length),
-        clip_length=3,
-        layers=1,
-        heads=4,
-    )
-    return replace(base, **changes)  # type: ignore[arg-type]
-
-
-def inputs(reporter: PrefixReporter, texts: tuple[str, ...] = TEXTS) -> tuple[torch.Tensor, ...]:
-    generator = torch.Generator().manual_seed(3)
-    latent = torch.randn(len(texts), LATENT_DIM, generator=generator)
-    logits = torch.randn(len(texts), 18, generator=generator)
-    contexts = [reporter.context(KNOWN)] * len(texts) if reporter.config.mode_row.words else ()
-    targets = reporter.collate([reporter.report_ids(text) for text in texts], contexts)
-    tokens = torch.randn(len(texts), reporter.config.prefix_length, 6, generator=generator)
-    bits = torch.from_numpy(finding_bits(KNOWN)).expand(len(texts), -1)
-    return latent, logits, *targets, tokens, bits
-
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_step_moves_exactly_what_the_mode_trains(mode: str) -> None:
-    reporter = PrefixReporter(config(mode), tiny_language("gpt2")).train()
+    reporter = PrefixReporter(small_config(mode), tiny_language("gpt2")).train()
     before = {k: v.clone() for k, v in reporter.state_dict().items()}
     trainable = list(reporter.trainable_parameters())
     assert {id(p) for p in trainable} == {id(p) for p in reporter.parameters() if p.requires_grad}
     optimizer = torch.optim.SGD(trainable, lr=0.5)
-    loss = reporter.loss(*inputs(reporter))
+    loss = reporter.loss(*small_batch(reporter))
     if not MODES[mode].trains:
         assert not sum(parameter.numel() for parameter in trainable)
         return
@@ -79,8 +49,8 @@ def test_a_step_moves_exactly_what_the_mode_trains(mode: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
-    reporter = PrefixReporter(config(), tiny_language(family)).eval()
-    latent, logits, ids = inputs(reporter, TEXTS[1:])[:3]
+    reporter = PrefixReporter(small_config(), tiny_language(family)).eval()
+    latent, logits, ids = small_batch(reporter, TEXTS[1:])[:3]
     with torch.no_grad():
         head = reporter.conditioning(reporter.prefix(latent, logits))
         embeds = torch.cat((head, reporter.language.embed(ids)), dim=1)
@@ -92,8 +62,8 @@ def test_loss_is_that_of_the_report_tokens_alone(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padding_does_not_change_the_loss(family: str) -> None:
-    reporter = PrefixReporter(config(), tiny_language(family)).eval()
-    latent, logits, ids, labels = inputs(reporter)[:4]
+    reporter = PrefixReporter(small_config(), tiny_language(family)).eval()
+    latent, logits, ids, labels = small_batch(reporter)[:4]
     with torch.no_grad():
         together = reporter.loss(latent, logits, ids, labels)
         each = [
@@ -107,8 +77,8 @@ def test_padding_does_not_change_the_loss(family: str) -> None:
 @pytest.mark.slow
 def test_a_few_steps_learn_to_tell_two_conditions_apart() -> None:
     torch.manual_seed(0)
-    reporter = PrefixReporter(config("v1"), tiny_language("llama")).train()
-    data = inputs(reporter)
+    reporter = PrefixReporter(small_config("v1"), tiny_language("llama")).train()
+    data = small_batch(reporter)
     optimizer = torch.optim.Adam(reporter.trainable_parameters(), lr=3e-3)
     first = float(reporter.loss(*data).detach())
     for _ in range(60):
@@ -120,7 +90,7 @@ def test_a_few_steps_learn_to_tell_two_conditions_apart() -> None:
 
 
 def test_sequence_is_start_token_then_prefix_then_prompt() -> None:
-    reporter = PrefixReporter(config(prompt="\nReport:"), tiny_language("llama"))
+    reporter = PrefixReporter(small_config(prompt="\nReport:"), tiny_language("llama"))
     prefix = torch.randn(2, 4, reporter.language.width)
     embeds = reporter.conditioning(prefix).detach()
     prompt = reporter.language.tokens("\nReport:")
@@ -129,21 +99,22 @@ def test_sequence_is_start_token_then_prefix_then_prompt() -> None:
     assert embeds[1, 0].equal(around[0, 0])
     assert embeds[:, 1:5].equal(prefix)
     assert embeds[1, 5:].equal(around[0, 1:])
-    bare = PrefixReporter(config(bos_first=False, prompt=""), tiny_language("llama"))
+    bare = PrefixReporter(small_config(bos_first=False, prompt=""), tiny_language("llama"))
     assert bare.conditioning(prefix).equal(prefix)
 
 
 def test_too_long_a_report_is_refused() -> None:
-    reporter = PrefixReporter(config(), tiny_language("llama"))
+    reporter = PrefixReporter(small_config(), tiny_language("llama"))
     with pytest.raises(BadRequest, match="room for"):
         reporter.collate([[5] * 300])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path) -> None:
     language = tiny_language("gpt2")
     save_language(language, tmp_path / "llms" / "phantom-s")
-    reporter = PrefixReporter(config(mode), language)
+    reporter = PrefixReporter(small_config(mode), language)
     reporter.scaling.fit(torch.randn(9, LATENT_DIM), torch.randn(9, 18))
     with torch.no_grad():
         for parameter in reporter.trainable_parameters():
@@ -158,7 +129,7 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
     loaded = PrefixReporter.from_pretrained(tmp_path / "v", models_dir=tmp_path)
     assert loaded.config == saved
     assert not loaded.training
-    latent, logits, *_, tokens, bits = data = inputs(reporter)
+    latent, logits, *_, tokens, bits = data = small_batch(reporter)
     with torch.no_grad():
         given = (latent, logits, tokens, bits)
         assert_near(loaded.prefix(*given), reporter.prefix(*given))
@@ -166,7 +137,7 @@ def test_saved_variant_loads_and_makes_the_same_prefix(mode: str, tmp_path: Path
 
 
 def test_half_precision_storage_keeps_scaling_exact_and_ties_tied(tmp_path: Path) -> None:
-    reporter = PrefixReporter(config("v1"), tiny_language("gpt2"))
+    reporter = PrefixReporter(small_config("v1"), tiny_language("gpt2"))
     reporter.scaling.fit(torch.randn(9, LATENT_DIM) * 1e5)
     reporter.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "projector.safetensors")
@@ -183,7 +154,7 @@ def test_half_precision_storage_keeps_scaling_exact_and_ties_tied(tmp_path: Path
 def saved(tmp_path: Path) -> Path:
     language = tiny_language("llama")
     folder = save_language(language, tmp_path / "llms" / "phantom-s")
-    PrefixReporter(config(), language).save_pretrained(tmp_path / "v")
+    PrefixReporter(small_config(), language).save_pretrained(tmp_path / "v")
     assert folder.is_dir()
     return tmp_path
 
@@ -218,12 +189,12 @@ def test_a_projector_of_another_shape_is_refused(saved: Path) -> None:
 
 
 def test_configuration_round_trips_and_refuses_unknown_keys() -> None:
-    original = config(training={"steps": 3}, files={"a": "b"})
+    original = small_config(training={"steps": 3}, files={"a": "b"})
     assert VariantConfig.from_json(original.to_json()) == original
     with pytest.raises(BadRequest, match="colour"):
         VariantConfig.from_json(json.dumps({"llm": "x", "mode": "v1", "colour": 1}))
     with pytest.raises(UnknownName, match="v1, v2, v3, linear"):
-        replace(config(), mode="v9")
+        replace(small_config(), mode="v9")
 
 
 def test_no_variant_in_a_directory_is_said(tmp_path: Path) -> None:
@@ -235,7 +206,7 @@ def test_no_variant_in_a_directory_is_said(tmp_path: Path) -> None:
 def test_peft_reads_the_files_of_an_adapter(mode: str, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     save_language(tiny_language("llama"), tmp_path / "llms" / "phantom-s")
-    reporter = PrefixReporter(config(mode), tiny_language("llama")).eval()
+    reporter = PrefixReporter(small_config(mode), tiny_language("llama")).eval()
     with torch.no_grad():
         for parameter in adapter_parameters(reporter.llm):
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -253,7 +224,7 @@ def test_peft_reads_the_files_of_an_adapter(mode: str, tmp_path: Path) -> None:
 
 def test_an_adapter_leaves_the_language_model_that_others_share_alone(tmp_path: Path) -> None:
     language = tiny_language("llama")
-    PrefixReporter(config("lora"), tiny_language("llama")).save_pretrained(tmp_path / "v")
+    PrefixReporter(small_config("lora"), tiny_language("llama")).save_pretrained(tmp_path / "v")
     ids = torch.tensor([language.tokens(TEXTS[1])])
     with torch.no_grad():
         before = language.model(ids).logits
@@ -269,7 +240,7 @@ def test_an_adapter_leaves_the_language_model_that_others_share_alone(tmp_path: 
 @pytest.mark.parametrize("mode", ["slots", "words"])
 def test_a_prefix_of_findings_begins_at_the_models_own_words(mode: str) -> None:
     language = tiny_language("llama")
-    reporter = PrefixReporter(config(mode), language)
+    reporter = PrefixReporter(small_config(mode), language)
     bits = torch.from_numpy(finding_bits(KNOWN))[None]
     prefix = reporter.prefix(torch.zeros(1, LATENT_DIM), bits=bits)[0].detach()
     words = "Summary:" if mode == "slots" else "Exam: chest CT"
@@ -283,8 +254,8 @@ def test_a_prefix_of_findings_begins_at_the_models_own_words(mode: str) -> None:
 
 
 def test_findings_as_words_stand_between_prefix_and_report_and_are_not_predicted() -> None:
-    reporter = PrefixReporter(config("words"), tiny_language("llama"))
-    ids, labels = inputs(reporter)[2:4]
+    reporter = PrefixReporter(small_config("words"), tiny_language("llama"))
+    ids, labels = small_batch(reporter)[2:4]
     context = reporter.context(KNOWN)
     assert reporter.language.decode(context) == (
         "Summary: emphysema; left pleural effusion, mild, 12 mm\nReport:"
@@ -296,8 +267,8 @@ def test_findings_as_words_stand_between_prefix_and_report_and_are_not_predicted
 
 def test_a_prefix_can_have_the_scale_of_the_models_words() -> None:
     language = tiny_language("llama")
-    reporter = PrefixReporter(config("v3", prefix_scale="words"), language)
-    latent, logits = inputs(reporter)[:2]
+    reporter = PrefixReporter(small_config("v3", prefix_scale="words"), language)
+    latent, logits = small_batch(reporter)[:2]
     words = language.embed(torch.arange(language.vocabulary)).square().mean().sqrt()
     lengths = reporter.prefix(latent, logits).square().mean(-1).sqrt().detach()
     assert_near(lengths, words.detach().expand_as(lengths))

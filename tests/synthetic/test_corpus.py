@@ -72,6 +72,7 @@ def test_ordered_summaries_are_those_of_the_drawn_truths() -> None:
     assert {e.context for e in examples if e.task == "report"} <= summaries
 
 
+@pytest.mark.slow
 def test_every_task_of_the_mixture_is_drawn(stage: str, examples: list[Example]) -> None:
     counts = Counter(example.task for example in examples)
     for task, share in MIXTURE[stage].items():

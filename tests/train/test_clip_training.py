@@ -34,6 +34,7 @@ def arrays(n: int = 4) -> PhantomArrays:
     return PhantomArrays(Split("s", "in", 0, n), planes, cells)
 
 
+@pytest.mark.slow
 def test_wide_acquisitions_cover_the_scanners_of_both_domains() -> None:
     wide = [draw_wide_acquisition(seed) for seed in range(400)]
     known = [draw_acquisition(seed, domain) for seed in range(100) for domain in ("in", "out")]

@@ -352,6 +352,7 @@ def test_a_variant_of_another_run_is_not_overwritten_unasked(
     assert cli.main(command(place)) == 1, "the first run is not the one that made it now"
 
 
+@pytest.mark.slow
 def test_reports_that_the_model_cannot_read_are_dropped_and_counted(place: Path) -> None:
     path = place / "r.csv"
     lines = path.read_text(encoding="utf-8").splitlines()

@@ -10,8 +10,7 @@ from typing import Any
 import bitsandbytes
 import pytest
 import torch
-from test_cost import LOAD
-from test_variant import config, inputs
+from small_variants import small_batch, small_config
 from tiny_models import (
     FAMILIES,
     SIZED,
@@ -30,6 +29,8 @@ from rad3d.model.variants.reporter import PrefixReporter
 
 pytestmark = pytest.mark.slow
 
+LOAD = cost.Workload(batch_size=3, report_tokens=120, layers=2)
+
 
 @pytest.fixture(params=FAMILIES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -42,8 +43,8 @@ def gradient(
 ) -> torch.Tensor:
     """Of the projector, through the frozen language model."""
     torch.manual_seed(0)
-    reporter = PrefixReporter(config("v3"), language).train()
-    data = inputs(reporter)
+    reporter = PrefixReporter(small_config("v3"), language).train()
+    data = small_batch(reporter)
     if before is not None:
         before(reporter, data)
     with torch.autocast("cpu", torch.bfloat16):
@@ -102,9 +103,9 @@ def test_layers_that_are_computed_twice_give_the_same_gradient(place: str, mode:
         if again:
             assert recompute_layers(language) == 2
         torch.manual_seed(0)
-        reporter = PrefixReporter(config(mode), language).train()
+        reporter = PrefixReporter(small_config(mode), language).train()
         torch.manual_seed(1)  # of V-1's dropout
-        reporter.loss(*inputs(reporter)).backward()
+        reporter.loss(*small_batch(reporter)).backward()
         gradients.append(torch.cat([grad_of(p).flatten() for p in reporter.trainable_parameters()]))
     torch.testing.assert_close(*gradients)
 

@@ -180,6 +180,7 @@ def test_what_a_browser_may_not_ask_for_is_refused_with_a_sentence(
     assert told in last["run_notice"]
 
 
+@pytest.mark.slow
 def test_where_no_path_is_allowed_none_is_read(service: FakeService) -> None:
     handlers = _handlers(FakeEvaluations(service, n=8, trusted=False), service)
     last = _run(handlers, _asked(["phantom-s/v1"], path="/etc"))

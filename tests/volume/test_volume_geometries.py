@@ -173,6 +173,7 @@ def share_on_grid(encoder: str, count: int) -> float:
     return float(np.mean([on_grid(drawn(rng), GRIDS[encoder]) for _ in range(count)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "pixel_mm", "step_mm"),
     [((434, 434, 275), 0.78125, 1.0), ((512, 512, 92), 0.5859375, 3.0), ((256, 256, 300), 1, 1)],
