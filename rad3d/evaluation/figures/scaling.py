@@ -29,8 +29,8 @@ AGAINST: dict[str, str] = {
 
 _LOOKS = (
     ("#d97706", "circle"), ("#4c8dd9", "square"), (ACCENT, "diamond"), ("#b3609f", "triangle-up"),
-    ("#6f7d2b", "pentagon"), ("#c0504d", "triangle-down"), ("#5b6bb5", "hexagon"),
-    ("#8a6d4b", "star"), ("#2f8fa8", "cross"), (QUIET, "x"),
+    ("#2f8fa8", "pentagon"), ("#c0504d", "triangle-down"), ("#5b6bb5", "hexagon"),
+    ("#8a6d4b", "star"), ("#6f7d2b", "cross"), (QUIET, "x"),
 )  # fmt: skip
 
 MODE_STYLES: dict[str, Series] = {

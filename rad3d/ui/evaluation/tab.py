@@ -114,19 +114,19 @@ def _sections() -> dict[str, Any]:
         downloads = downloads_view(
             [(row.id, row.name, f"A .{row.suffix} file") for row in EXPORTS.values()]
         )
+    with gr.Column(elem_classes="r3-card"):
+        heatmap = figure_view("heatmap-figure")
     with gr.Row(elem_classes="r3-pairs"):
-        with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
-            heatmap = figure_view("heatmap-figure")
-        with gr.Column(elem_classes="r3-card r3-choice", min_width=320, scale=10):
+        with gr.Column(elem_classes="r3-card r3-choice", min_width=320):
             baseline = gr.Dropdown(
                 [], label="Differences from", elem_id="baseline", filterable=False
             )
             forest = figure_view("forest-figure")
-    with gr.Row(elem_classes="r3-pairs"):
-        with gr.Column(elem_classes="r3-card", min_width=320, scale=11):
-            classifier = figure_view("classifier-figure")
-        with gr.Column(elem_classes="r3-card", min_width=320, scale=10):
-            calibration = figure_view("calibration-figure")
+        with gr.Column(elem_classes="r3-stack", min_width=320):
+            with gr.Column(elem_classes="r3-card"):
+                classifier = figure_view("classifier-figure")
+            with gr.Column(elem_classes="r3-card"):
+                calibration = figure_view("calibration-figure")
     return {
         "sample_set": sample_set, "metric": metric, "table": table, "against": against,
         "baseline": baseline, "leaderboard": leaderboard, "study": study, "worth": worth,
