@@ -59,7 +59,7 @@ from functools import partial
 from pathlib import Path
 from browser.fake_evaluations import FakeEvaluations
 from browser.fakes import FakeService, sample_card
-import rad3d.evaluation.service as evaluation_module
+import rad3d.evaluation.evaluations as evaluation_module
 import rad3d.service.service as service_module
 from rad3d.core.settings import Settings
 from rad3d.ui import launch as serving

@@ -14,8 +14,8 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.data.sample_sets import PHANTOM_SPLITS
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 from rad3d.evaluation.system_names import CONTROLS
 from rad3d.features.encoder_features import encoder_identity
 from rad3d.features.table import FeatureTable, write_features

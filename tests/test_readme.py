@@ -17,9 +17,9 @@ from rad3d.cli import build_parser
 from rad3d.commands.eval_study import _request, open_evaluations
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.modes import MODES
+from rad3d.evaluation.evaluations import STUDY_DIR
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.run_types import EvaluationRun
-from rad3d.evaluation.service import STUDY_DIR
 from rad3d.evaluation.storage import read_run
 from rad3d.evaluation.system_names import LOOKUP
 from rad3d.metrics.bootstrap import Estimate

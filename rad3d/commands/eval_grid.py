@@ -25,7 +25,7 @@ from rad3d.evaluation.system_names import expected_seconds
 from rad3d.metrics.registry import metrics_of
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.evaluation.study_training import StudyTraining
 
 STUDY_METRICS = ("clinical", "prior")

@@ -38,7 +38,7 @@ from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import PRIMARY, metric_row
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
 
 LATEST = "latest"
 SAY_EVERY = 20
@@ -48,7 +48,7 @@ _SHOWN = (*PRIMARY, "side", "hf_bleu", "hf_rouge_l")
 
 def open_evaluations(settings: Settings | None = None) -> Evaluations:
     """An evaluation service for one person at a terminal, who may read any path."""
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
 
     settings = settings or Settings.from_env()
@@ -287,7 +287,7 @@ def report(args: argparse.Namespace) -> int:
 def write_study_features(args: argparse.Namespace) -> int:
     """Write what the shipped encoder sees in each shipped set to a file, and print its path."""
     from rad3d.data.sample_sets import PHANTOM_SPLITS
-    from rad3d.evaluation.service import STUDY_DIR
+    from rad3d.evaluation.evaluations import STUDY_DIR
     from rad3d.features.table import write_features
 
     source = open_evaluations().feature_source

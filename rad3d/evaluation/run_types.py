@@ -53,7 +53,7 @@ class EvaluationRequest:
         draws: bootstrap resamples behind every interval.
         seed: of resampling, permutations and the shuffling of images.
         title: shown in the list of runs.
-        owner: whose run it is, see :class:`rad3d.evaluation.service.Evaluations`.
+        owner: whose run it is, see :class:`rad3d.evaluation.evaluations.Evaluations`.
         features: stores or files of features, in place of scans; needed again to resume.
         bank: the training cases of the baselines, in place of the shipped phantoms; their
             features are among ``features``.

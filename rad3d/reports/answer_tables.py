@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rad3d.reports.answers import is_answer, spelled
-from rad3d.reports.edits import Edit, Edited
+from rad3d.reports.replacements import Edit, Edited
 
 _RULER = frozenset("|+-=: ")
 _FLAT = re.compile(r"\|(?: (?=\|)|(?=\|))")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from rad3d.reports.edits import Edit, Edited
+from rad3d.reports.replacements import Edit, Edited
 
 _SEEN = (
     r"(?:seen|present|detected|identified|observed|found|noted|visuali[sz]ed|visible|evident"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 
-from rad3d.reports.edits import Edited
+from rad3d.reports.replacements import Edited
 
 _ENTITY = re.compile(r"&(?:amp;){0,3}(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 _ESCAPE = re.compile(

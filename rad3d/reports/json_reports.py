@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from rad3d.reports.answers import is_answer, spelled
-from rad3d.reports.edits import Edited
+from rad3d.reports.replacements import Edited
 
 _BEGIN = re.compile(r"[{\[]\s?(?:[{\[]\s?)?(?=[\"'][^\"'\n]{1,80}[\"']\s?[:,\]])")
 _TOKEN = re.compile(

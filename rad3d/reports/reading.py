@@ -8,8 +8,8 @@ from itertools import pairwise
 from rad3d.reports.answer_tables import write_rows
 from rad3d.reports.answers import spell_answers
 from rad3d.reports.cleaning import undisguised
-from rad3d.reports.edits import Edit, Edited
 from rad3d.reports.json_reports import write_json
+from rad3d.reports.replacements import Edit, Edited
 
 _BLANKS = re.compile(r"(?:[^\S\n]|[\x00-\x08\x0e-\x1f]){2,}|[^\S\n ]|[\x00-\x08\x0e-\x1f]")
 _LINE_BLANKS = re.compile(r" ?\n[ \n]*\n ?|(?: \n ?| ?\n )")

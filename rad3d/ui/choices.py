@@ -20,7 +20,7 @@ Choices = list[tuple[str, str]]
 _DOMAINS = {"in": "in domain", "out": "out of domain"}
 
 Look = Callable[[str], "Sequence[VariantResult]"]
-"""Variant -> its results, as :meth:`rad3d.evaluation.service.Evaluations.measured`."""
+"""Variant -> its results, as :meth:`rad3d.evaluation.evaluations.Evaluations.measured`."""
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:

@@ -98,7 +98,7 @@ def serve(settings: Settings) -> None:
     tempfile.tempdir = str(work.temporary)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     lender = zero_gpu() if settings.zero_gpu else None  # before torch, as its package asks
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
 
     operations = Operations(settings)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.core.encoders import disclaimer
-from rad3d.evaluation.service import Evaluations
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.server.queue import ReportQueue
 from rad3d.ui.about import about_tab
 from rad3d.ui.components import markup, module_script

@@ -1,4 +1,4 @@
-"""A stand-in for :class:`rad3d.evaluation.service.Evaluations` over :mod:`browser.small_study`.
+"""A stand-in for :class:`rad3d.evaluation.evaluations.Evaluations` over :mod:`browser.small_study`.
 
 It scores for real and writes nothing by a model: a run takes its predictions from the small study.
 """

@@ -17,8 +17,8 @@ from rad3d.core.errors import BadRequest, Cancelled
 from rad3d.core.settings import Settings
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import OPERATOR
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 from rad3d.evaluation.text_process import apart
 from rad3d.service.service import Service
 

@@ -12,7 +12,7 @@ from study_parts import TEST_N, small_evaluations
 from rad3d.cli import build_parser, main
 from rad3d.commands import eval_study
 from rad3d.core.types import GenerationOptions
-from rad3d.evaluation.service import Evaluations
+from rad3d.evaluation.evaluations import Evaluations
 
 V3 = "phantom-s/v3"
 QUICK = [

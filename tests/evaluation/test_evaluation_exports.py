@@ -26,11 +26,11 @@ from study_parts import (
 
 from rad3d.data.predictions import read_predictions
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.exports import EXPORTS
 from rad3d.evaluation.html_page import report_page
 from rad3d.evaluation.leaderboard import view_of
 from rad3d.evaluation.run_types import EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 
 
 @pytest.fixture(scope="module")

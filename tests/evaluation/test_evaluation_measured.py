@@ -16,9 +16,9 @@ from rad3d.core.types import GenerationOptions
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.samples import PredictionSet
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest, EvaluationRun
 from rad3d.evaluation.runs import STUDY
-from rad3d.evaluation.service import Evaluations
 from rad3d.evaluation.storage import copy_run
 from rad3d.metrics.writers import predictions_text
 from rad3d.model.variants.variant import CONFIG_FILE, variant_directory

@@ -28,11 +28,11 @@ from study_parts import (
 from rad3d.core.errors import BadRequest, MissingWeights, UnknownName
 from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.exports import EXPORTS
 from rad3d.evaluation.generate import ReportWriter
 from rad3d.evaluation.html_page import report_page
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 from rad3d.evaluation.system_names import CONTROLS
 from rad3d.evaluation.verdicts import compare_runs
 from rad3d.metrics.scorecard import score

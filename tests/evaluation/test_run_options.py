@@ -16,9 +16,9 @@ from study_parts import TEST_N, small_evaluations
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.metric_choice import MetricGroup, metrics_of_groups
 from rad3d.evaluation.run_types import MAX_RESAMPLES, Bounds, EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 from rad3d.evaluation.titles import title_of
 from rad3d.metrics.registry import DEFAULT_FAMILIES, METRICS
 from rad3d.ui.evaluation.form import request_of

@@ -19,8 +19,8 @@ from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest
-from rad3d.evaluation.service import Evaluations
 from rad3d.server.metrics_routes import Operations
 from rad3d.server.queue import ReportQueue
 from rad3d.service.service import Service

@@ -15,8 +15,8 @@ from rad3d.core.labels import LABELS
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions, Report
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.runs import STUDY
-from rad3d.evaluation.service import Evaluations
 from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.phantom_cnn import ShippedEncoder
 from rad3d.model.llm.loading import load_language_model

@@ -38,9 +38,9 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import GenerationOptions
 from rad3d.data.samples import Prediction
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.generate import ReportWriter
 from rad3d.evaluation.run_types import EvaluationRequest, EvaluationRun
-from rad3d.evaluation.service import Evaluations
 from rad3d.server.metrics_routes import Operations
 from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir

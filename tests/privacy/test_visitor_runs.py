@@ -21,8 +21,8 @@ from tabs import eventually
 from rad3d.core.settings import Settings
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import OPERATOR
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationEvent, EvaluationRequest
-from rad3d.evaluation.service import Evaluations
 from rad3d.server.workdir import WorkDir
 from rad3d.service.service import Service
 from rad3d.ui.evaluation import job as evaluation_job

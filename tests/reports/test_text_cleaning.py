@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rad3d.reports.cleaning import clean_report, is_no_report, undisguised
-from rad3d.reports.edits import Edited
+from rad3d.reports.replacements import Edited
 from rad3d.synthetic.grammar import write_report
 from rad3d.synthetic.truth import draw_truth
 

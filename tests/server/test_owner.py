@@ -19,8 +19,8 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.access import OPERATOR
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest
-from rad3d.evaluation.service import Evaluations
 from rad3d.server.owner import cookie_name, is_owner, link
 from rad3d.service.service import Service
 

@@ -7,8 +7,8 @@ import inspect
 import pytest
 from browser.fake_evaluations import FakeEvaluations, FakeKeptRuns
 
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.runs import RunRepository
-from rad3d.evaluation.service import Evaluations
 
 
 @pytest.mark.parametrize(

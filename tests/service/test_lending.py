@@ -22,8 +22,8 @@ from rad3d.core.labels import N_LABELS
 from rad3d.core.settings import Settings
 from rad3d.core.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
 from rad3d.data.spec import SetSpec
+from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest
-from rad3d.evaluation.service import Evaluations
 from rad3d.model.prefix_input import PrefixInput
 from rad3d.service.service import Service
 from rad3d.service.zerogpu import (

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from rad3d.core.findings import LOBES, SCHEMA, Attributes, Finding, side_of_sites
 from rad3d.core.labels import CT_RATE, LabelSet
-from rad3d.reports.edits import Edited
 from rad3d.reports.labeller.attributes import (
     read_count,
     read_kind,
@@ -24,6 +23,7 @@ from rad3d.reports.labeller.rules import Rule
 from rad3d.reports.labeller.splitter import Sentence, stated_sentences
 from rad3d.reports.labeller.terms import rules_of
 from rad3d.reports.reading import plain_sentences
+from rad3d.reports.replacements import Edited
 
 _CUT = re.compile(
     r"[,;:]|\b(?:and|with|but|plus|however|whereas|while|accompan\w+|as well as|along with"

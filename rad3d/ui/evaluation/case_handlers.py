@@ -20,7 +20,7 @@ from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
 
 Handler = Callable[..., Snapshot]

@@ -13,7 +13,7 @@ from rad3d.evaluation.run_types import EvaluationRequest, written_with
 from rad3d.ui.report.generation_fields import number_of, options_of
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
 
 Asked = Mapping[str, Any]
 """Name of a component of the run panel -> its value; an untouched field may arrive as None."""

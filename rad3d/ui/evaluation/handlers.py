@@ -37,9 +37,9 @@ from rad3d.ui.report import html
 from rad3d.ui.report.handlers import Handlers
 
 if TYPE_CHECKING:
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.evaluation.leaderboard import StudyView
     from rad3d.evaluation.run_types import EvaluationRun
-    from rad3d.evaluation.service import Evaluations
     from rad3d.service.service import Service
 
 _UNFINISHED = ("cancelled", "interrupted", "failures")

@@ -14,7 +14,7 @@ from rad3d.model.cache import ByteCache
 from rad3d.ui.visitor import owner_of, session_of
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
 
 _MAX_RUNS = 6

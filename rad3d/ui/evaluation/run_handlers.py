@@ -29,7 +29,7 @@ from rad3d.ui.report import html
 from rad3d.ui.visitor import client_of, session_of
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
     from rad3d.service.sessions import Session
 

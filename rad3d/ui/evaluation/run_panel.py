@@ -20,7 +20,7 @@ from rad3d.ui.page_state import Snapshot, page_state
 from rad3d.ui.report.generation_fields import generation_fields
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 _FILE_TYPES = [".csv", ".tsv", ".jsonl", ".json"]

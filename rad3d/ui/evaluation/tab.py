@@ -25,7 +25,7 @@ from rad3d.ui.page_state import page_state
 from rad3d.ui.report import html
 
 if TYPE_CHECKING:
-    from rad3d.evaluation.service import Evaluations
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.ui.report.tab import ReportTab
 
 _QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}

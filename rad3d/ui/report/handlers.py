@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rad3d.service.sessions import Session, Stop
 
 Listens = Callable[[str], "Mapping[str, Listening]"]
-"""See :meth:`rad3d.evaluation.service.Evaluations.listening`."""
+"""See :meth:`rad3d.evaluation.evaluations.Evaluations.listening`."""
 
 _SECONDS_BETWEEN_UPDATES = 0.08
 _ENDED = (
