@@ -128,12 +128,9 @@ def _modes(view: StudyView, text: str, base: str, mode: str, below: bool | None 
         sizes = {c.system.parameters for c in found}
         found = [c for c in found if (c.system.parameters < FREEZE_FROM_PARAMETERS) == below]
         if not found and sizes:
-            return Claim(
-                text,
-                UNTESTED,
-                f"The language models here have {count(min(sizes))} to {count(max(sizes))} "
-                "parameters.",
-            )
+            shown = " to ".join(dict.fromkeys((count(min(sizes)), count(max(sizes)))))
+            models = "language models here have" if len(sizes) > 1 else "language model here has"
+            return Claim(text, UNTESTED, f"The {models} {shown} parameters.")
     if not found:
         return Claim(text, UNTESTED, "The two were not evaluated on the same cases.")
     return Claim(text, *_verdict(view, found))

@@ -52,6 +52,10 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
+        if np.isnan(self.value):
+            return "not defined"
+        if np.isnan(self.low):
+            return f"{self.value:.3f} (no interval)"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
