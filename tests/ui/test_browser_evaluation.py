@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,3 +194,23 @@ def test_a_phone_needs_no_sideways_scrolling(visit: Visit, address: str, scheme:
     )
     light = sum(int(part) for part in ink[4:-1].split(",")) / 3 > 128
     assert light is (scheme == "dark"), "the figures follow the theme"
+
+
+def test_after_a_run_without_results_every_part_of_another_one_works(
+    start_app: StartApp, visit: Visit, page_service: FakeService
+) -> None:
+    evaluations = FakeEvaluations(page_service, n=6)
+    study = evaluations.kept.known["study"]
+    bare = replace(study, id="bare", title="Bare run", status="cancelled", cards={})
+    evaluations.kept.known["bare"] = bare
+    page = visit(start_app(page_service, evaluations=evaluations))
+    open_evaluation(page)
+    for title, text in (("Bare run", "Nothing of this run"), (study.title, "highest macro F1")):
+        page.locator("#run-picker input").click()
+        page.get_by_role("option").filter(has_text=title).click()
+        expect(page.locator("#headline")).to_contain_text(text)
+    page.get_by_role("button", name="Next →").click()
+    expect(page.locator("#case")).to_contain_text("2 of 6")
+    with page.expect_download() as download:
+        page.locator("[data-kind=csv]").click()
+    assert download.value.suggested_filename.endswith(".csv")

@@ -84,7 +84,7 @@ def _choice(choices: Sequence[tuple[str, str]], value: str) -> dict[str, Any]:
 NO_FIGURE: dict[str, Any] = {}
 """The value that hides a figure."""
 
-EMPTY: dict[str, Any] = {"headline": html.nothing_yet(), "body": gr.update(visible=False)}
+EMPTY: dict[str, Any] = {"headline": html.nothing_yet(), "body": gr.update(visible="hidden")}
 """The values of the page without a run."""
 
 
