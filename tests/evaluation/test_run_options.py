@@ -127,6 +127,13 @@ def test_values_that_are_none_are_refused_with_a_sentence(
     assert str(caught.value).endswith(".")
 
 
+def test_a_file_alone_is_evaluated_though_the_ablations_are_still_checked(
+    evaluations: Evaluations,
+) -> None:
+    asked = {**ASKED, "variants": [], "controls": ["logits-only", "image-zero", "majority"]}
+    assert request_of(asked, evaluations, "").controls == ("majority",)
+
+
 def test_groups_give_the_metrics_that_are_ready_in_the_tables_order() -> None:
     groups = (
         MetricGroup("clinical", "clinical", "", ("crg", "f1_macro"), {}),

@@ -10,6 +10,7 @@ from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.metric_choice import metrics_of_groups
 from rad3d.evaluation.run_types import EvaluationRequest, written_with
+from rad3d.evaluation.system_names import CONTROLS
 from rad3d.ui.report.generation_fields import number_of, options_of
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ def request_of(
         BadRequest, UnknownName: a value is out of its range, or names something unknown.
     """
     seed = number_of(asked, "seed", int)
+    variants = tuple(asked["variants"] or ())
     return EvaluationRequest(
         sets=(*_sets(asked, evaluations), *files),
-        variants=tuple(asked["variants"] or ()),
-        controls=tuple(asked["controls"] or ()),
+        variants=variants,
+        controls=tuple(c for c in asked["controls"] or () if variants or not _is_ablation(c)),
         metrics=metrics_of_groups(evaluations.metric_groups(), asked["metrics"] or ()),
         options=written_with(options_of(asked), seed),
         limit=number_of(asked, "limit", int),
@@ -45,6 +47,11 @@ def request_of(
         seed=seed,
         owner=owner,
     )
+
+
+def _is_ablation(control: str) -> bool:
+    """Tell whether a chosen box is an ablation; without a variant it has nothing to take away."""
+    return lookup("ablation or baseline", CONTROLS, control).per_variant
 
 
 def _sets(asked: Asked, evaluations: Evaluations) -> tuple[SetSpec, ...]:
