@@ -10,10 +10,7 @@ from rad3d.evaluation.system_names import LOOKUP, SHUFFLED
 from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import metric_row
 
-PHANTOMS = (
-    "Every scan here is a synthetic phantom: the figures show how the software measures, "
-    "not how good a report on a patient would be."
-)
+_MEANING = "the figures show how the software measures, not how good a report on a patient would be"
 
 SECOND = "factuality"
 """The headline beside the main metric: place, size and severity as well as presence."""
@@ -36,6 +33,17 @@ def finding_in_words(view: StudyView, metric: str = "f1_macro") -> tuple[str, ..
             if said:
                 sentences.append(" ".join(said))
     return tuple(sentences)
+
+
+def standing(view: StudyView) -> str:
+    """Return what the figures on phantoms stand for; empty where no scan is one."""
+    phantoms = [facts for facts in view.sets if facts.domain]
+    if not phantoms:
+        return ""
+    if len(phantoms) == len(view.sets):
+        return f"Every scan here is a synthetic phantom: {_MEANING}."
+    names = joined([where(facts).lower() for facts in phantoms])
+    return f"The scans {names} are synthetic phantoms: {_MEANING}."
 
 
 def where(facts: SetFacts) -> str:

@@ -12,7 +12,6 @@ from rad3d.data.samples import Prediction
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.parts import KINDS
 from rad3d.evaluation.run_types import EvaluationRun
-from rad3d.evaluation.summary_text import PHANTOMS
 from rad3d.metrics.factuality import Match
 from rad3d.metrics.registry import metric_row
 from rad3d.metrics.scorecard import CaseScore
@@ -70,7 +69,15 @@ def test_the_headline_states_what_who_when_and_that_scans_are_synthetic(
     assert facts["Failed reports"] == "2"
     assert facts["Revision"] == run.revision[:12]
     html = render.headline(view, run.title, facts)
-    assert PHANTOMS in html
+    assert "Every scan here is a synthetic phantom" in html
+
+
+def test_only_phantoms_are_called_synthetic(run: EvaluationRun) -> None:
+    own = {name: replace(each, domain="") for name, each in run.sample_sets.items()}
+    some = {**own, IN: run.sample_sets[IN]}
+    assert "synthetic" not in render.headline(view_of(replace(run, sample_sets=own)), "", {})
+    mixed = render.headline(view_of(replace(run, sample_sets=some)), "", {})
+    assert "The scans in domain are synthetic phantoms" in mixed
 
 
 def test_the_published_table_is_marked_as_not_comparable() -> None:

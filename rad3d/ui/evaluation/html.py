@@ -10,7 +10,7 @@ from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.listening import listening_table
 from rad3d.evaluation.parts import board_of
 from rad3d.evaluation.run_types import EvaluationRun
-from rad3d.evaluation.summary_text import PHANTOMS, finding_in_words
+from rad3d.evaluation.summary_text import finding_in_words, standing
 from rad3d.metrics.registry import FAMILIES, METRICS, MetricRow, metric_status
 from rad3d.ui.html import evaluation_html
 
@@ -68,7 +68,7 @@ def headline(view: StudyView, title: str, facts: Mapping[str, str]) -> str:
         title=title,
         sentences=[_led(sentence) for sentence in finding_in_words(view)],
         facts={name: value for name, value in facts.items() if value},
-        standing=PHANTOMS,
+        standing=standing(view),
     )
 
 
