@@ -111,6 +111,33 @@ SCHEMA: dict[str, Attributes] = {
 }
 
 
+ORGANS: dict[str, tuple[str, ...]] = {
+    "Heart and vessels": (
+        "Cardiomegaly",
+        "Pericardial effusion",
+        "Coronary artery wall calcification",
+        "Arterial wall calcification",
+        PULMONARY_EMBOLISM,
+    ),
+    "Lungs and airways": (
+        "Emphysema",
+        "Atelectasis",
+        "Lung nodule",
+        "Lung opacity",
+        "Pulmonary fibrotic sequela",
+        "Mosaic attenuation pattern",
+        "Peribronchial thickening",
+        "Consolidation",
+        "Bronchiectasis",
+        "Interlobular septal thickening",
+    ),
+    "Pleura": ("Pleural effusion",),
+    "Mediastinum": ("Lymphadenopathy", "Hiatal hernia"),
+    "Devices": ("Medical material",),
+}
+"""The part of the chest -> its findings, in the order in which a table shows them."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One abnormality that is present, with the attributes a report can state.

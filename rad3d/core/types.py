@@ -356,3 +356,19 @@ class DoneEvent:
 
 
 Event = StageEvent | DiagnosisEvent | TextEvent | DoneEvent
+
+
+@dataclass(frozen=True)
+class FailedEvent:
+    """One of several variants cannot write: the reason in a sentence, and its code."""
+
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True)
+class VariantEvent:
+    """What one of several variants tells, which write about the same scan."""
+
+    variant_id: str
+    event: Event | FailedEvent

@@ -7,46 +7,47 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections import deque
+from collections.abc import Generator, Hashable, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-import torch
-import transformers
-
-from rad3d import __version__
 from rad3d.core.details import findings_of
 from rad3d.core.edits import Edits, checked_edits, with_edits
-from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
-from rad3d.core.errors import BadRequest, Cancelled, some
+from rad3d.core.encoders import SHIPPED_ENCODER
+from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.findings import Finding
-from rad3d.core.modes import Mode
 from rad3d.core.types import (
     Diagnosis,
     DiagnosisEvent,
     DoneEvent,
     Event,
+    FailedEvent,
     Features,
     FinishReason,
     FloatArray,
     GenerationOptions,
-    Note,
     Novelty,
-    Report,
     StageEvent,
-    TextEvent,
+    VariantEvent,
     Volume,
 )
 from rad3d.model.cache import ByteCache
-from rad3d.model.encoders.base import LoadedEncoder, visual_tokens
+from rad3d.model.encoders.base import LoadedEncoder
 from rad3d.model.encoders.noise import noise_novelty
-from rad3d.model.llm.decoding import Written, decode, decode_batch
+from rad3d.model.llm.decoding import Written, decode_batch, decode_rows
 from rad3d.model.llm.failures import OUR_FAULT, plain_errors
 from rad3d.model.llm.hub import with_progress
 from rad3d.model.prefix_input import PrefixInput, conditionings
+from rad3d.model.report_facts import (
+    Asked,
+    Clock,
+    diagnosis_notes,
+    edit_notes,
+    novelty_notes,
+)
 from rad3d.model.store import ModelStore
-from rad3d.model.threads import computing
+from rad3d.model.threads import SMALL_BYTES, computing
 from rad3d.model.variants.reporter import PrefixReporter
 from rad3d.volume.grid import GridSpec, ModelGrid, to_grid
 
@@ -153,7 +154,72 @@ class Engine:
             Rad3dError: any other condition a person can do something about.
         """
         cancel = cancel or threading.Event()
-        clock = _Clock()
+        asked = yield from self._prepare(volume, variant_id, cancel, edited)
+        yield StageEvent("Writing the report", 0.5)
+        _check(cancel)
+        for _, event in self._write([asked], options, cancel):
+            yield event
+
+    def compare(
+        self,
+        volume: Volume,
+        variant_ids: Sequence[str],
+        options: GenerationOptions,
+        cancel: threading.Event | None = None,
+        edited: Edits | None = None,
+    ) -> Iterator[VariantEvent]:
+        """Write a report with each variant: the events of :meth:`stream`, each with its variant.
+
+        The scan is encoded once. Variants of one frozen language model are written in one batch,
+        and the small models take turns, token by token; a large one has finished before the next
+        is loaded. What a variant cannot do is an event of it and concerns no other.
+
+        Args:
+            volume: the scan.
+            variant_ids: what writes.
+            options: how they write.
+            cancel: stops them all.
+            edited: probabilities in place of the classifier's.
+
+        Raises:
+            Cancelled: ``cancel`` was set before the last of them began to write.
+        """
+        cancel = cancel or threading.Event()
+        at_work: list[Iterator[VariantEvent]] = []
+        for group in self._sharing(variant_ids):
+            together: list[Asked] = []
+            for variant in group:
+                try:
+                    steps = self._prepare(volume, variant, cancel, edited)
+                    together.append((yield from _named(variant, steps)))
+                except Cancelled:
+                    raise
+                except Rad3dError as error:
+                    yield VariantEvent(variant, FailedEvent(str(error), error.code))
+            if together:
+                at_work.append(self._write_all(together, options, cancel))
+                if together[0].reporter.language.nbytes >= SMALL_BYTES:
+                    yield from _in_turns(at_work)
+                    at_work = []
+        yield from _in_turns(at_work)
+
+    def _sharing(self, variant_ids: Sequence[str]) -> list[list[str]]:
+        """The variants in groups that share a frozen language model."""
+        groups: dict[Hashable, list[str]] = {}
+        for variant in variant_ids:
+            key: Hashable = variant
+            with suppress(Rad3dError):  # which is told when it is about to write
+                config = self.store.ready(variant)
+                if not config.mode_row.trains_llm and not config.mode_row.adapter:
+                    key = config.llm_source, config.llm_revision
+            groups.setdefault(key, []).append(variant)
+        return list(groups.values())
+
+    def _prepare(
+        self, volume: Volume, variant_id: str, cancel: threading.Event, edited: Edits | None
+    ) -> Generator[Event, None, Asked]:
+        """Load a variant and encode the scan for it; gives what it writes from."""
+        clock = Clock()
         yield StageEvent("Loading the model", 0.02)
         _check(cancel)
         if self.store.catalogue.needs_download(variant_id):
@@ -184,33 +250,7 @@ class Engine:
             *edit_notes(diagnosis, reporter.config.mode_row),
         )
         yield DiagnosisEvent(diagnosis, features.novelty, notes)
-        yield StageEvent("Writing the report", 0.5)
-        _check(cancel)
-        written = Written((), "cancelled")
-        text = ""
-        for written in self._write(reporter, features, diagnosis, options, cancel):
-            if "first_token" not in clock.laps:
-                clock.laps["first_token"] = clock.elapsed
-            text = _streamable(reporter.language.decode(list(written.ids)))
-            if written.finish is None:
-                yield TextEvent(text, len(written.ids))
-        text = reporter.language.decode(list(written.ids))
-        clock.lap("writing")
-        yield TextEvent(text, len(written.ids))
-        yield DoneEvent(
-            Report(
-                text=text,
-                variant_id=variant_id,
-                diagnosis=diagnosis,
-                options=options,
-                finish_reason=written.finish or "cancelled",
-                n_tokens=len(written.ids),
-                timings_s=clock.laps | {"total": clock.elapsed},
-                notes=notes,
-                novelty=features.novelty,
-                provenance=provenance(reporter, features) | edit_provenance(diagnosis),
-            )
-        )
+        return Asked(variant_id, reporter, features, diagnosis, notes, clock)
 
     def _fetching(self, variant_id: str, cancel: threading.Event) -> Iterator[Event]:
         """Stages of a download; ``cancel`` stops it."""
@@ -221,27 +261,45 @@ class Engine:
                     _check(cancel)
                     yield StageEvent(text, 0.02 + 0.08 * fraction)
 
+    def _write_all(
+        self, together: Sequence[Asked], options: GenerationOptions, cancel: threading.Event
+    ) -> Iterator[VariantEvent]:
+        """Write in one batch; where that fails, it has failed for all that are unfinished."""
+        unfinished = {asked.variant_id: asked for asked in together}
+        try:
+            for asked, event in self._write(together, options, cancel):
+                if isinstance(event, DoneEvent):
+                    del unfinished[asked.variant_id]
+                yield VariantEvent(asked.variant_id, event)
+        except Rad3dError as error:
+            for variant in unfinished:
+                yield VariantEvent(variant, FailedEvent(str(error), error.code))
+
     def _write(
-        self,
-        reporter: PrefixReporter,
-        features: Features,
-        diagnosis: Diagnosis,
-        options: GenerationOptions,
-        cancel: threading.Event,
-    ) -> Iterator[Written]:
-        threads = self.store.threads.for_language(reporter.language.nbytes)
+        self, together: Sequence[Asked], options: GenerationOptions, cancel: threading.Event
+    ) -> Iterator[tuple[Asked, Event]]:
+        """Write a text for each of some variants that share a language model."""
+        for asked in together:
+            asked.clock.resume()
+        language = together[0].reporter.language
+        threads = self.store.threads.for_language(language.nbytes)
         with plain_errors("make the prefix"), computing(threads):
-            tokens = None if features.tokens is None else visual_tokens(features.tokens)
-            given = PrefixInput(features.pooled, diagnosis.logits, tokens, findings_of(diagnosis))
-            embeds = conditionings(reporter, [given], self._findings)[0][None]
-        steps = decode(reporter.language, embeds, options, cancel)
+            embeds = [
+                conditionings(asked.reporter, [asked.given], self._findings)[0]
+                for asked in together
+            ]
+        steps = decode_rows(language, embeds, options, cancel)
+        before = [Written(()) for _ in together]
         while True:
             # Each step may be asked for by another thread.
-            with plain_errors("write the report", reporter.language), computing(threads):
-                written = next(steps, None)
-            if written is None:
+            with plain_errors("write the report", language), computing(threads):
+                rows = next(steps, None)
+            if rows is None:
                 return
-            yield written
+            for asked, last, now in zip(together, before, rows, strict=True):
+                if now is not last:
+                    yield from ((asked, event) for event in asked.events(now, options))
+            before = rows
 
     def _findings(self, reporter: PrefixReporter, latent: FloatArray) -> tuple[Finding, ...]:
         encoder = self.store.encoder(reporter.config.encoder or SHIPPED_ENCODER)
@@ -277,98 +335,6 @@ class Engine:
             ]
 
 
-class _Clock:
-    """Seconds per stage."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.perf_counter()
-        self.laps: dict[str, float] = {}
-
-    @property
-    def elapsed(self) -> float:
-        return time.perf_counter() - self._start
-
-    def lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self.laps[stage] = now - self._last
-        self._last = now
-
-
-def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:
-    """A warning where the scan lies outside what the models were trained on."""
-    if novelty is None or not novelty.is_novel:
-        return ()
-    row = ENCODERS.get(encoder_id)
-    return (
-        Note(
-            "warning",
-            "unlike_training",
-            f"These models know only {row.trained_on if row else 'their training scans'}, and this "
-            f"scan is unlike them ({novelty.words}): "
-            "the report shows how the software works, not what is in the scan.",
-        ),
-    )
-
-
-def diagnosis_notes(diagnosis: Diagnosis) -> tuple[Note, ...]:
-    """What limits the diagnosis: probabilities that are none, and labels no rule reads."""
-    notes = []
-    if unread := diagnosis.label_set.unread:
-        text = f"No rule finds {some(unread, 3)} in a report, so the report is not held against it."
-        notes.append(Note("info", "not_read", text))
-    if diagnosis.calibrated:
-        return tuple(notes)
-    return (
-        *notes,
-        Note(
-            "warning",
-            "uncalibrated",
-            f"The probabilities of {diagnosis.source} are plain sigmoids of its logits and were "
-            "not calibrated: read them as an order, not as chances.",
-        ),
-    )
-
-
-def edit_notes(diagnosis: Diagnosis, mode: Mode) -> tuple[Note, ...]:
-    """A warning where a person edited a diagnosis that the mode does not read."""
-    if not diagnosis.edited or mode.reads_prior:
-        return ()
-    text = f"{mode.name} does not read the diagnosis: an edit of it cannot change the report."
-    return (Note("warning", "not_listening", text),)
-
-
-def edit_provenance(diagnosis: Diagnosis) -> dict[str, Any]:
-    """What a person set in place of what the classifier said; empty where nothing was edited."""
-    probability = dict(zip(diagnosis.label_set.names, diagnosis.probabilities, strict=True))
-    edits = {
-        label: {"probability": float(probability[label]), "classifier": own}
-        for label, own in diagnosis.edited.items()
-    }
-    return {"edited": edits} if edits else {}
-
-
-def provenance(reporter: PrefixReporter, features: Features) -> dict[str, Any]:
-    """Hashes and versions of everything that a report depends on."""
-    config = reporter.config
-    return {
-        "volume_sha256": features.volume_sha256,
-        "encoder": features.encoder_id,
-        "preprocessing": features.preprocessing,
-        "variant": config.id,
-        "variant_files": dict(config.files),
-        "phantoms_only": config.phantoms_only,
-        "llm": config.llm_source,
-        "llm_revision": config.llm_revision or reporter.language.revision,
-        "llm_sha256": config.llm_sha256 or reporter.language.sha256,
-        "precision": reporter.language.precision,
-        "precision_reason": reporter.language.reason,
-        "device": str(reporter.language.device),
-        "rad3d": __version__,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
-
-
 def _same_input(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
     if reporter.config.mode_row.reads_prior:
         reporter.config.label_set.require_same(
@@ -384,11 +350,30 @@ def _same_input(reporter: PrefixReporter, encoder: LoadedEncoder) -> None:
         )
 
 
-def _streamable(text: str) -> str:
-    """Text without a character of which only the first bytes have been written."""
-    return text.rstrip("\ufffd")
-
-
 def _check(cancel: threading.Event) -> None:
     if cancel.is_set():
         raise Cancelled("The run was cancelled.", code="cancelled")
+
+
+def _named(
+    variant: str, steps: Generator[Event, None, Asked]
+) -> Generator[VariantEvent, None, Asked]:
+    """The steps as events of a variant; gives what the steps give."""
+    while True:
+        try:
+            event = next(steps)
+        except StopIteration as end:
+            asked: Asked = end.value
+            return asked
+        yield VariantEvent(variant, event)
+
+
+def _in_turns(writers: Sequence[Iterator[VariantEvent]]) -> Iterator[VariantEvent]:
+    """One event of each in turn, until all have ended."""
+    going = deque(writers)
+    while going:
+        writer = going.popleft()
+        event = next(writer, None)
+        if event is not None:
+            going.append(writer)
+            yield event

@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,7 +17,15 @@ from rad3d.core.edits import Edits
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.settings import Settings
-from rad3d.core.types import DoneEvent, Event, GenerationOptions, Report, Volume
+from rad3d.core.types import (
+    DoneEvent,
+    Event,
+    FailedEvent,
+    GenerationOptions,
+    Report,
+    VariantEvent,
+    Volume,
+)
 from rad3d.model.cache import ByteCache
 from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
@@ -27,12 +35,15 @@ from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.sessions import Session, SessionStore
 from rad3d.service.shutdown import RunningReports
-from rad3d.service.zerogpu import GpuLease, lent_batches, lent_stream
+from rad3d.service.zerogpu import GpuLease, lent_batches, lent_comparison, lent_stream
 from rad3d.volume.ctrate import ScanMetadata
 from rad3d.volume.decoded import Limits
 from rad3d.volume.load import read_volume
 
 _LOG = logging.getLogger(__name__)
+
+MIN_COMPARED, MAX_COMPARED = 2, 4
+"""How many variants write beside each other."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,7 @@ class Service:
         self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
         self._on_event = on_event
         self._stream = lent_stream(self.engine, lender) if lender else self.engine.stream
+        self._compare = lent_comparison(self.engine, lender) if lender else self.engine.compare
         self.write_batches = (
             lent_batches(self.engine, lender) if lender else self.engine.generate_batches
         )
@@ -284,13 +296,8 @@ class Service:
             BadRequest: for the reasons of the engine, or because the variant is not offered here,
                 there is no open scan, or the server is about to stop.
         """
-        try:
-            if not self._is_offered(variant_id):
-                raise BadRequest(
-                    f"{variant_id} is not offered here.",
-                    f"Offered: {', '.join(self._offered)}.",
-                    code="not_offered",
-                )
+        with self._counted():
+            self._check_offered(variant_id)
             with self.running.report(cancel), self.sessions.using(session) as volume:
                 if not insist:
                     volume.check_reportable()
@@ -299,14 +306,68 @@ class Service:
                         session.keep(event.report, volume, cancel)
                         self._on_event("report_written", **_figures(event.report))
                     yield event
+
+    def compare(
+        self,
+        session: Session,
+        variant_ids: Sequence[str],
+        options: GenerationOptions,
+        cancel: threading.Event,
+        insist: bool = False,
+        edited: Edits | None = None,
+    ) -> Iterator[VariantEvent]:
+        """Write a report with each of two to four variants; see :meth:`Engine.compare`.
+
+        The session keeps none of them. Arguments and errors are those of :meth:`generate`.
+        """
+        with self._counted():
+            variant_ids = checked_comparison(variant_ids)
+            for variant_id in variant_ids:
+                self._check_offered(variant_id)
+            with self.running.report(cancel), self.sessions.using(session) as volume:
+                if not insist:
+                    volume.check_reportable()
+                for each in self._compare(volume, variant_ids, options, cancel, edited):
+                    if isinstance(each.event, DoneEvent):
+                        self._on_event("report_written", **_figures(each.event.report))
+                    elif isinstance(each.event, FailedEvent):
+                        self._on_event("report_failed", code=each.event.code)
+                    yield each
+
+    def _check_offered(self, variant_id: str) -> None:
+        if not self._is_offered(variant_id):
+            raise BadRequest(
+                f"{variant_id} is not offered here.",
+                f"Offered: {', '.join(self._offered)}.",
+                code="not_offered",
+            )
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count what fails in the block; it is handled by the caller."""
+        try:
+            yield
         except Cancelled:
             raise
         except Rad3dError as error:
             self._on_event("report_failed", code=error.code)
             raise
-        except Exception:  # counted here and handled by the caller
+        except Exception:
             self._on_event("report_failed", code="defect")
             raise
+
+
+def checked_comparison(variant_ids: object) -> tuple[str, ...]:
+    """Return the variants to compare, as somebody sent them; raises BadRequest unless 2 to 4."""
+    asked = variant_ids if isinstance(variant_ids, list | tuple) else ()
+    names = tuple(dict.fromkeys(str(name) for name in asked))
+    if not MIN_COMPARED <= len(names) <= MAX_COMPARED:
+        raise BadRequest(
+            f"{MIN_COMPARED} to {MAX_COMPARED} models can be compared at once, not {len(names)}.",
+            f"Pick {MIN_COMPARED} to {MAX_COMPARED} different ones.",
+            code="bad_comparison",
+        )
+    return names
 
 
 def _figures(report: Report) -> dict[str, object]:

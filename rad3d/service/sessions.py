@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol, TypeVar, cast
 
@@ -38,11 +38,16 @@ Part = TypeVar("Part", bound=Closable)
 
 
 class Stop(threading.Event):
-    """The stop signal of a report that was asked for, and the edits that it is written from."""
+    """The stop signal of a report that was asked for.
 
-    def __init__(self, edits: Edits | None = None) -> None:
+    Attributes:
+        edits: of the diagnosis that it is written from.
+        compared: the variants that write beside each other; none where one writes the report.
+    """
+
+    def __init__(self, edits: Edits | None = None, compared: Sequence[str] = ()) -> None:
         super().__init__()
-        self.edits = dict(edits or {})
+        self.edits, self.compared = dict(edits or {}), tuple(compared)
 
 
 class Session:
@@ -55,6 +60,7 @@ class Session:
         volume: the open scan, or None.
         report: the last finished report on the open scan, or None.
         edited: the last one since then from an edited diagnosis, or None.
+        comparison: the stop signal of the last comparison on the open scan that has begun, or None.
         hashes: content hashes of all scans opened so far, to free what was computed from them.
         touched: time of the last use, in seconds of the store's clock.
         running: computations that use the scan now; a session with one does not expire.
@@ -69,6 +75,7 @@ class Session:
         self.volume: Volume | None = None
         self.report: Report | None = None
         self.edited: Report | None = None
+        self.comparison: Stop | None = None
         self.hashes: set[str] = set()
         self.running = 0
         self.ended = False
@@ -89,12 +96,17 @@ class Session:
         part.close()
         return part
 
-    def arm(self, edits: Edits | None = None) -> Stop:
-        """Return a new stop signal for a report that was asked for, and stop the earlier one."""
+    def arm(self, edits: Edits | None = None, compared: Sequence[str] = ()) -> Stop:
+        """Return a new stop signal for what was asked for, and stop the earlier one.
+
+        Args:
+            edits: of the diagnosis that is to be written from.
+            compared: the variants of a comparison, which leaves the reports as they are.
+        """
         with self._lock:
             self._halt()
-            self._stop, self._is_waiting = Stop(edits), True
-            if not edits:
+            self._stop, self._is_waiting = Stop(edits, compared), True
+            if not edits and not compared:
                 self.edited = None
             if self.ended:
                 self._stop.set()
@@ -104,6 +116,8 @@ class Session:
         """Return the stop signal of the waiting report; None where another caller has taken it."""
         with self._lock:
             is_waiting, self._is_waiting = self._is_waiting, False
+            if is_waiting and self._stop is not None and self._stop.compared:
+                self.comparison = self._stop
             return self._stop if is_waiting else None
 
     def stop(self) -> bool:
@@ -114,6 +128,12 @@ class Session:
     def is_latest(self, stop: threading.Event) -> bool:
         """Tell whether this signal belongs to the latest report on the scan that is open now."""
         return self._stop is stop
+
+    @property
+    def is_comparing(self) -> bool:
+        """True while a comparison is written or waits."""
+        stop = self._stop
+        return stop is not None and bool(stop.compared) and not stop.is_set()
 
     def keep(self, report: Report, volume: Volume, stop: threading.Event) -> None:
         """Keep a finished report, unless another scan is open by now or a later report stopped it.
@@ -134,7 +154,8 @@ class Session:
             False where there is none.
         """
         with self._lock:
-            is_asked = self._stop is not None and bool(self._stop.edits)
+            stop = self._stop
+            is_asked = stop is not None and bool(stop.edits) and not stop.compared
             had, self.edited = self.edited is not None or is_asked, None
             if is_asked:
                 self._halt()
@@ -145,7 +166,8 @@ class Session:
         """Replace the scan: its report goes, and a report that is being written is stopped."""
         with self._lock:
             self._halt()
-            self.volume, self.report, self.edited, self._stop = volume, None, None, None
+            self.volume, self.report, self.edited = volume, None, None
+            self._stop, self.comparison = None, None
 
     def close(self) -> None:
         """Free everything; called by :meth:`SessionStore.end`."""

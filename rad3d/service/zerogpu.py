@@ -29,11 +29,13 @@ from rad3d.core.types import (
     GenerationOptions,
     Report,
     TextEvent,
+    VariantEvent,
     Volume,
 )
 from rad3d.core.variant_ids import split_variant_id
-from rad3d.model.engine import BATCH_ROWS, Engine, Generated, edit_provenance
+from rad3d.model.engine import BATCH_ROWS, Engine, Generated
 from rad3d.model.prefix_input import PrefixInput
+from rad3d.model.report_facts import edit_provenance
 
 MIN_SECONDS = 15
 MAX_SECONDS = 40
@@ -75,16 +77,17 @@ class Refused:
 
 def seconds_wanted(
     scan: Volume | Sequence[PrefixInput],
-    variant_id: str,
+    variants: str | Sequence[str],
     options: GenerationOptions,
     edited: Edits | None = None,
 ) -> int:
-    """Return how many seconds of GPU to ask for: for one report, or for batches of an evaluation.
+    """Return how many seconds of GPU to ask for: for reports on a scan, or for an evaluation's.
 
     A batch takes about as long as its longest report: weights are read once for all its rows.
     """
     batches = 1 if isinstance(scan, Volume) else math.ceil(len(scan) / BATCH_ROWS)
-    seconds = START_SECONDS + batches * _longest(variant_id, options)
+    names = [variants] if isinstance(variants, str) else variants
+    seconds = START_SECONDS + batches * sum(_longest(name, options) for name in names)
     return round(min(MAX_SECONDS, max(MIN_SECONDS, seconds)))
 
 
@@ -178,6 +181,38 @@ def lent_stream(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[Even
         yield DoneEvent(_cut_short(volume, variant_id, options, diagnosis, text))
 
     return stream
+
+
+def lent_comparison(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[VariantEvent]]:
+    """Return :meth:`Engine.compare` on a lent GPU; ``cancel`` is looked at between events.
+
+    Reports that were not finished by then are none. It also raises ``no_gpu`` where none was lent.
+    """
+
+    def write(
+        volume: Volume, variants: Sequence[str], options: GenerationOptions, edited: Edits | None
+    ) -> Iterator[VariantEvent]:
+        try:
+            yield from engine.compare(volume, variants, options, None, edited)
+        finally:
+            engine.forget(volume.sha256)
+
+    lent = _lent(lender, write, "these reports")
+
+    def compare(
+        volume: Volume,
+        variants: Sequence[str],
+        options: GenerationOptions,
+        cancel: threading.Event,
+        edited: Edits | None = None,
+    ) -> Iterator[VariantEvent]:
+        with closing(lent(volume, variants, options, edited)) as events:
+            for event in events:
+                if cancel.is_set():
+                    raise Cancelled("The run was cancelled.", code="cancelled")
+                yield event
+
+    return compare
 
 
 def lent_batches(engine: Engine, lender: GpuLease) -> Callable[..., Iterator[list[Generated]]]:

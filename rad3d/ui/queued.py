@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import gradio as gr
 
 from rad3d.core.errors import Cancelled
-from rad3d.core.types import Event, StageEvent
+from rad3d.core.types import StageEvent
 from rad3d.ui.visitor import client_of
 
 if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
     from rad3d.service.sessions import Session
+
+Told = TypeVar("Told")
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
@@ -29,8 +31,8 @@ async def in_turn(
     request: gr.Request,
     session: Session,
     stop: threading.Event,
-    write: Callable[[], Iterator[Event]],
-) -> AsyncGenerator[Event, None]:
+    write: Callable[[], Iterator[Told]],
+) -> AsyncGenerator[Told | StageEvent, None]:
     """Yield the place in the queue while others are first, then the events of a report.
 
     Closing this iterator, or setting ``stop``, frees the place: at once while waiting, else at the

@@ -20,6 +20,7 @@ from rad3d.core.types import (
     DiagnosisEvent,
     DoneEvent,
     Event,
+    FailedEvent,
     GenerationOptions,
     Report,
     StageEvent,
@@ -328,3 +329,53 @@ def test_a_variant_trained_on_another_grid_is_refused(
     monkeypatch.setattr(engine.store.fake, "grid", GridSpec(shape=(9, 8, 8)))  # type: ignore[attr-defined]
     with pytest.raises(BadRequest, match="another model grid"):
         list(engine.stream(volume(), V3, OPTIONS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_variants_side_by_side_write_what_each_writes_alone_and_encode_once(
+    engine: Engine, encoder: CountingEncoder, strategy: Any
+) -> None:
+    options = GenerationOptions(strategy, max_new_tokens=12, beams=2)
+    variants = [V3, "phantom-s/v1", "phantom-s/v2", "phantom-s/text", "phantom-s/linear"]
+    reports = {
+        each.variant_id: each.event.report
+        for each in engine.compare(volume(), variants, options)
+        if isinstance(each.event, DoneEvent)
+    }
+    assert set(reports) == set(variants)
+    assert encoder.encoded == 1
+    for variant, report in reports.items():
+        alone = report_of(list(engine.stream(volume(), variant, options)))
+        assert (report.text, report.finish_reason) == (alone.text, alone.finish_reason)
+        assert report.provenance == alone.provenance
+        assert set(report.timings_s) == set(alone.timings_s)
+
+
+def test_variants_side_by_side_take_turns_and_their_texts_grow(engine: Engine) -> None:
+    order = [
+        each.variant_id
+        for each in engine.compare(volume(), [V3, "phantom-s/v1"], OPTIONS)
+        if isinstance(each.event, TextEvent)
+    ]
+    assert order[:4] == [V3, "phantom-s/v1", V3, "phantom-s/v1"]
+
+
+def test_a_variant_that_cannot_write_takes_no_other_along(engine: Engine) -> None:
+    events = list(engine.compare(volume(), ["phantom-m/v3", V3, "nonsense"], OPTIONS))
+    failed = {e.variant_id: e.event.reason for e in events if isinstance(e.event, FailedEvent)}
+    assert set(failed) == {"phantom-m/v3", "nonsense"}
+    assert "not been trained" in failed["phantom-m/v3"]
+    (done,) = [each for each in events if isinstance(each.event, DoneEvent)]
+    assert done.variant_id == V3
+
+
+def test_cancelled_side_by_side_keeps_what_each_has_written(engine: Engine) -> None:
+    cancel, finished = threading.Event(), []
+    for each in engine.compare(volume(), [V3, "phantom-s/v2", "phantom-s/v1"], OPTIONS, cancel):
+        if isinstance(each.event, TextEvent) and each.event.n_tokens == 3:
+            cancel.set()
+        if isinstance(each.event, DoneEvent):
+            finished.append(each.event.report)
+    assert [report.finish_reason for report in finished] == ["cancelled"] * 3
+    assert all(report.text for report in finished)

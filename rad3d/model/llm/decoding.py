@@ -140,12 +140,8 @@ def decode(
         options: how to write.
         cancel: once set, no further token is computed.
     """
-    cancel = cancel or threading.Event()
-    if options.strategy == "beam":
-        yield from _beams(language, embeds, options, cancel)
-    else:
-        for rows in _rows(language, list(embeds), options, cancel):
-            yield rows[0]
+    for (written,) in decode_rows(language, embeds, options, cancel):
+        yield written
 
 
 def decode_batch(
@@ -154,29 +150,46 @@ def decode_batch(
     options: GenerationOptions,
     cancel: threading.Event | None = None,
 ) -> list[Written]:
+    """Write one text for each (N, H) conditioning; see :func:`decode_rows`."""
+    rows: list[Written] = []
+    for rows in decode_rows(language, embeds, options, cancel):  # noqa: B007 - the last is wanted
+        pass
+    return rows
+
+
+def decode_rows(
+    language: LanguageBundle,
+    embeds: Sequence[Tensor] | Tensor,
+    options: GenerationOptions,
+    cancel: threading.Event | None = None,
+) -> Iterator[list[Written]]:
     """Write one text for each (N, H) conditioning; the same texts as one at a time.
 
-    Rows that are finished leave the batch. Each row samples from a generator of its own with the
-    seed of the options, and beams are searched row by row.
+    Yields the state of all rows after every token. Rows that are finished leave the batch. Each row
+    samples from a generator of its own with the seed of the options, and beams are searched row by
+    row.
     """
     cancel = cancel or threading.Event()
+    state = [Written(()) for _ in embeds]
+    for places in _batches(language, embeds, options):
+        write = _beams if options.strategy == "beam" else _rows
+        for rows in write(language, [embeds[place] for place in places], options, cancel):
+            for place, written in zip(places, rows, strict=True):
+                state[place] = written
+            yield list(state)
+
+
+def _batches(
+    language: LanguageBundle, embeds: Sequence[Tensor] | Tensor, options: GenerationOptions
+) -> Iterator[list[int]]:
+    """The rows that are written together: all, where the strategy and the family allow it."""
     if options.strategy == "beam":
-        return [_last(decode(language, row[None], options, cancel)) for row in embeds]
-    if takes_padding(language):
-        return _last(_rows(language, list(embeds), options, cancel))
-    rows: dict[int, Written] = {}
-    for length in dict.fromkeys(len(each) for each in embeds):
-        group = [i for i, each in enumerate(embeds) if len(each) == length]
-        written = _last(_rows(language, [embeds[i] for i in group], options, cancel))
-        rows |= dict(zip(group, written, strict=True))
-    return [rows[i] for i in range(len(embeds))]
-
-
-def _last(items: Iterator[Any]) -> Any:
-    item = None
-    for item in items:  # noqa: B007 - only the last one is wanted
-        pass
-    return item
+        yield from ([row] for row in range(len(embeds)))
+    elif takes_padding(language):
+        yield list(range(len(embeds)))
+    else:
+        for length in dict.fromkeys(len(each) for each in embeds):
+            yield [row for row, each in enumerate(embeds) if len(each) == length]
 
 
 def _processors(options: GenerationOptions) -> LogitsProcessorList:
@@ -277,26 +290,31 @@ class _Finished:
 
 
 def _beams(
-    language: LanguageBundle, embeds: Tensor, options: GenerationOptions, cancel: threading.Event
-) -> Iterator[Written]:
+    language: LanguageBundle,
+    embeds: Sequence[Tensor],
+    options: GenerationOptions,
+    cancel: threading.Event,
+) -> Iterator[list[Written]]:
     """Beam search as in transformers (length penalty 1, its stopping rule for early_stopping off).
 
-    Yields the best open hypothesis after every token, and the best finished one at the end.
+    Yields the best open hypothesis of the only row after every token, and the best finished one at
+    the end.
     """
-    room = token_room(language, embeds.shape[1], options)
+    (row,) = embeds
+    room = token_room(language, len(row), options)
     width, rules, runner = options.beams, _processors(options), Runner(language)
     ends = frozenset(language.eos_ids)
-    device = embeds.device
+    device = row.device
     written = torch.empty((width, 0), dtype=torch.long, device=device)
     totals = torch.full((width,), -1e9, device=device)
     totals[0] = 0.0  # all beams are the same at first: only one of them may be continued
     done: list[_Finished] = []
     for count in range(1, room + 1):
         if cancel.is_set():
-            yield Written(tuple(written[0].tolist()), "cancelled")
+            yield [Written(tuple(written[0].tolist()), "cancelled")]
             return
         if count == 1:
-            scores = runner.read(embeds).expand(width, -1)
+            scores = runner.read(row[None]).expand(width, -1)
             runner.select(torch.zeros(width, dtype=torch.long, device=device))
         else:
             scores = runner.step(written[:, -1])
@@ -320,9 +338,9 @@ def _beams(
         tokens = torch.tensor([token for _, _, token in open_beams], device=device)
         totals = torch.tensor([total for total, _, _ in open_beams], device=device)
         written = torch.cat((written[parents], tokens[:, None]), dim=1)
-        yield Written(tuple(written[0].tolist()))
+        yield [Written(tuple(written[0].tolist()))]
     best = done[0]
-    yield Written(best.ids, "length" if len(best.ids) == room else "end")
+    yield [Written(best.ids, "length" if len(best.ids) == room else "end")]
 
 
 @torch.inference_mode()
