@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.data_classes import ListFiles
 
 from rad3d.core.settings import Settings
 from rad3d.server import uploads
+from rad3d.service.service import MAX_COMPARED
 from rad3d.ui.report.windows import WINDOWS
 
 if TYPE_CHECKING:
@@ -104,6 +105,25 @@ def what_if_panel() -> gr.HTML:
         js_on_load=module_script("what_if.js", "props, watch, trigger"),
         apply_default_css=False,
         elem_id="what-if",
+    )
+
+
+def compare_card(models: Sequence[Mapping[str, Any]]) -> gr.HTML:
+    """Return the card in which models are picked and compared, folded.
+
+    Value (output only): see ``static/compare.js``. Events: ``submit`` with ``variants``, a list of
+    ids; ``stop``.
+
+    Args:
+        models: :func:`rad3d.ui.report.comparison.offered`.
+    """
+    return gr.HTML(
+        html_template='<details class="r3-card r3-versus" hidden></details>',
+        js_on_load=module_script("compare.js", "props, watch, trigger"),
+        models=list(models),
+        most=MAX_COMPARED,
+        apply_default_css=False,
+        elem_id="compare",
     )
 
 

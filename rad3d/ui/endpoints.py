@@ -1,7 +1,8 @@
 """Named endpoints for programs that use ``gradio_client``, one session for each client.
 
 ``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
-``/variants``, ``/write_report`` (streams), ``/stop_report`` and ``/delete_session``.
+``/variants``, ``/write_report`` and ``/compare`` (both stream), ``/stop_report`` and
+``/delete_session``.
 A refused file or option raises the sentence that the page would show; a report on what is no chest
 is written where the options say ``"insist": true``, and one from an edited diagnosis where they say
 ``"edited": {"Pleural effusion": 0.9}``.
@@ -9,9 +10,10 @@ is written where the options say ``"insist": true``, and one from an edited diag
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import asdict, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import gradio as gr
@@ -22,20 +24,24 @@ from rad3d.core.errors import BadRequest
 from rad3d.core.types import (
     DiagnosisEvent,
     Event,
+    FailedEvent,
     GenerationOptions,
     StageEvent,
     TextEvent,
+    VariantEvent,
     Volume,
 )
 from rad3d.reports.export import report_dict
+from rad3d.service.service import checked_comparison
 from rad3d.ui.messages import failures_to
-from rad3d.ui.queued import in_turn
-from rad3d.ui.report.handlers import sent_scan
+from rad3d.ui.queued import Told, in_turn
+from rad3d.ui.report.sent import sent_scan
 from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
+    from rad3d.service.sessions import Stop
 
 
 class Sent(GradioRootModel):
@@ -85,19 +91,51 @@ class Api:
             request: the client's.
         """
         session = session_of(self._service, request)
-        stop = session.arm()
+        write = partial(self._service.generate, session, variant)
+        async with aclosing(self._streamed(request, session.arm(), options, write)) as events:
+            async for event in events:
+                yield _plain(event)
+
+    async def compare(
+        self, variants: list[str], options: dict[str, Any] | None, request: gr.Request
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Stream the events of several reports on the scan, each with its ``"variant"``.
+
+        Those of :meth:`write_report`, and ``{"event": "failed", "reason": ...}``.
+
+        Args:
+            variants: two to four.
+            options: as for :meth:`write_report`.
+            request: the client's.
+        """
+        session = session_of(self._service, request)
+        with failures_to(_refuse):
+            names = checked_comparison(variants)
+        write = partial(self._service.compare, session, names)
+        stop = session.arm(compared=names)
+        async with aclosing(self._streamed(request, stop, options, write)) as events:
+            async for event in events:
+                yield _plain(event)
+
+    async def _streamed(
+        self,
+        request: gr.Request,
+        stop: Stop,
+        options: dict[str, Any] | None,
+        write: Callable[..., Iterator[Told]],
+    ) -> AsyncGenerator[Told | StageEvent, None]:
+        """Yield the events of what is written with these options, in its turn."""
+        session = session_of(self._service, request)
         try:
             with failures_to(_refuse):
                 settings, insist, edited = _options(options)
                 events = in_turn(
                     self._service, self._turns, request, session, stop,
-                    lambda: self._service.generate(
-                        session, variant, settings, stop, insist, edited
-                    ),
+                    lambda: write(settings, stop, insist, edited),
                 )  # fmt: skip
                 async with aclosing(events):
                     async for event in events:
-                        yield _plain(event)
+                        yield event
         finally:
             stop.set()
 
@@ -121,6 +159,7 @@ def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) ->
         file.data_model = Sent
         sample = gr.Textbox(label="sample")
         variant = gr.Textbox(default_variant, label="variant")
+        variants = gr.JSON([], label="variants")
         options = gr.JSON({}, label="options")
         answer = gr.JSON(label="answer")
     reading: dict[str, Any] = {"concurrency_id": "reading"}
@@ -128,14 +167,18 @@ def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) ->
     trigger.click(api.open_scan, file, answer, api_name="open_scan", preprocess=False, **reading)
     trigger.click(api.open_sample, sample, answer, api_name="open_sample", **reading)
     trigger.click(api.variants, None, answer, api_name="variants")
-    trigger.click(
-        api.write_report,
-        [variant, options],
-        answer,
-        api_name="write_report",
-        concurrency_id="report",
-        concurrency_limit=None,  # ReportQueue has the limit
-    )
+    for name, handler, asked in (
+        ("write_report", api.write_report, variant),
+        ("compare", api.compare, variants),
+    ):
+        trigger.click(
+            handler,
+            [asked, options],
+            answer,
+            api_name=name,
+            concurrency_id="report",
+            concurrency_limit=None,  # ReportQueue has the limit
+        )
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
     trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)
 
@@ -179,7 +222,11 @@ def _refuse(text: str) -> NoReturn:
     raise gr.Error(text, print_exception=False)
 
 
-def _plain(event: Event) -> dict[str, Any]:
+def _plain(event: Event | FailedEvent | VariantEvent) -> dict[str, Any]:
+    if isinstance(event, VariantEvent):
+        return {"variant": event.variant_id, **_plain(event.event)}
+    if isinstance(event, FailedEvent):
+        return {"event": "failed", "reason": event.reason}
     if isinstance(event, StageEvent):
         return {"event": "stage", "stage": event.stage, "fraction": event.fraction}
     if isinstance(event, DiagnosisEvent):

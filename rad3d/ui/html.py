@@ -11,3 +11,4 @@ _TEMPLATES = templates(Path(__file__).parent / "templates")
 
 report_html = macros(_TEMPLATES, "report.jinja")
 evaluation_html = macros(_TEMPLATES, "evaluation.jinja")
+comparison_html = macros(_TEMPLATES, "comparison.jinja")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 import gradio as gr
 
 from rad3d.core.errors import Cancelled
-from rad3d.core.types import StageEvent
+from rad3d.core.types import Event, StageEvent, TextEvent
 from rad3d.ui.visitor import client_of
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from rad3d.service.sessions import Session
 
 Told = TypeVar("Told")
+
+SECONDS_BETWEEN_TEXTS = 0.08
 
 POLL_SECONDS = 0.2
 """How often a waiting person's place is looked at; waiting occupies no thread."""
@@ -73,3 +77,15 @@ async def in_turn(
                 close()
     finally:
         turn.leave()
+
+
+async def thinned(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """Leave out texts that follow each other too fast to be read."""
+    latest = 0.0
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, TextEvent):
+                if time.monotonic() - latest < SECONDS_BETWEEN_TEXTS:
+                    continue
+                latest = time.monotonic()
+            yield event

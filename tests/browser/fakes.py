@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from rad3d.core.types import (
     DiagnosisEvent,
     DoneEvent,
     Event,
+    FailedEvent,
     FinishReason,
     GenerationOptions,
     Note,
@@ -27,6 +28,7 @@ from rad3d.core.types import (
     Report,
     StageEvent,
     TextEvent,
+    VariantEvent,
     Volume,
 )
 from rad3d.core.variant_ids import variant_id
@@ -81,7 +83,7 @@ class FakeService(Service):
     ) -> None:
         super().__init__(Settings(host="0.0.0.0"), samples_dir=Path("none"))
         self.gallery._cards = {card.id: card for card in cards}
-        self._stream = self.write
+        self._stream, self._compare = self.write, self.write_beside
         self._pause = seconds_per_word
         self._novelty = novelty or Novelty(distance=8.1, percentile=62.0, limit=21.5)
 
@@ -144,6 +146,9 @@ class FakeService(Service):
         text = FAKE_TEXT
         if edits.get("Pleural effusion", 1) < 0.5:
             text = text.replace("There is a small left pleural effusion.", "No pleural effusion.")
+        if variant_id == "phantom-s/v1":
+            text = text.replace(" There is a small left pleural effusion.", "")
+            text = text.replace(" 2. Small left pleural effusion.", "")
         words = text.split(" ")[: options.max_new_tokens]
         reason: FinishReason = "end" if len(words) == len(text.split(" ")) else "length"
         written = 0
@@ -165,3 +170,22 @@ class FakeService(Service):
                 provenance={"volume": "0" * 64},
             )
         )
+
+    def write_beside(
+        self,
+        volume: Volume,
+        variant_ids: Sequence[str],
+        options: GenerationOptions,
+        cancel: threading.Event,
+        edited: Edits | None = None,
+    ) -> Iterator[VariantEvent]:
+        """All take turns; Phantom S in mode Text fails."""
+        going = {each: self.write(volume, each, options, cancel, edited) for each in variant_ids}
+        if going.pop("phantom-s/text", None) is not None:
+            yield VariantEvent("phantom-s/text", FailedEvent("It does not fit.", "no_memory"))
+        while going:
+            for variant, events in list(going.items()):
+                if (event := next(events, None)) is None:
+                    del going[variant]
+                else:
+                    yield VariantEvent(variant, event)

@@ -45,6 +45,24 @@ def test_a_scan_is_opened_and_its_report_streams(client: Client, chest: Path) ->
     assert events[-1]["report"]["text"] == FAKE_TEXT
 
 
+def test_several_variants_are_compared_and_each_event_names_its_own(
+    client: Client, chest: Path
+) -> None:
+    client.predict(handle_file(chest), api_name="/open_scan")
+    variants = ["phantom-l/v3", "phantom-s/text", "phantom-s/v3"]
+    job = client.submit(variants, {"edited": {"Pleural effusion": 0}}, api_name="/compare")
+    job.result(timeout=PATIENCE_S)
+    last = {event["variant"]: event for event in job.outputs() if "variant" in event}
+    assert last["phantom-s/text"] == {
+        "variant": "phantom-s/text", "event": "failed", "reason": "It does not fit.",
+    }  # fmt: skip
+    for variant in ("phantom-l/v3", "phantom-s/v3"):
+        assert "No pleural effusion." in last[variant]["report"]["text"]
+    for wrong in (["phantom-l/v3"], ["a", "b", "c", "d", "e"], "phantom-l/v3", None):
+        with pytest.raises(AppError, match="2 to 4 models can be compared"):
+            client.predict(wrong, {}, api_name="/compare")
+
+
 def test_generation_options_reach_the_engine(client: Client, chest: Path) -> None:
     client.predict(handle_file(chest), api_name="/open_scan")
     job = client.submit("phantom-l/v3", {"max_new_tokens": 5}, api_name="/write_report")
@@ -209,6 +227,6 @@ def test_a_program_finds_the_endpoints_under_their_names_and_needs_no_options(
 ) -> None:
     endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
     names = {"/open_scan", "/open_sample", "/variants", "/write_report", "/stop_report"}
-    names |= {"/delete_session"}
+    names |= {"/delete_session", "/compare"}
     assert set(endpoints) == names
     assert all(p["parameter_has_default"] for p in endpoints["/write_report"]["parameters"])

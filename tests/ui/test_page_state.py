@@ -38,7 +38,6 @@ from rad3d.service.sessions import Session
 from rad3d.ui import page_state
 from rad3d.ui import queued as waiting
 from rad3d.ui.page_state import PageState
-from rad3d.ui.report import handlers as handlers_module
 from rad3d.ui.report import views
 from rad3d.ui.report.chart import diagnosis_chart
 from rad3d.ui.report.generation_fields import OPTION_NAMES
@@ -48,7 +47,7 @@ N_SCHEDULES, AT_ONCE = 300, 20
 TAB: Any = SimpleNamespace(session_hash="tab", cookies={})
 OPTIONS = [asdict(GenerationOptions())[name] for name in OPTION_NAMES]
 SCANS = ("scan-A", "scan-B", "scan-C")
-OF_SCAN = ("notes", "truth", "report", "verdicts", "progress")
+OF_SCAN = ("notes", "truth", "reference", "report", "verdicts", "progress", "compare")
 
 
 class HastyService(FakeService):
@@ -163,6 +162,13 @@ class Visitor:
         generate: Any = self.handlers.generate
         await self._streamed(generate(TAB, "phantom-l", "v3", *OPTIONS, False))
 
+    async def compare(self) -> None:
+        """Press the button of the comparison."""
+        pressed = SimpleNamespace(variants=["phantom-l/v3", "phantom-l/v1"])
+        await self._answered(self.handlers.begin_comparison, pressed)
+        generate: Any = self.handlers.generate
+        await self._streamed(generate(TAB, "phantom-l", "v3", *OPTIONS, False))
+
     async def act(self) -> None:
         """Do anything."""
         acts: list[Callable[[], Awaitable[None]]] = [
@@ -170,6 +176,7 @@ class Visitor:
             self.generate,
             self.generate,
             *[self.edit] * 4,
+            *[self.compare] * 3,
             lambda: self._answered(self.handlers.cancel),
             lambda: self._answered(self.handlers.forget),
             lambda: self._answered(self.handlers.describe, "phantom-s", "v1"),
@@ -200,7 +207,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that only takes time."""
     drawn = diagnosis_chart(fake_diagnosis())
     monkeypatch.setattr(views, "diagnosis_chart", lambda *_: drawn)
-    monkeypatch.setattr(handlers_module, "_SECONDS_BETWEEN_UPDATES", 0.0)
+    monkeypatch.setattr(waiting, "SECONDS_BETWEEN_TEXTS", 0.0)
     monkeypatch.setattr(waiting, "POLL_SECONDS", 0.002)
 
 
@@ -218,6 +225,7 @@ def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_i
     asyncio.run(all_live())
     answers = [str(answer["values"]) for visitor in visitors for answer in visitor.arrived]
     assert any("r3-compare" in answer for answer in answers), "some reports are of edits"
+    assert any("r3-aligned" in answer for answer in answers), "some are compared to the end"
     for seed, visitor in enumerate(visitors):
         for answer in visitor.arrived:
             values = answer["values"]
@@ -227,6 +235,9 @@ def test_in_hundreds_of_random_orders_no_answer_mixes_two_scans_and_the_newest_i
         assert shown["viewer"]["name"] == (volume.name if volume else ""), seed
         assert shown["viewer"]["key"] == session.token, seed
         assert "<progress" not in shown["progress"], f"{seed}: nothing is at work any more"
+        assert "<progress" not in shown["compare"]["html"], f"{seed}: no comparison either"
+        assert not shown["compare"]["running"], seed
+        assert bool(shown["compare"]["scan"]) == (volume is not None), seed
         assert (shown["generate"]["interactive"], shown["cancel"]["interactive"]) == (True, False)
         assert bool(shown["report"]["text"]) == (session.report is not None), seed
         edited = session.edited.diagnosis.edited if session.edited else {}

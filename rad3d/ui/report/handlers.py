@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -16,33 +14,40 @@ from rad3d.core.edits import checked_edits
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
 from rad3d.core.types import (
     NOT_REPORTED,
-    Event,
     Note,
-    TextEvent,
     Volume,
 )
 from rad3d.core.variant_ids import variant_id
-from rad3d.server import uploads
 from rad3d.ui import choices
 from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
-from rad3d.ui.queued import in_turn
+from rad3d.ui.queued import in_turn, thinned
 from rad3d.ui.report import html
+from rad3d.ui.report.comparing import Comparing
+from rad3d.ui.report.comparison import NOTHING, card, linked_picks, pick
 from rad3d.ui.report.generation_fields import OPTION_NAMES, options_of
-from rad3d.ui.report.views import NO_RUN, NO_WHAT_IF, buttons, finished, shown, what_if
+from rad3d.ui.report.sent import sent_scan
+from rad3d.ui.report.views import (
+    NO_RUN,
+    NO_WHAT_IF,
+    armed,
+    beside,
+    finished,
+    resting,
+    shown,
+    what_if,
+)
 from rad3d.ui.visitor import session_of
-from rad3d.volume.ctrate import MetadataTable, ScanMetadata
 
 if TYPE_CHECKING:
     from rad3d.evaluation.listening import Listening
     from rad3d.server.queue import ReportQueue
     from rad3d.service.service import Service
-    from rad3d.service.sessions import Session, Stop
+    from rad3d.service.sessions import Session
 
 Listens = Callable[[str], "Mapping[str, Listening]"]
 """See :meth:`rad3d.evaluation.evaluations.Evaluations.listening`."""
 
-_SECONDS_BETWEEN_UPDATES = 0.08
 _ENDED = (
     "Your session had ended, after a time without use or because the app was started anew. Its "
     "scan and report are gone; open the scan again to go on."
@@ -67,6 +72,7 @@ class Handlers:
         self, service: Service, turns: ReportQueue, listening: Listens = lambda _: {}
     ) -> None:
         self._service, self._turns, self._listening = service, turns, listening
+        self._comparing = Comparing(service, turns)
         self._serial = itertools.count()
         self._truths = {card.id: card.truth_text for card in service.gallery.cards}
 
@@ -81,7 +87,7 @@ class Handlers:
         page = session.part("report", PageState)
         if page.is_new:
             values = {"notice": html.notice(notice, "info"), "notes": "", "truth": "", **NO_RUN}
-            page.write({"viewer": self._viewer(session, None), **values})
+            page.write({"viewer": self._viewer(session, None), "compare": NOTHING, **values})
         return session, page
 
     def again(self, request: gr.Request) -> Snapshot:
@@ -91,13 +97,22 @@ class Handlers:
     # -- scans -----------------------------------------------------------------------------
 
     def start(self, request: gr.Request) -> tuple[Snapshot, str]:
-        """Show a new tab: the stored example if there is one, and what does not work here."""
+        """Show a new tab: what its link asks for, or the stored example; and what does not work."""
         session, page = self._page(request, notice="")
+        asked = getattr(request, "query_params", {})
+        sample = str(asked.get("sample", ""))
+        if sample in self._truths:
+            self._open_sample(request, sample)
         with contextlib.suppress(Rad3dError):  # where its files are damaged, the viewer is empty
             if opened := self._service.open_example(session):
-                card, volume, report = opened
-                run = {**finished(report), "progress": html.example(card.title, report)}
-                self._show_scan(request, session, volume, run, card.truth_text)
+                example, volume, report = opened
+                run = {**finished(report), "progress": html.example(example.title, report)}
+                self._show_scan(request, session, volume, run, example.truth_text, example.id)
+        if sample and sample not in self._truths:
+            text = f"The link asks for the sample {sample[:40]!r}, which is not here."
+            page.write({"notice": html.notice(text, "info")})
+        if compared := str(asked.get("compare", "")):
+            pick(page, *linked_picks(compared, self._service.variants()))
         return page.snapshot(), html.troubles(self._service.troubles)
 
     def open_upload(self, files: ListFiles | None, request: gr.Request) -> Snapshot:
@@ -121,15 +136,23 @@ class Handlers:
 
     def pick_sample(self, event: gr.EventData, request: gr.Request) -> Snapshot:
         """Open the sample whose card was pressed."""
-        sample = str(event.id)
+        return self._open_sample(request, str(event.id))
+
+    def _open_sample(self, request: gr.Request, sample: str) -> Snapshot:
+        """Open a sample; its name goes into the links to this page."""
         return self.open(
             request,
             lambda session: self._service.open_sample(session, sample),
             self._truths.get(sample, ""),
+            sample,
         )
 
     def open(
-        self, request: gr.Request, read: Callable[[Session], Volume], truth: str = ""
+        self,
+        request: gr.Request,
+        read: Callable[[Session], Volume],
+        truth: str = "",
+        sample: str = "",
     ) -> Snapshot:
         """Open a scan in the tab's session.
 
@@ -137,26 +160,42 @@ class Handlers:
             request: the tab's.
             read: opens the scan in the session that it is given.
             truth: the report that is true of the scan, where it is known.
+            sample: its id, where it is one of the gallery.
         """
         with failures_to(lambda text: self._refused(request, text)):
             session = session_of(self._service, request)
             volume = read(session)
-            self._show_scan(request, session, volume, NO_RUN, truth)
+            self._show_scan(request, session, volume, NO_RUN, truth, sample)
         return self.again(request)
 
     def _show_scan(
-        self, request: gr.Request, session: Session, volume: Volume, run: Values, truth: str
+        self,
+        request: gr.Request,
+        session: Session,
+        volume: Volume,
+        run: Values,
+        truth: str,
+        sample: str,
     ) -> None:
-        """Show a scan that has just been opened, with what there is of a report on it."""
+        """Show a scan that has just been opened, with what there is of a report on it.
+
+        The page keeps the true report and the sample's id as well, which no component shows.
+        """
         values = {
             "viewer": self._viewer(session, volume),
             "notice": "",
             "notes": html.scan_notes(volume),
             "truth": html.folded_truth(truth),
+            "reference": truth,
+            "sample": sample,
             **run,
         }
         _, page = self._page(request)
-        page.write(values, lambda: session.volume is volume, subject=volume)
+        page.write(
+            lambda now: {**values, **card(now, scan=volume.sha256, html="", running=False)},
+            lambda: session.volume is volume,
+            subject=volume,
+        )
 
     def describe(self, llm: str | None, mode: str | None, request: gr.Request) -> Snapshot:
         """Show what was read, and what the grid of the chosen variant's encoder does to it.
@@ -169,6 +208,7 @@ class Handlers:
         if volume is None:
             return page.snapshot()
         self._rechosen(session, page, variant_id(llm, mode) if llm and mode else "")
+        self._comparing.offer(session, page, llm, mode)
         try:
             encoder = choices.encoder_of(self._service.variants(), llm, mode)
             notes = self._service.model_view(session, encoder.id).notes
@@ -188,9 +228,9 @@ class Handlers:
             return
 
         def values(now: Values) -> Values:
-            if now["cancel"]["interactive"] and not dropped:
+            if now["cancel"]["interactive"] and not dropped and not session.is_comparing:
                 return {}  # a report is being written
-            last = finished(report) if dropped else {}
+            last = beside(session, finished(report))(now) if dropped else {}
             return {**last, **NO_WHAT_IF, "what_if": what_if(report, chosen=chosen)}
 
         page.write(values, lambda: session.report is report)
@@ -224,11 +264,24 @@ class Handlers:
     def begin(self, request: gr.Request) -> Snapshot:
         """Arm the stop signal of a new run and say that it waits for its turn."""
         session, page = self._page(request)
-        if session.volume is None:
-            session.stop()
-            page.write(lambda now: {"progress": html.notice(_NO_SCAN[bool(now["viewer"]["id"])])})
-            return page.snapshot()
-        self._armed(session.arm(), session, page, NO_WHAT_IF)
+        if not self._has_no_scan(session, page):
+            armed(session.arm(), session, page, lambda _: NO_WHAT_IF)
+        return page.snapshot()
+
+    @staticmethod
+    def _has_no_scan(session: Session, page: PageState) -> bool:
+        """Say so where there is no scan, and stop what is written."""
+        if session.volume is not None:
+            return False
+        session.stop()
+        page.write(lambda now: {"progress": html.notice(_NO_SCAN[bool(now["viewer"]["id"])])})
+        return True
+
+    def begin_comparison(self, event: gr.EventData, request: gr.Request) -> Snapshot:
+        """Arm a comparison of the variants that were sent."""
+        session, page = self._page(request)
+        if not self._has_no_scan(session, page):
+            self._comparing.begin(event, session, page)
         return page.snapshot()
 
     def begin_edited(self, event: gr.EventData, request: gr.Request) -> Snapshot:
@@ -240,9 +293,9 @@ class Handlers:
         with failures_to(lambda text: page.write({"progress": html.notice(text)})):
             sent: Any = getattr(event, "edits", None)
             if edits := checked_edits(sent, report.diagnosis.label_set):
-                self._armed(session.arm(edits), session, page, {})
+                armed(session.arm(edits), session, page, lambda _: {})
             elif session.drop_edits():
-                page.write(finished(report), lambda: session.report is report)
+                page.write(beside(session, finished(report)), lambda: session.report is report)
         return page.snapshot()
 
     def listen(self, request: gr.Request) -> Snapshot:
@@ -254,18 +307,10 @@ class Handlers:
             page.write({"listening": found}, lambda: session.report is report)
         return page.snapshot()
 
-    @staticmethod
-    def _armed(stop: Stop, session: Session, page: PageState, values: Values) -> None:
-        waiting = html.progress("Waiting for a free model")
-        page.write(
-            {"progress": waiting, "notice": "", **buttons(running=True), **values},
-            lambda: session.is_latest(stop),
-        )
-
     async def generate(
         self, request: gr.Request, llm: str | None, mode: str | None, *sent: Any
     ) -> AsyncIterator[Snapshot]:
-        """Stream one report into the page.
+        """Stream one report into the page, or a comparison where that was asked for.
 
         One from an edited diagnosis is written as the report that stands beside it was.
 
@@ -281,6 +326,13 @@ class Handlers:
         stop, volume = session.claim(), session.volume
         if stop is None or volume is None:
             return
+        if stop.compared:
+            how = options_of(dict(zip(OPTION_NAMES, sent, strict=False)))
+            answers = self._comparing.write(request, session, page, stop, volume, how)
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    yield answer
+            return
         original = session.report if stop.edits else None
 
         def show(values: Values) -> bool:
@@ -290,7 +342,7 @@ class Handlers:
                 lambda: session.is_latest(stop) and page.subject() is volume is session.volume,
             )
 
-        with failures_to(lambda text: show(_resting(session, text))):
+        with failures_to(lambda text: show(resting(session, text))):
             try:
                 if not llm or not mode:
                     raise BadRequest("Choose a model first.")
@@ -305,17 +357,17 @@ class Handlers:
                         session, variant, how, stop, insist, stop.edits
                     ),
                 )  # fmt: skip
-                async with contextlib.aclosing(_thinned(events)) as events:
+                async with contextlib.aclosing(thinned(events)) as events:
                     async for event in events:
                         if not show(shown(event, original)):
                             break
                         yield page.snapshot()
             except Cancelled:
-                show(_resting(session, "Cancelled.", "info"))
+                show(resting(session, "Cancelled.", "info"))
             except Rad3dError as error:
                 if error.code not in NOT_REPORTED:
                     raise
-                show(_resting(session, str(error), insist=True))
+                show(resting(session, str(error), insist=True))
             finally:
                 stop.set()  # also where the tab was closed: the model stops at its next token
         yield page.snapshot()
@@ -329,7 +381,7 @@ class Handlers:
             if now["cancel"]["interactive"] is False:
                 return {}  # it has ended meanwhile
             if unbegun:
-                return _resting(session, "Cancelled.", "info")
+                return resting(session, "Cancelled.", "info")
             return {"progress": html.progress("Stopping")}
 
         page.write(stopped)
@@ -346,50 +398,3 @@ class Handlers:
     def end(self, request: gr.Request) -> None:
         """Stop the report of a tab that was closed and free everything that it holds."""
         self._service.sessions.end_tab(request.session_hash)
-
-
-def _resting(session: Session, text: str, level: str = "error", insist: bool = False) -> Values:
-    """Return the values after a run that ended early: the reason and the last finished report."""
-    last = finished(session.report, session.edited) if session.report else NO_RUN
-    return {**last, "progress": html.notice(text, level), **buttons(False, insist)}
-
-
-async def _thinned(events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
-    """Leave out texts that follow each other too fast to be read."""
-    latest = 0.0
-    async with contextlib.aclosing(events):
-        async for event in events:
-            if isinstance(event, TextEvent):
-                if time.monotonic() - latest < _SECONDS_BETWEEN_UPDATES:
-                    continue
-                latest = time.monotonic()
-            yield event
-
-
-@contextlib.contextmanager
-def sent_scan(
-    files: Sequence[tuple[str, str | None]],
-) -> Iterator[tuple[Path, str, ScanMetadata | None]]:
-    """Give the scan that was sent, its name, and its row of the table that was sent with it.
-
-    Args:
-        files: path of each upload, and what the person calls it; they are deleted afterwards.
-
-    Raises:
-        BadRequest: no such upload, or the scan is not in the table.
-    """
-    name, *shown = [Path(given or "scan").name for _, given in files]
-    with contextlib.ExitStack() as stack:
-        path, *tables = [stack.enter_context(uploads.taken(sent)) for sent, _ in files]
-        yield path, name, _metadata(tables[0], shown[0], name) if tables else None
-
-
-def _metadata(path: Path, shown: str, scan: str) -> ScanMetadata:
-    """Return the row of a scan in CT-RATE's table; nothing else of the table is kept."""
-    if path.stat().st_size > uploads.MAX_TABLE_MB * 2**20:
-        raise BadRequest(
-            f"The metadata table is larger than the {uploads.MAX_TABLE_MB} MB allowed here.",
-            "Give one with the rows of your scans.",
-            code="too_large",
-        )
-    return MetadataTable(path, shown, only=scan).row(scan)

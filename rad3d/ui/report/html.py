@@ -119,6 +119,11 @@ def report_status(report: Report) -> str:
     return " · ".join(filter(None, parts))
 
 
+def report_end(report: Report) -> str:
+    """Return how long a report is and how it ended."""
+    return f"{report.n_tokens} tokens · {_FINISHED[report.finish_reason]}"
+
+
 def comparison(
     before: str,
     after: str,

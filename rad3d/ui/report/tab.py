@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rad3d.ui import choices
-from rad3d.ui.components import markup, report_sheet, scan_source, volume_viewer, what_if_panel
+from rad3d.ui.components import (
+    compare_card,
+    markup,
+    report_sheet,
+    scan_source,
+    volume_viewer,
+    what_if_panel,
+)
 from rad3d.ui.page_state import Snapshot, page_state
+from rad3d.ui.report.comparison import offered
 from rad3d.ui.report.generation_fields import OPTION_NAMES, generation_fields
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.report.views import NO_RUN
@@ -61,10 +69,13 @@ def report_tab(
             choice, options = _choice(service, settings, look)
             shown |= {name: choice[name] for name in ("generate", "anyway", "cancel")}
             shown |= _report_column()
+        with gr.Column(elem_classes="r3-across"):
+            shown["compare"] = compare_card(offered(service.variants()))
     variant = [choice["llm"], choice["mode"]]
     state = page_state("report-state", shown, handlers.again)
     _connect_scan(handlers, source, delete, variant, state)
-    _connect_run(handlers, choice, shown["what_if"], [*variant, *options], state)
+    panels = shown["what_if"], shown["compare"]
+    _connect_run(handlers, choice, panels, [*variant, *options], state)
     for picked in _connect_pickers(service, look, choice, shown["viewer"]):
         picked.then(handlers.describe, variant, state, **_READING)
     return ReportTab(state, handlers.describe, variant)
@@ -166,15 +177,25 @@ def _connect_scan(
 
 
 def _connect_run(
-    handlers: Handlers, choice: Components, what_if: gr.HTML, inputs: list[Any], state: gr.HTML
+    handlers: Handlers,
+    choice: Components,
+    panels: tuple[gr.HTML, gr.HTML],
+    inputs: list[Any],
+    state: gr.HTML,
 ) -> None:
     at_once: dict[str, Any] = {**_QUIET, "queue": False}
+    what_if, compare = panels
     what_if.expand(handlers.listen, None, state, **_QUIET)
     edited = what_if.submit(handlers.begin_edited, None, state, trigger_mode="multiple", **at_once)
+    compared = compare.submit(
+        handlers.begin_comparison, None, state, trigger_mode="multiple", **at_once
+    )
+    compare.stop(handlers.cancel, None, state, **at_once)
     for begun, insist in (
         (choice["generate"].click(handlers.begin, None, state, **at_once), False),
         (choice["anyway"].click(handlers.begin, None, state, **at_once), True),
         (edited, True),
+        (compared, False),
     ):
         begun.then(
             handlers.generate,

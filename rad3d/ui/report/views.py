@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,7 +12,8 @@ from rad3d.core.types import Diagnosis, DiagnosisEvent, Event, Report, StageEven
 from rad3d.core.variant_ids import split_variant_id
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.export import report_json, report_text
-from rad3d.ui.page_state import Values
+from rad3d.service.sessions import Session, Stop
+from rad3d.ui.page_state import PageState, Values
 from rad3d.ui.report import html
 from rad3d.ui.report.chart import diagnosis_chart
 
@@ -124,7 +126,6 @@ def what_if(original: Report, edited: Report | None = None, chosen: str = "") ->
         reason = f"{_variant_name(chosen)} is chosen now. Generate its report first."
         return {"of": "", "reason": reason}
     rows = sorted(original.diagnosis.to_rows(), key=lambda row: -row["probability"])
-    now = edited.diagnosis.to_rows() if edited else []
     _, mode = split_variant_id(original.variant_id)
     scan = original.provenance.get("volume_sha256", "")
     return {
@@ -132,8 +133,14 @@ def what_if(original: Report, edited: Report | None = None, chosen: str = "") ->
         "variant": _variant_name(original.variant_id),
         "listens": mode.reads_prior,
         "rows": [{k: row[k] for k in ("label", "probability", "threshold")} for row in rows],
-        "edits": {row["label"]: row["probability"] for row in now if row["edited"]},
+        "edits": edits_of(edited) if edited else {},
     }
+
+
+def edits_of(report: Report) -> dict[str, float]:
+    """Return the probabilities that a person set for a report."""
+    rows = report.diagnosis.to_rows()
+    return {row["label"]: row["probability"] for row in rows if row["edited"]}
 
 
 def _variant_name(variant: str) -> str:
@@ -149,3 +156,46 @@ def _chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> dict[str, A
 def _trained_on(diagnosis: Diagnosis) -> str:
     """Return what the encoder behind a diagnosis was trained on."""
     return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
+
+
+def last_finished(session: Session) -> Values:
+    """Return the last finished report; of an edited diagnosis where there is one since."""
+    return finished(session.report, session.edited) if session.report else NO_RUN
+
+
+def resting(session: Session, text: str, level: str = "error", insist: bool = False) -> Values:
+    """Return the values after a run that ended early: the reason and the last finished report."""
+    return {
+        **last_finished(session),
+        "progress": html.notice(text, level),
+        **buttons(False, insist),
+    }
+
+
+def beside(session: Session, values: Values) -> Callable[[Values], Values]:
+    """Return what makes the values; while a comparison is written, they do not say it is not."""
+
+    def made(now: Values) -> Values:
+        running = {name: now[name] for name in ("progress", "anyway", "generate", "cancel")}
+        return {**values, **running} if session.is_comparing else values
+
+    return made
+
+
+def armed(
+    stop: Stop,
+    session: Session,
+    page: PageState,
+    values: Callable[[Values], Values],
+    stage: str = "Waiting for a free model",
+) -> None:
+    """Show that something was asked for, unless something else was asked for since.
+
+    Args:
+        stop: its signal.
+        session, page: where.
+        values: what changes besides, made from what is shown now.
+        stage: said until its first event.
+    """
+    asked = {"progress": html.progress(stage), "notice": "", **buttons(running=True)}
+    page.write(lambda now: {**values(now), **asked}, lambda: session.is_latest(stop))

@@ -5,13 +5,16 @@ Silence, denial and statement are told apart; the words are those that the label
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Literal
 
 from rad3d.core.findings import ORGANS
 from rad3d.core.types import Diagnosis
+from rad3d.metrics.factuality import KINDS, Match, match_findings, statement_of
 from rad3d.reports.labeller import Mention, find_mentions
 
 How = Literal["stated", "considered", "denied", ""]
@@ -48,6 +51,7 @@ class FindingRow:
         said: by each report, in their order.
         probability, likely: of the diagnosis; None and False where it has no such label.
         reference: what is true of it, where that is known.
+        matches: what became of it in each report, by the truth; None where there is nothing to say.
     """
 
     label: str
@@ -56,23 +60,13 @@ class FindingRow:
     probability: float | None = None
     likely: bool = False
     reference: Said | None = None
+    matches: tuple[Match | None, ...] = ()
 
     @property
     def only(self) -> int | None:
         """The place of the only report that states it; None where several do, or none."""
         stating = [place for place, said in enumerate(self.said) if said.present]
         return stating[0] if len(stating) == 1 else None
-
-    def outcome(self, place: int) -> str:
-        """What became of it in one report, by the truth: matched, hallucinated, omitted or ``""``.
-
-        Args:
-            place: of the report.
-        """
-        if self.reference is None:
-            return ""
-        true, said = self.reference.present, self.said[place].present
-        return "matched" if true and said else "hallucinated" if said else "omitted" if true else ""
 
 
 @dataclass(frozen=True)
@@ -98,12 +92,11 @@ class SideBySide:
     def rows(self) -> tuple[FindingRow, ...]:
         """A row for each finding that a report or the truth states, or that the diagnosis sees."""
         labels = self.diagnosis.label_set
-        known = None
-        if self.reference:
-            known = self._said(find_mentions(self.reference, labels))
-        said = [self._said(mentions) for mentions in self.mentions]
+        true = find_mentions(self.reference, labels) if self.reference else ()
+        known, said = self._said(true), [self._said(mentions) for mentions in self.mentions]
+        matches = [self._matched(true, mentions) for mentions in self.mentions]
         rows = []
-        for name in dict.fromkeys((*labels.names, *(name for each in said for name in each))):
+        for name in dict.fromkeys((*labels.names, *known, *chain.from_iterable(said))):
             at = labels.index.get(name)
             row = FindingRow(
                 name,
@@ -111,33 +104,28 @@ class SideBySide:
                 tuple(each.get(name, Said()) for each in said),
                 None if at is None else float(self.diagnosis.probabilities[at]),
                 at is not None and self.diagnosis.present[at] and name not in labels.unread,
-                None if known is None else known.get(name, Said()),
+                known.get(name, Said()) if self.reference else None,
+                tuple(each.get(name) for each in matches),
             )
-            true = row.reference is not None and row.reference.present
-            if row.likely or true or any(each.present for each in row.said):
+            if row.likely or any(each.present for each in (*row.said, known.get(name, Said()))):
                 rows.append(row)
         order = [*ORGANS, "Other"]
         return tuple(sorted(rows, key=lambda row: order.index(row.organ)))
 
-    def counts(self, place: int) -> dict[str, int]:
-        """How one report agrees with the diagnosis and, where it is known, with the truth.
-
-        Returns:
-            ``likely`` findings, how many of them are ``stated``, and ``unlikely`` ones stated;
-            ``matched``, ``hallucinated`` and ``omitted`` of the truth.
-        """
+    def stated(self, place: int) -> tuple[int, int, int]:
+        """How many findings are likely, how many of them one report states, and unlikely ones."""
         likely = [row for row in self.rows if row.likely]
         others = [row for row in self.rows if not row.likely and row.probability is not None]
-        counts = {
-            "likely": len(likely),
-            "stated": sum(row.said[place].present for row in likely),
-            "unlikely": sum(row.said[place].present for row in others),
-        }
-        if self.reference:
-            outcomes = [row.outcome(place) for row in self.rows]
-            kinds = ("matched", "hallucinated", "omitted")
-            counts |= {kind: outcomes.count(kind) for kind in kinds}
-        return counts
+        stated, unlikely = (
+            sum(row.said[place].present for row in rows) for rows in (likely, others)
+        )
+        return len(likely), stated, unlikely
+
+    def outcomes(self, place: int) -> dict[str, int]:
+        """How often each of :data:`rad3d.metrics.factuality.KINDS` became of a finding."""
+        matches = [row.matches[place] for row in self.rows]
+        found = Counter(match.kind for match in matches if match is not None)
+        return {kind: found[kind] for kind in KINDS}
 
     def alone(self, place: int) -> tuple[tuple[int, int], ...]:
         """The sentences in which only this report states a finding, as spans of its text."""
@@ -145,18 +133,25 @@ class SideBySide:
         spans = {
             (mention.start, mention.end)
             for mention in self.mentions[place]
-            if mention.present and labels & set(self._names(mention))
+            if mention.present and labels & set(self._names(mention.label))
         }
         return tuple(sorted(spans))
 
-    def _names(self, mention: Mention) -> tuple[str, ...]:
-        """The labels of the diagnosis that a mention is about; else the finding itself."""
-        return self.diagnosis.label_set.stated_by.get(mention.label) or (mention.label,)
+    def _names(self, finding: str) -> tuple[str, ...]:
+        """The labels of the diagnosis that a finding stands for; else the finding itself."""
+        return tuple(self.diagnosis.label_set.stated_by.get(finding) or (finding,))
+
+    def _matched(self, true: Sequence[Mention], said: Sequence[Mention]) -> Mapping[str, Match]:
+        """What became of each finding; nothing where the truth is not known."""
+        if not self.reference:
+            return {}
+        matches = match_findings(statement_of(true), statement_of(said))
+        return {name: match for match in matches for name in self._names(match.label)}
 
     def _said(self, mentions: Iterable[Mention]) -> Mapping[str, Said]:
         by_name: dict[str, list[Mention]] = {}
         for mention in mentions:
-            for name in self._names(mention):
+            for name in self._names(mention.label):
                 by_name.setdefault(name, []).append(mention)
         return {name: _merged(each) for name, each in by_name.items()}
 
