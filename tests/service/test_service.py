@@ -20,6 +20,7 @@ from rad3d.core.settings import Settings
 from rad3d.core.types import (
     Diagnosis,
     DoneEvent,
+    FailedEvent,
     GenerationOptions,
     Note,
     Novelty,
@@ -419,3 +420,37 @@ def test_a_stored_report_never_takes_the_place_of_a_scan_nor_stands_beside_anoth
     service.gallery.__dict__.pop("example", None)
     with pytest.raises(BadRequest, match="is no report"):
         service.open_example(service.sessions.new())
+
+
+def test_a_comparison_is_offered_for_two_to_four_variants_and_keeps_no_report(
+    service: Service,
+) -> None:
+    session = service.sessions.new()
+    service.open_sample(session, "in-000005")
+    events = list(service.compare(session, [V3, "phantom-s/v1"], OPTIONS, threading.Event()))
+    last = {each.variant_id: each.event for each in events}
+    assert isinstance(last[V3], DoneEvent)
+    assert isinstance(last["phantom-s/v1"], FailedEvent), "it is not among these models"
+    assert session.report is None
+    for wrong in ([V3], [V3, V3], [], [f"phantom-s/{mode}" for mode in "abcde"]):
+        with pytest.raises(BadRequest, match="2 to 4"):
+            list(service.compare(session, wrong, OPTIONS, threading.Event()))
+
+
+def test_a_comparison_leaves_the_reports_of_the_session_and_ends_with_its_scan(
+    service: Service,
+) -> None:
+    session = service.sessions.new()
+    service.open_sample(session, "in-000005")
+    report = write(service, session)
+    session.edited = report
+    stop = session.arm({"Cardiomegaly": 0.9}, (V3, "phantom-s/v1"))
+    assert session.is_comparing
+    assert session.comparison is None, "it has not begun"
+    assert session.claim() is stop is session.comparison
+    assert session.report is report is session.edited
+    assert session.drop_edits()
+    assert not stop.is_set(), "to drop the edits of the report concerns no comparison"
+    session.set_volume(volume(2))
+    assert stop.is_set()
+    assert session.comparison is None

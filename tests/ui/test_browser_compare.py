@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser.fixtures import Visit
+from browser.fakes import FakeService
+from browser.fixtures import StartApp, Visit
 from browser.pages import PHONE, rewrite, upload, write_report
 from playwright.sync_api import Page, expect
 
@@ -60,8 +61,9 @@ def test_a_model_that_fails_says_why_and_the_others_write_on(page: Page, chest: 
 
 
 def test_cancel_keeps_what_was_written_and_no_more_than_four_can_be_picked(
-    page: Page, chest: Path
+    visit: Visit, start_app: StartApp, chest: Path
 ) -> None:
+    page = visit(start_app(FakeService(seconds_per_word=0.25)))
     upload(page, chest)
     names = ("V-1 fine-tuned", "V-2 frozen", "Words, frozen", "Text, untrained")
     pick(page, *(f"Phantom M, {name}" for name in names))
@@ -92,7 +94,8 @@ def test_the_edits_that_are_shown_apply_to_all_that_are_compared(page: Page, che
 def test_a_link_opens_the_sample_and_picks_the_models_and_names_what_it_cannot(
     visit: Visit, page_app: str
 ) -> None:
-    page = visit(f"{page_app}/?compare=phantom-s/v3,phantom-x/v9,phantom-s/v1&sample=two")
+    page = visit(page_app)
+    page.goto(f"{page_app}/?compare=phantom-s/v3,phantom-x/v9,phantom-s/v1&sample=two")
     card = page.locator(".r3-versus")
     expect(card).to_have_attribute("open", "")
     expect(card.locator("input:checked")).to_have_count(2)
