@@ -103,6 +103,11 @@ def test_a_case_is_read_stepped_through_and_its_scan_opened(page: Page) -> None:
     expect(page.locator("#notes")).to_contain_text(str(first))
     expect(page.get_by_role("tab", name="Report")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_text("Show what is in this sample")).to_be_visible()
+    open_evaluation(page)
+    page.get_by_role("button", name="Compare on it").click()
+    expect(page.locator(".r3-versus")).to_have_attribute("open", "")
+    expect(page.locator(".r3-versus input:checked")).to_have_count(2)
+    expect(page.get_by_role("button", name="Compare 2 models")).to_be_in_viewport()
 
 
 def test_a_run_shows_progress_is_cancelled_and_resumed(page: Page) -> None:

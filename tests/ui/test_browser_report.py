@@ -194,8 +194,8 @@ def test_a_samples_findings_are_hidden_until_asked(page: Page) -> None:
 def test_the_choice_of_model_and_mode_carries_the_papers_guidance(page: Page, chest: Path) -> None:
     upload(page, chest)
     expect(page.locator("#guidance")).to_contain_text("below about 1B parameters fine-tune")
-    page.get_by_label("Phantom S").check()
-    page.get_by_label("V-1 fine-tuned").check()
+    page.get_by_role("radio", name="Phantom S").check()
+    page.get_by_role("radio", name="V-1 fine-tuned").check()
     expect(page.locator("#guidance")).to_contain_text("This choice follows it")
     page.get_by_text("Other models, and what they need").click()
     expect(page.locator("#needs")).to_contain_text("LLaMA-3.2-1B")

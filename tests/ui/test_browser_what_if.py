@@ -57,7 +57,7 @@ def test_edits_end_with_the_scan_and_with_another_variant(page: Page, chest: Pat
     upload(page, chest)
     write_report(page)
     rewrite(page)
-    page.get_by_label("V-1 fine-tuned").check()
+    page.get_by_role("radio", name="V-1 fine-tuned").check()
     expect(page.locator(".r3-compare")).to_have_count(0)
     expect(page.locator(".r3-what-if")).to_contain_text("is chosen now")
     write_report(page)

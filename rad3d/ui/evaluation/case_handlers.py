@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.variant_ids import split_variant_id
 from rad3d.evaluation.summary_text import where
 from rad3d.evaluation.system_names import OF_RUN
 from rad3d.ui.evaluation import case_view as cases
@@ -17,7 +18,9 @@ from rad3d.ui.evaluation.views import system_choices
 from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageHandlers, PageState, Snapshot, Values
 from rad3d.ui.report import html
+from rad3d.ui.report.comparison import first_picks, linked_picks, pick
 from rad3d.ui.report.handlers import Handlers
+from rad3d.ui.visitor import session_of
 
 if TYPE_CHECKING:
     from rad3d.evaluation.evaluations import Evaluations
@@ -126,6 +129,26 @@ class CaseHandlers(PageHandlers):
 
     def open_case(self, run_id: str, sample_set: str, request: gr.Request) -> tuple[Any, ...]:
         """Open the scan of the chosen case in the report tab, its reference folded away."""
+        return self._opened(request, run_id, sample_set, ())
+
+    def compare_case(
+        self, run_id: str, sample_set: str, system: str, baseline: str, request: gr.Request
+    ) -> tuple[Any, ...]:
+        """Open the scan of the chosen case with its system and the baseline picked to compare.
+
+        Where only one of them can write here, its V-1 or V-3 is the other.
+        """
+        statuses = self._service.variants()
+        names = ",".join(each.partition(OF_RUN)[0] for each in (system, baseline))
+        picked, _ = linked_picks(names, statuses)
+        if len(picked) == 1:
+            llm, mode = split_variant_id(picked[0])
+            picked = first_picks(statuses, llm.id, mode.id)[:2]
+        return self._opened(request, run_id, sample_set, picked)
+
+    def _opened(
+        self, request: gr.Request, run_id: str, sample_set: str, picked: Sequence[str]
+    ) -> tuple[Any, ...]:
         page = self.page(request)
         chosen = page.snapshot()["values"].get("chosen", "")
         with failures_to(lambda text: page.write({"notice": html.notice(text)})):
@@ -143,6 +166,10 @@ class CaseHandlers(PageHandlers):
                 sample.reference,
             )
             page.write({"notice": ""})
+            if picked:
+                report = session_of(self._service, request).part("report", PageState)
+                pick(report, picked)
+                opened = report.snapshot()
             return gr.Tabs(selected="report"), page.snapshot(), opened
         return gr.skip(), page.snapshot(), gr.skip()
 

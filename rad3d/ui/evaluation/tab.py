@@ -66,7 +66,7 @@ def evaluation_tab(
     downloads.select(handlers.download, runs[:1], [downloads, state], preprocess=False, **_QUIET)
     _connect_look(handlers, runs, shown, state)
     _connect_sections(handlers, runs, shown, cases)
-    _connect_cases(handlers, runs, cases, report, tabs)
+    _connect_cases(handlers, runs, cases, shown["baseline"], report, tabs)
 
 
 def _pickers() -> dict[str, Any]:
@@ -168,6 +168,7 @@ def _cases(handlers: EvaluationHandlers) -> dict[str, Any]:
                     opened = gr.Button(
                         "Open this scan", size="sm", variant="primary", elem_id="case-open"
                     )
+                    compare = gr.Button("Compare on it", size="sm", elem_id="case-compare")
                 case = markup("", "case")
     shown = {
         "notice": notice, "system": system, "sample_set": sample_set, "label": label,
@@ -176,7 +177,7 @@ def _cases(handlers: EvaluationHandlers) -> dict[str, Any]:
     state = page_state("cases-state", shown, handlers.cases.again)
     return {
         **shown, "order": order, "previous": previous, "next": following, "open": opened,
-        "state": state,
+        "compare": compare, "state": state,
     }  # fmt: skip
 
 
@@ -219,6 +220,7 @@ def _connect_cases(
     handlers: EvaluationHandlers,
     runs: list[Any],
     cases: dict[str, Any],
+    baseline: gr.Dropdown,
     report: ReportTab,
     tabs: gr.Tabs,
 ) -> None:
@@ -231,10 +233,16 @@ def _connect_cases(
     for name, forward in (("previous", -1), ("next", 1)):
         cases[name].click(handlers.cases.step(forward), inputs, state, **_EVERY)
     reading: dict[str, Any] = {**_QUIET, "concurrency_id": "reading"}
-    cases["open"].click(
-        handlers.cases.open_case,
-        [runs[0], cases["sample_set"]],
-        [tabs, state, report.state],
-        preprocess=False,
-        **reading,
-    ).then(report.describe, report.variant, report.state, **reading).then(None, js=_TO_TOP)
+    scan = [runs[0], cases["sample_set"]]
+    pair = [*scan, cases["system"], baseline]
+    for name, handler, inputs in (
+        ("open", handlers.cases.open_case, scan),
+        ("compare", handlers.cases.compare_case, pair),
+    ):
+        opened = (
+            cases[name]
+            .click(handler, inputs, [tabs, state, report.state], preprocess=False, **reading)
+            .then(report.describe, report.variant, report.state, **reading)
+        )
+        if name == "open":
+            opened.then(None, js=_TO_TOP)

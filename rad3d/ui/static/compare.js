@@ -33,7 +33,7 @@ export function mount(element, props, watch, trigger) {
     }
   }
 
-  const start = button("Compare", () => trigger("submit", { variants: [...picked] }), { class: "r3-write" });
+  const start = button("Compare", () => trigger("submit", { variants: [...picked] }), { class: "r3-go" });
   const stop = button("Cancel", () => trigger("stop"));
   const link = button("Copy link", copyLink);
 
