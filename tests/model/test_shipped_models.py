@@ -112,6 +112,20 @@ def test_the_report_of_a_sample_says_what_is_plainly_in_it() -> None:
 
 
 @pytest.mark.slow
+def test_shipped_variants_side_by_side_write_the_texts_that_each_writes_alone() -> None:
+    service = Service(Settings())
+    session = service.sessions.new()
+    service.open_sample(session, "in-050011")
+    variants = ["phantom-m/v3", "phantom-m/v1", "phantom-m/words", "phantom-m/linear"]
+    together = {
+        each.variant_id: each.event.report.text
+        for each in service.compare(session, variants, GenerationOptions(), threading.Event())
+        if isinstance(each.event, DoneEvent)
+    }
+    assert together == {each: _report("in-050011", each).text for each in variants}
+
+
+@pytest.mark.slow
 def test_the_normal_sample_is_reported_normal() -> None:
     report = _report("in-050003")
     assert not any(report.diagnosis.present)
