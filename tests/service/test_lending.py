@@ -20,7 +20,13 @@ import rad3d.service.zerogpu as lending
 from rad3d.core.errors import Cancelled, Rad3dError, UnknownName
 from rad3d.core.labels import N_LABELS
 from rad3d.core.settings import Settings
-from rad3d.core.types import DiagnosisEvent, DoneEvent, GenerationOptions, TextEvent
+from rad3d.core.types import (
+    DiagnosisEvent,
+    DoneEvent,
+    FailedEvent,
+    GenerationOptions,
+    TextEvent,
+)
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.evaluations import Evaluations
 from rad3d.evaluation.run_types import EvaluationRequest
@@ -234,3 +240,31 @@ def test_the_package_of_zero_gpu_is_asked_for_only_where_the_platform_says_so(
     lender = serving.zero_gpu()
     assert lender.gpu is fake_spaces.GPU
     assert issubclass(lender.refusal, Exception)
+
+
+@pytest.mark.slow
+def test_a_comparison_on_a_lent_gpu_writes_the_same_and_ends_where_it_is_cancelled(
+    models: Path, chest: Path
+) -> None:
+    variants = ["phantom-s/v3", "phantom-m/v3"]
+    asked: list[int] = []
+    told = []
+    for lender in (None, GpuLease(plain_gpu(asked), NoGpu)):
+        service, _ = watched(models, lender)
+        session = service.sessions.new()
+        service.open_path(session, chest, "scan")
+        events = list(service.compare(session, variants, SHORT, threading.Event()))
+        told.append({each.variant_id: each.event for each in events})
+    alone, lent = told
+    assert isinstance(lent["phantom-m/v3"], FailedEvent)
+    assert lent["phantom-m/v3"] == alone["phantom-m/v3"]
+    first, second = alone["phantom-s/v3"], lent["phantom-s/v3"]
+    assert isinstance(first, DoneEvent)
+    assert isinstance(second, DoneEvent)
+    assert first.report.text == second.report.text
+    assert asked == [MIN_SECONDS]
+    assert not [key for key in service.engine.cache._values if "features" in str(key)]
+    cancel = threading.Event()
+    events = service.compare(session, variants, SHORT, cancel)
+    with pytest.raises(Cancelled):
+        _ = [cancel.set() for each in events if isinstance(each.event, TextEvent)]
