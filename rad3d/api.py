@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.evidence import Evidence
 from rad3d.core.findings import Finding
 from rad3d.core.labels import LABELS, LabelSet
 from rad3d.core.settings import Settings
@@ -151,6 +152,30 @@ class Reporter:
             if isinstance(event, DoneEvent):
                 report = event.report
         return WrittenReport(**{f.name: getattr(report, f.name) for f in fields(Report)})
+
+    def where(self, scan: ScanSource, finding: str) -> Evidence:
+        """Find where the classifier of the variant's encoder found its evidence for a finding.
+
+        Args:
+            scan: a path, a volume, or ``(array, affine)``.
+            finding: such as ``"Pleural effusion"``.
+
+        Returns:
+            The strength of the evidence on a coarse grid of cells, with the affine to mm (RAS+),
+            the strongest place, and how far such places can be trusted. It ``is_empty`` where no
+            cell speaks for the finding.
+
+        Raises:
+            BadVolume: the scan cannot be read, or is no CT in HU.
+            UnknownName: the classifier does not know the finding.
+        """
+        from rad3d.core.encoders import SHIPPED_ENCODER
+        from rad3d.model.evidence import find_evidence, measured
+
+        store = self._engine.store
+        encoder = store.variant(self.variant).config.encoder or SHIPPED_ENCODER
+        known = measured(store.models_dir, encoder, store.encoder(encoder).grid.id)
+        return find_evidence(self._engine, load_scan(scan), finding, encoder, known.get(finding))
 
     def stream(self, scan: ScanSource, **options: Any) -> Iterator[str]:
         """The report in pieces as they are written; joined they are the report's text."""

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rad3d.core.evidence import Localisation
 from rad3d.core.settings import ROOT
 from rad3d.evaluation.claims import claims
 from rad3d.evaluation.leaderboard import StudyView, view_of
@@ -24,6 +25,7 @@ from rad3d.evaluation.storage import read_run
 from rad3d.evaluation.summary_text import lowered
 from rad3d.evaluation.system_names import CONTROLS, LOOKUP, PLUS, SHUFFLED
 from rad3d.metrics.registry import metric_row
+from rad3d.model.evidence import FILE as WHERE_FILE
 
 MODELS = ROOT / "assets" / "models"
 STUDY_DIR = ROOT / "assets" / "study"
@@ -67,6 +69,7 @@ def card(run: EvaluationRun, models: Path = MODELS) -> Lines:
     yield from ("### Measured, on phantoms that no model was trained on", "", _origin(run), "")
     view = view_of(run)
     yield from (*_classifiers(run), "", *_variants(run, view, models), "")
+    yield from ("### Where the evidence for a finding lies", "", *_where(models), "")
     yield from ("### The paper's claims, and what was seen here", "", *_claims(view))
 
 
@@ -110,6 +113,35 @@ def _variants(run: EvaluationRun, view: StudyView, models: Path) -> Lines:
     trained = {_json(path)["id"] for path in (models / "variants").glob("*/*/variant.json")}
     for variant in sorted(trained - {system.id for system in measured}):
         yield _row(f"`{variant}`", "not measured", *[""] * (len(shown) + 1))
+
+
+def _where(models: Path) -> Lines:
+    """How often the strongest cell of each encoder is right, by label."""
+    for path in sorted((models / "encoders").glob(f"*/{WHERE_FILE}")):
+        stored = _json(path)
+        sets = {name: row for name, row in stored["sets"].items() if name != "calibration"}
+        seeds = "; ".join(
+            f"{name}: seeds {row['first']:,} to {row['first'] + row['n'] - 1:,}, {row['domain']}"
+            for name, row in stored["sets"].items()
+        )
+        yield f"`{path.parent.name}`, {stored['made']}, on phantoms ({seeds} of domain)."
+        yield ""
+        columns = [f"{name}: n, pointing game, Dice" for name in sets]
+        yield from _head("finding", "shown from", *columns, "offered")
+        for label, found in stored["labels"].items():
+            cells = [
+                f"{row['n']}, {_interval(row['pointing'])}, {_interval(row['dice'])}"
+                if (row := found.get(name))
+                else "-"
+                for name in sets
+            ]
+            shown = Localisation(**found[stored["shown"]])
+            yield _row(label, f"{shown.threshold:.2f}", *cells, "yes" if shown.works else "no")
+
+
+def _interval(figure: list[float]) -> str:
+    value, low, high = figure
+    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _claims(view: StudyView) -> Lines:

@@ -306,6 +306,7 @@ class Report:
         timings_s: stage -> seconds; ``"first_token"`` counts from the request.
         notes: facts and warnings about the volume and the variant.
         provenance: hashes and versions: volume, encoder, variant weights, code.
+        located: labels for which :meth:`rad3d.service.service.Service.where` shows evidence.
     """
 
     text: str
@@ -318,6 +319,7 @@ class Report:
     notes: tuple[Note, ...] = ()
     novelty: Novelty | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    located: frozenset[str] = frozenset()
 
 
 # What a running report tells its listener, in this order: stages, diagnosis, tokens, report.

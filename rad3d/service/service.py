@@ -8,14 +8,15 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rad3d.core.edits import Edits
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
-from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.core.errors import BadRequest, Cancelled, CorruptWeights, Rad3dError
+from rad3d.core.evidence import Evidence, Localisation
 from rad3d.core.settings import Settings
 from rad3d.core.types import (
     DoneEvent,
@@ -29,7 +30,9 @@ from rad3d.core.types import (
 from rad3d.model.cache import ByteCache
 from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
+from rad3d.model.evidence import find_evidence, measured
 from rad3d.model.store import ModelStore
+from rad3d.reports.crosscheck import cross_check
 from rad3d.service.events import OnEvent, ignore_event
 from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
@@ -209,6 +212,7 @@ class Service:
             if session.volume is not None:
                 return None
             volume = self.sessions.open(session, volume)
+            report = self._located(report)
             session.keep(report, volume, threading.Event())
         return card, volume, report
 
@@ -232,6 +236,65 @@ class Service:
                 lambda: grid.to_volume(),
                 lambda view: view.hu.nbytes,
             )
+
+    def where(self, session: Session, label: str) -> Evidence:
+        """Return where in the session's open scan its classifier found evidence for a label.
+
+        Args:
+            session: the session with the scan and a report on it.
+            label: one of ``located`` of its report.
+
+        Raises:
+            BadRequest: there is no open scan or no report, or no evidence to show.
+        """
+        with self.sessions.using(session) as volume:
+            report = session.report
+            if report is None:
+                raise BadRequest("There is no report on this scan.", "Write one first.")
+            if not any(each and label in each.located for each in (report, session.edited)):
+                raise BadRequest(
+                    f"No place is shown for {label[:80]!r}: neither classifier nor report states "
+                    "it, or its places were measured to be unreliable.",
+                    code="not_locatable",
+                )
+            found = self._evidence(volume, report, label)
+        if found.is_empty:
+            raise BadRequest(
+                f"The classifier finds no place in this scan that speaks for {label.lower()}.",
+                code="no_evidence",
+            )
+        return found
+
+    def _evidence(self, volume: Volume, report: Report, label: str) -> Evidence:
+        known = self._known_places(report)[label]
+        return find_evidence(self.engine, volume, label, self._encoder_of(report), known)
+
+    def _located(self, report: Report) -> Report:
+        """Return a report with the labels whose evidence can be shown in the scan.
+
+        They are seen by the classifier or stated by the report, and their places were measured to
+        be right.
+        """
+        known = self._known_places(report)
+        rows = report.diagnosis.to_rows()
+        seen = {row["label"] for row in rows if row["classifier"] >= row["threshold"]}
+        statements = cross_check(report.text, report.diagnosis).statements
+        seen |= {item.label for item in statements if not item.kind.startswith("denied")}
+        return replace(
+            report, located=frozenset(label for label in seen & set(known) if known[label].works)
+        )
+
+    def _known_places(self, report: Report) -> Mapping[str, Localisation]:
+        """Return how well the places of each label are known for the encoder of a report."""
+        encoder = str(report.provenance.get("encoder"))
+        if encoder not in ENCODERS:
+            return {}
+        try:
+            grid = str(report.provenance["preprocessing"])
+            return measured(self._settings.models_dir, encoder, grid)
+        except CorruptWeights as error:  # the report is as good without
+            _LOG.warning("%s", error)
+            return {}
 
     def _encoder_of(self, report: Report | None) -> str:
         if report is not None:
@@ -303,6 +366,7 @@ class Service:
                     volume.check_reportable()
                 for event in self._stream(volume, variant_id, options, cancel, edited):
                     if isinstance(event, DoneEvent):
+                        event = DoneEvent(self._located(event.report))
                         session.keep(event.report, volume, cancel)
                         self._on_event("report_written", **_figures(event.report))
                     yield event

@@ -1,8 +1,8 @@
 """Named endpoints for programs that use ``gradio_client``, one session for each client.
 
 ``/open_scan`` (a scan, or a list of it and CT-RATE's metadata table), ``/open_sample``,
-``/variants``, ``/write_report`` and ``/compare`` (both stream), ``/stop_report`` and
-``/delete_session``.
+``/variants``, ``/write_report`` and ``/compare`` (both stream), ``/where`` (the evidence for a
+finding of the last report), ``/stop_report`` and ``/delete_session``.
 A refused file or option raises the sentence that the page would show; a report on what is no chest
 is written where the options say ``"insist": true``, and one from an edited diagnosis where they say
 ``"edited": {"Pleural effusion": 0.9}``.
@@ -144,6 +144,16 @@ class Api:
         session_of(self._service, request).stop()
         return {"stopped": True}
 
+    def where(self, finding: str, request: gr.Request) -> dict[str, Any]:
+        """Find where the classifier found its evidence for a finding of the last report.
+
+        Returns:
+            Fields of :meth:`rad3d.core.evidence.Evidence.to_dict`.
+        """
+        with failures_to(_refuse):
+            session = session_of(self._service, request)
+            return dict(self._service.where(session, finding).to_dict())
+
     def delete_session(self, request: gr.Request) -> dict[str, bool]:
         """Delete scan, report and everything computed from them; another scan may be opened."""
         self._service.sessions.end_tab(request.session_hash)
@@ -161,6 +171,7 @@ def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) ->
         variant = gr.Textbox(default_variant, label="variant")
         variants = gr.JSON([], label="variants")
         options = gr.JSON({}, label="options")
+        finding = gr.Textbox(label="finding")
         answer = gr.JSON(label="answer")
     reading: dict[str, Any] = {"concurrency_id": "reading"}
     # Not preprocessed: the component would throw away the file's name.
@@ -179,6 +190,7 @@ def add_endpoints(service: Service, turns: ReportQueue, default_variant: str) ->
             concurrency_id="report",
             concurrency_limit=None,  # ReportQueue has the limit
         )
+    trigger.click(api.where, finding, answer, api_name="where", **reading)
     trigger.click(api.stop_report, None, answer, api_name="stop_report", queue=False)
     trigger.click(api.delete_session, None, answer, api_name="delete_session", queue=False)
 

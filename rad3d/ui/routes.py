@@ -33,6 +33,7 @@ from rad3d.volume.slices import encode_jpeg, render_slice
 if TYPE_CHECKING:
     from rad3d.core.settings import Settings
     from rad3d.service.service import Service
+    from rad3d.service.sessions import Session
 
 Ask = Callable[[], Volume]
 """Returns the volume of a request; raises :class:`Rad3dError` where there is none."""
@@ -61,6 +62,7 @@ def viewer_routes(service: Service, settings: Settings) -> list[Route]:
         Route("/rad3d/volume", _guarded(service, _volume)),
         Route("/rad3d/geometry", _guarded(service, _geometry)),
         Route("/rad3d/slice", _guarded(service, _slice)),
+        Route("/rad3d/where", _where(service)),
         Route("/rad3d/thumbnail/{sample}", _thumbnail(service)),
         upload_route(settings.max_upload_mb * 2**20),
     ]
@@ -97,17 +99,35 @@ def _guarded(
 
 
 def _requested(service: Service, request: Request) -> Volume:
-    key = request.headers.get(KEY_HEADER, "")
-    view = request.query_params.get("view", "scan")
-    session = service.sessions.find(key)
+    session, volume = _session(service, request)
+    if request.query_params.get("view", "scan") == "model":
+        return service.model_view(session, request.query_params.get("encoder", ""))
+    return volume
+
+
+def _session(service: Service, request: Request) -> tuple[Session, Volume]:
+    """Return the session whose key a request has, and its open scan, which the request means."""
+    session = service.sessions.find(request.headers.get(KEY_HEADER, ""))
     volume = session.volume if session else None
     if session is None or volume is None:
         raise BadRequest("There is no open scan.", "Open it again.", code="no_volume")
     if request.headers.get(SCAN_HEADER, volume.sha256) != volume.sha256:
         raise BadRequest("Another scan has been opened meanwhile.", code="other_scan")
-    if view == "model":
-        return service.model_view(session, request.query_params.get("encoder", ""))
-    return volume
+    return session, volume
+
+
+def _where(service: Service) -> Callable[[Request], Response]:
+    """Return the handler that answers with the evidence for a label in a session's scan."""
+
+    def respond(request: Request) -> Response:
+        try:
+            session, _ = _session(service, request)
+            found = service.where(session, request.query_params.get("label", ""))
+            return JSONResponse(found.to_dict(), headers=_PRIVATE)
+        except Rad3dError as error:
+            return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
+
+    return respond
 
 
 def _volume(ask: Ask, _request: Request) -> Response:

@@ -10,6 +10,7 @@ const { PLANES, apply, canonicalView, closestAxes, directionLetters, edgeMarks, 
   await import(new URL("orient.js", STATIC));
 const { barLength, displayAt, makeVolume, paintSlice, planeSize, valueAt, voxelAt, windowForOther, windowTable } =
   await import(new URL("planes.js", STATIC));
+const { coloured, cut, makeOverlay, strengthAt } = await import(new URL("overlay.js", STATIC));
 
 const IDENTITY = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]];
 
@@ -213,4 +214,47 @@ test("a scale bar has the longest round length that fits", () => {
   assert.equal(barLength(0.5, 99), 100);
   assert.equal(barLength(40, 120), 2);
   assert.equal(barLength(40, 30), null);
+});
+
+/** Cells of 10 mm, of which one is strong. */
+function oneCell(at, shape = [4, 5, 6]) {
+  const cells = new Uint8Array(shape.reduce((a, b) => a * b));
+  cells[at[0] + shape[0] * (at[1] + shape[1] * at[2])] = 255;
+  const affine = [[10, 0, 0, -20], [0, 10, 0, -20], [0, 0, 10, -20], [0, 0, 0, 1]];
+  const strength = btoa(String.fromCharCode(...cells));
+  return makeOverlay({ strength, shape, affine, threshold: 0.5, peak_mm: apply(affine, at) });
+}
+
+test("evidence fades between cells and is none outside them", () => {
+  const overlay = oneCell([3, 2, 1]);
+  assert.equal(strengthAt(overlay, [3, 2, 1]), 255);
+  assert.ok(Math.abs(strengthAt(overlay, [2.5, 2, 1]) - 127.5) < 1e-6);
+  assert.ok(Math.abs(strengthAt(overlay, [3.5, 2, 1]) - 127.5) < 1e-6);
+  assert.equal(strengthAt(overlay, [1, 2, 1]), 0);
+  assert.equal(strengthAt(overlay, [-9, 40, 1]), 0);
+});
+
+test("evidence is drawn over the place where it is, in every plane, however the scan is stored", () => {
+  const overlay = oneCell([1, 3, 4]); // at -10, 10, 20 mm
+  const [c, s] = [Math.cos(0.2), Math.sin(0.2)];
+  const affines = [
+    [[3, 0, 0, -40], [0, 3, 0, -40], [0, 0, 4, -30], [0, 0, 0, 1]],
+    [[-3, 0, 0, 50], [0, 0, -4, 55], [0, -3, 0, 60], [0, 0, 0, 1]],
+    [[3 * c, -3 * s, 0, -40], [3 * s, 3 * c, 0, -40], [0, 0, 4, -30], [0, 0, 0, 1]],
+  ];
+  for (const affine of affines) {
+    const source = canonicalView([40, 32, 36], affine);
+    const voxel = locate(source.affine, overlay.peak);
+    for (const plane of Object.keys(PLANES)) {
+      const piece = cut(overlay, source, plane, Math.round(voxel[PLANES[plane].through]));
+      const best = piece.values.indexOf(Math.max(...piece.values));
+      const shown = [((best % piece.width) + 0.5) / piece.width, (Math.floor(best / piece.width) + 0.5) / piece.height];
+      displayAt(source.dims, plane, voxel).forEach((place, i) =>
+        assert.ok(Math.abs(place - shown[i]) < 0.04, `${plane} ${place} ${shown[i]}`));
+      assert.ok(piece.values[best] > 150);
+      const opacity = coloured(piece, overlay.threshold).filter((_, i) => i % 4 === 3);
+      assert.ok(opacity[best] > 0 && opacity[0] === 0);
+      piece.values.forEach((v, i) => assert.equal(opacity[i] > 0, v >= overlay.threshold));
+    }
+  }
 });

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from app_fixtures import MAX_UPLOAD_MB
 from browser.fakes import FAKE_TEXT, FakeService
@@ -22,7 +24,7 @@ from rad3d.service.service import Service
 
 pytestmark = pytest.mark.process
 
-KEY = "X-Rad3d-Key"
+KEY, SCAN = "X-Rad3d-Key", "X-Rad3d-Scan"
 
 
 @pytest.fixture
@@ -174,6 +176,40 @@ def test_slices_are_rendered_for_the_fallback(
     )
 
 
+def test_evidence_is_given_for_findings_of_the_report_on_the_open_scan_alone(
+    address: str, fake_service: FakeService, client: Client, chest: Path, tmp_path: Path
+) -> None:
+    before = client.predict(handle_file(chest), api_name="/open_scan")["sha256"]
+    with pytest.raises(AppError, match="no report on this scan"):
+        client.predict("Lung nodule", api_name="/where")
+    client.predict("phantom-l/v3", {}, api_name="/write_report")
+    found = client.predict("Lung nodule", api_name="/where")
+    assert found["peak_mm"] == [100.0, 0.0, 60.0]
+    cells = np.frombuffer(base64.b64decode(found["strength"]), np.uint8)
+    assert np.unravel_index(cells.argmax(), found["shape"], order="F") == (15, 10, 11)
+    assert "In 80 phantoms" in found["sentence"]
+    with pytest.raises(AppError, match="finds no place"):
+        client.predict("Pleural effusion", api_name="/where")
+    for label in ("Emphysema", "Pericardial effusion", "<b>", ""):
+        with pytest.raises(AppError, match="No place is shown"):
+            client.predict(label, api_name="/where")
+    token = fake_service.open_sessions[-1]
+    query = {"label": "Lung nodule"}
+    for headers, status in (
+        ({KEY: token, SCAN: before}, 200),
+        ({KEY: token, SCAN: "0" * 64}, 404),
+        ({KEY: "guess"}, 404),
+    ):
+        answer = httpx.get(f"{address}/rad3d/where", params=query, headers=headers)
+        assert answer.status_code == status
+        assert answer.headers["cache-control"] == "no-store"
+    client.predict(
+        handle_file(small_chest(tmp_path / "other.nii.gz", shift=9.0)), api_name="/open_scan"
+    )
+    with pytest.raises(AppError, match="no report on this scan"):
+        client.predict("Lung nodule", api_name="/where")
+
+
 def test_only_the_viewers_own_files_are_served(address: str) -> None:
     assert httpx.get(f"{address}/rad3d/static/viewer.js").status_code == 200
     for name in ("package.json", "..%2Fserving.py", "nothing.js", "%2Fetc%2Fpasswd"):
@@ -227,6 +263,6 @@ def test_a_program_finds_the_endpoints_under_their_names_and_needs_no_options(
 ) -> None:
     endpoints = client.view_api(print_info=False, return_format="dict")["named_endpoints"]
     names = {"/open_scan", "/open_sample", "/variants", "/write_report", "/stop_report"}
-    names |= {"/delete_session", "/compare"}
+    names |= {"/delete_session", "/compare", "/where"}
     assert set(endpoints) == names
     assert all(p["parameter_has_default"] for p in endpoints["/write_report"]["parameters"])

@@ -303,6 +303,14 @@ class ClipEncoder:
         novelty = self.reference.measure(novelty_vector(grid)) if self.reference else None
         return Encoding(pooled[0].cpu().numpy(), grid, novelty, readings[0].cpu().numpy())
 
+    @torch.inference_mode()
+    def token_logits(self, tokens: FloatArray) -> FloatArray:
+        """(C, X, Y, Z) tokens -> (L, X, Y, Z): the logits that tell the heads where to look."""
+        dense = self.network.heads.dense
+        x = torch.as_tensor(np.array(tokens), device=dense.weight.device)
+        found: FloatArray = dense(x[None])[0].float().cpu().numpy()
+        return found
+
     def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """The diagnosis of what the heads read; the embedding says nothing to them."""
         if readings is None:

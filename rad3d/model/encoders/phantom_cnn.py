@@ -295,6 +295,14 @@ class ShippedEncoder:
         return Encoding(pooled[0].cpu().numpy(), grid, novelty)
 
     @torch.inference_mode()
+    def token_logits(self, tokens: FloatArray) -> FloatArray:
+        """(C, X, Y, Z) tokens -> (18, X, Y, Z): the logits that guide the pooling."""
+        dense = self.network.dense
+        x = torch.as_tensor(np.array(tokens), device=dense.weight.device)
+        found: FloatArray = dense(x[None])[0].float().cpu().numpy()
+        return found
+
+    @torch.inference_mode()
     def diagnose(self, pooled: FloatArray, readings: FloatArray | None = None) -> Diagnosis:
         """(D,) embedding -> diagnosis."""
         head = self.network.head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -83,8 +83,12 @@ def report_panel(
     status: str = "",
     statements: Sequence[Statement] = (),
     writing: bool = False,
+    located: Collection[str] = (),
 ) -> str:
-    """Return findings and impression; words about a label of the diagnosis are marked."""
+    """Return findings and impression; words about a label of the diagnosis are marked.
+
+    Those of a label in ``located`` can be pressed, unless they deny it.
+    """
     if not text and not writing:
         return report_html("no_report")
     parts = split_report(text)
@@ -100,6 +104,7 @@ def report_panel(
         status=status,
         traced=bool(statements),
         writing=writing,
+        located=located,
         sentence_of=sentence_of,
     )
 
@@ -256,6 +261,7 @@ def verdicts(
     trained_on: str,
     check: CrossCheck | None = None,
     notes: Sequence[Note] = (),
+    located: Collection[str] = (),
 ) -> str:
     """Return how unlike the training scans it is, and where report and diagnosis disagree.
 
@@ -264,6 +270,7 @@ def verdicts(
         trained_on: what the encoder was trained on.
         check: cross-check of the finished report; None before.
         notes: notes of the run, of which warnings are shown.
+        located: labels whose evidence can be shown in the scan.
     """
     return report_html(
         "verdicts",
@@ -271,20 +278,25 @@ def verdicts(
         trained_on=trained_on,
         lists=_lists(check) if check else [],
         agreement=_agreement(check) if check else "",
+        located=located,
         warnings=_sorted(
             note for note in notes if note.level == "warning" and note.code != "unlike_training"
         ),
     )
 
 
-def _lists(check: CrossCheck) -> list[tuple[str, str, list[str]]]:
-    """Return (kind, title, sentences) of contradictions and of what only one of both states."""
+def _lists(check: CrossCheck) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return (kind, title, (sentence, label)) of contradictions and of what only one states."""
     silent = [
-        f"{item.label}: {100 * item.probability:.0f} % (threshold {100 * item.threshold:.0f} %)"
+        (
+            f"{item.label}: {100 * item.probability:.0f} % "
+            f"(threshold {100 * item.threshold:.0f} %)",
+            item.label,
+        )
         for item in check.not_mentioned
     ]
-    hedged = [sentence_of(item) for item in check.added if not item.contradicts]
-    against = [sentence_of(item) for item in check.contradictions]
+    hedged = [(sentence_of(item), item.label) for item in check.added if not item.contradicts]
+    against = [(sentence_of(item), item.label) for item in check.contradictions]
     return [
         ("conflict", "Report and diagnosis disagree", against),
         ("silent", "Above the threshold, not mentioned in the report", silent),
@@ -304,8 +316,11 @@ def _agreement(check: CrossCheck) -> str:
     return f"it mentions all {n} findings above their threshold."
 
 
-def diagnosis_table(diagnosis: Diagnosis) -> str:
-    """Return the same numbers as a table, for screen readers and for copying."""
+def diagnosis_table(diagnosis: Diagnosis, located: Collection[str] = ()) -> str:
+    """Return the same numbers as a table, for screen readers and for copying.
+
+    The names in ``located`` are buttons.
+    """
     rows = [
         (
             row["label"],
@@ -317,4 +332,4 @@ def diagnosis_table(diagnosis: Diagnosis) -> str:
         )
         for row in sorted(diagnosis.to_rows(), key=lambda row: -row["probability"])
     ]
-    return report_html("diagnosis_table", rows=rows)
+    return report_html("diagnosis_table", rows=rows, located=located)

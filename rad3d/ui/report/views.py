@@ -94,7 +94,7 @@ def finished(original: Report, edited: Report | None = None) -> Values:
     status = html.report_status(report)
     name = f"report-{report.variant_id.replace('/', '-')}"
     if edited is None:
-        text = html.report_panel(report.text, status, check.statements)
+        text = html.report_panel(report.text, status, check.statements, located=report.located)
     else:
         name = f"{name}-edited"
         followed = html.followed(
@@ -106,9 +106,9 @@ def finished(original: Report, edited: Report | None = None) -> Values:
     return {
         "progress": "",
         "report": _panel(text, report_json(report), report_text(report), name),
-        "verdicts": html.verdicts(report.novelty, trained_on, check, report.notes),
+        "verdicts": html.verdicts(report.novelty, trained_on, check, report.notes, report.located),
         "chart": _chart(report.diagnosis, check),
-        "table": html.diagnosis_table(report.diagnosis),
+        "table": html.diagnosis_table(report.diagnosis, report.located),
         "what_if": what_if(original, edited),
         **buttons(running=False),
     }

@@ -25,7 +25,7 @@ export class Pane {
 
   /**
    * @param {HTMLElement} element made from paneMarkup
-   * @param {object} viewer offers source, position, window, tool, moveTo, scroll, setWindow, hover
+   * @param {object} viewer offers source, overlay, position, window, tool, moveTo, scroll, setWindow, hover
    */
   constructor(element, viewer) {
     this.element = element;
@@ -100,6 +100,8 @@ export class Pane {
     context.imageSmoothingEnabled = true;
     context.imageSmoothingQuality = "high";
     context.drawImage(picture, frame.x, frame.y, frame.width, frame.height);
+    const evidence = this.viewer.overlay?.paint(source, this.plane, this.index);
+    if (evidence) context.drawImage(evidence, frame.x, frame.y, frame.width, frame.height);
     this.#crosshair(context, frame, displayAt(source.dims, this.plane, position));
   }
 

@@ -43,6 +43,7 @@ function announce(props, watch) {
 
 export function mount(element, props, watch) {
   announce(props, watch);
+  watch("value", () => document.dispatchEvent(new Event("rad3d-report"))); // what was shown of another goes
   for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
     element.addEventListener(on, ({ target }) => target.matches("mark") && trace(element, target));
     element.addEventListener(off, ({ target }) => target.matches("mark") && trace(element, null));

@@ -11,6 +11,7 @@ import { apply, locate } from "./orient.js";
 import { Pane, paneMarkup } from "./pane.js";
 import { windowForOther } from "./planes.js";
 import { ServerSource, VolumeLoader } from "./sources.js";
+import { WHERE_MARKUP, Where } from "./where.js";
 
 const PLANE_NAMES = ["axial", "coronal", "sagittal"];
 
@@ -31,6 +32,7 @@ const MARKUP = `
   <div class="r3-empty"><strong>No scan open</strong><span>Open one above.</span></div>
   <div class="r3-busy" hidden><span class="r3-spinner"></span><span class="r3-busy-text"></span></div>
 </div>
+${WHERE_MARKUP}
 <div class="r3-foot">
   <label class="r3-slide"><span class="r3-slide-name">Axial</span>
     <input type="range" min="0" max="0" value="0" step="1" disabled></label>
@@ -63,9 +65,11 @@ export class Viewer {
     this.ownWindow = false; // true while the window was fitted to values that are not HU
     this.tool = "point";
     this.state = { id: "", key: "", scan: 0 };
+    this.overlay = null; // paints the evidence over a slice
     this.preview = null; // {kept, view}: what was open before a file that is still being judged
     element.innerHTML = MARKUP;
     this.panes = [...element.querySelectorAll(".r3-pane")].map((pane) => new Pane(pane, this));
+    this.where = new Where(this);
     this.#wire();
     this.#enlarge("axial");
   }
@@ -85,6 +89,7 @@ export class Viewer {
     const kept = this.preview?.kept ?? { sources: this.sources, position: this.position, view: this.view, window: this.window };
     this.preview = { kept, file };
     const preview = this.preview;
+    this.where.hide();
     this.#busy(`Reading ${file.name}`);
     try {
       const source = await this.loader.open({ blob: file });
@@ -100,6 +105,7 @@ export class Viewer {
 
   /** A sample was chosen: the server is reading it. */
   expect(text) {
+    this.where.hide();
     this.#busy(text);
   }
 
@@ -120,6 +126,7 @@ export class Viewer {
       this.#restore();
       return;
     }
+    this.where.hide();
     const previewed = this.#previews;
     this.preview = null;
     this.#mark();
@@ -199,10 +206,10 @@ export class Viewer {
   async #fallBack(view, error) {
     const { id } = this.state;
     try {
-      const geometry = await (await this.#ask(`rad3d/geometry?${this.#query(view)}`, id)).json();
+      const geometry = await (await this.ask(`rad3d/geometry?${this.#query(view)}`, id)).json();
       const slice = async ({ plane, index, level, width }) => {
         const query = this.#query(view, { plane, index, level, width });
-        return (await this.#ask(`rad3d/slice?${query}`, id)).blob();
+        return (await this.ask(`rad3d/slice?${query}`, id)).blob();
       };
       const source = new ServerSource(
         geometry, slice, () => this.redraw(), (problem) => this.#note(problem.message, true),
@@ -217,7 +224,8 @@ export class Viewer {
     }
   }
 
-  async #ask(path, id) {
+  /** The server's answer about a scan, the open one by default; rejects with its sentence. */
+  async ask(path, id = this.state.id) {
     const response = await fetch(new URL(path, this.root), {
       headers: { "X-Rad3d-Key": this.state.key, "X-Rad3d-Scan": id }, cache: "no-store",
     });
@@ -292,6 +300,11 @@ export class Viewer {
   moveTo(voxel) {
     this.position = this.#clamped(voxel);
     this.redraw();
+  }
+
+  /** Moves the crosshair to a place in mm. */
+  goTo(mm) {
+    if (this.source) this.moveTo(locate(this.source.affine, mm));
   }
 
   /** Moves a plane by some slices (positive: towards head, anterior, right). */
