@@ -8,15 +8,15 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from rad3d.core.edits import Edits
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
-from rad3d.core.errors import BadRequest, Cancelled, CorruptWeights, Rad3dError
-from rad3d.core.evidence import Evidence, Localisation
+from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
+from rad3d.core.evidence import Evidence
 from rad3d.core.settings import Settings
 from rad3d.core.types import (
     DoneEvent,
@@ -30,10 +30,9 @@ from rad3d.core.types import (
 from rad3d.model.cache import ByteCache
 from rad3d.model.catalogue import VariantStatus, encoder_is_here
 from rad3d.model.engine import Engine
-from rad3d.model.evidence import find_evidence, measured
 from rad3d.model.store import ModelStore
-from rad3d.reports.crosscheck import cross_check
 from rad3d.service.events import OnEvent, ignore_event
+from rad3d.service.evidence import EvidenceFinder
 from rad3d.service.gallery import SAMPLES_DIR, Gallery, SampleCard
 from rad3d.service.memory import give_back
 from rad3d.service.sessions import Session, SessionStore
@@ -78,6 +77,7 @@ class Service:
     Attributes:
         sessions: everything that belongs to each visitor.
         gallery: the sample scans.
+        evidence: finds where a finding of a report lies in the scan.
         running: the reports being written, to be stopped before the process ends.
         owner_secret: stands in the link that proves who started the app; empty where there is none.
         write_batches: writes reports of an evaluation, see :meth:`Engine.generate_batches`.
@@ -96,6 +96,7 @@ class Service:
         self._limits = Limits.of(settings)
         eighth = settings.feature_cache_mb * 2**20 // 8
         self.engine = Engine(self._store, ByteCache(2 * eighth))
+        self.evidence = EvidenceFinder(self.engine, settings.models_dir)
         self.running = RunningReports()
         self.owner_secret = secrets.token_urlsafe(32) if settings.has_owner_link else ""
         self._on_event = on_event
@@ -212,7 +213,7 @@ class Service:
             if session.volume is not None:
                 return None
             volume = self.sessions.open(session, volume)
-            report = self._located(report)
+            report = self.evidence.located(report)
             session.keep(report, volume, threading.Event())
         return card, volume, report
 
@@ -238,63 +239,13 @@ class Service:
             )
 
     def where(self, session: Session, label: str) -> Evidence:
-        """Return where in the session's open scan its classifier found evidence for a label.
-
-        Args:
-            session: the session with the scan and a report on it.
-            label: one of ``located`` of its report.
+        """Return where in a session's scan its classifier found evidence for a label.
 
         Raises:
-            BadRequest: there is no open scan or no report, or no evidence to show.
+            BadRequest: there is no open scan, no report on it, or no evidence to show.
         """
         with self.sessions.using(session) as volume:
-            report = session.report
-            if report is None:
-                raise BadRequest("There is no report on this scan.", "Write one first.")
-            if not any(each and label in each.located for each in (report, session.edited)):
-                raise BadRequest(
-                    f"No place is shown for {label[:80]!r}: neither classifier nor report states "
-                    "it, or its places were measured to be unreliable.",
-                    code="not_locatable",
-                )
-            found = self._evidence(volume, report, label)
-        if found.is_empty:
-            raise BadRequest(
-                f"The classifier finds no place in this scan that speaks for {label.lower()}.",
-                code="no_evidence",
-            )
-        return found
-
-    def _evidence(self, volume: Volume, report: Report, label: str) -> Evidence:
-        known = self._known_places(report)[label]
-        return find_evidence(self.engine, volume, label, self._encoder_of(report), known)
-
-    def _located(self, report: Report) -> Report:
-        """Return a report with the labels whose evidence can be shown in the scan.
-
-        They are seen by the classifier or stated by the report, and their places were measured to
-        be right.
-        """
-        known = self._known_places(report)
-        rows = report.diagnosis.to_rows()
-        seen = {row["label"] for row in rows if row["classifier"] >= row["threshold"]}
-        statements = cross_check(report.text, report.diagnosis).statements
-        seen |= {item.label for item in statements if not item.kind.startswith("denied")}
-        return replace(
-            report, located=frozenset(label for label in seen & set(known) if known[label].works)
-        )
-
-    def _known_places(self, report: Report) -> Mapping[str, Localisation]:
-        """Return how well the places of each label are known for the encoder of a report."""
-        encoder = str(report.provenance.get("encoder"))
-        if encoder not in ENCODERS:
-            return {}
-        try:
-            grid = str(report.provenance["preprocessing"])
-            return measured(self._settings.models_dir, encoder, grid)
-        except CorruptWeights as error:  # the report is as good without
-            _LOG.warning("%s", error)
-            return {}
+            return self.evidence.find(session, volume, label)
 
     def _encoder_of(self, report: Report | None) -> str:
         if report is not None:
@@ -366,7 +317,7 @@ class Service:
                     volume.check_reportable()
                 for event in self._stream(volume, variant_id, options, cancel, edited):
                     if isinstance(event, DoneEvent):
-                        event = DoneEvent(self._located(event.report))
+                        event = DoneEvent(self.evidence.located(event.report))
                         session.keep(event.report, volume, cancel)
                         self._on_event("report_written", **_figures(event.report))
                     yield event

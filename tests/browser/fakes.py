@@ -35,6 +35,7 @@ from rad3d.core.types import (
 )
 from rad3d.core.variant_ids import variant_id
 from rad3d.model.catalogue import VariantStatus
+from rad3d.service.evidence import EvidenceFinder
 from rad3d.service.gallery import SampleCard
 from rad3d.service.service import Service
 from rad3d.service.sessions import Session
@@ -66,6 +67,30 @@ def fake_diagnosis() -> Diagnosis:
         thresholds=np.full(N_LABELS, 0.4),
         source="fake",
     )
+
+
+class FakeEvidence(EvidenceFinder):
+    """Places of three findings, made up."""
+
+    def known(self, report: Report) -> Mapping[str, Localisation]:
+        """Those of three findings are right, those of one are not."""
+        right, wrong = (0.95, 0.9, 1.0), (0.3, 0.2, 0.4)
+        good = Localisation(0.5, 80, right, right, right, right)
+        return {
+            **dict.fromkeys(("Lung nodule", "Cardiomegaly", "Pleural effusion"), good),
+            "Pericardial effusion": replace(good, pointing=wrong),
+        }
+
+    def look(self, volume: Volume, report: Report, label: str) -> Evidence:
+        """One cell of 20 mm at a place of its own for a nodule and the heart, nothing else."""
+        strength = np.zeros((20, 20, 16), np.float32)
+        cell = {"Lung nodule": (15, 10, 11), "Cardiomegaly": (9, 11, 6)}.get(label)
+        if cell:
+            strength[cell] = 0.9
+        affine = np.diag([20.0, 20.0, 20.0, 1.0])
+        affine[:3, 3] = (-200.0, -200.0, -160.0)
+        known = self.known(report)[label]
+        return Evidence(label, strength, affine, known.threshold, "Made up.", known)
 
 
 class FakeService(Service):
@@ -106,26 +131,6 @@ class FakeService(Service):
             note = Note("info", "resampled", "Resampled to every second voxel.")
             clipped = np.clip(volume.hu[::2, ::2, ::2], -1000, 1000)
             return Volume.from_array(clipped, affine, volume.name, (note,))
-
-    def _known_places(self, report: Report) -> Mapping[str, Localisation]:
-        """Those of three findings are right, those of one are not."""
-        right, wrong = (0.95, 0.9, 1.0), (0.3, 0.2, 0.4)
-        good = Localisation(0.5, 80, right, right, right, right)
-        return {
-            **dict.fromkeys(("Lung nodule", "Cardiomegaly", "Pleural effusion"), good),
-            "Pericardial effusion": replace(good, pointing=wrong),
-        }
-
-    def _evidence(self, volume: Volume, report: Report, label: str) -> Evidence:
-        """One cell of 20 mm at a place of its own for a nodule and the heart, nothing else."""
-        strength = np.zeros((20, 20, 16), np.float32)
-        cell = {"Lung nodule": (15, 10, 11), "Cardiomegaly": (9, 11, 6)}.get(label)
-        if cell:
-            strength[cell] = 0.9
-        affine = np.diag([20.0, 20.0, 20.0, 1.0])
-        affine[:3, 3] = (-200.0, -200.0, -160.0)
-        known = self._known_places(report)[label]
-        return Evidence(label, strength, affine, known.threshold, "Made up.", known)
 
     def encoders_here(self) -> frozenset[str]:
         """The shipped one alone."""
