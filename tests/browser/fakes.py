@@ -109,6 +109,7 @@ class FakeService(Service):
         novelty: Novelty | None = None,
     ) -> None:
         super().__init__(Settings(host="0.0.0.0"), samples_dir=Path("none"))
+        self.evidence = FakeEvidence(self.engine, Path("none"))
         self.gallery._cards = {card.id: card for card in cards}
         self._stream, self._compare = self.write, self.write_beside
         self._pause = seconds_per_word
