@@ -26,6 +26,7 @@ from rad3d.core.types import (
     FailedEvent,
     GenerationOptions,
     TextEvent,
+    VariantEvent,
 )
 from rad3d.data.spec import SetSpec
 from rad3d.evaluation.evaluations import Evaluations
@@ -265,6 +266,10 @@ def test_a_comparison_on_a_lent_gpu_writes_the_same_and_ends_where_it_is_cancell
     assert asked == [MIN_SECONDS]
     assert not [key for key in service.engine.cache._values if "features" in str(key)]
     cancel = threading.Event()
-    events = service.compare(session, variants, SHORT, cancel)
+
+    def cancel_once_text_comes(each: VariantEvent) -> None:
+        if isinstance(each.event, TextEvent):
+            cancel.set()
+
     with pytest.raises(Cancelled):
-        _ = [cancel.set() for each in events if isinstance(each.event, TextEvent)]
+        list(map(cancel_once_text_comes, service.compare(session, variants, SHORT, cancel)))
