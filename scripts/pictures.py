@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,19 +28,17 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from rad3d.core.settings import ROOT
 
-FOLDER = ROOT / "assets" / "pictures"
-DESKTOP, PHONE = (1366, 900), (390, 844)
+FOLDER = ROOT / "docs" / "pictures"
+WIDTH, HEIGHT = 1366, 1200
 PATIENCE_MS = 120_000
 COLOURS = 256
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: how wide the browser is, in which colours, and what is pressed before it."""
+    """One picture, and what is pressed before it is taken."""
 
     name: str
-    size: tuple[int, int]
-    dark: bool
     prepare: Callable[[Page], None]
 
 
@@ -51,17 +50,30 @@ def _report(page: Page) -> None:
     page.mouse.move(0, 0)
 
 
+def _where(page: Page) -> None:
+    """Show where in the scan the evidence for a finding lies."""
+    _report(page)
+    page.locator("mark[data-where]").first.click()
+    expect(page.locator(".r3-where strong")).to_be_visible()
+
+
+def _comparison(page: Page) -> None:
+    """Have the models compared that are picked at first."""
+    page.get_by_text("Compare models on this scan").click()
+    page.get_by_role("button", name=re.compile(r"^Compare \d models$")).click()
+    expect(page.locator(".r3-aligned")).to_be_visible()
+    page.locator(".r3-beside").evaluate("element => element.scrollIntoView()")
+
+
 def _evaluation(page: Page) -> None:
     page.get_by_role("tab", name="Evaluation").click()
     expect(page.locator(".r3-plot .main-svg").first).to_be_visible()
 
 
 PICTURES = (
-    Picture("report", DESKTOP, False, _report),
-    Picture("report-dark", DESKTOP, True, _report),
-    Picture("report-phone", PHONE, False, _report),
-    Picture("evaluation", DESKTOP, False, _evaluation),
-    Picture("evaluation-phone", PHONE, True, _evaluation),
+    Picture("where", _where),
+    Picture("comparison", _comparison),
+    Picture("evaluation", _evaluation),
 )
 
 
@@ -88,19 +100,13 @@ def app() -> Iterator[str]:
 
 def take(browser: Browser, address: str, picture: Picture) -> Image.Image:
     """Return a picture of the page, of as many colours as a small file can hold."""
-    width, height = picture.size
-    context = browser.new_context(
-        viewport={"width": width, "height": height},
-        color_scheme="dark" if picture.dark else "light",
-        device_scale_factor=2 if picture.size == PHONE else 1,
-    )
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script("localStorage.setItem('rad3d-tour', 'seen')")
     page = context.new_page()
     page.goto(address)
     page.wait_for_function("document.querySelector('.r3-viewer')?.viewer?.source")
     picture.prepare(page)
-    page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(1500)  # what moves comes to rest
     image = Image.open(io.BytesIO(page.screenshot()))
     context.close()
