@@ -89,6 +89,11 @@ class Evidence:
         if self.known is None:
             return f"{self.method} How well it shows the place was not measured for this encoder."
         value, low, high = (round(100 * share) for share in self.known.pointing)
+        if low == 100:
+            return (
+                f"{self.method} In each of {self.known.n} phantoms with this finding the strongest "
+                "cell held part of it."
+            )
         return (
             f"{self.method} In {self.known.n} phantoms with this finding the strongest cell held "
             f"part of it in {value} % [{low}, {high}]."
