@@ -31,6 +31,7 @@ MODELS = ROOT / "assets" / "models"
 STUDY_DIR = ROOT / "assets" / "study"
 BEGIN, END = "<!-- figures: made by scripts/figures.py -->", "<!-- end of figures -->"
 IN, OUT, GRAMMAR = "phantom-in", "phantom-out", "grammar"
+DOMAINS = {"in": "in domain", "out": "out of domain"}
 SHOWN = ("v1", "v2", "v3", "words")
 """Modes in the README; the model card has all."""
 
@@ -121,10 +122,11 @@ def _where(models: Path) -> Lines:
         stored = _json(path)
         sets = {name: row for name, row in stored["sets"].items() if name != "calibration"}
         seeds = "; ".join(
-            f"{name}: seeds {row['first']:,} to {row['first'] + row['n'] - 1:,}, {row['domain']}"
+            f"{name}, {DOMAINS[row['domain']]}: seeds {row['first']:,} to "
+            f"{row['first'] + row['n'] - 1:,}"
             for name, row in stored["sets"].items()
         )
-        yield f"`{path.parent.name}`, {stored['made']}, on phantoms ({seeds} of domain)."
+        yield f"`{path.parent.name}`, {stored['made']}, on phantoms ({seeds})."
         yield ""
         columns = [f"{name}: n, pointing game, Dice" for name in sets]
         yield from _head("finding", "shown from", *columns, "offered")
