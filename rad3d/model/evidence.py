@@ -1,7 +1,7 @@
 """Where an encoder found its evidence for a label.
 
-An encoder that rates the tokens of a scan for each label says so itself. Of any other one, parts of
-the scan are hidden in turn: where the label's logit falls, there was evidence.
+An encoder that rates the tokens of a scan for each label says so itself. Of any other one it is not
+known.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
-from rad3d.core.errors import CorruptWeights, UnknownName
+from rad3d.core.errors import BadRequest, CorruptWeights, UnknownName
 from rad3d.core.evidence import Evidence, Localisation
 from rad3d.core.types import FloatArray, Volume
 from rad3d.model.encoders.base import LoadedEncoder
@@ -83,6 +83,7 @@ def find_evidence(
 
     Raises:
         UnknownName: there is no such encoder or label.
+        BadRequest: the encoder does not say where its evidence lies.
         MissingWeights, CorruptWeights: the encoder cannot be used.
     """
     encoder = engine.store.encoder(encoder_id)
@@ -92,7 +93,13 @@ def find_evidence(
     grid = engine.grid(volume, encoder_id)
     with plain_errors("find the evidence", remedy=OUR_FAULT):
         logits = token_logits(encoder, features.tokens)
-        assert logits is not None
+        if logits is None:
+            raise BadRequest(
+                f"{ENCODERS[encoder_id].name} does not say in which part of a scan its evidence "
+                f"for {label.lower()} lies.",
+                "Use a variant with the shipped encoder and its own classifier.",
+                code="no_evidence",
+            )
         strength = 1 / (1 + np.exp(-logits[encoder.label_set.index[label]]))
     affine = cell_affine(grid.affine, grid.spec.shape, strength.shape)
     cell = max(np.linalg.norm(affine[:3, :3], axis=0))

@@ -13,7 +13,7 @@ from scripts_as_modules import script
 from tiny_models import CountingEncoder, FakeEncoderStore, volume
 
 from rad3d.core.encoders import SHIPPED_ENCODER
-from rad3d.core.errors import CorruptWeights, UnknownName
+from rad3d.core.errors import BadRequest, CorruptWeights, UnknownName
 from rad3d.core.evidence import Evidence, Localisation
 from rad3d.core.findings import Finding, Truth
 from rad3d.core.labels import LABELS, N_LABELS
@@ -137,6 +137,12 @@ def test_places_measured_with_other_weights_or_another_grid_count_as_unknown(
     (folder / "where.json").write_text("{")
     with pytest.raises(CorruptWeights, match="measure_where"):
         measured(tmp_path, SHIPPED_ENCODER, "grid")
+
+
+def test_an_encoder_that_does_not_rate_cells_is_said_not_to(tmp_path: Path) -> None:
+    store = FakeEncoderStore(replace(Settings(), models_dir=tmp_path), CountingEncoder())
+    with pytest.raises(BadRequest, match="does not say in which part of a scan"):
+        find_evidence(Engine(store), volume(), NODULE)
 
 
 def test_an_unknown_finding_is_named(tmp_path: Path) -> None:
