@@ -137,7 +137,7 @@ def _where(models: Path) -> Lines:
                 else "-"
                 for name in sets
             ]
-            shown = Localisation(**found[stored["shown"]])
+            shown = Localisation.of(found, stored["shown"])
             yield _row(label, f"{shown.threshold:.2f}", *cells, "yes" if shown.works else "no")
 
 

@@ -140,11 +140,16 @@ def figures(
         yield (
             label,
             {
-                name: asdict(measured(found[label], threshold, guess))
+                name: _plain(measured(found[label], threshold, guess))
                 for name, found in tests.items()
                 if found.get(label)
             },
         )
+
+
+def _plain(found: Localisation) -> dict[str, Any]:
+    """Without what follows from the other sets."""
+    return {name: value for name, value in asdict(found).items() if name != "holds"}
 
 
 def main() -> None:

@@ -18,6 +18,9 @@ Interval = tuple[float, float, float]
 LEAST_POINTING = 0.5
 """Lower bound of the pointing game from which the places of a label are offered."""
 
+LEAST_SCANS = 10
+"""Scans of another domain from which a failure there counts."""
+
 
 @dataclass(frozen=True)
 class Localisation:
@@ -31,6 +34,7 @@ class Localisation:
         gain: by how much that is better than always pointing at the likeliest cell.
         dice: of the cells that are shown and the cells that hold part of the finding.
         dice_gain: by how much that is better than always showing the likeliest cells.
+        holds: whether the pointing game holds on every other measured set of enough scans.
     """
 
     threshold: float
@@ -39,11 +43,26 @@ class Localisation:
     gain: Interval
     dice: Interval
     dice_gain: Interval
+    holds: bool = True
 
     @property
     def works(self) -> bool:
         """Whether the places are right often enough, and say more than where it usually is."""
-        return self.pointing[1] >= LEAST_POINTING and max(self.gain[1], self.dice_gain[1]) > 0
+        is_better = max(self.gain[1], self.dice_gain[1]) > 0
+        return self.pointing[1] >= LEAST_POINTING and is_better and self.holds
+
+    @classmethod
+    def of(cls, sets: Mapping[str, Mapping[str, Any]], shown: str) -> Localisation:
+        """The figures of one set, held against those of the others.
+
+        Args:
+            sets: name of a set -> the fields but ``holds``.
+            shown: the set whose figures are given.
+        """
+        failed = [
+            row["pointing"][1] < LEAST_POINTING for row in sets.values() if row["n"] >= LEAST_SCANS
+        ]
+        return cls(**sets[shown], holds=not any(failed))
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ def measured(models_dir: Path, encoder_id: str, grid_id: str) -> Mapping[str, Lo
         if stored["schema"] != SCHEMA_ID or made_for != (weights_sha256(folder), grid_id):
             return {}
         return {
-            label: Localisation(**row[stored["shown"]])
+            label: Localisation.of(row, stored["shown"])
             for label, row in stored["labels"].items()
             if stored["shown"] in row
         }

@@ -169,6 +169,16 @@ def test_places_are_offered_where_they_are_right_and_better_than_a_constant_gues
     assert Localisation(0.5, 30, pointing, gain, (0.7, 0.6, 0.8), dice_gain).works is works
 
 
+def test_places_that_fail_out_of_domain_are_not_offered_unless_the_scans_are_too_few() -> None:
+    good = {"threshold": 0.5, "n": 40, "pointing": (0.9, 0.8, 1.0), "dice": (0.7, 0.6, 0.8)}
+    good |= {"gain": (0.4, 0.3, 0.5), "dice_gain": (0.4, 0.3, 0.5)}
+    bad = {**good, "pointing": (0.2, 0.1, 0.3)}
+    assert Localisation.of({"in": good, "out": good}, "in").works
+    assert not Localisation.of({"in": good, "out": bad}, "in").works
+    assert Localisation.of({"in": good, "out": {**bad, "n": 2}}, "in").works
+    assert not Localisation.of({"in": {**bad, "n": 2}, "out": good}, "in").works
+
+
 def test_pointing_and_dice_count_what_they_say() -> None:
     """Four scans whose finding lies at a corner; in the fourth it is seen in another one."""
     measure = script("measure_where")
