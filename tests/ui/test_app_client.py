@@ -144,11 +144,18 @@ def test_a_report_without_a_scan_is_refused(address: str) -> None:
         fresh.predict("phantom-l/v3", {}, api_name="/write_report")
 
 
+def opened(service: FakeService, client: Client, scan: Path) -> str:
+    """Open a scan and return the key of the session that this made."""
+    before = set(service.open_sessions)
+    client.predict(handle_file(scan), api_name="/open_scan")
+    (key,) = set(service.open_sessions) - before
+    return key
+
+
 def test_a_volume_is_handed_out_only_with_its_sessions_key(
     address: str, fake_service: FakeService, client: Client, chest: Path
 ) -> None:
-    client.predict(handle_file(chest), api_name="/open_scan")
-    token = fake_service.open_sessions[-1]
+    token = opened(fake_service, client, chest)
     for headers in ({}, {KEY: "guess"}, {KEY: ""}):
         assert httpx.get(f"{address}/rad3d/volume", headers=headers).status_code == 404
     assert httpx.get(f"{address}/rad3d/volume?key={token}").status_code == 404, "not by URL"
@@ -161,8 +168,7 @@ def test_a_volume_is_handed_out_only_with_its_sessions_key(
 def test_slices_are_rendered_for_the_fallback(
     address: str, fake_service: FakeService, client: Client, chest: Path
 ) -> None:
-    client.predict(handle_file(chest), api_name="/open_scan")
-    token = fake_service.open_sessions[-1]
+    token = opened(fake_service, client, chest)
     for plane in ("axial", "coronal", "sagittal"):
         query = {"plane": plane, "index": "30", "level": "-600", "width": "1500"}
         answer = httpx.get(f"{address}/rad3d/slice", params=query, headers={KEY: token})
@@ -179,6 +185,7 @@ def test_slices_are_rendered_for_the_fallback(
 def test_evidence_is_given_for_findings_of_the_report_on_the_open_scan_alone(
     address: str, fake_service: FakeService, client: Client, chest: Path, tmp_path: Path
 ) -> None:
+    token = opened(fake_service, client, chest)
     before = client.predict(handle_file(chest), api_name="/open_scan")["sha256"]
     with pytest.raises(AppError, match="no report on this scan"):
         client.predict("Lung nodule", api_name="/where")
@@ -193,7 +200,6 @@ def test_evidence_is_given_for_findings_of_the_report_on_the_open_scan_alone(
     for label in ("Emphysema", "Pericardial effusion", "<b>", ""):
         with pytest.raises(AppError, match="No place is shown"):
             client.predict(label, api_name="/where")
-    token = fake_service.open_sessions[-1]
     query = {"label": "Lung nodule"}
     for headers, status in (
         ({KEY: token, SCAN: before}, 200),
