@@ -216,7 +216,7 @@ def test_freezing_of_large_models_is_never_judged_by_small_ones() -> None:
     view = _view({"phantom-s/v1": 0.5, "phantom-s/v3": 0.95})
     claim = _claim(view, "From about 1B parameters")
     assert (claim.verdict, claim.words) == (
-        UNTESTED, "The language models here have 850k to 850k parameters.",
+        UNTESTED, "The language model here has 850k parameters.",
     )  # fmt: skip
     assert _claim(view, "Below about 1B").verdict == OPPOSITE
 
