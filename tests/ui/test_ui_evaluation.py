@@ -147,7 +147,10 @@ def test_one_visitors_run_does_not_exist_for_another(handlers: EvaluationHandler
     assert [run for _, run in other] == ["study"]
     refused = handlers.pick_run("run-1", _request("b"))["values"]
     assert "have been deleted" in refused["headline"]
-    assert refused["body"]["visible"] == "hidden", "no figures of another run below it"
+    assert refused["body"]["visible"] == "hidden"
+    shown = {"leaderboard", "claims", "study", "heatmap", "forest", "classifier", "calibration"}
+    assert not any(refused[name] for name in shown), "no figures of another run below it"
+    assert not refused["cases"]["values"]["shown"]
     event = _event(kind="csv")
     assert handlers.download("run-1", event, _request("b"))[0]["data"] == ""
     assert handlers.download("run-1", event, _request("a"))[0]["data"]

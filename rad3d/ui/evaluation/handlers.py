@@ -104,7 +104,7 @@ class EvaluationHandlers(PageHandlers):
     @contextlib.contextmanager
     def _told(self, request: gr.Request, asked: float | None = None) -> Iterator[None]:
         """Tell of a failure; of a run that is gone or damaged nothing stays in view."""
-        page = self.page(request)
+        page, cases = self.page(request), self.cases.page(request)
 
         def tell(text: str) -> None:
             page.write({"notice": html.notice(text)}, asked=asked)
@@ -116,7 +116,9 @@ class EvaluationHandlers(PageHandlers):
                 if error.code not in _GONE:
                     raise
                 why = evaluation_html.unscored("This run cannot be shown", _GONE[error.code])
-                page.write({**EMPTY, "headline": why, "notice": ""}, asked=asked)
+                cases.write(NO_CASE, asked=asked)
+                gone = {**EMPTY, "headline": why, "notice": "", "cases": cases.snapshot()}
+                page.write(gone, asked=asked)
 
     def show(self, run_id: str, request: gr.Request) -> None:
         """Show a run: both pickers, the notice, the content and the first case.

@@ -81,11 +81,21 @@ def _choice(choices: Sequence[tuple[str, str]], value: str) -> dict[str, Any]:
     return gr.update(choices=list(choices), value=value)
 
 
+_FIGURES = ("study", "worth", "heatmap", "forest", "classifier", "calibration")
+
 NO_FIGURE: dict[str, Any] = {}
 """The value that hides a figure."""
 
-EMPTY: dict[str, Any] = {"headline": html.nothing_yet(), "body": gr.update(visible="hidden")}
-"""The values of the page without a run."""
+EMPTY: dict[str, Any] = {
+    "headline": html.nothing_yet(),
+    "body": gr.update(visible="hidden"),
+    "leaderboard": "",
+    "claims": "",
+    **dict.fromkeys(
+        ("study", "worth", "heatmap", "forest", "classifier", "calibration"), NO_FIGURE
+    ),
+}
+"""The values of the page without a run: what is hidden holds nothing of an earlier one."""
 
 
 def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
