@@ -33,10 +33,11 @@ class EvidenceFinder:
     def known(self, report: Report) -> Mapping[str, Localisation]:
         """Return how well the places of each label are known for the encoder of a report."""
         encoder = str(report.provenance.get("encoder"))
+        grid = str(report.provenance.get("preprocessing"))  # missing where it was cut short
         if encoder not in ENCODERS:
             return {}
         try:
-            return measured(self._models_dir, encoder, str(report.provenance["preprocessing"]))
+            return measured(self._models_dir, encoder, grid)
         except CorruptWeights as error:  # the report is as good without
             _LOG.warning("%s", error)
             return {}
