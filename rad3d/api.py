@@ -284,7 +284,8 @@ def score(
     """Score reports against references.
 
     Args:
-        predictions, references: reports by id, or two lists in the same order.
+        predictions: the written reports: by id, or as a list in the order of the references.
+        references: the reports that they are scored against, given in the same way.
         metrics: as ``rad3d eval metrics`` lists them; by default all that need no weights.
         resamples: bootstrap resamples of the cases behind every interval.
         seed: of the resamples.
