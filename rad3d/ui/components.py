@@ -115,7 +115,7 @@ def compare_card(models: Sequence[Mapping[str, Any]]) -> gr.HTML:
     ids; ``stop``.
 
     Args:
-        models: :func:`rad3d.ui.report.comparison.offered`.
+        models: :func:`rad3d.ui.report.compare_card.offered`.
     """
     return gr.HTML(
         html_template='<details class="r3-card r3-versus" hidden></details>',

@@ -18,7 +18,7 @@ from rad3d.ui.evaluation.views import system_choices
 from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageHandlers, PageState, Snapshot, Values
 from rad3d.ui.report import html
-from rad3d.ui.report.comparison import first_picks, linked_picks, pick
+from rad3d.ui.report.compare_card import first_picks, linked_picks, pick
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.visitor import session_of
 

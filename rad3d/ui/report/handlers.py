@@ -23,8 +23,8 @@ from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import in_turn, thinned
 from rad3d.ui.report import html
-from rad3d.ui.report.comparing import Comparing
-from rad3d.ui.report.comparison import NOTHING, card, linked_picks, pick
+from rad3d.ui.report.compare_card import NOTHING, card, linked_picks, pick
+from rad3d.ui.report.compare_handlers import Comparing
 from rad3d.ui.report.generation_fields import OPTION_NAMES, options_of
 from rad3d.ui.report.sent import sent_scan
 from rad3d.ui.report.views import (

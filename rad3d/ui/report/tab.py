@@ -18,7 +18,7 @@ from rad3d.ui.components import (
     what_if_panel,
 )
 from rad3d.ui.page_state import Snapshot, page_state
-from rad3d.ui.report.comparison import offered
+from rad3d.ui.report.compare_card import offered
 from rad3d.ui.report.generation_fields import OPTION_NAMES, generation_fields
 from rad3d.ui.report.handlers import Handlers
 from rad3d.ui.report.views import NO_RUN

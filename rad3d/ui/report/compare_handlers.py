@@ -16,7 +16,7 @@ from rad3d.ui.messages import failures_to
 from rad3d.ui.page_state import PageState, Snapshot, Values
 from rad3d.ui.queued import in_turn
 from rad3d.ui.report import html
-from rad3d.ui.report.comparison import begun, card, first_picks
+from rad3d.ui.report.compare_card import begun, card, first_picks
 from rad3d.ui.report.views import armed, buttons, edits_of, last_finished
 
 if TYPE_CHECKING:
