@@ -67,7 +67,8 @@ def _comparison(page: Page) -> None:
 
 def _evaluation(page: Page) -> None:
     page.get_by_role("tab", name="Evaluation").click()
-    expect(page.locator(".r3-plot .main-svg").first).to_be_visible()
+    expect(page.locator("#worth-figure .main-svg").first).to_be_visible()
+    page.locator("#study-figure").evaluate("element => element.scrollIntoView()")
 
 
 PICTURES = (
