@@ -38,6 +38,7 @@ MAY_IMPORT_GRADIO = {"server", "ui"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 IMPORT_NAMES = {
+    "fhir.resources": "fhir",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "python-gdcm": "gdcm",

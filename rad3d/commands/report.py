@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rad3d.core.types import Event, Report
+    from rad3d.service.service import Service
+    from rad3d.service.sessions import Session
 
 EXAMPLE = """
 rad3d report scan.nii.gz
 rad3d report scan.nii.gz --variant phantom-m/v3 --json > report.json
 rad3d report scan.nii.gz --set "Pleural effusion=0.9" --set Cardiomegaly=0
+rad3d report scan.nii.gz --page report.html --fhir report.fhir.json
 rad3d report scan.nii.gz --strategy sample --temperature 0.7 --seed 3
 rad3d report train_1_a_1.nii.gz --metadata train_metadata.csv
 rad3d report scan.nii.gz --llm meta-llama/Llama-3.2-1B --mode v3 --precision 8bit
@@ -69,6 +72,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print text, diagnosis and provenance as JSON"
     )
     parser.add_argument(
+        "--page", metavar="FILE", type=Path,
+        help="also write the report as one HTML page to print, with key slices of the findings",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fhir", metavar="FILE", type=Path,
+        help="also write it as a preliminary DiagnosticReport of FHIR R4",
+    )  # fmt: skip
+    parser.add_argument(
         "--force", action="store_true", help="write a report even where it would mean nothing"
     )
     add_generation_options(parser)
@@ -99,6 +110,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"warning: {note.text}")
         events = service.generate(session, variant, options, cancel, args.force, edited)
         report = _follow(events)
+        _write_files(args, service, session, report)
     except BadVolume as error:
         if error.code not in NOT_REPORTED:
             raise
@@ -113,6 +125,20 @@ def run(args: argparse.Namespace) -> int:
             say(f"warning: {text}")
     print(report_json(report) if args.json else report_text(report), end="")
     return 0
+
+
+def _write_files(
+    args: argparse.Namespace, service: Service, session: Session, report: Report
+) -> None:
+    """Write what ``--page`` and ``--fhir`` ask for."""
+    from rad3d.core.files import write_whole
+    from rad3d.reports.fhir import report_fhir
+    from rad3d.ui.report.page import report_page
+
+    if args.page:
+        write_whole(args.page, report_page(service, session))
+    if args.fhir:
+        write_whole(args.fhir, report_fhir(report).encode())
 
 
 def _variant(args: argparse.Namespace, settings: Settings) -> str:

@@ -293,6 +293,19 @@ FinishReason = Literal["end", "length", "cancelled"]
 
 
 @dataclass(frozen=True)
+class Revision:
+    """A report as a person has rewritten it.
+
+    Attributes:
+        text: the whole text, ``"Findings: ... Impression: ..."``.
+        seconds: that the draft was open and visible for.
+    """
+
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Report:
     """A finished report and where it came from.
 
@@ -307,6 +320,7 @@ class Report:
         notes: facts and warnings about the volume and the variant.
         provenance: hashes and versions: volume, encoder, variant weights, code.
         located: labels for which :meth:`rad3d.service.service.Service.where` shows evidence.
+        revision: what a person made of the text; None where nobody changed it.
     """
 
     text: str
@@ -320,6 +334,12 @@ class Report:
     novelty: Novelty | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
     located: frozenset[str] = frozenset()
+    revision: Revision | None = None
+
+    @property
+    def final_text(self) -> str:
+        """The text that counts: the revised one where there is one."""
+        return self.text if self.revision is None else self.revision.text
 
 
 # What a running report tells its listener, in this order: stages, diagnosis, tokens, report.

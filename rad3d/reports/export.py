@@ -25,14 +25,16 @@ _UNFINISHED = {
 
 def report_text(report: Report) -> str:
     """Findings and impression with their headings, warnings, and where the text comes from."""
-    parts = split_report(report.text)
+    parts = split_report(report.final_text)
     blocks = [
         f"{name}:\n{body}"
         for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
         if body
     ]
-    check = cross_check(report.text, report.diagnosis)
+    check = cross_check(report.final_text, report.diagnosis)
     remarks = [f"Warning: {text}" for text in _warnings(report)]
+    if report.revision:
+        remarks.append(f"Revised by a person in {round(report.revision.seconds)} s.")
     if edits := edits_text(report.diagnosis):
         remarks.append(f"Written from an edited diagnosis: {edits}.")
     remarks += [f"{title}: {'; '.join(said)}." for title, said in _differences(check) if said]
@@ -48,19 +50,18 @@ def report_json(report: Report) -> str:
 
 
 def report_dict(report: Report) -> dict[str, Any]:
-    """Text, diagnosis, what they say differently, options, timings, notes and provenance."""
-    parts = split_report(report.text)
-    check = cross_check(report.text, report.diagnosis)
+    """Text and revision, diagnosis, what they say differently, options, timings, provenance."""
+    check = cross_check(report.final_text, report.diagnosis)
     return {
         "schema": SCHEMA,
         "disclaimer": _disclaimer(report),
         "report": {
-            "text": report.text,
-            "findings": parts.findings,
-            "impression": parts.impression,
+            **_sections(report.text),
             "finish_reason": report.finish_reason,
             "n_tokens": report.n_tokens,
         },
+        "revision": report.revision
+        and {**_sections(report.revision.text), "seconds": report.revision.seconds},
         "variant": report.variant_id,
         "options": asdict(report.options),
         "diagnosis": {
@@ -79,6 +80,11 @@ def report_dict(report: Report) -> dict[str, Any]:
         "timings_s": {stage: round(s, 4) for stage, s in report.timings_s.items()},
         "provenance": dict(report.provenance),
     }
+
+
+def _sections(text: str) -> dict[str, str]:
+    parts = split_report(text)
+    return {"text": text, "findings": parts.findings, "impression": parts.impression}
 
 
 def edits_text(diagnosis: Diagnosis) -> str:

@@ -51,7 +51,7 @@ class EvidenceFinder:
         known = self.known(report)
         rows = report.diagnosis.to_rows()
         seen = {row["label"] for row in rows if row["classifier"] >= row["threshold"]}
-        statements = cross_check(report.text, report.diagnosis).statements
+        statements = cross_check(report.final_text, report.diagnosis).statements
         seen |= {item.label for item in statements if not item.kind.startswith("denied")}
         shown = frozenset(label for label in seen & set(known) if known[label].works)
         return replace(report, located=shown)

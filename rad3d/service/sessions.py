@@ -147,6 +147,14 @@ class Session:
                 else:
                     self.report, self.edited = report, None
 
+    def revise(self, report: Report, revised: Report) -> bool:
+        """Replace a report by its revision; False where it is not the session's any more."""
+        with self._lock:
+            if self.report is not report:
+                return False
+            self.report = revised
+            return True
+
     def drop_edits(self) -> bool:
         """Forget the report from an edited diagnosis, also one that is being written.
 

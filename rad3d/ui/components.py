@@ -130,12 +130,14 @@ def compare_card(models: Sequence[Mapping[str, Any]]) -> gr.HTML:
 def report_sheet(value: dict[str, str]) -> gr.HTML:
     """Return the component for the report; copy and download run in the browser.
 
-    Value (output only): ``{"html", "text", "json", "name"}``; ``html`` is already escaped.
+    Value (output only): ``{"html", "text", "json", "fhir", "name", "draft"}``; ``html`` is already
+    escaped. Event: ``submit`` with ``of``, ``text``, ``seconds`` and whether the person is
+    ``done``, see ``static/draft.js``.
     """
     return gr.HTML(
         value=value,
         html_template="${value ? value.html : ''}",
-        js_on_load=module_script("report.js", "props, watch"),
+        js_on_load=module_script("report.js", "props, watch, trigger"),
         apply_default_css=False,
         elem_id="report",
     )

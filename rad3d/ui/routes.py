@@ -26,6 +26,7 @@ from rad3d.core.errors import BadRequest, Rad3dError
 from rad3d.core.types import Volume
 from rad3d.evaluation import parts
 from rad3d.server.uploads import upload_route
+from rad3d.ui.report.page import report_page
 from rad3d.ui.theme import STATIC
 from rad3d.volume.packed import packed
 from rad3d.volume.slices import encode_jpeg, render_slice
@@ -62,7 +63,8 @@ def viewer_routes(service: Service, settings: Settings) -> list[Route]:
         Route("/rad3d/volume", _guarded(service, _volume)),
         Route("/rad3d/geometry", _guarded(service, _geometry)),
         Route("/rad3d/slice", _guarded(service, _slice)),
-        Route("/rad3d/where", _where(service)),
+        Route("/rad3d/where", _of_report(service, _where)),
+        Route("/rad3d/page", _of_report(service, _page)),
         Route("/rad3d/thumbnail/{sample}", _thumbnail(service)),
         upload_route(settings.max_upload_mb * 2**20),
     ]
@@ -116,18 +118,30 @@ def _session(service: Service, request: Request) -> tuple[Session, Volume]:
     return session, volume
 
 
-def _where(service: Service) -> Callable[[Request], Response]:
-    """Return the handler that answers with the evidence for a label in a session's scan."""
+def _of_report(
+    service: Service, answer: Callable[[Service, Session, Request], Response]
+) -> Callable[[Request], Response]:
+    """Return a handler that answers with something of the report on a session's scan."""
 
     def respond(request: Request) -> Response:
         try:
             session, _ = _session(service, request)
-            found = service.where(session, request.query_params.get("label", ""))
-            return JSONResponse(found.to_dict(), headers=_PRIVATE)
+            return answer(service, session, request)
         except Rad3dError as error:
             return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
 
     return respond
+
+
+def _where(service: Service, session: Session, request: Request) -> Response:
+    """Answer with the evidence for a label."""
+    found = service.where(session, request.query_params.get("label", ""))
+    return JSONResponse(found.to_dict(), headers=_PRIVATE)
+
+
+def _page(service: Service, session: Session, _request: Request) -> Response:
+    """Answer with the report as a page to print."""
+    return Response(report_page(service, session), media_type="text/html", headers=_PRIVATE)
 
 
 def _volume(ask: Ask, _request: Request) -> Response:

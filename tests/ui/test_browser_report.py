@@ -321,3 +321,60 @@ def test_a_real_ct_is_called_unlike_the_training_scans(
     page.get_by_role("button", name="Generate report").click()
     expect(page.locator(".r3-notice.novel")).to_be_visible(timeout=60_000)
     expect(page.locator(".r3-status")).to_contain_text("tokens ·")
+
+
+def test_a_report_is_revised_in_the_page_and_what_it_says_follows(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    write_report(page)
+    page.locator("[data-report=revise]").click()
+    draft = page.get_by_label("Revise the report")
+    expect(draft).to_be_focused()
+    expect(page.locator(".r3-text")).to_be_hidden()
+    before = draft.input_value()
+    draft.fill(before + " There is emphysema.")
+    conflict = page.locator(".r3-notice.conflict")
+    expect(conflict).to_contain_text("emphysema")  # while it is still being typed
+    expect(draft).to_be_visible()
+    page.get_by_role("button", name="Done").click()
+    revised = page.locator(".r3-revised")
+    expect(revised).to_contain_text("0 words removed, 3 added")
+    expect(page.locator("mark[data-label=Emphysema]").last).to_be_visible()
+    for kind in ("txt", "json", "fhir", "page"):
+        with page.expect_download() as got:
+            page.locator(f"[data-report={kind}]").click()
+        assert "There is emphysema." in Path(got.value.path()).read_text(encoding="utf-8")
+    page.locator("[data-report=revise]").click()
+    page.get_by_role("button", name="Original text").click()
+    page.get_by_role("button", name="Done").click()
+    expect(revised).to_have_count(0)
+    expect(page.locator(".r3-text")).not_to_contain_text("There is emphysema")
+
+
+def test_discarded_changes_leave_the_report_as_it_was(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    write_report(page)
+    shown = page.locator(".r3-text").text_content() or ""
+    page.locator("[data-report=revise]").press("Enter")
+    draft = page.get_by_label("Revise the report")
+    draft.fill("Findings: There is emphysema.")
+    conflict = page.locator(".r3-notice.conflict")
+    expect(conflict).to_contain_text("emphysema")
+    page.get_by_role("button", name="Discard changes").press("Enter")
+    expect(page.locator(".r3-text")).to_have_text(shown)
+    expect(conflict).not_to_contain_text("emphysema")
+    expect(page.locator("[data-report=revise]")).to_be_focused()
+
+
+def test_a_revised_report_is_not_replaced_without_asking(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    write_report(page)
+    page.locator("[data-report=revise]").click()
+    page.get_by_label("Revise the report").fill("Findings: Mine.")
+    asked: list[str] = []
+    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    page.get_by_role("button", name="Generate report").click()
+    expect(page.get_by_label("Revise the report")).to_have_value("Findings: Mine.")
+    assert "revised" in asked[0]
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Generate report").click()
+    expect(page.locator(".r3-text")).to_contain_text("Small left pleural effusion.")

@@ -12,11 +12,7 @@ from gradio.data_classes import ListFiles
 
 from rad3d.core.edits import checked_edits
 from rad3d.core.errors import BadRequest, Cancelled, Rad3dError
-from rad3d.core.types import (
-    NOT_REPORTED,
-    Note,
-    Volume,
-)
+from rad3d.core.types import NOT_REPORTED, Note, Volume
 from rad3d.core.variant_ids import variant_id
 from rad3d.ui import choices
 from rad3d.ui.messages import failures_to
@@ -34,6 +30,7 @@ from rad3d.ui.report.views import (
     beside,
     finished,
     resting,
+    revised,
     shown,
     what_if,
 )
@@ -296,6 +293,13 @@ class Handlers:
                 armed(session.arm(edits), session, page, lambda _: {})
             elif session.drop_edits():
                 page.write(beside(session, finished(report)), lambda: session.report is report)
+        return page.snapshot()
+
+    def revise(self, event: gr.EventData, request: gr.Request) -> Snapshot:
+        """Keep what a person has made of the report so far, and show what it says now."""
+        session, page = self._page(request)
+        with failures_to(lambda text: page.write({"progress": html.notice(text)})):
+            revised(self._service, session, page, event)
         return page.snapshot()
 
     def listen(self, request: gr.Request) -> Snapshot:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.errors import Rad3dError
 from rad3d.core.types import Diagnosis, Note, Novelty, Report, Volume
+from rad3d.reports.changes import Changes, differences
 from rad3d.reports.sections import split_report
 from rad3d.ui.html import report_html
 
@@ -44,13 +45,17 @@ def scan_notes(volume: Volume | None, done: Sequence[Note] = ()) -> str:
     """
     if volume is None:
         return ""
-    facts = {
-        "Scan": volume.name,
+    facts = {"Scan": volume.name, **scan_facts(volume)}
+    return report_html("scan_notes", facts=facts, notes=_sorted((*volume.notes, *done)))
+
+
+def scan_facts(volume: Volume) -> dict[str, str]:
+    """Return size and spacing of a scan by name."""
+    return {
         "Voxels": " × ".join(str(n) for n in volume.shape),
         "Spacing": " × ".join(f"{s:.2f}" for s in volume.spacing_mm) + " mm",
         "Extent": " × ".join(f"{s / 10:.1f}" for s in volume.extent_mm) + " cm",
     }
-    return report_html("scan_notes", facts=facts, notes=_sorted((*volume.notes, *done)))
 
 
 def _sorted(notes: Iterable[Note]) -> list[Note]:
@@ -84,29 +89,47 @@ def report_panel(
     statements: Sequence[Statement] = (),
     writing: bool = False,
     located: Collection[str] = (),
+    changes: Changes | None = None,
 ) -> str:
     """Return findings and impression; words about a label of the diagnosis are marked.
 
     Those of a label in ``located`` can be pressed, unless they deny it.
+
+    Args:
+        text: the report.
+        status: in one line.
+        statements: what it says of the labels of the diagnosis.
+        writing: it is being written.
+        located: labels whose evidence can be shown in the scan.
+        changes: what a person changed in it, see :func:`rad3d.reports.changes.changes_of`.
     """
     if not text and not writing:
         return report_html("no_report")
-    parts = split_report(text)
-    last = parts.impression or parts.findings
-    sections = [
-        (name, list(_pieces(text, body, statements)), writing and body == last)
-        for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
-        if body or (writing and name == "Findings")
-    ]
     return report_html(
         "report",
-        sections=sections,
+        sections=sections(text, statements, writing),
         status=status,
         traced=bool(statements),
         writing=writing,
         located=located,
         sentence_of=sentence_of,
+        changes=changes,
     )
+
+
+Sections = list[tuple[str, list[tuple[str, "Statement | None"]], bool]]
+"""(name, pieces each with what it says of a label or None, whether it is being written)."""
+
+
+def sections(text: str, statements: Sequence[Statement], writing: bool = False) -> Sections:
+    """Return findings and impression in pieces; see :func:`report_panel` for the arguments."""
+    parts = split_report(text)
+    last = parts.impression or parts.findings
+    return [
+        (name, list(_pieces(text, body, statements)), writing and body == last)
+        for name, body in (("Findings", parts.findings), ("Impression", parts.impression))
+        if body or (writing and name == "Findings")
+    ]
 
 
 def report_status(report: Report) -> str:
@@ -168,29 +191,6 @@ def comparison(
         followed=followed,
         writing=followed is None,
     )
-
-
-Words = list[tuple[str, str]]
-"""Pieces of a text, each with the tag ``del`` or ``ins`` where it differs, else without one."""
-
-
-def differences(before: str, after: str, unfinished: bool = False) -> tuple[Words, Words]:
-    """Return the words of two texts in pieces: what only one of them has is marked.
-
-    Args:
-        before: the first text.
-        after: the second text.
-        unfinished: the second one goes on: what the first has after its end is not marked.
-    """
-    old, new = before.split(), after.split()
-    removed: Words = []
-    added: Words = []
-    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        same = kind == "equal"
-        goes_on = unfinished and b == len(old)
-        removed.append((" ".join(old[a:b]), "" if same or goes_on else "del"))
-        added.append((" ".join(new[c:d]), "" if same else "ins"))
-    return [each for each in removed if each[0]], [each for each in added if each[0]]
 
 
 def followed(before: CrossCheck, after: CrossCheck, diagnosis: Diagnosis) -> list[tuple[str, bool]]:
@@ -283,6 +283,11 @@ def verdicts(
             note for note in notes if note.level == "warning" and note.code != "unlike_training"
         ),
     )
+
+
+def trained_on(diagnosis: Diagnosis) -> str:
+    """Return what the encoder behind a diagnosis was trained on."""
+    return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
 
 
 def _lists(check: CrossCheck) -> list[tuple[str, str, list[tuple[str, str]]]]:

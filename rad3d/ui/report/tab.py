@@ -74,7 +74,7 @@ def report_tab(
     variant = [choice["llm"], choice["mode"]]
     state = page_state("report-state", shown, handlers.again)
     _connect_scan(handlers, source, delete, variant, state)
-    panels = shown["what_if"], shown["compare"]
+    panels = shown["what_if"], shown["compare"], shown["report"]
     _connect_run(handlers, choice, panels, [*variant, *options], state)
     for picked in _connect_pickers(service, look, choice, shown["viewer"]):
         picked.then(handlers.describe, variant, state, **_READING)
@@ -179,12 +179,13 @@ def _connect_scan(
 def _connect_run(
     handlers: Handlers,
     choice: Components,
-    panels: tuple[gr.HTML, gr.HTML],
+    panels: tuple[gr.HTML, gr.HTML, gr.HTML],
     inputs: list[Any],
     state: gr.HTML,
 ) -> None:
     at_once: dict[str, Any] = {**_QUIET, "queue": False}
-    what_if, compare = panels
+    what_if, compare, report = panels
+    report.submit(handlers.revise, None, state, trigger_mode="multiple", **_READING)
     what_if.expand(handlers.listen, None, state, **_QUIET)
     edited = what_if.submit(handlers.begin_edited, None, state, trigger_mode="multiple", **at_once)
     compared = compare.submit(

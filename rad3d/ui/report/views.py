@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
+from rad3d.core.errors import BadRequest
 from rad3d.core.types import Diagnosis, DiagnosisEvent, Event, Report, StageEvent, TextEvent
 from rad3d.core.variant_ids import split_variant_id
+from rad3d.reports.changes import changes_of
 from rad3d.reports.crosscheck import CrossCheck, cross_check
 from rad3d.reports.export import report_json, report_text
+from rad3d.reports.fhir import report_fhir
+from rad3d.service.revisions import report_key, revise
 from rad3d.service.sessions import Session, Stop
 from rad3d.ui.page_state import PageState, Values
 from rad3d.ui.report import html
 from rad3d.ui.report.chart import diagnosis_chart
+
+if TYPE_CHECKING:
+    from rad3d.service.service import Service
 
 
 def buttons(running: bool, insist: bool = False) -> Values:
@@ -32,8 +38,25 @@ def buttons(running: bool, insist: bool = False) -> Values:
     }
 
 
-def _panel(text: str, data: str = "", plain: str = "", name: str = "") -> dict[str, str]:
-    return {"html": text, "text": plain, "json": data, "name": name}
+def _panel(text: str, report: Report | None = None, draft: Values | None = None) -> dict[str, Any]:
+    """Return the value of the report sheet: what it shows, and what of a finished report it saves.
+
+    Args:
+        text: HTML.
+        report: the finished one.
+        draft: what is sent back where the report is revised in the page.
+    """
+    panel: dict[str, Any] = {"html": text, "text": "", "draft": draft}
+    if report is None:
+        return panel
+    edited = "-edited" if report.diagnosis.edited else ""
+    return {
+        **panel,
+        "name": f"report-{report.variant_id.replace('/', '-')}{edited}",
+        "text": report_text(report),
+        "json": report_json(report),
+        "fhir": report_fhir(report),
+    }
 
 
 NO_WHAT_IF: Values = {"what_if": {"of": "", "reason": ""}, "listening": ""}
@@ -63,7 +86,7 @@ def shown(event: Event, original: Report | None = None) -> Values:
         return {"progress": html.progress(event.stage, event.fraction), **buttons(running=True)}
     if isinstance(event, DiagnosisEvent):
         waiting = _being_written("", "waiting for the first word", original)
-        trained_on = _trained_on(event.diagnosis)
+        trained_on = html.trained_on(event.diagnosis)
         return {
             "report": waiting,
             "verdicts": html.verdicts(event.novelty, trained_on, notes=event.notes),
@@ -90,22 +113,27 @@ def finished(original: Report, edited: Report | None = None) -> Values:
         edited: from an edited diagnosis; shown beside the original.
     """
     report = edited or original
-    check = cross_check(report.text, report.diagnosis)
+    check = cross_check(report.final_text, report.diagnosis)
     status = html.report_status(report)
-    name = f"report-{report.variant_id.replace('/', '-')}"
+    draft: Values | None = None
     if edited is None:
-        text = html.report_panel(report.text, status, check.statements, located=report.located)
+        text = html.report_panel(
+            report.final_text, status, check.statements, located=report.located,
+            changes=changes_of(report),
+        )  # fmt: skip
+        seconds = report.revision.seconds if report.revision else 0.0
+        draft = {"of": report_key(report), "text": report.final_text, "original": report.text,
+                 "seconds": seconds}  # fmt: skip
     else:
-        name = f"{name}-edited"
         followed = html.followed(
             cross_check(original.text, edited.diagnosis), check, edited.diagnosis
         )
         unfinished = edited.finish_reason != "end"
         text = html.comparison(original.text, edited.text, status, followed, unfinished)
-    trained_on = _trained_on(report.diagnosis)
+    trained_on = html.trained_on(report.diagnosis)
     return {
         "progress": "",
-        "report": _panel(text, report_json(report), report_text(report), name),
+        "report": _panel(text, report, draft),
         "verdicts": html.verdicts(report.novelty, trained_on, check, report.notes, report.located),
         "chart": _chart(report.diagnosis, check),
         "table": html.diagnosis_table(report.diagnosis, report.located),
@@ -127,9 +155,8 @@ def what_if(original: Report, edited: Report | None = None, chosen: str = "") ->
         return {"of": "", "reason": reason}
     rows = sorted(original.diagnosis.to_rows(), key=lambda row: -row["probability"])
     _, mode = split_variant_id(original.variant_id)
-    scan = original.provenance.get("volume_sha256", "")
     return {
-        "of": f"{scan} {original.variant_id} {original.timings_s.get('total')}",
+        "of": report_key(original),
         "variant": _variant_name(original.variant_id),
         "listens": mode.reads_prior,
         "rows": [{k: row[k] for k in ("label", "probability", "threshold")} for row in rows],
@@ -153,14 +180,33 @@ def _chart(diagnosis: Diagnosis, check: CrossCheck | None = None) -> dict[str, A
     return gr.update(value=drawing, visible=True)
 
 
-def _trained_on(diagnosis: Diagnosis) -> str:
-    """Return what the encoder behind a diagnosis was trained on."""
-    return ENCODERS.get(diagnosis.source, ENCODERS[SHIPPED_ENCODER]).trained_on
-
-
 def last_finished(session: Session) -> Values:
     """Return the last finished report; of an edited diagnosis where there is one since."""
     return finished(session.report, session.edited) if session.report else NO_RUN
+
+
+def revised(service: Service, session: Session, page: PageState, event: gr.EventData) -> None:
+    """Keep a revision that the page has sent, see ``static/draft.js``, and show what it says.
+
+    The report itself is shown anew once the person is done; until then it is being typed.
+
+    Raises:
+        BadRequest: it is of another report, or unusable.
+    """
+    of, text, seconds = (getattr(event, name, None) for name in ("of", "text", "seconds"))
+    if not isinstance(text, str) or not isinstance(seconds, int | float):
+        raise BadRequest("A revision is a text and the seconds that it took.")
+    report = revise(service, session, str(of), text, float(seconds))
+    is_done = getattr(event, "done", False) is True
+    names = ("verdicts", "chart", "table") + (("report",) if is_done else ())
+
+    def values(now: Values) -> Values:
+        if now["cancel"]["interactive"] and not session.is_comparing:
+            return {}  # another report is being written
+        shown = finished(report)
+        return {name: shown[name] for name in names}
+
+    page.write(values, lambda: session.report is report and session.edited is None)
 
 
 def resting(session: Session, text: str, level: str = "error", insist: bool = False) -> Values:

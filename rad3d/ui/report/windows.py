@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rad3d.core.findings import ORGANS
+
 
 @dataclass(frozen=True)
 class Window:
@@ -19,3 +21,9 @@ WINDOWS: tuple[Window, ...] = (
     Window("Mediastinum", 40, 400),
     Window("Bone", 400, 1800),
 )
+
+
+def window_of(label: str) -> Window:
+    """Return the window in which a finding is looked for; that of the lungs where none is named."""
+    lung, mediastinum, _ = WINDOWS
+    return lung if not label or label in ORGANS["Lungs and airways"] else mediastinum

@@ -1,5 +1,6 @@
-// Copy and download of the report, in the browser: no report is written to the server's disk.
+// Copy, download and revision of the report: none is written to the server's disk.
 
+import { Draft } from "./draft.js";
 import { save } from "./save.js";
 
 async function copy(text) {
@@ -41,22 +42,61 @@ function announce(props, watch) {
   });
 }
 
-export function mount(element, props, watch) {
+const FILES = {
+  txt: ["txt", "text/plain", (report) => report.text],
+  json: ["json", "application/json", (report) => report.json],
+  fhir: ["fhir.json", "application/fhir+json", (report) => report.fhir],
+  page: ["html", "text/html", page], // made by the server, which has the scan
+};
+
+async function page() {
+  const viewer = document.querySelector(".r3-viewer").viewer;
+  return (await viewer.ask("rad3d/page")).text();
+}
+
+/** Does what a button of the report says; its text tells how that went. */
+async function press(button, report) {
+  const name = button.textContent;
+  const say = (text) => {
+    button.textContent = text;
+    setTimeout(() => (button.textContent = name), 1600);
+  };
+  if (button.dataset.report === "copy") return say((await copy(report.text)) ? "Copied" : "Copy failed");
+  const [ending, type, make] = FILES[button.dataset.report];
+  button.disabled = true;
+  try {
+    save(`${report.name}.${ending}`, type, await make(report));
+  } catch (error) {
+    document.querySelector("#announcement").textContent = error.message;
+    say("Failed");
+    button.title = error.message;
+  }
+  button.disabled = false;
+}
+
+const REPLACES = "#generate, #anyway, .r3-sample";
+/** What begins another report, or opens another scan. */
+
+export function mount(element, props, watch, trigger) {
+  let draft = null;
   announce(props, watch);
   watch("value", () => document.dispatchEvent(new Event("rad3d-report"))); // what was shown of another goes
   for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
     element.addEventListener(on, ({ target }) => target.matches("mark") && trace(element, target));
     element.addEventListener(off, ({ target }) => target.matches("mark") && trace(element, null));
   }
-  element.addEventListener("click", async ({ target }) => {
+  const isRevised = () => draft?.isOpen || (props.value.draft ?? {}).text !== (props.value.draft ?? {}).original;
+  document.addEventListener("click", (event) => {
+    if (!event.target.closest?.(REPLACES) || !isRevised()) return;
+    if (!confirm("The report that you revised will be gone. Go on?")) event.stopPropagation();
+  }, true);
+  window.addEventListener("beforeunload", (event) => isRevised() && event.preventDefault());
+  element.addEventListener("click", ({ target }) => {
     const button = target.closest("[data-report]");
     const report = props.value;
     if (!button || !report?.text) return;
-    if (button.dataset.report === "txt") save(`${report.name}.txt`, "text/plain", report.text);
-    if (button.dataset.report === "json") save(`${report.name}.json`, "application/json", report.json);
-    if (button.dataset.report !== "copy") return;
-    const done = await copy(report.text);
-    button.textContent = done ? "Copied" : "Copy failed";
-    setTimeout(() => (button.textContent = "Copy"), 1600);
+    if (button.dataset.report !== "revise") return void press(button, report);
+    if (draft?.isOpen) draft.close();
+    else if (report.draft) draft = new Draft(element.querySelector(".r3-report"), report.draft, (sent) => trigger("submit", sent));
   });
 }
