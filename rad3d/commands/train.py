@@ -173,7 +173,7 @@ def run(args: argparse.Namespace) -> int:
     data = _read(args, row, models, settings)
     for note in data.source.get("notes", ()):
         say(note)
-    print(train_single(data, row.id, args.mode, schedule, place, tell))
+    print(train_single(data, args.llm, args.mode, schedule, place, tell))
     return 0
 
 
@@ -197,6 +197,7 @@ def _read(
     """The pairs: from files, or else the demo's."""
     from rad3d.data.predictions import Columns
     from rad3d.model.llm.hub import Hub, obtain
+    from rad3d.model.llm.models_folder import placed
     from rad3d.train.demo_build import DemoBuild
     from rad3d.train.demo_plan import FULL, QUICK
     from rad3d.train.file_source import FileSource
@@ -204,7 +205,7 @@ def _read(
     if args.features is None:
         plan = QUICK if args.quick else FULL
         if row.id not in plan.language_models:  # before minutes go into phantoms for nothing
-            hub = Hub.from_settings(settings)
+            hub, row = Hub.from_settings(settings), placed(row, models)
             obtain(row.source, hub, models_dir=models, revision=row.revision, progress=tell)
         build = DemoBuild(plan, models, settings.runs_dir, args.jobs, tell)
         return build.prepared(row.id, args.mode)

@@ -40,8 +40,8 @@ PAGE = FileKind(
 GGUF = FileKind(
     "gguf",
     "a GGUF file, weights that were quantised for llama.cpp",
-    "Give a folder or repository with the model's safetensors files: RAD3D_PRECISION=8bit or "
-    "4bit quantises them as they are loaded.",
+    "Run: rad3d convert --gguf FILE, which makes a folder of it; or give a repository with the "
+    "model's safetensors files.",
 )
 INDEX = FileKind(
     "index",

@@ -57,7 +57,8 @@ class LanguageModel:
     Attributes:
         id: used in variant ids.
         name: shown to people.
-        source: directory below the models folder (shipped), hub id, or absolute path.
+        source: directory below the models folder (shipped, or a folder of one's own), hub id, or
+            absolute path.
         parameters: total number of parameters, 0 where only the files know.
         shipped: True where the weights are in this repository.
         licence: of the weights.
@@ -67,6 +68,7 @@ class LanguageModel:
         config: what the published ``config.json`` says about sizes; empty where only the files
             know.
         package: an optional Python package that its tokenizer needs.
+        weights_package: a Python package, with its version, that holds the weights as GGUF.
     """
 
     id: str
@@ -80,6 +82,7 @@ class LanguageModel:
     linear_parameters: int = 0
     config: Mapping[str, Any] = field(default_factory=dict, hash=False)
     package: str = ""
+    weights_package: str = ""
 
     @property
     def paper_advice(self) -> str:
@@ -121,7 +124,11 @@ LANGUAGE_MODELS: dict[str, LanguageModel] = _LanguageModels(
 )
 """The shipped language models, and the published ones by size."""
 
-_PATH_ID = "local--"
+LOCAL = "local--"
+"""Begins the id of a language model in a folder, before the folder's name."""
+
+LLMS_DIR = "llms"
+"""Holds language models in the models folder, each in a folder of its name."""
 
 
 def language_model(name: str) -> LanguageModel:
@@ -129,8 +136,10 @@ def language_model(name: str) -> LanguageModel:
 
     Args:
         name: an id of the table, a hub id (``owner/name``), a local directory (beginning with
-            ``/``, ``~`` or ``.``), or the id that this function gave for one of those, which has
-            ``--`` in place of ``/`` so that it can be part of a variant id.
+            ``/``, ``~`` or ``.``), or the id that this function gave for one of those: that of a
+            hub model has ``--`` in place of ``/``, so that it can be part of a variant id, and that
+            of a directory is ``local--`` and its name, which is looked for in ``llms`` of the
+            models folder.
 
     Raises:
         UnknownName: none of these.
@@ -140,25 +149,29 @@ def language_model(name: str) -> LanguageModel:
 
 def _unlisted(name: str) -> LanguageModel | None:
     """The row of a model that is not in the table; None where the name cannot be one."""
-    source = name
     # A folder beside, given by its name alone.
     beside = name not in ("", ".", "..") and "/" not in name and Path(name).exists()
     if beside or name.startswith(("/", "~", "./", "../")):
-        source = str(Path(name).expanduser().resolve())
-    elif name.startswith(_PATH_ID):
-        source = "/" + name.removeprefix(_PATH_ID).replace("--", "/")
-    elif "/" not in name and not name.startswith("-"):
-        source = name.replace("--", "/", 1)
+        path = Path(name).expanduser().resolve()
+        short = folder_name(path.name)
+        return LanguageModel(LOCAL + short, short, str(path), 0) if short else None
+    if name.startswith(LOCAL):
+        short = name.removeprefix(LOCAL)
+        return LanguageModel(name, short, f"{LLMS_DIR}/{short}", 0) if _is_plain(short) else None
+    source = name.replace("--", "/", 1) if not name.startswith("-") else name
     listed = next((row for row in LANGUAGE_MODELS.values() if row.source == source), None)
     if listed:
         return listed
-    if source.startswith("/"):
-        plain = "--" not in source and ".." not in source
-        return LanguageModel(_path_id(source), Path(source).name, source, 0) if plain else None
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", source) and ".." not in source:
+    owner, _, short = source.partition("/")
+    if _is_plain(owner) and _is_plain(short):
         return LanguageModel(source.replace("/", "--"), source, source, 0)
     return None
 
 
-def _path_id(path: str) -> str:
-    return _PATH_ID + path.strip("/").replace("/", "--")
+def folder_name(name: str) -> str:
+    """``"Gemma 3 270m" -> "gemma-3-270m"``: fit for a folder and for an id; may be empty."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")
+
+
+def _is_plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", name)) and ".." not in name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import yaml
 
 from rad3d.core.errors import Rad3dError
 from rad3d.core.language_models import LANGUAGE_MODELS
+from rad3d.core.licences import needs_terms, terms_among
 from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings, unknown_variables
 from rad3d.core.variant_ids import variant_id
@@ -172,10 +174,29 @@ def _files(manifest: Manifest, target: Target, plan: Plan) -> Iterator[Problem]:
             yield Problem(target.name, f"{path} looks like a file of secrets.", _SECRET_REMEDY)
         elif SECRET_VALUE.search(_text(plan, path)):
             yield Problem(target.name, f"{path} holds something like a key.", _SECRET_REMEDY)
+    yield from _terms(target, plan)
     if sum(sizes.values()) > MAX_SPACE_BYTES:
         yield Problem(
             target.name, f"All files together have {sum(sizes.values()) / 2**30:.1f} GiB."
         )
+
+
+def _terms(target: Target, plan: Plan) -> Iterator[Problem]:
+    """Refuse models without the terms that their licence wants handed on with them."""
+    for path in (p for p in plan.copied if p.endswith(("/variant.json", "/origin.json"))):
+        try:
+            licence = str(json.loads(_text(plan, path)).get("licence", ""))
+        except (ValueError, AttributeError):
+            licence = ""
+        folder = path.rpartition("/")[0]
+        beside = (p.rpartition("/")[2] for p in plan.copied if p.rpartition("/")[0] == folder)
+        if needs_terms(licence) and not terms_among(beside):
+            yield Problem(
+                target.name,
+                f"The licence of {folder} is {licence or 'not stated'}, and no terms or notice lie "
+                "beside it.",
+                "Copy them from the language model's folder, or leave it out.",
+            )
 
 
 def _text(plan: Plan, path: str) -> str:

@@ -5,23 +5,22 @@ Reads configurations and the headers of weight files, no weights.
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from rad3d.core.encoders import ENCODERS, EncoderRow
 from rad3d.core.errors import CorruptWeights, Rad3dError, UnknownName
-from rad3d.core.language_models import LANGUAGE_MODELS, LanguageModel
+from rad3d.core.language_models import LANGUAGE_MODELS, LLMS_DIR, LanguageModel
 from rad3d.core.modes import MODES, Mode
 from rad3d.core.variant_ids import split_variant_id, variant_id, variant_tag
 from rad3d.model.encoders.head import TO_FIT_AGAIN, head_command, head_sha256, head_state
+from rad3d.model.llm.folders import parameter_count
 from rad3d.model.llm.hub import Hub, find_cached, find_local
+from rad3d.model.llm.models_folder import folder_models, placed
 from rad3d.model.variants.adapters import ADAPTER_DIR
 from rad3d.model.variants.variant import (
     CONFIG_FILE,
@@ -48,6 +47,7 @@ class VariantStatus:
         trainable: parameters that its training changes, 0 where not known.
         licence: of the weights.
         encoder: id of the encoder it listens to.
+        in_folder: True where its language model lies in the models folder and does not ship.
     """
 
     id: str
@@ -58,6 +58,7 @@ class VariantStatus:
     trainable: int = 0
     licence: str = ""
     encoder: str = ""
+    in_folder: bool = False
 
 
 class VariantCatalogue:
@@ -100,9 +101,14 @@ class VariantCatalogue:
         return find_cached(config.llm_source, config.llm_revision) is None
 
     def statuses(self) -> tuple[VariantStatus, ...]:
-        """Every listed language model in every mode, in order; then trained variants of others."""
-        listed = [variant_id(llm, mode) for llm in LANGUAGE_MODELS for mode in MODES]
-        return tuple(self.status(variant) for variant in (*listed, *self._others()))
+        """Every language model that is listed or lies in the models folder, in every mode, in
+        order; then trained variants of others.
+        """
+        own = (row.id for row in folder_models(self.models_dir))
+        llms = dict.fromkeys((*LANGUAGE_MODELS, *own))
+        listed = [variant_id(llm, mode) for llm in llms for mode in MODES]
+        variants = dict.fromkeys((*listed, *self._others()))
+        return tuple(self.status(variant) for variant in variants)
 
     def _others(self) -> list[str]:
         """Ids of trained variants whose language model is not in the table."""
@@ -112,24 +118,31 @@ class VariantCatalogue:
 
     def status(self, variant: str) -> VariantStatus:
         """Whether one variant is ready; reads no weights. Raises UnknownName."""
-        llm, mode = split_variant_id(variant)
+        row, mode = split_variant_id(variant)
+        llm = placed(row, self.models_dir)
+        own = not llm.shipped and (self.models_dir / llm.source / "config.json").is_file()
         variant = variant_id(llm.id, mode.id, variant_tag(variant))
         directory = variant_directory(self.models_dir, variant)
         command = _command(llm, mode, self.models_dir)
         parameters = llm.parameters or self._parameters(self.models_dir / llm.source)
+        unready = VariantStatus(
+            variant, False, "", command, parameters, licence=llm.licence, in_folder=own
+        )
         if not (directory / CONFIG_FILE).is_file():
             lacking = "trained" if mode.trains else "set up"
             reason = f"{llm.name} in mode {mode.name} has not been {lacking} yet."
-            return VariantStatus(variant, False, reason, command, parameters, 0, llm.licence)
+            return replace(unready, reason=reason)
         try:
             config = self.config(variant)
         except Rad3dError as error:
-            return VariantStatus(variant, False, error.problem, command, parameters, 0, llm.licence)
+            return replace(unready, reason=error.problem)
         parameters = self._parameters(directory / LLM_DIR) or parameters
         trainable = self._parameters(directory) + self._parameters(directory / ADAPTER_DIR)
         trainable += parameters if mode.trains_llm else 0
         reason = self._missing_part(directory, config)
-        if self._lacks_head(config):
+        if self._lacks_folder(config):
+            command = f"ln -sfn FOLDER {self.models_dir / config.llm_source}"
+        elif self._lacks_head(config):
             folder = self.models_dir / ENCODERS[config.encoder].source
             command = head_command(config.encoder, folder)
         elif self._lacks_encoder(config) or self._has_corrupt_encoder(config):
@@ -143,6 +156,17 @@ class VariantCatalogue:
             trainable,
             config.licence or llm.licence,
             config.encoder,
+            own,
+        )
+
+    def _lacks_folder(self, config: VariantConfig) -> bool:
+        """True where the folder of a frozen language model that does not ship has gone."""
+        in_folder = config.llm_source.startswith(("/", f"{LLMS_DIR}/"))
+        own = in_folder and not split_variant_id(config.id)[0].shipped
+        return (
+            own
+            and not config.mode_row.trains_llm
+            and not find_local(config.llm_source, self.models_dir)
         )
 
     def _lacks_encoder(self, config: VariantConfig) -> bool:
@@ -182,14 +206,14 @@ class VariantCatalogue:
             return f"{config.id} was trained with the logits of another head of {config.encoder}."
         if config.encoder and config.encoder not in ENCODERS:
             return f"{config.id} needs an encoder that is not known here: {config.encoder}."
+        if self._lacks_folder(config):
+            place = self.models_dir / config.llm_source
+            was = place.readlink() if place.is_symlink() else place
+            return f"{config.id} needs its frozen language model, which has left {was}."
         if config.mode_row.trains_llm or find_local(config.llm_source, self.models_dir):
             return ""
         if config.llm in LANGUAGE_MODELS and LANGUAGE_MODELS[config.llm].shipped:
             return f"{config.id} needs its frozen language model, which is not here."
-        if config.llm_source.startswith("/"):
-            return (
-                f"{config.id} needs its frozen language model, which has left {config.llm_source}."
-            )
         if self.hub.closed and not find_cached(config.llm_source, config.llm_revision):
             return f"{config.id} needs {config.llm_source}, and downloads are off."
         return ""
@@ -213,21 +237,6 @@ def readable(files: str, remedy: str) -> Iterator[None]:
         raise CorruptWeights(
             f"{files} cannot be read ({type(error).__name__}).", remedy, code="corrupt_weights"
         ) from error
-
-
-def parameter_count(path: Path) -> int:
-    """Number of parameters in a safetensors file, read from its header; scaling buffers apart."""
-    try:
-        with path.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(min(length, 2**26)))
-    except (OSError, struct.error, ValueError):
-        return 0  # an unreadable file is reported when the model is loaded
-    return sum(
-        math.prod(entry["shape"])
-        for name, entry in header.items()
-        if name != "__metadata__" and not name.startswith("scaling.")
-    )
 
 
 def _command(llm: LanguageModel, mode: Mode, models_dir: Path) -> str:

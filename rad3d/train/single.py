@@ -28,6 +28,7 @@ from rad3d.model.llm.cost import Workload, check
 from rad3d.model.llm.hub import Hub, obtain
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model, outline
+from rad3d.model.llm.models_folder import adopted, hand_on_terms
 from rad3d.model.llm.precision import AUTO, SMALL_BYTES, Machine, inspect_machine, is_out_of_memory
 from rad3d.model.llm.training_memory import check_training
 from rad3d.model.variants.variant import CONFIG_FILE, VariantConfig, variant_directory
@@ -126,7 +127,8 @@ def train_single(
 
     Args:
         data: pairs of features and reports.
-        llm, mode: names of the registry.
+        llm, mode: names of the registry, or of a language model's folder, which then gets a link in
+            the models folder.
         training: the schedule.
         place: files and device.
         progress: receives lines.
@@ -142,6 +144,8 @@ def train_single(
     lookup("adaptation mode", MODES, mode)
     machine = inspect_machine(place.device)
     process = _process(machine)
+    with process.main_process_first():
+        row = adopted(row, place.models_dir)
     tell = progress if process.is_main_process else _silent
     if training.llm_precision != AUTO:
         check(mode, training.llm_precision)
@@ -186,6 +190,8 @@ def train_single(
         train_variant(
             config, language, data, training, place.run, output, device=place.device, progress=tell
         )
+        if process.is_main_process:
+            hand_on_terms(folder, output, config.licence)
     return output
 
 

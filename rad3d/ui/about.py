@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rad3d.model.catalogue import VariantStatus
     from rad3d.service.service import Service
 
+NOT_STATED = "not stated"
+
 
 def about_tab(service: Service, look: Look) -> None:
     """Lay out the About tab.
@@ -45,7 +47,7 @@ def _variants(statuses: Sequence[VariantStatus], look: Look) -> str:
         llm, mode = split_variant_id(status.id)
         size = count(status.parameters or llm.parameters)
         figures = measured(look(status.id)) or "not measured"
-        rows.append((llm.name, mode.name, size, llm.licence, figures))
+        rows.append((llm.name, mode.name, size, status.licence or NOT_STATED, figures))
     last = "Macro F1 of its reports [95% interval]"
     head = ("Language model", "Mode", "Parameters", "Licence", last)
     return _table("Language models and modes", head, rows)
@@ -62,15 +64,18 @@ def _others(statuses: Sequence[VariantStatus]) -> str:
         modes = ", ".join(split_variant_id(s.id)[1].name.split(" (")[0] for s in group)
         parameters = group[0].parameters or llm.parameters
         size = count(parameters) if parameters else ""
-        rows.append((llm.name, size, llm.licence, modes, advised(group).command))
+        licence = group[0].licence or NOT_STATED
+        here = "here, untrained" if group[0].in_folder else "not here"
+        rows.append((llm.name, size, licence, here, modes, advised(group).command))
     head = (
         "Language model",
         "Parameters",
         "Licence",
+        "Weights",
         "Modes",
         "Command for the mode that the paper advises",
     )
-    return _table("Not installed, and the command that installs it", head, rows)
+    return _table("Not trained here, and the command that trains it", head, rows)
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

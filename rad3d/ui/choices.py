@@ -24,12 +24,16 @@ Look = Callable[[str], "Sequence[VariantResult]"]
 
 
 def llm_choices(statuses: Sequence[VariantStatus]) -> Choices:
-    """Return (name, id) of every language model with at least one ready mode."""
-    ready = {split_variant_id(s.id)[0]: s.parameters for s in statuses if s.ready}
-    return [
-        (f"{row.name} · {count(parameters)}" if parameters else row.name, row.id)
-        for row, parameters in ready.items()
-    ]
+    """Return (name, id) of every language model with a ready mode, and of those in folders."""
+    ready = {split_variant_id(s.id)[0].id for s in statuses if s.ready}
+    shown = {}
+    for status in statuses:
+        row = split_variant_id(status.id)[0]
+        if row.id in ready or status.in_folder:
+            parts = [row.name, count(status.parameters) if status.parameters else ""]
+            parts.append("" if row.id in ready else "untrained")
+            shown[row.id] = " · ".join(filter(None, parts))
+    return [(name, llm) for llm, name in shown.items()]
 
 
 def mode_choices(statuses: Sequence[VariantStatus], llm: str | None) -> Choices:
@@ -62,6 +66,10 @@ def guidance(
     statuses: Sequence[VariantStatus], llm: str | None, mode: str | None, look: Look
 ) -> str:
     """Return the paper's rule for this size and what was measured of this variant, as HTML."""
+    untrained = [s for s in statuses if llm and not mode and s.id.startswith(f"{llm}/")]
+    if untrained and llm:
+        command = advised(untrained).command
+        return report_html("untrained", llm=LANGUAGE_MODELS[llm].name, command=command)
     if not llm or not mode:
         return report_html("guidance", mode=None)
     variant = variant_id(llm, mode)

@@ -16,6 +16,7 @@ from space_parts import KEY, LAID_OUT, change, fit_checkout, manifest_dict, plan
 
 from rad3d import cli
 from rad3d.core.errors import BadRequest
+from rad3d.deploy.space_checks import check_space
 from rad3d.deploy.upload import upload
 
 
@@ -54,6 +55,24 @@ def test_only_what_git_knows_is_planned_and_what_differs_is_named(committed: Pat
     assert plan.dirty == ("rad3d/code.py",)
     assert plan.unknown == ("rad3d/left-over.bin",)
     assert plan.source == f"{plan.revision[:12]}+changes"
+
+
+def test_a_model_whose_licence_wants_its_notice_handed_on_is_not_deployed_without_it(
+    committed: Path,
+) -> None:
+    folder = committed / "rad3d" / "models" / "gemma-3-270m" / "v3"
+    folder.mkdir(parents=True)
+    (folder / "variant.json").write_text('{"licence": "Gemma Terms of Use"}', encoding="utf-8")
+
+    def problems() -> list[str]:
+        git(committed, "add", ".")
+        manifest, plans = plans_of(committed)
+        return [str(each) for each in check_space(manifest, plans) if "notice" in str(each)]
+
+    assert len(problems()) == len(plans_of(committed)[1])
+    assert "Gemma Terms of Use" in problems()[0]
+    (folder / "NOTICE").write_text("as the terms say", encoding="utf-8")
+    assert problems() == []
 
 
 def test_a_clean_checkout_is_uploaded_as_its_commit(committed: Path) -> None:

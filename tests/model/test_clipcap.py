@@ -144,7 +144,7 @@ def test_an_adapter_is_never_ignored(place: Path, capsys: pytest.CaptureFixture[
 
 
 FOREIGN: dict[str, tuple[bytes, str]] = {
-    "p.gguf": (b"GGUF\x03\0\0\0", "is no checkpoint: it is a GGUF file.*RAD3D_PRECISION"),
+    "p.gguf": (b"GGUF\x03\0\0\0", "is no checkpoint: it is a GGUF file.*convert --gguf"),
     "p.pt": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer.*git lfs pull"),
     "q.pt": (b"<html><body>Log in</body></html>", "a web page"),
     "p.safetensors": (b"", "it is empty"),

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tiny_models import save_language, tiny_language
 
 from rad3d import cli
 from rad3d.commands import doctor
@@ -14,6 +15,8 @@ from rad3d.commands.report import _variant
 from rad3d.core.errors import BadRequest
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
+from rad3d.model.store import ModelStore
+from rad3d.ui import choices
 
 PUBLISHED = [row for row in LANGUAGE_MODELS.values() if not row.shipped]
 
@@ -56,6 +59,29 @@ def test_doctor_gives_the_exact_steps_to_each_language_model(
     (here / "config.json").write_text("{}")
     checks = {c.name: c for c in doctor.language_models(Settings(models_dir=tmp_path))}
     assert checks["LLM gpt2"].state == "ok"
+
+
+def test_folders_in_the_models_folder_stand_in_every_list_with_name_and_licence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_language(tiny_language("gpt2"), tmp_path / "llms" / "my-gpt2")
+    (folder / "README.md").write_text("---\nlicense: odd-1.0\n---\nA model.\n")
+    monkeypatch.setenv("RAD3D_MODELS_DIR", str(tmp_path))
+    checks = {c.name: c for c in doctor.language_models(Settings(models_dir=tmp_path))}
+    assert checks["LLM local--my-gpt2"].detail == "llms/my-gpt2, licence odd-1.0"
+    assert "rad3d convert --gguf" in checks["other ways"].detail
+    assert cli.main(["variants", "--llms"]) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("local--my-gpt2")
+    assert "odd-1.0" in line
+    statuses = {s.id: s for s in ModelStore(Settings(models_dir=tmp_path)).catalogue.statuses()}
+    status = statuses["local--my-gpt2/v3"]
+    assert (status.ready, status.in_folder, status.licence) == (False, True, "odd-1.0")
+    assert status.command == "rad3d train --llm local--my-gpt2 --mode v3"
+    assert ("my-gpt2 · 43.9k · untrained", "local--my-gpt2") in choices.llm_choices([status])
+    text = choices.guidance([status], "local--my-gpt2", None, lambda _: ())
+    assert "my-gpt2 is untrained" in text
+    assert status.command in text
 
 
 def test_doctor_says_how_models_will_run_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -279,7 +279,7 @@ def test_unreachable_model_says_what_to_do() -> None:
     with pytest.raises(MissingWeights, match=r"nobody/nothing.*HF_HUB_OFFLINE"):
         load_language_model("nobody/nothing")
     with pytest.raises(MissingWeights, match="rad3d demo build"):
-        load_language_model("llms/absent")
+        load_language_model("llms/phantom-s")
 
 
 def test_truncated_weights_are_named(llama: LanguageBundle, tmp_path: Path) -> None:

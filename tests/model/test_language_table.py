@@ -34,7 +34,7 @@ def test_every_published_row_says_where_its_weights_are_and_on_what_terms(
     assert re.fullmatch(r"[\w.-]+/[\w.-]+", row.source)
     assert re.fullmatch(r"[0-9a-f]{40}", row.revision or "")
     assert row.licence
-    assert row.gated == row.source.startswith("meta-llama/")
+    assert row.gated == row.source.startswith(("meta-llama/", "google/"))
 
 
 def test_the_table_holds_the_sizes_that_the_paper_compares() -> None:
@@ -86,11 +86,11 @@ def test_a_random_model_has_the_size_of_its_meta_twin_and_gives_finite_scores(fa
         ("openai-community/gpt2", "gpt2", "openai-community/gpt2"),
         ("Qwen/Qwen3-0.6B", "Qwen--Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
         ("Qwen--Qwen3-0.6B", "Qwen--Qwen3-0.6B", "Qwen/Qwen3-0.6B"),
-        ("/data/llms/mine", "local--data--llms--mine", "/data/llms/mine"),
-        ("local--data--llms--mine", "local--data--llms--mine", "/data/llms/mine"),
+        ("local--mine", "local--mine", "llms/mine"),
+        ("local--data--llms--mine", "local--data--llms--mine", "llms/data--llms--mine"),
     ],
 )
-def test_any_hub_id_or_path_is_a_language_model_with_an_id_fit_for_a_folder(
+def test_any_hub_id_or_folder_is_a_language_model_with_an_id_fit_for_a_folder(
     name: str, id_: str, source: str
 ) -> None:
     row = language_model(name)
@@ -98,6 +98,17 @@ def test_any_hub_id_or_path_is_a_language_model_with_an_id_fit_for_a_folder(
     assert LANGUAGE_MODELS[row.id] == row
     assert split_variant_id(f"{name}/v3") == (row, split_variant_id("gpt2/v3")[1])
     assert len(list(LANGUAGE_MODELS)) == len(PUBLISHED) + 3, "looking up adds no row"
+
+
+@pytest.mark.parametrize(
+    ("path", "id_"),
+    [("/data/llms/mine", "local--mine"), ("/a--b/My Model_2", "local--my-model-2")],
+)
+def test_a_path_is_a_language_model_with_a_short_name_of_its_own(path: str, id_: str) -> None:
+    row = language_model(path)
+    assert (row.id, row.source) == (id_, path)
+    assert language_model(row.id).source == f"llms/{id_.removeprefix('local--')}"
+    assert split_variant_id(f"{path}/v3")[0] == row
 
 
 @pytest.mark.parametrize(
@@ -110,7 +121,6 @@ def test_any_hub_id_or_path_is_a_language_model_with_an_id_fit_for_a_folder(
         "../../etc",
         "a--..--b",
         "owner/..",
-        "/a--b/c",
         "local--..",
         "a b/c",
     ],

@@ -256,13 +256,16 @@ def test_a_variant_of_any_other_model_is_listed_and_writes(models: Path, tmp_pat
     store = FakeEncoderStore(Settings(models_dir=tmp_path / "m"), CountingEncoder())
     last = store.catalogue.statuses()[-1]
     assert (last.id, last.ready) == (f"{row.id}/v2", True)
-    assert store.catalogue.status(f"{own}/v2") == last, "by its path as well"
+    by_path = store.catalogue.status(f"{own}/v2")
+    assert (by_path.id, by_path.ready) == (last.id, True)
     *_, done = Engine(store).stream(volume(), f"{own}/v2", GenerationOptions(max_new_tokens=5))
     assert isinstance(done, DoneEvent)
     assert done.report.provenance["llm"] == str(own)
 
     shutil.rmtree(own)
-    assert "has left" in store.catalogue.status(last.id).reason
+    status = store.catalogue.status(last.id)
+    assert "has left" in status.reason
+    assert status.command.startswith("ln -sfn FOLDER ")
 
 
 def test_a_folder_that_is_no_variant_is_not_listed(models: Path, tmp_path: Path) -> None:

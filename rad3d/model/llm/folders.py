@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,8 @@ def no_model(source: str, place: Path) -> MissingWeights:
         kind and kind is not GGUF and place.parent.joinpath("config.json").is_file()
     ):
         return _missing(f"{source} is a file.", "Give the folder that it lies in.")
+    if kind is GGUF:
+        return _missing(f"{source} is {GGUF.what}.", _gguf_remedy(place))
     if kind:
         remedy = kind.remedy or "Give a folder with config.json, tokenizer and weights."
         return _missing(f"{source} is no language model: it is {kind.what}.", remedy)
@@ -116,8 +120,8 @@ def no_model(source: str, place: Path) -> MissingWeights:
         base = _json(place / ADAPTER_CONFIG).get("base_model_name_or_path") or "its base"
         problem = f"{source} holds a PEFT adapter, and not the model that it changes ({base})."
         return _missing(problem, f"{MERGE}.")
-    if any(place.glob("*.gguf")):
-        return _missing(f"{source} holds {GGUF.what}.", GGUF.remedy)
+    if found := sorted(place.glob("*.gguf")):
+        return _missing(f"{source} holds {GGUF.what}.", _gguf_remedy(found[0]))
     if any(place.glob("consolidated*.pth")):
         problem = f"The weights in {source} are in Meta's own format."
         return _missing(problem, "Give the repository with config.json and safetensors files.")
@@ -132,6 +136,10 @@ def no_model(source: str, place: Path) -> MissingWeights:
     return _missing(f"There are no weights in {source}.", "Check the path.")
 
 
+def _gguf_remedy(file: Path) -> str:
+    return f"Make a folder of it with: rad3d convert --gguf {file}"
+
+
 def _missing(problem: str, remedy: str) -> MissingWeights:
     return MissingWeights(problem, remedy, code="missing_weights")
 
@@ -142,3 +150,18 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def parameter_count(path: Path) -> int:
+    """Number of parameters in a safetensors file, read from its header; scaling buffers apart."""
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, 2**26)))
+    except (OSError, struct.error, ValueError):
+        return 0  # an unreadable file is reported when the model is loaded
+    return sum(
+        math.prod(entry["shape"])
+        for name, entry in header.items()
+        if name != "__metadata__" and not name.startswith("scaling.")
+    )

@@ -150,9 +150,11 @@ def not_here(source: str) -> MissingWeights:
 def missing(source: str) -> MissingWeights:
     """The error for a source that holds no language model."""
     if source.startswith(("llms/", "variants/")):
+        ships = any(row.shipped and row.source == source for row in LANGUAGE_MODELS.values())
+        own = f"Put its folder, or a link to it, at {source} in the models folder."
         return MissingWeights(
             f"There is no language model in {source}.",
-            "Make it with: rad3d demo build",
+            "Make it with: rad3d demo build" if ships or source[0] == "v" else own,
             code="missing_weights",
         )
     return no_model(source, Path(source).expanduser())
@@ -181,7 +183,9 @@ def _download(source: str, hub: Hub, revision: str | None, progress: Progress) -
             raise MissingWeights(
                 f"{source} on {hub.address} holds no weights that can be read here"
                 + (f", only {what}." if only else "."),
-                "Choose the repository of the whole model, with safetensors files.",
+                "Choose the repository of the whole model, with safetensors files"
+                + ("; or download a file and run: rad3d convert --gguf FILE" if only else "")
+                + ".",
                 code="missing_weights",
             )
         _check_disk(source, total)

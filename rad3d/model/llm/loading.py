@@ -225,7 +225,7 @@ def _load(place: Path, source: str, precision: str, device: str) -> Any:
         **options,
     )
     model, loading = loaded
-    _check_complete(source, loading)
+    check_complete(source, loading)
     if not options:
         model.to(torch.device(device))
     whole_output_input(model)
@@ -281,7 +281,7 @@ def _needs_package(source: str, error: ImportError) -> MissingWeights:
     )
 
 
-def _check_complete(source: str, loading: Mapping[str, Any]) -> None:
+def check_complete(source: str, loading: Mapping[str, Any]) -> None:
     """Transformers fills what is missing with random numbers and only warns; here it is an error.
 
     Left-over tensors are tolerated: older checkpoints hold buffers that are computed nowadays.
