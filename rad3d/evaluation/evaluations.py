@@ -45,7 +45,7 @@ from rad3d.evaluation.run_types import (
     Events,
 )
 from rad3d.evaluation.runner import EvaluationWork
-from rad3d.evaluation.runs import STUDY, RunRepository
+from rad3d.evaluation.runs import SHIPPED, RunRepository
 from rad3d.evaluation.storage import read_run
 from rad3d.evaluation.systems import Systems
 from rad3d.evaluation.text_process import apart
@@ -172,8 +172,8 @@ class Evaluations:
 
     def resume(self, run_id: str, cancel: threading.Event, owner: str = "") -> Events:
         """Continue a stopped run; existing reports are not written again."""
-        if run_id == STUDY:
-            raise BadRequest("The study that ships is finished.", code="shipped")
+        if run_id in SHIPPED:
+            raise BadRequest("The runs that ship are finished.", code="shipped")
         run = read_run(self.kept.directory(run_id, owner))
         check_names(run.request, self.store, self._places)
         files = tuple(p for p in run.predictions.values() if "file" in p.facts)

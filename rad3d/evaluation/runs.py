@@ -1,4 +1,4 @@
-"""Stored runs: the shipped study, the operator's runs and those of visitors.
+"""Stored runs: those that ship, the operator's and those of visitors.
 
 What visitors run goes with their session and with the server: it is kept apart from what the
 operator has run.
@@ -21,7 +21,10 @@ from rad3d.evaluation.storage import RUN_FILE, is_run_id, read_run, read_summary
 _LOG = logging.getLogger(__name__)
 
 STUDY = "study"
-"""Id of the run that ships."""
+"""Id of the run on the shipped variants."""
+
+SHIPPED = {STUDY: "", "pairs": "-pairs"}
+"""Id of a run that ships -> what its folder's name adds to that of the study."""
 
 
 class RunRepository:
@@ -29,7 +32,7 @@ class RunRepository:
 
     Args:
         rights: who may see what.
-        study: folder of the run that ships.
+        study: folder of the study that ships; further shipped runs lie beside it.
         home: folder of the operator's runs.
         visitors: folder of the visitors' runs; ``home`` by default.
     """
@@ -37,20 +40,24 @@ class RunRepository:
     def __init__(
         self, rights: Rights, study: Path, home: Path, visitors: Path | None = None
     ) -> None:
-        self._rights, self._study = rights, study
+        self._rights = rights
+        places = {id_: study.with_name(study.name + ending) for id_, ending in SHIPPED.items()}
+        self._shipped = {id_: place for id_, place in places.items() if _holds_run(place)}
         self._home, self._visitors = home, visitors or home
 
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
-        """List the readable runs, newest first, the shipped study last."""
+        """List the readable runs, newest first, those that ship last."""
         summaries = [
             summary
             for summary, whose in self._rows()
             if summary is not None and self._rights.may_see(whose, owner)
         ]
         summaries.sort(key=lambda run: run.created, reverse=True)
-        if self._study_ships:
-            summaries.append(replace(read_summary(self._study)[0], id=STUDY, shipped=True))
-        return tuple(summaries)
+        shipped = (
+            replace(read_summary(place)[0], id=id_, shipped=True)
+            for id_, place in self._shipped.items()
+        )
+        return (*summaries, *shipped)
 
     def unreadable(self, owner: str = "") -> int:
         """Count folders whose run cannot be read, for those who may see every run; else 0."""
@@ -64,8 +71,8 @@ class RunRepository:
 
     def directory(self, run_id: str, owner: str = "") -> Path:
         """Return the folder of a run that the owner may see; raises UnknownName otherwise."""
-        if run_id == STUDY and self._study_ships:
-            return self._study
+        if run_id in self._shipped:
+            return self._shipped[run_id]
         if is_run_id(run_id):
             for directory in (d for root in self._roots if (d := root / run_id).is_dir()):
                 if self._rights.may_see(read_summary(directory)[1], owner):
@@ -78,9 +85,8 @@ class RunRepository:
         return kept if self._rights.trusts(owner) or kept.is_dir() else self._visitors / run_id
 
     def study_first(self) -> Iterator[tuple[str, Path]]:
-        """Return id and folder of the runs that all may see: the study, then the newest first."""
-        if self._study_ships:
-            yield STUDY, self._study
+        """Return id and folder of the runs that all may see: those that ship, then the newest."""
+        yield from self._shipped.items()
         for row in self.runs():
             if not row.shipped:
                 yield row.id, self.directory(row.id)
@@ -106,10 +112,10 @@ class RunRepository:
                     yield None, ""
 
     @property
-    def _study_ships(self) -> bool:
-        return (self._study / RUN_FILE).is_file()
-
-    @property
     def _roots(self) -> tuple[Path, ...]:
         """Return the folders of runs that exist."""
         return tuple(root for root in {self._home, self._visitors} if root.is_dir())
+
+
+def _holds_run(folder: Path) -> bool:
+    return (folder / RUN_FILE).is_file()

@@ -9,7 +9,7 @@ import gradio as gr
 
 from rad3d.evaluation.leaderboard import StudyView, view_of
 from rad3d.evaluation.run_types import EvaluationRun
-from rad3d.evaluation.runs import STUDY
+from rad3d.evaluation.runs import SHIPPED
 from rad3d.model.cache import ByteCache
 from rad3d.ui.visitor import owner_of, session_of
 
@@ -97,4 +97,4 @@ def _one(_value: object) -> int:
 
 def _owner_of(owner: str, *run_ids: str) -> str:
     """Return the owner in a key: empty for shipped runs, which everyone may see."""
-    return "" if set(run_ids) <= {STUDY, ""} else owner
+    return "" if set(run_ids) <= {*SHIPPED, ""} else owner
