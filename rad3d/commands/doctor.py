@@ -78,6 +78,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield from _models(settings)
     yield from encoders(settings)
     yield from language_models(settings)
+    yield from metrics(settings)
     yield _program("chromium", "browser tests are skipped", "chromium")
 
 
@@ -223,6 +224,19 @@ def encoders(settings: Settings) -> Iterator[Check]:
             yield Check(f"head {row.id}", "absent", "its logits are not calibrated", remedy)
         else:
             yield Check(f"head {row.id}", "ok", f"calibrated; see rad3d head show {row.id}")
+
+
+def metrics(settings: Settings) -> Iterator[Check]:
+    """One check for each metric that has weights of its own."""
+    from rad3d.metrics.cases import Places
+    from rad3d.metrics.registry import weighted_metrics
+
+    for row, here, status in weighted_metrics(Places.of(settings)):
+        name = f"metric {row.id}"
+        if status.ready:
+            yield Check(name, "ok", f"{row.name}: {here}")
+        else:
+            yield Check(name, "absent", status.reason, status.command)
 
 
 def language_models(settings: Settings) -> Iterator[Check]:

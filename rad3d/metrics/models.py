@@ -11,12 +11,13 @@ import json
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import CT_RATE, N_LABELS
+from rad3d.core.origin import origin
 from rad3d.core.types import FloatArray
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.clinical import F1_MACRO, label_counts
@@ -29,12 +30,13 @@ LAYERS: dict[int, int] = {6: 5, 12: 9, 24: 17}
 the common sizes; other depths use three quarters."""
 
 
-def folder_status(name: str, source: str) -> Callable[[Places], MetricStatus]:
+def folder_status(name: str, source: str, command: str = "") -> Callable[[Places], MetricStatus]:
     """A status that looks for a folder of weights.
 
     Args:
         name: of the folder.
         source: a hub id that can fill it.
+        command: another way to fill it, which follows the first.
     """
 
     def status(places: Places) -> MetricStatus:
@@ -43,7 +45,7 @@ def folder_status(name: str, source: str) -> Callable[[Places], MetricStatus]:
             return MetricStatus(
                 "needs weights",
                 f"A model such as {source} is expected in {folder}.",
-                f"hf download {source} --local-dir {folder}",
+                f"hf download {source} --local-dir {folder}{command}",
             )
         try:
             json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -56,9 +58,22 @@ def folder_status(name: str, source: str) -> Callable[[Places], MetricStatus]:
 
 def folder_facts(name: str) -> Callable[[Places], str]:
     """The facts about a folder of weights on which a figure made with it depends."""
-    return lambda places: (
-        f"{weights_digest(places.weights(name))}|transformers:{version('transformers')}"
-    )
+
+    def facts(places: Places) -> str:
+        folder = places.weights(name)
+        known = origin(folder).get("name", "")
+        parts = [f"model:{known}" if known else "", weights_digest(folder)]
+        return "|".join(filter(None, (*parts, f"transformers:{version('transformers')}")))
+
+    return facts
+
+
+def _bertscore_facts(places: Places) -> str:
+    """Those of the folder, and which layer is compared."""
+    config = json.loads((places.weights("bertscore") / "config.json").read_text(encoding="utf-8"))
+    depth = int(config.get("num_hidden_layers") or config.get("n_layers") or 0)
+    layer = f"layer:{comparison_layer(depth)}/{depth}|" if depth else ""
+    return f"{layer}{folder_facts('bertscore')(places)}"
 
 
 def comparison_layer(depth: int) -> int:
@@ -68,6 +83,9 @@ def comparison_layer(depth: int) -> int:
 
 def bertscore(references: Sequence[str], predictions: Sequence[str], folder: Path) -> FloatArray:
     """F of each pair: words matched greedily by the cosine of their embeddings.
+
+    As in the package bert-score, words may be matched with the special tokens around a text, and
+    those count for nothing themselves.
 
     Args:
         references, predictions: texts; a pair with an empty text scores 0.
@@ -81,19 +99,26 @@ def bertscore(references: Sequence[str], predictions: Sequence[str], folder: Pat
     with torch.inference_mode():
         for true, said in zip(references, predictions, strict=True):
             a, b = embedded.get(true), embedded.get(said)
-            if a is None or b is None or not len(a) or not len(b):
+            if a is None or b is None or not a.words.any() or not b.words.any():
                 values.append(0.0)
                 continue
-            cosines = a @ b.T
-            recall = float(cosines.max(dim=1).values.mean())
-            precision = float(cosines.max(dim=0).values.mean())
+            cosines = a.vectors @ b.vectors.T
+            recall = float(cosines.max(dim=1).values[a.words].mean())
+            precision = float(cosines.max(dim=0).values[b.words].mean())
             total = precision + recall
             values.append(2 * precision * recall / total if total > 0 else 0.0)
     return np.array(values, dtype=np.float64)
 
 
+class _Embedded(NamedTuple):
+    """A text: (tokens, H) unit vectors, and which of them are words and no special tokens."""
+
+    vectors: Any
+    words: Any
+
+
 def _embeddings(texts: Sequence[str], folder: Path) -> list[Any]:
-    """Unit embeddings (tokens, H) of each text, without special tokens."""
+    """Unit embeddings of each text."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
@@ -105,10 +130,10 @@ def _embeddings(texts: Sequence[str], folder: Path) -> list[Any]:
             inputs = _tokens(tokenizer, model, texts[start : start + BATCH])
             special = inputs.pop("special_tokens_mask").bool()
             hidden = model(**inputs, output_hidden_states=True).hidden_states[layer].float()
-            kept = inputs["attention_mask"].bool() & ~special
+            read = inputs["attention_mask"].bool()
             embeddings += [
-                torch.nn.functional.normalize(row[mask], dim=-1)
-                for row, mask in zip(hidden, kept, strict=True)
+                _Embedded(torch.nn.functional.normalize(row[mask], dim=-1), ~marks[mask])
+                for row, mask, marks in zip(hidden, read, special, strict=True)
             ]
     return embeddings
 
@@ -187,8 +212,12 @@ BERTSCORE = Measure(
     _collect_bertscore,
     ratio,
     lambda: "bertscore|f|idf:no|rescaled:no|mean of reports",
-    folder_status("bertscore", "distilbert/distilbert-base-uncased"),
-    folder_facts("bertscore"),
+    folder_status(
+        "bertscore",
+        "distilbert/distilbert-base-uncased",
+        ", or with any encoder: rad3d convert --bertscore PACKAGE|FOLDER",
+    ),
+    _bertscore_facts,
 )
 RADBERT_F1 = Measure(
     "radbert",

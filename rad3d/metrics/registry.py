@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rad3d.core.lookup import lookup, resolve
+from rad3d.core.origin import origin
 from rad3d.metrics.cases import Places
 from rad3d.metrics.measure import Measure, MetricStatus
 
@@ -195,6 +196,17 @@ def measure(metric: str) -> Measure:
 def metric_status(metric: str, places: Places | None = None) -> MetricStatus:
     """Return whether a metric can run here, or what it needs."""
     return measure(metric).status(places or Places())
+
+
+def weighted_metrics(places: Places) -> list[tuple[MetricRow, str, MetricStatus]]:
+    """Every metric with weights of its own: its row, what is here and on what terms, its status."""
+    found = []
+    for metric in metrics_of(("weights",)):
+        row, status = METRICS[metric], metric_status(metric, places)
+        facts = origin(places.weights(measure(metric).statistic))
+        here = f"{facts.get('name')}, licence {facts.get('licence') or 'not stated'}"
+        found.append((row, here if facts else row.needs, status))
+    return found
 
 
 def metrics_of(families: Sequence[str]) -> tuple[str, ...]:

