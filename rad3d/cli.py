@@ -37,6 +37,7 @@ COMMANDS: dict[str, str] = {
     "features": "rad3d.commands.features",
     "head": "rad3d.commands.head",
     "eval": "rad3d.commands.eval",
+    "readers": "rad3d.commands.readers",
     "space": "rad3d.commands.space",
 }
 """Name of a command -> its module."""

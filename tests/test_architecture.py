@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("features",),
     ("train", "service", "api"),
     ("evaluation",),
+    ("readers",),
     ("server", "deploy"),
     ("ui",),
     ("commands",),

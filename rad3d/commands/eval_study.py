@@ -224,7 +224,7 @@ def compare(args: argparse.Namespace) -> int:
             code="bad_option",
         )  # fmt: skip
     evaluations = open_evaluations()
-    first = _load(evaluations, args.first)
+    first = load_run(evaluations, args.first)
     rows: list[tuple[str, Difference]] = []
     if args.baseline:
         for name in first.sample_sets:
@@ -234,7 +234,7 @@ def compare(args: argparse.Namespace) -> int:
                 )
                 rows += [(name, difference) for difference in differences]
     else:
-        second = _load(evaluations, args.second)
+        second = load_run(evaluations, args.second)
         rows += [
             each
             for each in compare_runs(first, second, resamples=args.resamples, seed=args.seed)
@@ -277,7 +277,7 @@ def _say_identical(first: EvaluationRun, second: EvaluationRun) -> None:
 def report(args: argparse.Namespace) -> int:
     """Write the file and print its path."""
     evaluations = open_evaluations()
-    made = evaluations.export(_load(evaluations, args.target), args.format)
+    made = evaluations.export(load_run(evaluations, args.target), args.format)
     target = args.out or Path(made.name)
     target.write_bytes(made.data)
     print(target)
@@ -305,7 +305,7 @@ def write_study_features(args: argparse.Namespace) -> int:
     return 0
 
 
-def _load(evaluations: Evaluations, text: str) -> EvaluationRun:
+def load_run(evaluations: Evaluations, text: str) -> EvaluationRun:
     """A run by id, ``latest``, ``study`` or folder."""
     if (Path(text) / "run.json").is_file():
         from rad3d.evaluation.storage import read_run

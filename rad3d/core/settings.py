@@ -28,6 +28,7 @@ HOSTED = {
     "RAD3D_PORT": "GRADIO_SERVER_PORT",
     "RAD3D_ROOT_PATH": "GRADIO_ROOT_PATH",
     "RAD3D_ZERO_GPU": "SPACES_ZERO_GPU",
+    "RAD3D_SPACE": "SPACE_ID",
 }
 """Variables that Hugging Face Spaces and other hosts of Gradio apps set; RAD3D_* overrides them."""
 
@@ -75,6 +76,11 @@ class Settings:
         visitor_cases, visitor_resamples: limits of an evaluation by a visitor who is not the owner:
             cases of each sample set, and bootstrap resamples.
         data_dir: folder of data sets that visitors may evaluate by path; the owner needs none.
+        space: id of the Hugging Face Space that this is, which says so itself; empty elsewhere. The
+            disk of a Space is lost when it restarts.
+        ratings_file: file of the reader studies; empty is ``readers.sqlite`` in ``runs_dir``.
+        ratings_dataset: private dataset on the hub to which a server copies that file every few
+            minutes, such as ``owner/ratings``; empty copies it nowhere.
     """
 
     models_dir: Path = ROOT / "assets" / "models"
@@ -106,6 +112,9 @@ class Settings:
     visitor_cases: int = 1000
     visitor_resamples: int = 2000
     data_dir: str = ""
+    space: str = ""
+    ratings_file: str = ""
+    ratings_dataset: str = ""
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -131,6 +140,17 @@ class Settings:
             raise BadRequest(f"RAD3D_OWNER_LINK must be auto, on or off, not {self.owner_link!r}.")
         public = self.login or self.root_path or self.zero_gpu or not is_loopback(self.host)
         return self.owner_link == "on" or (self.owner_link == "auto" and not public)
+
+    @property
+    def ratings_path(self) -> Path:
+        """The file of the reader studies."""
+        named = self.ratings_file
+        return Path(named).expanduser().resolve() if named else self.runs_dir / "readers.sqlite"
+
+    @property
+    def keeps_ratings(self) -> bool:
+        """Whether ratings outlive a restart: on a Space only where the operator provides for it."""
+        return not self.space or bool(self.ratings_file or self.ratings_dataset)
 
 
 def is_loopback(host: str) -> bool:

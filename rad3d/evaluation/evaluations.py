@@ -16,14 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from rad3d.core.errors import BadRequest, BadVolume, Rad3dError, UnknownName
+from rad3d.core.errors import BadRequest, Rad3dError, UnknownName
 from rad3d.core.lookup import lookup
 from rad3d.core.settings import ROOT, Settings
 from rad3d.core.types import Volume
 from rad3d.data.predictions import one_line
 from rad3d.data.sample_sets import (
     LAYOUTS,
-    PHANTOM,
     SAMPLE_SETS,
     Layout,
     load_set,
@@ -54,9 +53,9 @@ from rad3d.metrics.cases import Places
 from rad3d.metrics.scorecard import score_case
 from rad3d.model.catalogue import VariantStatus
 from rad3d.model.engine import Engine
+from rad3d.service.gallery import case_volume
 from rad3d.service.service import Service
 from rad3d.service.sessions import Session
-from rad3d.synthetic.phantom.cohort import make_case
 
 LoadedSets = tuple[dict[str, SampleSet], tuple[PredictionSet, ...]]
 """Sets by id, and predictions that were read from files."""
@@ -274,12 +273,7 @@ class Evaluations:
         return export(run, kind)
 
     def _volume(self, sample: Sample) -> Volume:
-        if sample.scan.startswith(PHANTOM):
-            domain, seed = sample.scan.removeprefix(PHANTOM).split(":")
-            return make_case(int(seed), domain).volume
-        if not sample.scan:
-            raise BadVolume("There is no scan for this case.", code="not_found")
-        return self._service.read(Path(sample.scan), sample.id)
+        return case_volume(sample, self._service.read)
 
 
 def _names(run: EvaluationRun) -> list[str]:

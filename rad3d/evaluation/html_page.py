@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import plotly.graph_objects as go
+from jinja2 import Environment
 from plotly.offline import get_plotlyjs
 
 from rad3d.core.encoders import disclaimer, knows_only_phantoms
@@ -42,25 +43,54 @@ def report_page(run: EvaluationRun) -> bytes:
     """Return the page as UTF-8."""
     view = view_of(run)
     metric = metric_row(_main_metric(view))
-    page = templates().get_template("page.jinja")
-    return page.render(
+    return offline_page(
+        templates(),
+        "page.jinja",
+        run.title,
+        _figures(run, view, metric),
         run=run,
         disclaimer=disclaimer(_phantoms_only(run)),
         facts=_facts(run),
         words=finding_in_words(view, metric.id),
         claims=claims(view),
         listening=list(_listening(run, view)),
-        figures=[(t, json.loads(f.to_json()), note) for t, f, note in _figures(run, view, metric)],
-        narrow_px=NARROW_PX,
         leaderboards=[(s, boards) for s in view.sets if (boards := _boards(view, s))],
         missing=list(_missing(run)),
         worst=list(_worst(run, view, metric)),
         signatures={m: s for card in run.cards.values() for m, s in card.signature.items()},
         metric_row=metric_row,
-        style=_static("page.css"),
-        plotly=get_plotlyjs(),
-        script=_static("drawing.js") + _static("leaderboard.js") + _static("page.js"),
-    ).encode()
+    )
+
+
+def offline_page(
+    made: Environment,
+    template: str,
+    title: str,
+    figures: Iterable[tuple[str, go.Figure, str]],
+    **values: object,
+) -> bytes:
+    """Return a page from a template that extends ``offline.jinja``, as UTF-8.
+
+    Args:
+        made: templates, see :func:`rad3d.evaluation.parts.templates`.
+        template: name of the file.
+        title: of the page.
+        figures: heading, figure and a note on it, which may be empty.
+        values: of the template.
+    """
+    return (
+        made.get_template(template)
+        .render(
+            title=title,
+            figures=[(name, json.loads(each.to_json()), note) for name, each, note in figures],
+            narrow_px=NARROW_PX,
+            style=_static("page.css"),
+            plotly=get_plotlyjs(),
+            script=_static("drawing.js") + _static("leaderboard.js") + _static("page.js"),
+            **values,
+        )
+        .encode()
+    )
 
 
 def _static(name: str) -> str:

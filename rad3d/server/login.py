@@ -13,9 +13,11 @@ OPEN = re.compile(
     r"/|/(login|logout|config|favicon\.ico|robots\.txt|theme\.css|manifest\.json)/?"
     r"|/(static|assets|svelte|rad3d/static)/.+"
     r"|/(healthz|metrics)"  # the metrics have a token of their own
+    r"|/read(/.+)?"  # a reader study opens by the secret of its link, to readers without an account
     r"|/gradio_api/(user|login_check|app_id|startup-events|theme\.css)/?"
 )
-"""Paths that a stranger may ask for where there is a login: those of the page that asks for it."""
+"""Paths that a stranger may ask for where there is a login: those of the page that asks for it, and
+those that have a secret of their own."""
 
 
 def is_logged_in(scope: Scope) -> bool:

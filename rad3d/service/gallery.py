@@ -14,13 +14,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rad3d.core.errors import BadRequest
+from rad3d.core.errors import BadRequest, BadVolume
 from rad3d.core.lookup import lookup
 from rad3d.core.settings import ROOT
 from rad3d.core.types import Report, Volume
+from rad3d.data.sample_sets import PHANTOM
+from rad3d.data.samples import Sample
 from rad3d.model.cache import ByteCache
 from rad3d.reports.sections import ReportText
 from rad3d.reports.stored import read_report
+from rad3d.synthetic.phantom.cohort import make_case
 
 SAMPLES_DIR = ROOT / "assets" / "samples"
 
@@ -96,6 +99,24 @@ class Gallery:
         return self._volumes.get(
             card.id, lambda: self._read(card.path, card.title), lambda volume: volume.hu.nbytes
         )
+
+
+def case_volume(sample: Sample, read: Callable[[Path, str], Volume]) -> Volume:
+    """Return the scan of a case of a sample set, rendered where it is a phantom.
+
+    Args:
+        sample: the case.
+        read: a file and a name -> its volume; raises BadVolume.
+
+    Raises:
+        BadVolume: there is no scan, or its file cannot be used.
+    """
+    if sample.scan.startswith(PHANTOM):
+        domain, seed = sample.scan.removeprefix(PHANTOM).split(":")
+        return make_case(int(seed), domain).volume
+    if not sample.scan:
+        raise BadVolume("There is no scan for this case.", code="not_found")
+    return read(Path(sample.scan), sample.id)
 
 
 def read_samples(directory: Path) -> tuple[SampleCard, ...]:

@@ -27,6 +27,7 @@ from rad3d.server.owner import link
 from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir
 from rad3d.ui.page import MODEL_PLACES, build_ui
+from rad3d.ui.reading import reading_routes
 from rad3d.ui.routes import viewer_routes
 from rad3d.ui.theme import favicon, page_head, theme
 
@@ -65,6 +66,7 @@ def launch_options(
         "app_kwargs": {
             "routes": [
                 *viewer_routes(service, settings),
+                *reading_routes(service, settings),
                 *(operations.routes() if operations else []),
             ],
             "middleware": [guard],

@@ -60,9 +60,7 @@ def viewer_routes(service: Service, settings: Settings) -> list[Route]:
     return [
         Route("/rad3d/static/plotly.js", _plotly),
         Route("/rad3d/static/{name}", _static),
-        Route("/rad3d/volume", _guarded(service, _volume)),
-        Route("/rad3d/geometry", _guarded(service, _geometry)),
-        Route("/rad3d/slice", _guarded(service, _slice)),
+        *scan_routes("", lambda request: _requested(service, request)),
         Route("/rad3d/where", _of_report(service, _where)),
         Route("/rad3d/page", _of_report(service, _page)),
         Route("/rad3d/thumbnail/{sample}", _thumbnail(service)),
@@ -86,18 +84,25 @@ def _plotly(_request: Request) -> Response:
     )
 
 
-def _guarded(
-    service: Service, answer: Callable[[Ask, Request], Response]
-) -> Callable[[Request], Response]:
-    """Return a handler that answers with the volume of the session whose key the request has."""
+def scan_routes(prefix: str, find: Callable[[Request], Volume]) -> list[Route]:
+    """Return the routes from which a viewer gets a volume, or slices of it.
 
-    def respond(request: Request) -> Response:
-        try:
-            return answer(lambda: _requested(service, request), request)
-        except Rad3dError as error:
-            return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
+    Args:
+        prefix: path that they begin with.
+        find: a request -> the volume it may have; raises :class:`Rad3dError` where there is none.
+    """
 
-    return respond
+    def guarded(answer: Callable[[Ask, Request], Response]) -> Callable[[Request], Response]:
+        def respond(request: Request) -> Response:
+            try:
+                return answer(lambda: find(request), request)
+            except Rad3dError as error:
+                return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
+
+        return respond
+
+    parts = {"volume": _volume, "geometry": _geometry, "slice": _slice}
+    return [Route(f"{prefix}/rad3d/{name}", guarded(part)) for name, part in parts.items()]
 
 
 def _requested(service: Service, request: Request) -> Volume:

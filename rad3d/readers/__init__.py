@@ -1,0 +1,1 @@
+"""Reader studies: people rate reports of one scan without knowing which system wrote them."""
