@@ -43,7 +43,10 @@ MAX_TABS = 2000
 
 
 def launch_options(
-    service: Service, settings: Settings, operations: Operations | None = None
+    service: Service,
+    settings: Settings,
+    operations: Operations | None = None,
+    ratings_trouble: str = "",
 ) -> dict[str, Any]:
     """Return the keyword arguments for ``build_ui(service, settings).launch``.
 
@@ -51,6 +54,7 @@ def launch_options(
         service: scans and reports.
         settings: limits and places.
         operations: health and metrics, where they are served.
+        ratings_trouble: why a reader study cannot keep ratings here; empty where it can.
     """
     login = accounts(settings.login)
     idle = 60.0 * settings.session_minutes
@@ -66,7 +70,7 @@ def launch_options(
         "app_kwargs": {
             "routes": [
                 *viewer_routes(service, settings),
-                *reading_routes(service, settings),
+                *reading_routes(service, settings, ratings_trouble),
                 *(operations.routes() if operations else []),
             ],
             "middleware": [guard],
@@ -101,6 +105,7 @@ def serve(settings: Settings) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     lender = zero_gpu() if settings.zero_gpu else None  # before torch, as its package asks
     from rad3d.evaluation.evaluations import Evaluations
+    from rad3d.readers.keeping import kept_ratings
     from rad3d.service.service import Service
 
     operations = Operations(settings)
@@ -112,18 +117,23 @@ def serve(settings: Settings) -> None:
     demo = build_ui(service, settings, evaluations, turns)
     if lender:
         service.warm_up()  # ZeroGPU takes over what stands on the GPU when the app is launched
-    options = launch_options(service, settings, operations)
     with stop_signal() as stop:
         try:
-            _, url, _ = demo.launch(prevent_thread_lock=True, **options)
-            print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201
-            with visitors_present():
-                tell("started")
-                threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
-                stop.wait()
-                shut_down(demo, service, settings.grace_seconds)
+            with kept_ratings(settings, _ratings_not_copied) as trouble:
+                options = launch_options(service, settings, operations, trouble)
+                _, url, _ = demo.launch(prevent_thread_lock=True, **options)
+                print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201
+                with visitors_present():
+                    tell("started")
+                    threading.Thread(target=service.warm_up, name="warm-up", daemon=True).start()
+                    stop.wait()
+                    shut_down(demo, service, settings.grace_seconds)
         finally:
             work.close()
+
+
+def _ratings_not_copied() -> None:
+    tell("ratings not copied to their dataset")
 
 
 def _check_port(settings: Settings) -> None:

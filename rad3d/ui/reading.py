@@ -63,11 +63,11 @@ class Reading:
     Args:
         service: reads the scans.
         store: studies and ratings.
-        keeps: False where ratings would be lost, so that none are taken.
+        trouble: why ratings would be lost, so that none are taken; empty where they are kept.
     """
 
-    def __init__(self, service: Service, store: RatingStore, keeps: bool) -> None:
-        self._service, self._store, self._keeps = service, store, keeps
+    def __init__(self, service: Service, store: RatingStore, trouble: str = "") -> None:
+        self._service, self._store, self._trouble = service, store, trouble
         self._wrong, self._saves = RateLimit(WRONG_KEYS), RateLimit(SAVES)
         self._places = threading.BoundedSemaphore(AT_ONCE)
 
@@ -100,12 +100,8 @@ class Reading:
 
     def _opened(self, request: Request) -> tuple[Study, str]:
         """Return the study that a request's key opens, and the code that goes with it."""
-        if not self._keeps:
-            raise BadRequest(
-                "This Space cannot keep ratings: its disk is lost when it restarts.",
-                "Its operator can name a dataset for them: RAD3D_RATINGS_DATASET.",
-                code="cannot_keep",
-            )
+        if self._trouble:
+            raise BadRequest(self._trouble, code="cannot_keep")
         client = request.client.host if request.client else ""
         secret, _, code = request.headers.get(KEY_HEADER, "").partition(".")
         try:
@@ -232,7 +228,12 @@ def _page(_request: Request) -> Response:
     return HTMLResponse(page, headers=_HEADERS)
 
 
-def reading_routes(service: Service, settings: Settings) -> list[Route]:
-    """Return the routes of the reader studies that this server has."""
-    store = RatingStore(settings.ratings_path)
-    return Reading(service, store, settings.keeps_ratings).routes()
+def reading_routes(service: Service, settings: Settings, trouble: str = "") -> list[Route]:
+    """Return the routes of the reader studies that this server has.
+
+    Args:
+        service: reads the scans.
+        settings: where the ratings are.
+        trouble: why they would be lost, see :func:`rad3d.readers.keeping.kept_ratings`.
+    """
+    return Reading(service, RatingStore(settings.ratings_path), trouble).routes()

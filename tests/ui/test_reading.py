@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from rad3d.core.settings import Settings
+from rad3d.readers.keeping import NOT_KEPT
 from rad3d.readers.store import RatingStore
 from rad3d.readers.types import Case, Design, Study
 from rad3d.ui.reading import SAVES, WRONG_KEYS, Reading
@@ -45,8 +46,8 @@ def design(chest: Path | str = "", cases: int = 2) -> Design:
 class Caller:
     """A browser with a link, and after ``join`` with a code."""
 
-    def __init__(self, store: RatingStore, secret: str, keeps: bool = True) -> None:
-        reading = Reading(FakeService(), store, keeps)
+    def __init__(self, store: RatingStore, secret: str, trouble: str = "") -> None:
+        reading = Reading(FakeService(), store, trouble)
         self.client = TestClient(Starlette(routes=list(reading.routes())))
         self.key = secret
 
@@ -233,7 +234,7 @@ def test_a_scan_that_is_gone_is_told_in_a_sentence(store: RatingStore, tmp_path:
 def test_where_ratings_would_be_lost_none_are_taken(
     store: RatingStore, study: tuple[Study, str]
 ) -> None:
-    caller = Caller(store, study[1], keeps=False)
+    caller = Caller(store, study[1], NOT_KEPT)
     for answer in (caller.get("study"), caller.post("join", {}), caller.get("screen/next")):
         problem(answer, 503, "This Space cannot keep ratings")
     assert store.study(study[0].id).readers == 0
