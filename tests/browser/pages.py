@@ -73,7 +73,7 @@ def widest(page: Page) -> float:
         page.evaluate(
             """() => Math.max(document.documentElement.scrollWidth, ...[
             ...document.querySelectorAll('body *')].filter(e => e.offsetParent &&
-            !e.closest('.r3-samples, .r3-sr, .r3-scroll, svg'))
+            !e.closest('.r3-samples, .r3-sr, .r3-scroll, .r3-beside, svg'))
             .map(e => e.getBoundingClientRect().right))"""
         )
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,4 +110,28 @@ def test_both_tabs_are_accessible_and_nothing_is_cut_off(
     assert _problems(page) == []
     open_evaluation(page)
     page.locator("#study-figure .main-svg").first.wait_for()
+    assert _problems(page) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_revising_evidence_and_comparison_are_accessible_and_nothing_is_cut_off(
+    visit: Visit, address: str, chest: Path, device: str, scheme: str
+) -> None:
+    page = visit(address, **DEVICES[device], color_scheme=scheme)
+    upload(page, chest)
+    write_report(page)
+    page.locator("[data-report=revise]").click()
+    draft = page.get_by_label("Revise the report")
+    draft.fill(draft.input_value().replace("No pericardial effusion.", "There is emphysema."))
+    expect(page.locator(".r3-notice.conflict")).to_contain_text("emphysema")
+    assert _problems(page) == []
+    page.get_by_role("button", name="Done").click()
+    page.locator(".r3-revised summary").click()
+    page.locator("mark[data-where]").first.click()
+    expect(page.locator(".r3-where strong")).to_be_visible()
+    assert _problems(page) == []
+    page.get_by_text("Compare models on this scan").click()
+    page.get_by_role("button", name=re.compile(r"^Compare \d models$")).click()
+    expect(page.locator(".r3-aligned")).to_be_visible()
     assert _problems(page) == []
