@@ -13,7 +13,8 @@ Memory of one training step, in bytes:
   Where layers are computed again (gradient checkpointing), only their inputs are kept, and of one
   layer at a time the rest.
 * scores: 4 for each report token and word of the vocabulary, the gradient of the scores, the
-  largest thing that exists for a moment on top.
+  largest thing that exists for a moment on top; where they are many, they are made in pieces
+  (:mod:`rad3d.model.llm.cross_entropy`).
 
 Writing needs the weights and, for each token of each text, keys and values of every layer.
 """
@@ -38,6 +39,7 @@ from rad3d.core.language_models import PRECISIONS, LanguageModel, weight_bytes
 from rad3d.core.lookup import lookup
 from rad3d.core.modes import MODES
 from rad3d.model.llm.architectures import count
+from rad3d.model.llm.cross_entropy import piece_bytes
 from rad3d.model.llm.decoding import Runner
 from rad3d.model.llm.failures import UNUSABLE
 from rad3d.model.llm.hub import Hub, Progress, obtain
@@ -172,7 +174,7 @@ def estimate(
         gradients=4 * trainable,
         optimiser=8 * trainable,
         activations=activations,
-        scores=4 * load.batch_size * load.report_tokens * vocabulary,
+        scores=piece_bytes(load.batch_size * load.report_tokens, vocabulary),
         writing=weight_bytes(size.total, size.linear, precision) + 4 * own + cache,
     )
 
@@ -237,7 +239,12 @@ def random_reporter(model: Any, mode: str, precision: str, load: Workload) -> Pr
         prefix_length=MODES[mode].prefix_length,
         layers=load.layers,
     )
-    return PrefixReporter(config, language).train()
+    reporter = PrefixReporter(config, language).train()
+    sizes = model.config.get_text_config()
+    # Tensors without memory cannot tell; these are the families that change their scores.
+    changed = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+    reporter.plain_head = not any(getattr(sizes, name, None) for name in changed)
+    return reporter
 
 
 def random_batch(reporter: PrefixReporter, load: Workload) -> dict[str, Tensor | None]:

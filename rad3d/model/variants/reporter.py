@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from rad3d.core.errors import BadRequest, CorruptWeights
 from rad3d.core.findings import Finding
+from rad3d.model.llm.cross_entropy import cross_entropy_in_pieces, in_pieces, is_plain_head
 from rad3d.model.llm.hub import Hub
 from rad3d.model.llm.language import LanguageBundle
 from rad3d.model.llm.loading import load_language_model
@@ -56,6 +57,9 @@ class PrefixReporter(nn.Module):
     Args:
         config: the variant.
         language: its language model, used in place: frozen here, unless the mode trains it.
+
+    Attributes:
+        plain_head: whether the output layer alone makes the scores; None until that is asked.
     """
 
     def __init__(self, config: VariantConfig, language: LanguageBundle) -> None:
@@ -66,8 +70,9 @@ class PrefixReporter(nn.Module):
             config.image_dim, config.logits_dim, config.latent_weight, config.logits_weight
         )
         self.projector: Any = new_projector(config, language)
-        self.llm: nn.Module = language.model
+        self.llm: Any = language.model
         self.language = language
+        self.plain_head: bool | None = None
         if row.trains_llm:
             self.llm.requires_grad_(True)
         else:
@@ -221,6 +226,15 @@ class PrefixReporter(nn.Module):
         embeds = torch.cat((head, self.language.embed(input_ids[:, :-1]).to(head.dtype)), dim=1)
         # The last conditioning position predicts the first report token, and so on.
         kept = input_ids.shape[1]
+        if self._is_in_pieces(labels):
+            shares = (labels != IGNORED).float() if weights is None else weights
+            states = self.llm.base_model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+            return cross_entropy_in_pieces(
+                states[:, -kept:].flatten(0, 1),
+                self.llm.get_output_embeddings(),
+                labels.to(states.device).flatten(),
+                (shares / shares.sum()).to(states.device).flatten(),
+            )
         output = self.llm(inputs_embeds=embeds, use_cache=False, logits_to_keep=kept).logits
         output = output[:, -kept:]  # some families keep all the same
         losses = F.cross_entropy(
@@ -233,6 +247,14 @@ class PrefixReporter(nn.Module):
             return losses
         share = weights.to(losses.device).flatten()
         return (losses * share).sum() / share.sum()
+
+    def _is_in_pieces(self, labels: Tensor) -> bool:
+        """True where the scores of a batch are many, and made by the output layer alone."""
+        if not in_pieces(labels.numel(), self.language.vocabulary):
+            return False
+        if self.plain_head is None:
+            self.plain_head = is_plain_head(self.llm)
+        return self.plain_head
 
     def save_pretrained(
         self,
