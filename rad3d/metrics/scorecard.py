@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,12 +16,14 @@ from rad3d.core.errors import BadRequest, MissingWeights
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.plain import Number, from_plain, to_plain
 from rad3d.core.types import FloatArray
+from rad3d.core.words import counted
 from rad3d.data.samples import Dropped, Prediction, PredictionSet, Sample, SampleSet
 from rad3d.metrics.bootstrap import LEVEL, Estimate, estimate
 from rad3d.metrics.cases import Cases, Places, align
 from rad3d.metrics.clinical import label_counts, label_table
 from rad3d.metrics.factuality import Match, matches_of
 from rad3d.metrics.registry import default_metrics, measure, metric_status
+from rad3d.reports.readable import no_report
 
 SCHEMA_ID = "rad3d-scorecard/1"
 MAX_RESAMPLES = 100_000
@@ -193,10 +196,24 @@ def score(
             "interval": f"{LEVEL:.0%} percentile bootstrap over reports",
             "truth": _truth_source(samples),
             "label_set": samples.label_set.id,
-            "notes": [*samples.notes, *predictions.facts.get("notes", ())],
+            "notes": [
+                *samples.notes,
+                *predictions.facts.get("notes", ()),
+                *_no_reports(predictions),
+            ],
         },
         statistics=statistics,
     )
+
+
+def _no_reports(predictions: PredictionSet) -> list[str]:
+    """A sentence on the texts that are no reports; none where all are."""
+    texts = [each.text for each in predictions.predictions if not each.failure]
+    why = Counter(filter(None, map(no_report, texts)))
+    if not why:
+        return []
+    parts = ", ".join(f"{count} {reason}" for reason, count in why.most_common())
+    return [f"{sum(why.values())} of {counted(len(texts), 'text')} are no reports: {parts}."]
 
 
 def pooled(name: str, cards: Sequence[Scorecard]) -> Scorecard:

@@ -30,6 +30,7 @@ from rad3d.model.encoders.base import visual_tokens
 from rad3d.model.llm.decoding import Written
 from rad3d.model.prefix_input import PrefixInput
 from rad3d.model.variants.reporter import PrefixReporter
+from rad3d.reports.readable import no_report
 
 
 class Clock:
@@ -99,12 +100,20 @@ class Asked:
                 finish_reason=written.finish,
                 n_tokens=n,
                 timings_s=self.clock.laps | {"total": self.clock.elapsed},
-                notes=self.notes,
+                notes=(*self.notes, *text_notes(text, written.finish)),
                 novelty=self.features.novelty,
                 provenance=provenance(self.reporter, self.features)
                 | edit_provenance(self.diagnosis),
             )
         )
+
+
+def text_notes(text: str, finish: str) -> tuple[Note, ...]:
+    """A warning where what was written to its end is no report."""
+    why = no_report(text) if finish != "cancelled" else ""
+    if not why:
+        return ()
+    return (Note("warning", "no_report", f"This text is no report: it {why}."),)
 
 
 def novelty_notes(novelty: Novelty | None, encoder_id: str) -> tuple[Note, ...]:

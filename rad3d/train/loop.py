@@ -22,11 +22,15 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from torch import Tensor, nn
 
+from rad3d.core.words import duration_text
 from rad3d.model.llm.precision import inspect_machine
 from rad3d.train.rundir import RunDirectory, RunState
 
 Progress = Callable[[str, float], None]
 """Called with a line of text and the fraction done in [0, 1]."""
+
+SILENT_S = 30
+"""Seconds after which the next step is told of, whatever its number."""
 
 Loss = Callable[[nn.Module, Any], Mapping[str, Tensor]]
 
@@ -116,7 +120,8 @@ def fit(
         weigh: how much a batch's mean counts among those of its step, such as its tokens: then
             accumulated batches are one large batch.
         held_out: batches that are not learned from.
-        progress: receives one line at every log step.
+        progress: receives a line after the first step, at every log step, and whenever it has
+            been silent for :data:`SILENT_S`.
         on_step: called after every step, for measurements along the way.
 
     Returns:
@@ -142,6 +147,7 @@ def fit(
     optimizers = [accelerator.prepare_optimizer(optimizer) for optimizer in optimizers]
     groups = [(g, g["lr"]) for g in _peak_groups(optimizers, config)]
     before, began = state.seconds, time.perf_counter()
+    first, told = state.step + 1, began
     while not config.ended(state):
         _seed(config.seed, state.step, accelerator.process_index)
         for group, peak in groups:
@@ -163,10 +169,16 @@ def fit(
             values["validation"] = _validate(accelerator, model, held_out, loss, weigh)
             if state.validated(values["validation"]):
                 run.save_best(model, state.step)
-        if validated or state.step % config.log_every == 0 or last:
+        logged = validated or state.step % config.log_every == 0 or last
+        if logged:
             run.log(_line(values, state))
-            if progress is not None and accelerator.is_main_process:
+        now = time.perf_counter()
+        if progress is not None and accelerator.is_main_process:
+            if state.step == first:
+                progress(_first(name, now - began, config), state.step / config.steps)
+            if logged or now - told > SILENT_S:
                 progress(_sentence(name, values, state, config), state.step / config.steps)
+                told = now
         if validated or state.step % config.save_every == 0 or last:
             run.save(model, optimizers, state)
     if state.best_step:
@@ -259,12 +271,17 @@ def _line(values: Mapping[str, float], state: RunState) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _first(name: str, seconds: float, config: LoopConfig) -> str:
+    """The first step also does what is done once, so it is no measure of the others."""
+    return f"{name}: the first of {config.steps:,} steps took {seconds:.1f} s"
+
+
 def _sentence(name: str, values: Mapping[str, float], state: RunState, config: LoopConfig) -> str:
-    left = state.seconds / state.step * (config.steps - state.step) / 60
+    left = duration_text(state.seconds / state.step * (config.steps - state.step))
     held = f", held-out loss {values['validation']:.4f}" if "validation" in values else ""
     return (
         f"{name}: step {state.step}/{config.steps}, loss {state.smoothed:.4f}{held}, "
-        f"about {left:.1f} min left"
+        f"about {left} left"
     )
 
 

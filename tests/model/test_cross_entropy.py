@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from tiny_models import FAMILIES, LATENT_DIM, OTHERS, tiny_language
@@ -22,7 +24,8 @@ def test_loss_and_gradients_are_those_of_the_whole(
     head = torch.nn.Linear(8, 31, bias=bias)
     targets, shares = torch.randint(0, 31, (20,)), torch.rand(20)
     targets[4:7], shares[4:7] = IGNORED, 0.0
-    got, wanted = [], []
+    got: list[Any] = []
+    wanted: list[Any] = []
     for values, whole in ((got, False), (wanted, True)):
         head.zero_grad()
         states = torch.linspace(-1, 1, 160).reshape(20, 8).requires_grad_()

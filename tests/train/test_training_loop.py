@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from close import assert_near
 from torch import Tensor, nn
 
-from rad3d.train import rundir
+from rad3d.train import loop, rundir
 from rad3d.train.loop import LoopConfig, fit
 
 pytestmark = pytest.mark.numeric
@@ -105,6 +106,18 @@ def test_a_run_that_dies_while_it_writes_a_file_goes_on(
     resumed, again = run(tmp_path / "cut", config, held_out=held_out)
     assert torch.equal(weights(resumed), weights(whole))
     assert again["best_step"] == facts["best_step"]
+
+
+@pytest.mark.parametrize(("silent_s", "steps"), [(1e9, [12]), (0.0, list(range(1, 13)))])
+def test_a_training_tells_of_its_first_step_and_is_never_silent_for_long(
+    silent_s: float, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "SILENT_S", silent_s)
+    told: list[str] = []
+    run(tmp_path, replace(PLAIN, log_every=50), progress=lambda text, fraction: told.append(text))
+    assert re.search(r"the first of 12 steps took [\d.]+ s", told[0])
+    assert [int(re.findall(r"step (\d+)/12, loss", text)[0]) for text in told[1:]] == steps
+    assert all(text.endswith("left") for text in told[1:])
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ class _InPieces(torch.autograd.Function):
         wanted = ctx.needs_input_grad
         by_state = torch.zeros_like(states) if wanted[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
-        by_bias = torch.zeros_like(bias, dtype=torch.float32) if wanted[2] else None
+        by_bias = (
+            torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
+        )
         loss = states.new_zeros((), dtype=torch.float32)
         rows = max(PIECE // weight.shape[0], 1)
         for start in range(0, len(states), rows):
