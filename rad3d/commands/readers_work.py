@@ -75,6 +75,8 @@ def reader_link(address: str, secret: str) -> str:
 
 def list_studies(args: argparse.Namespace) -> int:
     """Print the studies."""
+    from rad3d.readers.report import title_of
+
     studies = _store().studies()
     if args.json:
         from rad3d.core.plain import to_plain
@@ -83,7 +85,7 @@ def list_studies(args: argparse.Namespace) -> int:
         return 0
     rows = [
         (s.id, s.created[:10], str(s.cases), str(s.readers), f"{s.rated} of {s.readers * s.total}",
-         " ".join(s.systems), f"{s.title}{' (simulated)' * s.simulated}")
+         " ".join(s.systems), title_of(s))
         for s in studies
     ]  # fmt: skip
     print_table(rows, ("study", "created", "cases", "readers", "rated", "systems", "title"))
@@ -150,7 +152,7 @@ def _print_results(store: RatingStore, study_id: str, args: argparse.Namespace) 
     if args.json:
         print_json(to_plain(found))
         return 0
-    print("\n".join([study.title, *report.sentences(found)]))
+    print("\n".join([report.title_of(study), *report.sentences(found)]))
     for table in report.tables(found):
         print(f"\n{table.title}")
         print_table(table.rows, table.head)

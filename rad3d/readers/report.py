@@ -26,7 +26,7 @@ from rad3d.evaluation.html_page import offline_page
 from rad3d.evaluation.parts import templates
 from rad3d.metrics.bootstrap import Estimate
 from rad3d.readers.statistics import Gap, Results
-from rad3d.readers.types import QUESTIONS, Question, Rating
+from rad3d.readers.types import QUESTIONS, Question, Rating, Study
 
 SIMULATED = (
     "SIMULATED: the readers were drawn by a computer. Nothing here was rated by a person, and it "
@@ -50,6 +50,11 @@ class ResultTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+
+def title_of(study: Study) -> str:
+    """Return the title under which results are shown."""
+    return f"{study.title}{' (simulated)' * study.simulated}"
 
 
 def sentences(results: Results) -> list[str]:
@@ -142,7 +147,6 @@ def figures(results: Results) -> Iterator[tuple[str, go.Figure, str]]:
 
 def page(results: Results) -> bytes:
     """Return the results as one page that opens offline, as UTF-8."""
-    title = f"{results.study.title}{' (simulated)' if results.study.simulated else ''}"
     study = results.study
     facts = {
         "Study": study.id,
@@ -154,7 +158,7 @@ def page(results: Results) -> bytes:
     return offline_page(
         templates(_TEMPLATES),
         "readers.jinja",
-        title,
+        title_of(study),
         figures(results),
         disclaimer=disclaimer(phantoms_only=False),
         facts=facts,

@@ -13,6 +13,7 @@ from typing import get_args
 import numpy as np
 
 from rad3d.core.errors import BadRequest
+from rad3d.core.words import counted
 from rad3d.data.sample_sets import SAMPLE_SETS
 from rad3d.readers.order import screens_of
 from rad3d.readers.store import MAX_READERS, RatingStore
@@ -43,14 +44,14 @@ def simulate(
         )
     samples = split.sample_set(cases).samples
     design = Design(
-        f"Simulated study, {readers} x {cases}",
+        f"{counted(readers, 'reader')} x {counted(cases, 'case')}",
         SYSTEMS,
         tuple(
             Case(s.id, s.scan, s.reference, dict.fromkeys(SYSTEMS, s.reference)) for s in samples
         ),
         per_case=2,
         seed=seed,
-        source={"simulated": {"step": step, "seed": seed}},
+        source={"a drawing with steps of": f"{step:g} points"},
         simulated=True,
     )
     study, _ = store.create(design)

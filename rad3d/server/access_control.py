@@ -36,6 +36,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         r"/(healthz|metrics)",
         r"/rad3d/.+",
         r"/read(/(study|screen/\w+|\d+/rad3d/\w+))?",
+        r"/studies(/\w+/(results|ratings\.csv))?",
         r"/gradio_api/(user|login_check|app_id|info|openapi\.json|startup-events|theme\.css)/?",
         r"/gradio_api/(queue/(data|status)|heartbeat/[^/]+|upload_progress)",
         r"/gradio_api/call/(v2/)?[^/]+/[^/]+",
@@ -43,6 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "POST": (
         r"/login/?",
         r"/read/(join|screen/\d+)",
+        r"/studies(/\w+/link)?",
         r"/gradio_api/(upload|queue/join|cancel|reset)/?",
         r"/gradio_api/(run|api|call|call/v2)/[^/]+/?",
     ),

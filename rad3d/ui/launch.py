@@ -19,6 +19,7 @@ from starlette.middleware import Middleware
 from rad3d.core.errors import BadRequest
 from rad3d.core.lookup import resolve
 from rad3d.core.settings import Settings
+from rad3d.readers.store import RatingStore
 from rad3d.server.access_control import Guard
 from rad3d.server.log import configure_logging, tell, visitors_present
 from rad3d.server.login import accounts, public_path
@@ -27,11 +28,13 @@ from rad3d.server.owner import link
 from rad3d.server.queue import ReportQueue
 from rad3d.server.workdir import WorkDir
 from rad3d.ui.page import MODEL_PLACES, build_ui
-from rad3d.ui.reading import reading_routes
+from rad3d.ui.reading import Reading
 from rad3d.ui.routes import viewer_routes
+from rad3d.ui.studies import Studies
 from rad3d.ui.theme import favicon, page_head, theme
 
 if TYPE_CHECKING:
+    from rad3d.evaluation.evaluations import Evaluations
     from rad3d.service.service import Service
     from rad3d.service.zerogpu import GpuLease
 
@@ -47,6 +50,7 @@ def launch_options(
     settings: Settings,
     operations: Operations | None = None,
     ratings_trouble: str = "",
+    evaluations: Evaluations | None = None,
 ) -> dict[str, Any]:
     """Return the keyword arguments for ``build_ui(service, settings).launch``.
 
@@ -55,7 +59,9 @@ def launch_options(
         settings: limits and places.
         operations: health and metrics, where they are served.
         ratings_trouble: why a reader study cannot keep ratings here; empty where it can.
+        evaluations: have the reports from which the owner makes reader studies.
     """
+    ratings = RatingStore(settings.ratings_path)
     login = accounts(settings.login)
     idle = 60.0 * settings.session_minutes
     guard = Middleware(Guard, service=service, idle_seconds=idle, has_login=bool(login))
@@ -70,7 +76,8 @@ def launch_options(
         "app_kwargs": {
             "routes": [
                 *viewer_routes(service, settings),
-                *reading_routes(service, settings, ratings_trouble),
+                *Reading(service, ratings, ratings_trouble).routes(),
+                *(Studies(service, evaluations, ratings).routes() if evaluations else []),
                 *(operations.routes() if operations else []),
             ],
             "middleware": [guard],
@@ -120,7 +127,7 @@ def serve(settings: Settings) -> None:
     with stop_signal() as stop:
         try:
             with kept_ratings(settings, _ratings_not_copied) as trouble:
-                options = launch_options(service, settings, operations, trouble)
+                options = launch_options(service, settings, operations, trouble, evaluations)
                 _, url, _ = demo.launch(prevent_thread_lock=True, **options)
                 print(f"RAD3D is ready at {link(url, service.owner_secret)}", flush=True)  # noqa: T201
                 with visitors_present():

@@ -35,6 +35,11 @@ _HEADER = f"""
 <button type="button" class="r3-theme" aria-label="Switch between light and dark">◐</button>
 </header><p class="r3-sr" id="announcement" role="status"></p>
 """
+_READER_STUDIES = """
+<section class="r3-card r3-studies"><h2>Reader studies</h2><p>Let people rate these reports without
+knowing who wrote them, by a secret link. <a href="studies" target="_blank">Make a study or see its
+results</a>. Only the owner can do this.</p></section>
+"""
 _HEADER_SCRIPT = """
 element.querySelector(".r3-theme").addEventListener("click", () =>
   document.body.classList.toggle("dark"));
@@ -77,6 +82,8 @@ def build_ui(
                 report = report_tab(service, settings, handlers, evaluations.measured)
             with gr.Tab("Evaluation", id="evaluation") as tab:
                 evaluation_tab(evaluations, evaluation, report, tabs, tab)
+                if service.owner_secret:
+                    markup(_READER_STUDIES)
             with gr.Tab("About", id="about"):
                 about_tab(service, evaluations.measured, Places.of(settings))
         add_endpoints(service, turns, settings.default_variant)

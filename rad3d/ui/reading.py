@@ -41,7 +41,6 @@ from rad3d.ui.report.windows import WINDOWS
 from rad3d.ui.routes import KEY_HEADER, scan_routes
 
 if TYPE_CHECKING:
-    from rad3d.core.settings import Settings
     from rad3d.service.service import Service
 
 WRONG_KEYS = 30
@@ -226,14 +225,3 @@ def _page(_request: Request) -> Response:
         )
     )
     return HTMLResponse(page, headers=_HEADERS)
-
-
-def reading_routes(service: Service, settings: Settings, trouble: str = "") -> list[Route]:
-    """Return the routes of the reader studies that this server has.
-
-    Args:
-        service: reads the scans.
-        settings: where the ratings are.
-        trouble: why they would be lost, see :func:`rad3d.readers.keeping.kept_ratings`.
-    """
-    return Reading(service, RatingStore(settings.ratings_path), trouble).routes()

@@ -236,7 +236,7 @@ for screen in store.screens(study, reader):
 @pytest.mark.parametrize("after", [1, 17, 60])
 def test_what_was_confirmed_survives_kill_9(tmp_path: Path, after: int) -> None:
     path = tmp_path / "readers.sqlite"
-    paths = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     code = KILLED.format(paths=paths, path=str(path))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout

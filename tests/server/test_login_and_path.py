@@ -11,11 +11,14 @@ from browser.fakes import FakeService, sample_card
 from browser.launch import running_app
 from browser.proxy import proxied
 from gradio_client import Client, handle_file
+from study_of_readers import small_design
 from tabs import PATIENCE_S
 
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
+from rad3d.readers.store import RatingStore
 from rad3d.server.login import accounts, public_path
+from rad3d.ui.routes import KEY_HEADER
 
 pytestmark = pytest.mark.process
 
@@ -81,6 +84,32 @@ def test_with_a_login_nothing_of_the_app_is_open_to_a_stranger(chest: Path, tmp_
         assert job.result(timeout=PATIENCE_S)["event"] == "done"
 
 
+def test_with_a_login_a_reader_study_opens_by_its_link_alone_and_opens_nothing_else(
+    chest: Path, tmp_path: Path
+) -> None:
+    store = RatingStore(tmp_path / "readers.sqlite")
+    _, secret = store.create(small_design())
+    ratings = {"ratings_file": str(store.path)}
+    with running_app(fake(chest), tmp_path, login="ann:pw", **ratings) as url:
+        assert httpx.get(f"{url}/read").status_code == 200
+        assert httpx.get(f"{url}/rad3d/static/reading.js").status_code == 200
+        key = {KEY_HEADER: secret}
+        assert httpx.get(f"{url}/read/study", headers=key).json()["title"] == "Chest CTs"
+        code = httpx.post(f"{url}/read/join", headers=key, content="{}").json()["code"]
+        key = {KEY_HEADER: f"{secret}.{code}"}
+        assert httpx.get(f"{url}/read/screen/next", headers=key).json()["position"] == 0
+        assert httpx.get(f"{url}/read/study").status_code == 404
+        assert httpx.get(f"{url}/config", headers=key).status_code == 401
+        for path in ("studies", "studies/abc/results", "studies/abc/ratings.csv"):
+            assert httpx.get(f"{url}/{path}", headers=key).status_code == 401, path
+        for path in ("read/", "read/join", "read/other", "read/screen", "read/0/rad3d/volume/x"):
+            assert httpx.get(f"{url}/{path}", headers=key).status_code == 404, path
+        foreign = key | {"Sec-Fetch-Site": "cross-site"}
+        assert httpx.post(f"{url}/read/join", headers=foreign, content="{}").status_code == 403
+        too_much = httpx.post(f"{url}/read/screen/0", headers=key, content=b"x" * 200_000)
+        assert too_much.status_code == 413
+
+
 def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Path) -> None:
     with (
         running_app(fake(chest), tmp_path, root_path="/ct/app") as url,
@@ -99,6 +128,8 @@ def test_the_app_works_below_a_path_of_a_reverse_proxy(chest: Path, tmp_path: Pa
         assert client.predict(handle_file(chest), api_name="/open_scan")["shape"] == [96, 96, 60]
         job = client.submit("phantom-l/v3", {}, api_name="/write_report")
         assert job.result(timeout=PATIENCE_S)["event"] == "done"
+        assert 'href="rad3d/static/reading.css"' in httpx.get(f"{public}read").text
+        assert httpx.get(f"{public}read/study").json()["code"] == "no_study"
         for path in ("gradio_api/file=/etc/passwd", "rad3d/volume", "ct/app/rad3d/volume"):
             assert httpx.get(f"{public}{path}").status_code == 404, path
 
