@@ -2,14 +2,16 @@
 
     .venv/bin/python scripts/pictures.py [FOLDER]
 
-The app of this checkout is started with the shipped models and looked at in Debian's chromium, on
-an idle machine in about a minute.
+Each is taken on a desk and on a phone, light and dark: where.png, where-dark.png, where-phone.png
+and where-phone-dark.png. The app of this checkout is started with the shipped models and looked at
+in Debian's chromium, on an idle machine in about three minutes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -29,7 +31,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from rad3d.core.settings import ROOT
 
 FOLDER = ROOT / "docs" / "pictures"
-WIDTH, HEIGHT = 1366, 1200
+DEVICES = {
+    "": {"viewport": {"width": 1366, "height": 1200}},
+    "-phone": {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True},
+}
+SCHEMES = {"": "light", "-dark": "dark"}
 PATIENCE_MS = 120_000
 COLOURS = 256
 
@@ -57,6 +63,28 @@ def _where(page: Page) -> None:
     expect(page.locator(".r3-where strong")).to_be_visible()
 
 
+def _what_if(page: Page) -> None:
+    """Have the report written again without its likeliest finding."""
+    page.locator("#mode label", has_text="Words").click()
+    _report(page)
+    page.get_by_text("What if the classifier had said something else?").click()
+    page.locator("#what-if input[type=range]").first.fill("0")
+    page.get_by_role("button", name="Write the report again").click()
+    expect(page.locator(".r3-followed").first).to_be_visible()
+    page.locator("#report").evaluate("element => element.scrollIntoView()")
+
+
+def _revision(page: Page) -> None:
+    """Revise the report, and look at what was changed."""
+    _report(page)
+    page.locator("[data-report=revise]").click()
+    draft = page.get_by_label("Revise the report")
+    draft.fill(draft.input_value().replace("moderate", "mild", 1) + " Follow-up in 3 months.")
+    page.get_by_role("button", name="Done").click()
+    page.locator(".r3-revised summary").click()
+    page.locator("#report").evaluate("element => element.scrollIntoView()")
+
+
 def _comparison(page: Page) -> None:
     """Have the models compared that are picked at first."""
     page.get_by_text("Compare models on this scan").click()
@@ -73,6 +101,8 @@ def _evaluation(page: Page) -> None:
 
 PICTURES = (
     Picture("where", _where),
+    Picture("what-if", _what_if),
+    Picture("revision", _revision),
     Picture("comparison", _comparison),
     Picture("evaluation", _evaluation),
 )
@@ -99,9 +129,9 @@ def app() -> Iterator[str]:
             process.wait()
 
 
-def take(browser: Browser, address: str, picture: Picture) -> Image.Image:
+def take(browser: Browser, address: str, picture: Picture, device: str, scheme: str) -> Image.Image:
     """Return a picture of the page, of as many colours as a small file can hold."""
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    context = browser.new_context(**DEVICES[device], color_scheme=SCHEMES[scheme])
     context.set_default_timeout(PATIENCE_MS)
     context.add_init_script("localStorage.setItem('rad3d-tour', 'seen')")
     page = context.new_page()
@@ -122,9 +152,9 @@ def main(folder: Path) -> None:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        for picture in PICTURES:
-            path = folder / f"{picture.name}.png"
-            take(browser, address, picture).save(path, optimize=True)
+        for picture, device, scheme in itertools.product(PICTURES, DEVICES, SCHEMES):
+            path = folder / f"{picture.name}{device}{scheme}.png"
+            take(browser, address, picture, device, scheme).save(path, optimize=True)
             print(path.relative_to(folder.parent), f"{path.stat().st_size // 1000} kB")
         browser.close()
 
