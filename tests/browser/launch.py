@@ -46,8 +46,9 @@ def running_app(
         evaluations = FakeEvaluations(service, empty=True)
     own = replace(Settings(), port=_free_port(), work_dir=tmp_path, **settings)
     demo = build_ui(service, own, evaluations)
+    options = launch_options(service, own, evaluations=evaluations)
     try:
-        _, url, _ = demo.launch(prevent_thread_lock=True, **launch_options(service, own))
+        _, url, _ = demo.launch(prevent_thread_lock=True, **options)
         yield url.rstrip("/")
     finally:
         demo.close(verbose=False)

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.process
 
 POSTS = ("login", "gradio_api/queue/join", "gradio_api/cancel", "gradio_api/reset",
          "gradio_api/run/open_scan", "gradio_api/api/open_scan", "gradio_api/call/open_scan",
-         "gradio_api/call/v2/open_scan")  # fmt: skip
+         "gradio_api/call/v2/open_scan", "read/join", "read/screen/0", "studies",
+         "studies/abc/link")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
