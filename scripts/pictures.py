@@ -99,12 +99,31 @@ def _evaluation(page: Page) -> None:
     page.locator("#study-figure").evaluate("element => element.scrollIntoView()")
 
 
+def _reading(page: Page) -> None:
+    """Make a reader study, open its link and come to the second report on a scan."""
+    command = "readers new --cases 8 --systems phantom-l/v1 phantom-l/words --title"
+    made = subprocess.run(
+        [sys.executable, "-m", "rad3d", *command.split(), "Chest CT reports"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    page.goto(made.stdout.strip())
+    page.locator("#begin").click()
+    for number, digits in ((1, "442"), (2, "541")):
+        expect(page.locator("#progress")).to_contain_text(f"Report {number} of")
+        for digit in digits:
+            page.keyboard.press(digit)
+        if number == 1:
+            page.keyboard.press("Enter")
+    expect(page.locator("#viewer")).to_have_attribute("aria-busy", "false")
+
+
 PICTURES = (
     Picture("where", _where),
     Picture("what-if", _what_if),
     Picture("revision", _revision),
     Picture("comparison", _comparison),
     Picture("evaluation", _evaluation),
+    Picture("reading", _reading),
 )
 
 
@@ -116,7 +135,8 @@ def app() -> Iterator[str]:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         own = {"RAD3D_PORT": str(port), "RAD3D_WORK_DIR": folder, "RAD3D_RUNS_DIR": folder}
-        process = subprocess.Popen([sys.executable, ROOT / "app.py"], env=os.environ | own)
+        os.environ |= own  # also for commands that a picture needs
+        process = subprocess.Popen([sys.executable, ROOT / "app.py"])
         try:
             address = f"http://127.0.0.1:{port}/"
             while process.poll() is None:

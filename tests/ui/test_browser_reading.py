@@ -81,8 +81,14 @@ def contexts(browser: Browser) -> Iterator[Any]:
     assert problems == []
 
 
+def _in_no_address(url: str, secret: str) -> None:
+    """The secret travels as a header: no log of addresses may hold it."""
+    assert secret not in url.partition("#")[0]
+
+
 def opened(context: BrowserContext, address: str, secret: str) -> Page:
     page = context.new_page()
+    page.on("request", lambda request: _in_no_address(request.url, secret))
     page.goto(f"{address}/read#{secret}")
     expect(page.locator("#welcome, #reading, #finished").locator("visible=true")).to_be_visible()
     return page
@@ -202,6 +208,30 @@ def test_a_reader_goes_on_after_a_reload_elsewhere_with_the_code_and_by_the_back
     kept = store.ratings(study[0])
     assert [(r.answer.scores["accuracy"], r.screen.changes) for r in kept] == [(2, 2)]
     assert store.study(study[0].id).readers == 1
+
+
+def test_a_quick_reader_sees_the_scan_all_the_same(
+    contexts: Any, address: str, store: RatingStore, chest: Path
+) -> None:
+    texts = dict.fromkeys(SYSTEMS, "Findings: None.")
+    cases = tuple(Case(f"case-{n}", str(chest), "", texts) for n in range(2))
+    _, secret = store.create(Design("Quick", SYSTEMS, cases, per_case=2))
+    page = opened(contexts(), address, secret)
+
+    def slow(route: Route) -> None:
+        page.wait_for_timeout(700)
+        route.continue_()
+
+    page.route("**/rad3d/volume*", slow)
+    page.locator("#begin").click()
+    for number, digits in ((1, "321"), (2, "3211"), (3, "321")):
+        at_report(page, number)
+        for digit in digits:
+            page.keyboard.press(digit)
+        page.keyboard.press("Enter")
+    at_report(page, 4)
+    page.wait_for_function("document.querySelector('#viewer').viewer.source")
+    expect(page.locator("#viewer .r3-empty")).to_be_hidden()
 
 
 def test_of_two_tabs_the_later_one_is_told_and_shows_what_is_kept(

@@ -14,6 +14,8 @@ let [secret, code] = key();
 let study = null;
 let screen = null; // what is shown, as the server described it
 let viewer = null;
+let openCase = 0; // whose scan the viewer shows or is loading
+let opened = 0;
 
 function key() {
   const [first = "", second = ""] = location.hash.slice(1).replace(/[^\w.-]/g, "").split(".");
@@ -98,8 +100,12 @@ function showScan() {
   viewer ??= new Viewer(find("viewer"), {
     presets: JSON.parse(find("viewer").dataset.windows), root: ROOT, encoder: { id: "", name: "" },
   });
+  find("viewer").viewer = viewer;
+  if (openCase === screen.case && (viewer.source || viewer.loading)) return;
+  openCase = screen.case;
+  opened += 1;
   viewer.root = new URL(`read/${screen.position}/`, ROOT);
-  viewer.update({ scan: screen.case, id: `case ${screen.case}`, key: `${secret}.${code}` });
+  viewer.update({ scan: opened, id: `case ${opened}`, key: `${secret}.${code}` });
 }
 
 /** Has the server read the scan of the next case, so that nobody waits for it. */
@@ -258,6 +264,7 @@ async function start() {
   if (!secret) throw new Error("This page shows a reader study. Open the whole link that you were sent.");
   const known = code;
   code = "";
+  openCase = 0;
   study = await ask("study");
   find("title").textContent = document.title = study.title;
   find("simulated").hidden = !study.simulated;
