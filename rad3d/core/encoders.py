@@ -66,7 +66,7 @@ ENCODERS: dict[str, EncoderRow] = {
             "Phantom CLIP",
             "rad3d.model.encoders.phantom_clip:ClipEncoder",
             "encoders/phantom-clip",
-            False,
+            True,
             256,
             PHANTOMS,
         ),
