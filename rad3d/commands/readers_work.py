@@ -120,6 +120,7 @@ def delete(args: argparse.Namespace) -> int:
 
 def results(args: argparse.Namespace) -> int:
     """Print the results of a study, and write them where the person wants them."""
+    _check_resamples(args)
     return _print_results(_store(), args.study, args)
 
 
@@ -127,10 +128,16 @@ def simulate(args: argparse.Namespace) -> int:
     """Make a simulated study and print its results."""
     from rad3d.readers import simulate as simulation
 
+    _check_resamples(args)
     store = _store()
     study = simulation.simulate(store, args.readers, args.cases, args.step, args.seed)
     say(f"study {study.id}, simulated: {store.path}")
     return _print_results(store, study.id, args)
+
+
+def _check_resamples(args: argparse.Namespace) -> None:
+    if not 1 <= args.resamples <= MAX_RESAMPLES:
+        raise BadRequest(f"--resamples must lie between 1 and {MAX_RESAMPLES}.", code="bad_option")
 
 
 def _print_results(store: RatingStore, study_id: str, args: argparse.Namespace) -> int:
@@ -138,8 +145,6 @@ def _print_results(store: RatingStore, study_id: str, args: argparse.Namespace) 
     from rad3d.readers import report
     from rad3d.readers.statistics import results_of
 
-    if not 1 <= args.resamples <= MAX_RESAMPLES:
-        raise BadRequest(f"--resamples must lie between 1 and {MAX_RESAMPLES}.", code="bad_option")
     study = store.study(study_id)
     ratings = store.ratings(study)
     found = results_of(study, ratings, args.resamples)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.words import counted
 from rad3d.data.predictions import one_line
-from rad3d.data.samples import PredictionSet, SampleSet
+from rad3d.data.sample_sets import PHANTOM
+from rad3d.data.samples import PredictionSet, Sample, SampleSet
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.readers.types import Case, Design
 
@@ -69,6 +71,8 @@ def make_design(
             "Choose systems that were run on the same cases.",
             code="no_cases",
         )
+    if cases < 1:
+        raise BadRequest("A reader study needs a case.", "Ask for one or more.", code="bad_cases")
     known = {sample.id: sample for sample in whole}
     wanted = list(ids)
     for id_ in wanted:
@@ -78,7 +82,7 @@ def make_design(
         drawn = random.Random(f"choice {seed}").sample(range(len(whole)), min(cases, len(whole)))
         wanted = [whole[i].id for i in sorted(drawn)]
     chosen = tuple(
-        Case(id_, known[id_].scan, known[id_].reference, {n: t[id_] for n, t in texts.items()})
+        Case(id_, _place(known[id_]), known[id_].reference, {n: t[id_] for n, t in texts.items()})
         for id_ in dict.fromkeys(wanted)
     )
     return Design(
@@ -90,3 +94,10 @@ def make_design(
         {"set": samples.id, **(source or {})},
         simulated,
     )
+
+
+def _place(sample: Sample) -> str:
+    """Return where the scan is for a server that was started in another folder."""
+    if not sample.scan or sample.scan.startswith(PHANTOM):
+        return sample.scan
+    return str(Path(sample.scan).expanduser().resolve())

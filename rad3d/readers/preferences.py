@@ -23,13 +23,13 @@ class Preferences:
     """What the pairwise preferences say.
 
     Attributes:
-        wins: (S, S) how often the system of the row was preferred to that of the column; no
-            difference counts half.
+        wins: how often the system of the row was preferred to that of the column; no difference
+            counts half.
         strength: system -> the chance that it is preferred to another one of the study.
         n: preferences.
     """
 
-    wins: FloatArray
+    wins: tuple[tuple[float, ...], ...]
     strength: dict[str, Estimate]
     n: int
 
@@ -82,7 +82,7 @@ def preferences(
         name: Estimate(float(values[i]), *interval(drawn[:, i]), len(asked))
         for name, i in at.items()
     }
-    return Preferences(total, strength, len(asked))
+    return Preferences(tuple(map(tuple, total.tolist())), strength, len(asked))
 
 
 def _drawn(wins: FloatArray, resamples: int, seed: int) -> FloatArray:

@@ -110,7 +110,7 @@ def tables(results: Results) -> Iterator[ResultTable]:
         names = results.study.systems
         rows = tuple(
             (name, _cell(results.preferences.strength[name]),
-             *("-" if i == j else f"{wins[i, j]:g}" for j in range(len(names))))
+             *("-" if i == j else f"{wins[i][j]:g}" for j in range(len(names))))
             for i, name in enumerate(names)
         )  # fmt: skip
         head = ("system", "chance to be preferred", *(f"over {name}" for name in names))

@@ -234,13 +234,12 @@ class RatingStore:
             BadRequest: there is no such report, the preference is missing or has nothing to refer
                 to, or the report was rated elsewhere meanwhile (code ``"conflict"``).
         """
+        if not 0 <= position < study.total:
+            raise bad_answer("There is no such report in this study.")
         key = (study.id, reader, position)
         with self._writing() as base:
             _require(base, study)
-            row = base.execute(f"SELECT * FROM screen WHERE {_KEY}", key).fetchone()
-            if row is None:
-                raise bad_answer("There is no such report in this study.")
-            screen = _screen(row)
+            screen = _screen(base.execute(f"SELECT * FROM screen WHERE {_KEY}", key).fetchone())
             if bool(answer.preference) != (screen.slot > 0):
                 raise bad_answer("Say which of the two reports is better.")
             if screen.answer and _same(screen.answer, answer):
@@ -289,6 +288,8 @@ class RatingStore:
         """Write a whole copy while the store is in use; raises BadRequest where it cannot."""
         if not self.path.is_file():
             raise BadRequest(f"There is no file {self.path}.", code="no_file")
+        if target.resolve() == self.path.resolve():
+            raise BadRequest("A backup needs a file of its own.", "Name another.", code="bad_file")
         part = target.with_name(f".{target.name}.part")
         part.unlink(missing_ok=True)
         try:

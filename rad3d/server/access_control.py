@@ -35,7 +35,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         r"/(static|assets|svelte)/.+",
         r"/(healthz|metrics)",
         r"/rad3d/.+",
-        r"/read(/(study|screen/\w+|\d+/rad3d/\w+))?",
+        r"/read(/(study|screen/(next|\d{1,5})|\d{1,5}/rad3d/\w+))?",
         r"/studies(/\w+/(results|ratings\.csv))?",
         r"/gradio_api/(user|login_check|app_id|info|openapi\.json|startup-events|theme\.css)/?",
         r"/gradio_api/(queue/(data|status)|heartbeat/[^/]+|upload_progress)",
@@ -43,7 +43,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     ),
     "POST": (
         r"/login/?",
-        r"/read/(join|screen/\d+)",
+        r"/read/(join|screen/\d{1,5})",
         r"/studies(/\w+/link)?",
         r"/gradio_api/(upload|queue/join|cancel|reset)/?",
         r"/gradio_api/(run|api|call|call/v2)/[^/]+/?",

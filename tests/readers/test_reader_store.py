@@ -97,7 +97,7 @@ def test_of_two_tabs_the_second_is_told_and_overwrites_nothing(store: RatingStor
     assert kept.scores["accuracy"] == 5
 
 
-@pytest.mark.parametrize("position", [-1, 8, 10**12])
+@pytest.mark.parametrize("position", [-1, 8, 10**30])
 def test_a_report_that_is_not_in_the_study_cannot_be_rated(
     store: RatingStore, position: int
 ) -> None:
@@ -268,6 +268,8 @@ def test_a_backup_is_whole_while_the_store_is_written_and_goes_on_by_itself(
     restored.save(study, reader, 1, answer_to(screens[1], 1), 0)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     assert list(tmp_path.glob(".*.part")) == []
+    with pytest.raises(BadRequest, match="a file of its own"):
+        store.backup(store.path)
     with pytest.raises(BadRequest, match="There is no file"):
         RatingStore(tmp_path / "none.sqlite").backup(copy)
 
