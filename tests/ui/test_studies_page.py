@@ -83,7 +83,7 @@ def test_the_owner_makes_a_study_and_gets_its_link_once(store: RatingStore) -> N
         ({"run": "none"}, "no such run"),
         ({"set": "none"}, "no sample set called"),
         ({"cases": "many"}, "no whole number"),
-        ({"cases": "0"}, "has 1 to"),
+        ({"cases": "0"}, "needs a case"),
         ({"seed": "-1"}, "seed must lie"),
     ],
 )
