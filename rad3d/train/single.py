@@ -40,8 +40,9 @@ from rad3d.train.rundir import CONFIG_FILE as RUN_FILE
 from rad3d.train.variant_training import VariantTraining, token_ids, train_variant
 
 RECIPE = LoopConfig(
-    0, 2e-5, warmup=100, final=1.0, weight_decay=0.0, beta2=0.999, validate_every=500
-)
+    0, 2e-5, warmup=100, final=1.0, weight_decay=0.0, beta2=0.999, validate_every=500,
+    precision=AUTO,
+)  # fmt: skip
 
 PUBLISHED = VariantTraining(
     RECIPE,
@@ -164,6 +165,7 @@ def train_single(
     blank = outline(row.source, folder)
     data, longest = _fitting(data, blank, config)
     _note_other_weights(data.train.encoder, place.models_dir, tell)
+    training = _computed(training, machine, tell)
     training = training.resolved(len(data.train), process.num_processes)
     loop = training.schedule(config.mode_row)
     _tell_plan(data, loop, process.num_processes, tell)
@@ -342,6 +344,21 @@ def longest_words(config: VariantConfig, language: LanguageBundle, data: Trainin
     sides = [side for side in (data.train, data.held_out) if side is not None]
     texts = {write_summary(found) for side in sides for found in side.findings or ()}
     return max(len(language.tokens(f"Summary: {text}")) for text in texts)
+
+
+def _computed(training: VariantTraining, machine: Machine, tell: Progress) -> VariantTraining:
+    """The schedule with what is computed in: bf16 where the machine is faster in it."""
+    if AUTO not in (training.loop.precision, training.tuned_loop.precision):
+        return training
+    chosen = "bf16" if machine.native_bf16 else "no"
+    found = machine.bf16_gain and f"{machine.bf16_gain:.1f} times as fast as in float32"
+    why = f"{machine.name} computes in bf16 {found}" if found else f"as suits {machine.name}"
+    tell(f"computing in {'bf16' if machine.native_bf16 else 'float32'}: {why}", 0.0)
+    loop, tuned = (
+        replace(each, precision=chosen if each.precision == AUTO else each.precision)
+        for each in (training.loop, training.tuned_loop)
+    )
+    return replace(training, loop=loop, tuned_loop=tuned)
 
 
 def _precision(language: LanguageBundle, mode: str, wanted: str, machine: Machine) -> str:

@@ -16,6 +16,8 @@ from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.modes import MODES
 from rad3d.model.llm import hub as sources
+from rad3d.model.llm.bf16 import FASTER
+from rad3d.model.llm.precision import Machine
 from rad3d.train import demo_build as build
 from rad3d.train import single
 from rad3d.train.demo_build import DemoBuild
@@ -212,3 +214,16 @@ def test_demo_build_lists_its_stages_on_stdout(
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.endswith("variant:phantom-l/v3")]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("gain", "computed"), [(0.6, "no"), (2.6, "bf16"), (0.0, "no")])
+def test_published_models_train_in_what_this_processor_is_faster_in(
+    gain: float, computed: str
+) -> None:
+    machine = Machine("cpu", "the processor", 0, gain >= FASTER, True, bf16_gain=gain)
+    told: list[str] = []
+    found = single._computed(PUBLISHED, machine, lambda text, fraction: told.append(text))
+    assert {found.loop.precision, found.tuned_loop.precision} == {computed}
+    assert ("times as fast" in told[0]) is (gain > 0)
+    asked = overridden(PUBLISHED, precision="bf16")
+    assert single._computed(asked, machine, lambda text, fraction: None) == asked

@@ -72,6 +72,14 @@ def cross_entropy_in_pieces(
     return loss
 
 
+def _in_the_dtype_of_autocast(states: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both operands as a product under autocast would take them; once, and not for each piece."""
+    device = weight.device.type
+    lower = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if lower else weight.dtype
+    return states.to(dtype), weight.to(dtype)
+
+
 class _InPieces(torch.autograd.Function):
     """The forward pass makes the gradients as well, since it has the scores in hand."""
 
@@ -87,25 +95,28 @@ class _InPieces(torch.autograd.Function):
             torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wanted[2] else None
         )
         loss = states.new_zeros((), dtype=torch.float32)
+        inputs, table = _in_the_dtype_of_autocast(states, weight)
         rows = max(PIECE // weight.shape[0], 1)
-        for start in range(0, len(states), rows):
-            piece = slice(start, start + rows)
-            scores = F.linear(states[piece], weight, bias).float()
-            place = targets[piece, None]
-            logs = scores.logsumexp(dim=1, keepdim=True)
-            loss += ((logs - scores.gather(1, place))[:, 0] * shares[piece]).sum()
-            if not any(wanted[:3]):
-                continue
-            scores.sub_(logs).exp_()
-            scores.scatter_add_(1, place, scores.new_full((), -1.0).expand(place.shape))
-            slopes = scores.mul_(shares[piece, None])
-            if by_bias is not None:
-                by_bias += slopes.sum(dim=0)
-            slopes = slopes.to(weight.dtype)
-            if by_state is not None:
-                by_state[piece] = slopes @ weight
-            if by_weight is not None:
-                by_weight.addmm_(slopes.T.float(), states[piece].float())
+        with torch.autocast(weight.device.type, enabled=False):
+            for start in range(0, len(states), rows):
+                piece = slice(start, start + rows)
+                scores = F.linear(inputs[piece], table).float()
+                if bias is not None:
+                    scores += bias
+                place = targets[piece, None]
+                logs = scores.logsumexp(dim=1, keepdim=True)
+                loss += ((logs - scores.gather(1, place))[:, 0] * shares[piece]).sum()
+                if not any(wanted[:3]):
+                    continue
+                scores.sub_(logs).exp_()
+                scores.scatter_add_(1, place, scores.new_full((), -1.0).expand(place.shape))
+                slopes = scores.mul_(shares[piece, None])
+                if by_bias is not None:
+                    by_bias += slopes.sum(dim=0)
+                if by_weight is not None:
+                    by_weight.addmm_(slopes.T, inputs[piece].float())
+                if by_state is not None:
+                    by_state[piece] = (slopes.to(table.dtype) @ table).to(states.dtype)
         ctx.save_for_backward(by_state, by_weight, by_bias)
         ctx.dtypes = weight.dtype, None if bias is None else bias.dtype
         return loss
