@@ -11,6 +11,7 @@ from browser.fakes import FakeService
 from browser.fixtures import KEPT, PATIENCE_MS
 from browser.launch import running_app
 from browser.pages import PHONE, faint_texts, widest
+from browser.proxy import proxied
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from rad3d.readers.store import RatingStore
@@ -284,3 +285,22 @@ def test_time_counts_while_the_report_is_in_view_and_a_lost_connection_loses_no_
     at_report(page, 2)
     (rating,) = store.ratings(study[0])
     assert 29 < rating.answer.seconds < 120
+
+
+def test_a_study_is_read_below_a_path_of_a_reverse_proxy(
+    contexts: Any, page_service: FakeService, chest: Path, tmp_path: Path
+) -> None:
+    store = RatingStore(tmp_path / "readers.sqlite")
+    texts = dict.fromkeys(SYSTEMS, "Findings: None.")
+    _, secret = store.create(Design("CTs", SYSTEMS, (Case("c", str(chest), "", texts),), 2))
+    settings = {"root_path": "/ct/app", "ratings_file": str(store.path)}
+    with (
+        running_app(page_service, tmp_path, **settings) as url,
+        proxied(url, "/ct/app") as public,
+    ):
+        page = opened(contexts(), public.rstrip("/"), secret)
+        page.locator("#begin").click()
+        at_report(page, 1)
+        page.wait_for_function("document.querySelector('#viewer').viewer.source")
+        page.reload()
+        at_report(page, 1)
