@@ -160,6 +160,7 @@ def test_every_state_of_the_page_is_accessible_and_fits(
     page.locator("#begin").click()
     at_report(page, 1)
     page.locator("#save").click()
+    expect(page.locator("#problem")).to_be_in_viewport()
     looks_right(page)
     for digit in "321":
         page.keyboard.press(digit)

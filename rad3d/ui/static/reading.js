@@ -279,6 +279,7 @@ find("resume").addEventListener("submit", (event) => {
   if (typed) attempt(() => begin(typed));
 });
 find("pause").addEventListener("click", () => {
+  tell("");
   show("paused");
   find("unpause").focus();
 });
