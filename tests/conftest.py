@@ -2,6 +2,8 @@
 
 * ``slow`` tests, of over a quarter of a second, are skipped unless ``CI`` or ``RAD3D_TEST_SLOW=1``
   is set, or ``-m`` names them.
+* ``weights`` tests read real weights, for minutes: they run where ``-m weights`` asks for them and
+  the packages of requirements-weights.txt are installed.
 * ``process`` tests start an app, a server or another interpreter; ``just test`` leaves them out.
 * ``browser`` tests need Debian's chromium. Where it is absent they are skipped; with
   ``RAD3D_TEST_BROWSER=required`` (as in CI) they fail.
@@ -63,7 +65,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip slow tests in a quick run."""
+    """Skip slow tests in a quick run, and tests on real weights where nobody asked for them."""
+    if "weights" not in config.option.markexpr:
+        unasked = pytest.mark.skip(reason="weights: runs with -m weights")
+        for item in items:
+            if item.get_closest_marker("weights"):
+                item.add_marker(unasked)
     if _is_on("CI") or _is_on("RAD3D_TEST_SLOW") or "slow" in config.option.markexpr:
         return
     quick = pytest.mark.skip(reason="slow: runs in CI and with RAD3D_TEST_SLOW=1")
