@@ -264,8 +264,10 @@ class Score:
         return self.figures[metric][0]
 
     def _repr_html_(self) -> str:
+        from rad3d.metrics.bootstrap import span
+
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{value:.3f}</td><td>[{low:.3f}, {high:.3f}]</td></tr>"
+            f"<tr><td>{escape(name)}</td><td>{value:.3f}</td><td>{span(low, high)}</td></tr>"
             for name, (value, low, high) in self.figures.items()
         )
         head = f"<tr><th>Metric</th><th>n = {self.n}</th><th>95% interval</th></tr>"

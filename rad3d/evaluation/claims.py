@@ -20,7 +20,7 @@ from rad3d.evaluation.figures.style import count
 from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.summary_text import lowered, where
 from rad3d.evaluation.system_names import System, mode_name
-from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.bootstrap import Estimate, span
 from rad3d.metrics.compare import corrected
 from rad3d.metrics.registry import metric_row
 
@@ -179,7 +179,7 @@ def _largest(view: StudyView, found: Sequence[Contrast]) -> str:
     d = c.difference
     place = where(view.set_facts(c.sample_set)).lower()
     return (
-        f"{'at most ' if len(found) > 1 else ''}{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}] "
+        f"{'at most ' if len(found) > 1 else ''}{d.value:+.3f} {span(d.low, d.high, '+.3f')} "
         f"{lowered(metric_row(d.metric).name)} for {c.system.llm}"
         f"{f', {c.system.pairs:,} pairs' if c.system.pairs else ''}, {place}"
     )

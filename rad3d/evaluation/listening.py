@@ -18,7 +18,7 @@ from rad3d.evaluation.leaderboard import StudyView
 from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.storage import RUN_FILE, read_texts
 from rad3d.evaluation.system_names import PLUS
-from rad3d.metrics.bootstrap import Estimate, estimate
+from rad3d.metrics.bootstrap import Estimate, estimate, span
 from rad3d.metrics.measure import ratio, values_and_ones
 from rad3d.reports.labeller import label_report
 
@@ -118,7 +118,7 @@ def listening_table(
 
 
 def _share(e: Estimate) -> str:
-    return f"{e.value:.0%} [{e.low:.0%}, {e.high:.0%}], {e.n}"
+    return f"{e.value:.0%} {span(e.low, e.high, '.0%')}, {e.n}"
 
 
 def _flipped_label(before: Prediction | None, after: Prediction) -> str:

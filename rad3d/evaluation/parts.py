@@ -15,6 +15,7 @@ from jinja2 import Environment
 from rad3d.core.templates import environment
 from rad3d.evaluation.figures.style import count
 from rad3d.evaluation.leaderboard import StudyView
+from rad3d.metrics.bootstrap import span
 from rad3d.metrics.factuality import Match
 from rad3d.metrics.registry import MetricRow
 from rad3d.metrics.scorecard import Scorecard
@@ -51,7 +52,7 @@ _SEVERITY = ("contradictory", "hallucinated", "wrong_place", "wrong_size", "omit
 def templates(*folders: Path) -> Environment:
     """Return the templates of this package and of further folders, with the shared filters."""
     made = environment(TEMPLATES, *folders)
-    made.globals["kinds"] = KINDS
+    made.globals |= {"kinds": KINDS, "span": span}
     made.filters |= {
         "by_severity": by_severity,
         "marked": marked,
@@ -131,7 +132,10 @@ class Board:
         # A baseline may lie outside of what the compared systems span: it ends at their edge.
         start, at, end = (
             min(max(100 * (each - low) / width, 0.0), 100.0)
-            for each in (estimate.low, estimate.value, estimate.high)
+            for each in (
+                estimate.value if math.isnan(end) else end  # one case has no interval
+                for end in (estimate.low, estimate.value, estimate.high)
+            )
         )
         return Bar(start, max(end - start, 1.5), at)
 

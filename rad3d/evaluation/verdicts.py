@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rad3d.evaluation.run_types import EvaluationRun, Key, Verdict
 from rad3d.evaluation.system_names import CONTROLS, PLUS, system_of
+from rad3d.metrics.bootstrap import span
 from rad3d.metrics.compare import Difference, compare_all, differences
 from rad3d.metrics.registry import PRIMARY, metric_row
 from rad3d.metrics.scorecard import Scorecard
@@ -74,7 +75,7 @@ def _sentence(d: Difference) -> str:
     says = "beats" if d.better == d.b else "does worse than" if d.better == d.a else "does not beat"
     return (
         f"{d.b} {says} {d.a} in {metric_row(d.metric).name}: {d.value:+.3f} "
-        f"[{d.low:+.3f}, {d.high:+.3f}], corrected p {d.p_adjusted:.3g}, n {d.n}."
+        f"{span(d.low, d.high, '+.3f')}, corrected p {d.p_adjusted:.3g}, n {d.n}."
     )
 
 

@@ -54,9 +54,12 @@ class Estimate:
     def __str__(self) -> str:
         if np.isnan(self.value):
             return "not defined"
-        if np.isnan(self.low):
-            return f"{self.value:.3f} (no interval)"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f} {span(self.low, self.high)}"
+
+
+def span(low: Number, high: Number, spec: str = ".3f") -> str:
+    """Return an interval in brackets, its ends formatted by ``spec``; it may not exist."""
+    return "(no interval)" if np.isnan(low) else f"[{low:{spec}}, {high:{spec}}]"
 
 
 def bootstrap(
@@ -111,9 +114,13 @@ def figure_of(rows: FloatArray, combine: Combine) -> float:
 
 
 def estimate(rows: FloatArray, combine: Combine, resamples: int = 1000, seed: int = 0) -> Estimate:
-    """The figure of (N, K) or (S, N, K) statistics with its percentile bootstrap interval."""
-    low, high = interval(bootstrap_values(rows, combine, resamples, seed))
-    return Estimate(figure_of(rows, combine), low, high, rows.shape[-2])
+    """The figure of (N, K) or (S, N, K) statistics with its percentile bootstrap interval.
+
+    One case has none: whatever is drawn from it is the same.
+    """
+    n = rows.shape[-2]
+    values = bootstrap_values(rows, combine, resamples, seed) if n > 1 else np.empty(0)
+    return Estimate(figure_of(rows, combine), *interval(values), n)
 
 
 def bootstrap_values(rows: FloatArray, combine: Combine, resamples: int, seed: int) -> FloatArray:
@@ -196,6 +203,9 @@ def paired_test(
     seeds = a.ndim == 3 or b.ndim == 3
     resamples = max(resamples, swaps) if seeds else resamples
     n = a.shape[-2]
+    if n == 1:  # nothing can be resampled, and nothing be significant
+        p = float("nan") if np.isnan(value) else 1.0
+        return PairedTest(value, float("nan"), float("nan"), p, p, n)
     drawn = bootstrap_values(b, combine, resamples, seed) - bootstrap_values(
         a, combine, resamples, seed
     )

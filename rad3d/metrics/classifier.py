@@ -230,7 +230,7 @@ def _mean(values: FloatArray) -> FloatArray:
 
 
 def _interval_of(values: FloatArray, n: int) -> Estimate:
-    low, high = interval(values[1:])
+    low, high = interval(values[1:] if n > 1 else values[:0])
     return Estimate(float(values[0]), low, high, n)
 
 

@@ -10,6 +10,7 @@ from rad3d.core.language_models import FREEZE_FROM_PARAMETERS, LANGUAGE_MODELS
 from rad3d.core.modes import MODES
 from rad3d.core.variant_ids import split_variant_id, variant_id
 from rad3d.evaluation.figures.style import count
+from rad3d.metrics.bootstrap import span
 from rad3d.ui.html import report_html
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def measured(results: Sequence[VariantResult]) -> str:
     for result in results:
         if f1 := result.figure("f1_macro"):
             name = _DOMAINS.get(result.domain, result.sample_set)
-            figures[f"{name} {f1.value:.2f} [{f1.low:.2f}, {f1.high:.2f}], n = {f1.n}"] = (
+            figures[f"{name} {f1.value:.2f} {span(f1.low, f1.high, '.2f')}, n = {f1.n}"] = (
                 result.date
             )
     return f"{'; '.join(figures)} ({', '.join(dict.fromkeys(figures.values()))})" if figures else ""

@@ -20,6 +20,7 @@ from rad3d.evaluation.figures.style import (
     p_text,
     rows_figure,
 )
+from rad3d.metrics.bootstrap import span
 from rad3d.metrics.compare import Difference
 from rad3d.metrics.registry import MetricRow
 
@@ -133,7 +134,7 @@ def _difference_row(
     shown = names.get(d.b, d.b)
     hover = (
         f"<b>{shown}</b> minus {names.get(d.a, d.a)}<br>{metric.name} {d.value:+.3f} "
-        f"[{d.low:+.3f}, {d.high:+.3f}]<br>p = {d.p_randomisation:.3f}, corrected "
+        f"{span(d.low, d.high, '+.3f')}<br>p = {d.p_randomisation:.3f}, corrected "
         f"{d.p_adjusted:.3f}<br>n = {d.n}: {series}"
     )
     return Row(

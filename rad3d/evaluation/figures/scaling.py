@@ -213,7 +213,7 @@ def _hover(point: Point, metric: MetricRow) -> str:
         f"{point.pairs:,} pairs" if point.pairs else "",
     ]
     return (
-        f"<b>{point.shown}</b><br>{metric.name} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}]<br>"
+        f"<b>{point.shown}</b><br>{metric.name} {e}<br>"
         f"{', '.join(filter(None, cost))}<br>n = {e.n}; press to read its cases"
     )
 

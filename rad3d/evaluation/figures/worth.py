@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from rad3d.evaluation.figures.scaling import MODE_STYLES, Contrast, line_style
 from rad3d.evaluation.figures.style import QUIET, add_line, axis, panels
+from rad3d.metrics.bootstrap import span
 from rad3d.metrics.registry import MetricRow
 
 BASE = "v2"
@@ -76,6 +77,6 @@ def _hover(contrast: Contrast, metric: MetricRow) -> str:
     system, d = contrast.system, contrast.difference
     return (
         f"<b>{system.shown}</b> minus {MODE_STYLES[BASE].name}<br>{metric.name} {d.value:+.3f} "
-        f"[{d.low:+.3f}, {d.high:+.3f}]<br>n = {d.n}; {d.detectable:.3f} would be found with 80% "
+        f"{span(d.low, d.high, '+.3f')}<br>n = {d.n}; {d.detectable:.3f} would be found with 80% "
         "power"
     )
