@@ -14,7 +14,7 @@ from typing import Any
 
 from rad3d.core.errors import BadRequest, UnknownName
 from rad3d.core.file_kind import wide_encoding
-from rad3d.core.ids import repeated, scan_id
+from rad3d.core.ids import REPEATED, repeated, scan_id
 from rad3d.core.labels import CT_RATE, LabelSet
 from rad3d.core.tables import cell_text, labels_of_row, open_table, recognised
 from rad3d.core.text_lines import text_lines
@@ -48,6 +48,7 @@ class Columns:
         prediction: the report that a system wrote.
         patient: whose scan it is; empty where no column says so.
         label_set: the labels, whose columns are called as they are.
+        wordings: True where rows of one id are wordings of one report, and not a mistake.
     """
 
     id: str = "id"
@@ -55,6 +56,7 @@ class Columns:
     prediction: str = "prediction"
     patient: str = ""
     label_set: LabelSet = CT_RATE
+    wordings: bool = False
 
     @property
     def parts(self) -> tuple[tuple[str, str], ...]:
@@ -92,12 +94,14 @@ class Entries:
     Attributes:
         cells: id -> cells of the row, of rows that can be used.
         references: id -> its reference report; empty where none was wanted.
+        wordings: id -> further reports of it.
         dropped: the other rows.
         notes: on how the file was read.
     """
 
     cells: Mapping[str, Mapping[str, Any]]
     references: Mapping[str, str]
+    wordings: Mapping[str, Sequence[str]]
     dropped: tuple[Dropped, ...]
     notes: tuple[str, ...]
 
@@ -109,6 +113,7 @@ class Entries:
                 text,
                 labels_of_row(row, columns.label_set),
                 patient=cell_text(row.get(columns.patient)) or "",
+                wordings=tuple(self.wordings.get(id_, ())),
             )
             for id_, text in self.references.items()
             for row in (self.cells[id_],)
@@ -227,6 +232,7 @@ def read_entries(
     cells: dict[str, Mapping[str, Any]] = {}
     reports: dict[str, str] = {}
     called: dict[str, str] = {}
+    wordings: dict[str, list[str]] = {}
     dropped: list[Dropped] = []
     column_names: dict[str, None] = {}
     for row in _rows(path, columns.id, required, notes):
@@ -245,11 +251,14 @@ def read_entries(
             reason = _reason_of_reference(row.cells, report, columns.label_set)
         if not reason and id_ in cells:
             reason = repeated(name, called[id_])
+            if columns.wordings and reason == REPEATED:
+                wordings.setdefault(id_, []).append(report)
+                continue
         if reason:
             dropped.append(Dropped(id_ or row.where, reason))
         else:
             cells[id_], reports[id_], called[id_] = row.cells, report, name
-    return Entries(cells, reports, tuple(dropped), tuple(notes))
+    return Entries(cells, reports, wordings, tuple(dropped), tuple(notes))
 
 
 def _rows(path: Path, id_column: str, required: tuple[str, ...], notes: list[str]) -> Iterator[Row]:

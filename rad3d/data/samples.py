@@ -24,6 +24,7 @@ class Sample:
         findings: everything that is present; None likewise.
         scan: where the scan can be opened: a path, ``"phantom:<domain>:<seed>"``, or empty.
         patient: whose scan it is; empty where that is not known.
+        wordings: further reports of the same scan, to learn from.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Sample:
     findings: tuple[Finding, ...] | None = None
     scan: str = ""
     patient: str = ""
+    wordings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -109,7 +109,7 @@ class FileSource:
 
 
 def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
-    """Reports of a table or data set.
+    """Reports of a table or data set; rows of one id in a table are wordings of one report.
 
     Args:
         text: path, or a data set such as ``ct-rate:DIR`` or ``phantom-train``.
@@ -135,7 +135,7 @@ def read_reports(text: str, columns: Columns, split: str) -> SampleSet:
             f"Give a table, or a data set as {', '.join(f'{name}:DIR' for name in LAYOUTS)}.",
             code="no_file",
         )
-    columns = replace(columns, reference=columns.reference or ("report",))
+    columns = replace(columns, reference=columns.reference or ("report",), wordings=True)
     entries = read_entries(path, columns)
     return SampleSet(
         "reports", path.name, entries.samples(columns), dropped=entries.dropped, notes=entries.notes
@@ -179,7 +179,7 @@ def pair(
     return PairedFeatures(
         pooled=table.embedding[picked][:, None],
         logits=None if table.logits is None else table.logits[picked][:, None],
-        reports=[[known[id_].reference] for id_ in ids],
+        reports=[[known[id_].reference, *known[id_].wordings] for id_ in ids],
         patients=[known[id_].patient or patient_of(id_) for id_ in ids],
         encoder=encoder,
         head_sha256=head_sha256,

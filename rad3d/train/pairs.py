@@ -107,7 +107,10 @@ class PairedFeatures:
 
     def sentence(self) -> str:
         """Return a sentence such as ``"9 pairs of 5 patients"``."""
-        return f"{counted(len(self), 'pair')} of {counted(len(set(self.patients)), 'patient')}"
+        n = sum(map(len, self.reports))
+        wordings = f", {n:,} wordings" if n > len(self) else ""
+        patients = counted(len(set(self.patients)), "patient")
+        return f"{counted(len(self), 'pair')} of {patients}{wordings}"
 
 
 @dataclass(frozen=True, eq=False)

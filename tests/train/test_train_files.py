@@ -72,8 +72,8 @@ def test_pairs_meet_by_id_and_every_loss_is_counted(tmp_path: Path) -> None:
         "Findings: The lungs are clear. No pleural effusion.\nImpression: Number 0."
     )
     assert data.patients[0] == "train_1"
+    assert len(data.reports[0]) == 2, "the second row is another wording"
     assert data.dropped == {
-        "rows with an id that was there before": 1,
         "rows without a reference": 1,
         "rows with too few or too many cells": 2,
         "scans without a report": 1,
@@ -151,6 +151,16 @@ def test_ct_rates_folder_is_read_as_downloaded_and_needs_no_labels(tmp_path: Pat
     assert data.held_out is not None
     assert (len(data.train), len(data.held_out)) == (len(IDS), 1)
     assert data.facts()["source"]["reports"] == "ct-rate:CT-RATE", "no folders above it"
+
+
+def test_rows_of_one_scan_are_wordings_of_its_report(tmp_path: Path) -> None:
+    known = features(tmp_path / "f.safetensors", ["a", "b"])
+    lines = "id,report\na,Effusion.\nb,Emphysema.\na,There is an effusion.\na,\na.nii.gz,Other.\n"
+    (tmp_path / "r.csv").write_text(lines, encoding="utf-8")
+    data = FileSource(known, str(tmp_path / "r.csv"), share=0).read().train
+    assert data.reports == [["Effusion.", "There is an effusion."], ["Emphysema."]]
+    assert data.sentence() == "2 pairs of 2 patients, 3 wordings"
+    assert sum(data.dropped.values()) == 2, "an empty one, and one under another spelling"
 
 
 def test_a_folder_of_ones_own_and_inspect_are_learned_from_as_they_are_evaluated(
