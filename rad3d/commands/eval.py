@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rad3d.commands import add_command, add_label_set, print_json, print_table
 from rad3d.commands.options import add_generation_options, add_resamples
-from rad3d.core.encoders import SHIPPED_ENCODER
+from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.modes import MODES
 from rad3d.core.settings import Settings
@@ -100,14 +100,14 @@ rad3d eval report latest --format markdown --out table.md
 rad3d eval report study --format vlm3d --out predictions.zip
 """
 
-FEATURES = """Write what the shipped encoder sees in the shipped sample sets and training scans.
+FEATURES = """Write what an encoder sees in the shipped sample sets and training scans.
 
 Renders and encodes the scans that were not encoded before, about a second each.
 """
 
 FEATURES_EXAMPLE = """
 rad3d eval features
-rad3d eval features --out my-study/features
+rad3d eval features --encoder phantom-clip --out my-study/features
 """
 
 GRID = """Train variants on few and many pairs, from several seeds, and evaluate them all.
@@ -171,6 +171,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="receives the files (default: assets/study/features)",
     )
+    features.add_argument(
+        "--encoder", choices=list(ENCODERS), default=SHIPPED_ENCODER,
+        help="whose features (default: %(default)s)",
+    )  # fmt: skip
     features.set_defaults(run=f"{STUDY}:write_study_features")
 
 

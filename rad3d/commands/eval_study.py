@@ -18,7 +18,6 @@ from rad3d.commands.eval_score import (
     estimate_cell,
 )
 from rad3d.commands.options import generation_options
-from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
 from rad3d.core.labels import LabelSet
 from rad3d.core.language_models import LANGUAGE_MODELS
@@ -285,21 +284,22 @@ def report(args: argparse.Namespace) -> int:
 
 
 def write_study_features(args: argparse.Namespace) -> int:
-    """Write what the shipped encoder sees in each shipped set to a file, and print its path."""
+    """Write what an encoder sees in each shipped set to a file, and print its path."""
     from rad3d.data.sample_sets import PHANTOM_SPLITS
     from rad3d.evaluation.evaluations import STUDY_DIR
+    from rad3d.evaluation.feature_source import shipped_name
     from rad3d.features.table import write_features
 
     source = open_evaluations().feature_source
     directory = args.out or STUDY_DIR / "features"
     for row in PHANTOM_SPLITS.values():
         samples = row.scans()
-        for done in source.encode(row.id, samples, SHIPPED_ENCODER):
+        for done in source.encode(row.id, samples, args.encoder):
             if done % SAY_EVERY == 0:
                 say(f"{row.id}: {done} scans encoded")
-        table = source.features(row.id, samples, SHIPPED_ENCODER)
-        path = directory / f"{row.id}.safetensors"
-        write_features(path, table, source.identity(SHIPPED_ENCODER), half=row.split != "test")
+        table = replace(source.features(row.id, samples, args.encoder), tokens=None)
+        path = directory / shipped_name(row.id, args.encoder)
+        write_features(path, table, source.identity(args.encoder), half=row.split != "test")
         say(f"{row.id}: {len(table.ids)} cases")
         print(path)
     return 0

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.errors import BadRequest
 from rad3d.core.ids import matched, scan_id
 from rad3d.core.labels import LabelSet
@@ -34,12 +35,17 @@ SAVE_EVERY = 20
 """Scans between two saves, so that an interrupted run loses little."""
 
 
+def shipped_name(set_id: str, encoder_id: str) -> str:
+    """Return the name of the file with what an encoder sees in a set that ships."""
+    return f"{set_id}{'' if encoder_id == SHIPPED_ENCODER else f'.{encoder_id}'}.safetensors"
+
+
 class FeatureSource:
     """Finds features in a shipped file or an earlier run, and encodes the scans that remain.
 
     Args:
         store: the encoders.
-        shipped_dir: files that come with the project, called after their set.
+        shipped_dir: files that come with the project, see :func:`shipped_name`.
         kept_dir: receives what is computed here.
         open_scan: a sample -> its volume; raises Rad3dError where that cannot be.
         given: stores or files of features that a person named, see :meth:`with_given`.
@@ -186,7 +192,7 @@ class FeatureSource:
     ) -> Iterator[FeatureStore]:
         """Return the shipped file and the files of earlier runs that fit the encoder's weights."""
         kept = self._path(set_id, samples, encoder_id)
-        for path in (self._shipped / f"{set_id}.safetensors", kept):
+        for path in (self._shipped / shipped_name(set_id, encoder_id), kept):
             if path.is_file() or (path / STORE_FILE).is_file():
                 store = FeatureStore.open(path)
                 if store.identity == self.identity(encoder_id):

@@ -14,8 +14,11 @@ from rad3d.core.encoders import ENCODERS, SHIPPED_ENCODER
 from rad3d.core.labels import LABELS
 from rad3d.core.language_models import LANGUAGE_MODELS
 from rad3d.core.settings import Settings
-from rad3d.core.types import DoneEvent, GenerationOptions, Report
-from rad3d.evaluation.evaluations import Evaluations
+from rad3d.core.types import DoneEvent, GenerationOptions, Report, Volume
+from rad3d.data.sample_sets import PHANTOM_SPLITS
+from rad3d.data.samples import Sample
+from rad3d.evaluation.evaluations import STUDY_DIR, Evaluations
+from rad3d.evaluation.feature_source import FeatureSource
 from rad3d.evaluation.runs import STUDY
 from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.phantom_cnn import ShippedEncoder
@@ -79,6 +82,20 @@ def test_the_study_measured_exactly_the_weights_that_ship(
         estimate = each.figure("f1_macro")
         assert estimate is not None
         assert estimate.n >= 200
+
+
+@pytest.mark.parametrize("encoder", [row.id for row in ENCODERS.values() if row.shipped])
+@pytest.mark.parametrize("phantoms", PHANTOM_SPLITS)
+def test_no_phantom_of_the_study_has_to_be_rendered_again(
+    evaluations: Evaluations, phantoms: str, encoder: str, tmp_path: Path
+) -> None:
+    source = FeatureSource(evaluations.store, STUDY_DIR / "features", tmp_path, no_scan)
+    samples = PHANTOM_SPLITS[phantoms].scans()
+    assert source.missing(phantoms, samples, encoder) == 0
+
+
+def no_scan(sample: Sample) -> Volume:
+    raise AssertionError(f"{sample.id} is rendered")
 
 
 def test_every_size_ships_with_the_published_method() -> None:
