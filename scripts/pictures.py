@@ -115,6 +115,7 @@ def _reading(page: Page) -> None:
         if number == 1:
             page.keyboard.press("Enter")
     expect(page.locator("#viewer")).to_have_attribute("aria-busy", "false")
+    page.evaluate("scrollTo(0, 0)")
 
 
 PICTURES = (
