@@ -15,7 +15,8 @@ TIMES, WORDS = 3, 8
 
 _CHEST = re.compile(
     r"\b(lung|pulmon|pleura|heart|cardi|aort|chest|thora|mediastin|trachea|bronch|lobe|lobar|hilar|"
-    r"liver|spleen|adrenal|kidney|vertebra|esophag|oesophag|effusion|nodul|lymph)",
+    r"liver|spleen|adrenal|kidney|vertebra|esophag|oesophag|effusion|nodul|lymph|"
+    r"(?:ab)?normal|unremarkable|finding)",
     re.IGNORECASE,
 )
 

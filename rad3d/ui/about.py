@@ -83,7 +83,7 @@ def _others(statuses: Sequence[VariantStatus]) -> str:
         parameters = group[0].parameters or llm.parameters
         size = count(parameters) if parameters else ""
         licence = group[0].licence or NOT_STATED
-        here = "here, untrained" if group[0].in_folder else "not here"
+        here = "here" if llm.shipped or group[0].in_folder else "not here"
         rows.append((llm.name, size, licence, here, modes, advised(group).command))
     head = (
         "Language model",

@@ -28,6 +28,7 @@ LOOP = "Findings: A nodule of 8 mm in the left lung. " + "The heart is of normal
         ("Normal chest CT.", ""),
         ("No pleural effusion. No pneumothorax. No pericardial effusion. No nodule.", ""),
         ("Effusion.", ""),
+        ("No acute abnormality.", ""),
     ],
 )
 def test_what_is_no_report_is_told_with_the_reason(text: str, why: str) -> None:
