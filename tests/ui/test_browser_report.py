@@ -5,6 +5,7 @@ Around a stand-in service where timing matters, and around the shipped models at
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -338,6 +339,7 @@ def test_a_report_is_revised_in_the_page_and_what_it_says_follows(page: Page, ch
     page.get_by_role("button", name="Done").click()
     revised = page.locator(".r3-revised")
     expect(revised).to_contain_text("0 words removed, 3 added")
+    expect(page.locator("[data-report=revise]")).to_be_focused()
     expect(page.locator("mark[data-label=Emphysema]").last).to_be_visible()
     for kind in ("txt", "json", "fhir", "page"):
         with page.expect_download() as got:
@@ -378,3 +380,31 @@ def test_a_revised_report_is_not_replaced_without_asking(page: Page, chest: Path
     page.once("dialog", lambda dialog: dialog.accept())
     page.get_by_role("button", name="Generate report").click()
     expect(page.locator(".r3-text")).to_contain_text("Small left pleural effusion.")
+
+
+def test_a_typed_text_outlives_the_session_that_it_belonged_to(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    write_report(page)
+    page.locator("[data-report=revise]").click()
+    page.get_by_label("Revise the report").fill("Findings: Mine.")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Delete scan and report").click()
+    kept = page.get_by_label("The report that you revised is not open any more")
+    expect(kept).to_have_value("Findings: Mine.")
+    page.get_by_role("button", name="Close").click()
+    expect(kept).to_have_count(0)
+
+
+def test_a_page_with_a_draft_is_not_left_without_asking(page: Page, chest: Path) -> None:
+    upload(page, chest)
+    write_report(page)
+    page.locator("[data-report=revise]").click()
+    draft = page.get_by_label("Revise the report")
+    draft.press_sequentially("Mine. ")
+    asked: list[str] = []
+    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+    page.evaluate("setTimeout(() => location.reload())")
+    expect(draft).to_have_value(re.compile("^Mine"))
+    page.wait_for_timeout(500)
+    assert asked == ["beforeunload"]
+    expect(draft).to_be_visible()

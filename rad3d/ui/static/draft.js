@@ -1,7 +1,7 @@
 // The report as a draft that a person revises in the page. What is typed goes to the server whenever
 // it is quiet, so that what the draft says of the diagnosis follows, and nothing typed is lost.
 
-const QUIET_MS = 600, TICK_MS = 250;
+const QUIET_MS = 600, TICK_MS = 250, ANSWER_MS = 4000;
 
 const MARKUP = `<div class="r3-draft">
   <label>Revise the report<textarea rows="8" maxlength="20000" spellcheck="true"></textarea></label>
@@ -39,6 +39,14 @@ export class Draft {
     this.area.setSelectionRange(0, 0);
   }
 
+  get text() {
+    return this.area.value.trim();
+  }
+
+  get isChanged() {
+    return this.text !== this.given.text;
+  }
+
   get isOpen() {
     return this.box.isConnected;
   }
@@ -63,7 +71,7 @@ export class Draft {
   }
 
   #tell(done) {
-    const text = this.area.value.trim();
+    const { text } = this;
     if (!text || (!done && text === this.#sent)) return;
     this.#sent = text;
     this.send({ of: this.given.of, text, seconds: this.seconds, done });
@@ -79,14 +87,28 @@ export class Draft {
       this.seconds = this.given.seconds;
     }
     if (what !== "done" && what !== "discard") return;
-    if (!this.area.value.trim()) return void this.area.focus();
-    this.#stop();
+    if (!this.text) return void this.area.focus();
+    clearTimeout(this.#quiet);
     this.#tell(true);
-    this.close();
+    if (this.isChanged) this.#wait();
+    else this.close();
   }
 
-  /** Shows the report again: the server's answer follows. */
+  /** The answer replaces the sheet. Where none comes, or a refusal, the text stays to be copied. */
+  #wait() {
+    const done = this.box.querySelector('[data-draft="done"]');
+    this.isSaving = true;
+    done.disabled = true;
+    done.textContent = "Saving …";
+    setTimeout(() => {
+      this.isSaving = done.disabled = false;
+      done.textContent = "Done";
+    }, ANSWER_MS);
+  }
+
+  /** Shows the report again as it was. */
   close() {
+    this.isClosed = true;
     this.#stop();
     this.box.remove();
     this.sheet.classList.remove("r3-revising");

@@ -74,13 +74,34 @@ async function press(button, report) {
   button.disabled = false;
 }
 
+/** Shows a text whose report has gone from the server, until the person lets it go. */
+function keepText(element, text, drop) {
+  element.querySelector(".r3-unsaved")?.remove();
+  const box = document.createElement("section");
+  box.className = "r3-card r3-draft r3-unsaved";
+  box.innerHTML = `<label>The report that you revised is not open any more. Your text:<textarea
+    rows="6" readonly></textarea></label><div class="r3-actions"><button type="button">Copy</button><button
+    type="button">Close</button></div>`;
+  const [copies, closes] = box.querySelectorAll("button");
+  box.querySelector("textarea").value = text;
+  copies.addEventListener("click", () => copy(text));
+  closes.addEventListener("click", () => (drop(), box.remove()));
+  element.append(box);
+}
+
 const REPLACES = "#generate, #anyway, .r3-sample";
 /** What begins another report, or opens another scan. */
 
 export function mount(element, props, watch, trigger) {
-  let draft = null;
+  let draft = null, unsaved = "";
   announce(props, watch);
-  watch("value", () => document.dispatchEvent(new Event("rad3d-report"))); // what was shown of another goes
+  watch("value", () => {
+    document.dispatchEvent(new Event("rad3d-report")); // what was shown of another goes
+    if (draft?.isSaving) setTimeout(() => element.querySelector('[data-report="revise"]')?.focus());
+    else if (draft && !draft.isClosed && draft.isChanged) unsaved = draft.text;
+    draft = null;
+    if (unsaved) setTimeout(() => keepText(element, unsaved, () => (unsaved = "")));
+  });
   for (const [on, off] of [["pointerover", "pointerout"], ["focusin", "focusout"]]) {
     element.addEventListener(on, ({ target }) => target.matches("mark") && trace(element, target));
     element.addEventListener(off, ({ target }) => target.matches("mark") && trace(element, null));
