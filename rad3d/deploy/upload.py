@@ -33,9 +33,8 @@ def upload(plan: Plan, repo: str, token: str, private: bool) -> str:
 
 
 def _send(folder: str, plan: Plan, repo: str, token: str, private: bool) -> str:
-    import httpx
     from huggingface_hub import HfApi, SpaceHardware
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
     api = HfApi(token=token)
     hardware = SpaceHardware(plan.target.hardware)
@@ -65,6 +64,6 @@ def _send(folder: str, plan: Plan, repo: str, token: str, private: bool) -> str:
         ) from error
     except HFValidationError as error:
         raise BadRequest(f"{repo} is not the name of a Space.", "Use owner/name.") from error
-    except (httpx.HTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise BadRequest("The hub could not be reached.", "Try again.", code="no_hub") from error
     return str(address)

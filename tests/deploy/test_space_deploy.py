@@ -247,6 +247,18 @@ def test_deploy_uploads_with_a_token_and_yes_exactly_the_plan(
     assert "space_secrets" not in calls["create"]
 
 
+def test_a_hub_that_cannot_be_reached_is_told_in_a_sentence(
+    as_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = huggingface_hub.HfApi
+    nowhere = "http://127.0.0.1:9"
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda token: real(nowhere, token=token))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", KEY)
+    assert cli.main(["space", "deploy", "owner/name", "--yes"]) == 1
+    assert "The hub could not be reached. Try again." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("repo", ["name", "a/b/c", "https://hub.test/a/b", "a/", "../b", "a/b c"])
 def test_a_name_that_is_no_space_is_refused_before_anything_is_planned(
     as_root: Path, hub: type[FakeHub], repo: str, capsys: pytest.CaptureFixture[str]
