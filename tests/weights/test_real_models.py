@@ -125,7 +125,7 @@ def test_a_frozen_gemma_is_steered_by_the_scan(
     models: Path, repo_root: Path, tmp_path: Path
 ) -> None:
     features = repo_root / "assets" / "study" / "features" / "phantom-train.safetensors"
-    data = FileSource(features, "phantom-train", Columns(reference=()), share=0.02).read()
+    data = FileSource(features, "phantom-train", Columns(reference=()), share=0.05).read()
     data = TrainingData(impressions(data.train), impressions(data.held_out))
     whole = load_language_model(SOURCE, models_dir=models)
     texts = [f"\nReport: {text}" for side in (data.train, data.held_out) if side
@@ -133,8 +133,8 @@ def test_a_frozen_gemma_is_steered_by_the_scan(
     cut_vocabulary(whole, models / SOURCE, texts, tmp_path / "cut", "")
     language = load_language_model(str(tmp_path / "cut"), trains=True)
     precision = "bf16" if bf16_gain() >= FASTER else "no"
-    loop = LoopConfig(60, 1e-3, warmup=10, precision=precision, validate_every=1000)
-    training = VariantTraining(loop, loop, batch_size=8, views=1, layers=2)
+    loop = LoopConfig(60, 1e-3, warmup=10, final=0.3, precision=precision, validate_every=1000)
+    training = VariantTraining(loop, loop, batch_size=16, views=1, layers=2, noise=0.0)
     config = VariantConfig("x", "v3", "x", layers=2, standardised=True, prefix_scale="words",
                            latent_dim=data.train.dim)  # fmt: skip
     train_variant(config, language, data, training, tmp_path / "run", tmp_path / "v3", device="cpu")
