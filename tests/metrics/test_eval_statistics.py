@@ -453,7 +453,7 @@ def test_the_detectable_difference_is_found_in_four_of_five_studies() -> None:
 
 
 def test_one_case_has_a_figure_and_no_interval() -> None:
-    found = estimate(values_and_ones([0.5]), ratio)
+    found = estimate(values_and_ones(np.array([0.5])), ratio)
     assert (found.value, found.n) == (0.5, 1)
     assert np.isnan([found.low, found.high]).all()
     assert str(found) == "0.500 (no interval)"

@@ -16,7 +16,7 @@ from browser.fakes import FakeService
 from browser.fixtures import StartApp, Visit
 from browser.launch import running_app, small_chest
 from browser.pages import PHONE, VIEWER, open_evaluation, position, upload, write_report
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Dialog, Page, expect
 from tiny_models import CountingEncoder, FakeEncoderStore, save_shipped
 
 from rad3d.core.labels import LABELS
@@ -373,7 +373,12 @@ def test_a_revised_report_is_not_replaced_without_asking(page: Page, chest: Path
     page.locator("[data-report=revise]").click()
     page.get_by_label("Revise the report").fill("Findings: Mine.")
     asked: list[str] = []
-    page.once("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    page.once("dialog", refuse)
     page.get_by_role("button", name="Generate report").click()
     expect(page.get_by_label("Revise the report")).to_have_value("Findings: Mine.")
     assert "revised" in asked[0]
@@ -402,7 +407,12 @@ def test_a_page_with_a_draft_is_not_left_without_asking(page: Page, chest: Path)
     draft = page.get_by_label("Revise the report")
     draft.press_sequentially("Mine. ")
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    page.on("dialog", stay)
     page.evaluate("setTimeout(() => location.reload())")
     expect(draft).to_have_value(re.compile("^Mine"))
     page.wait_for_timeout(500)
