@@ -5,7 +5,6 @@ Around a stand-in service where timing matters, and around the shipped models at
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -414,7 +413,8 @@ def test_a_page_with_a_draft_is_not_left_without_asking(page: Page, chest: Path)
 
     page.on("dialog", stay)
     page.evaluate("setTimeout(() => location.reload())")
-    expect(draft).to_have_value(re.compile("^Mine"))
-    page.wait_for_timeout(500)
+    page.wait_for_timeout(1500)
     assert asked == ["beforeunload"]
-    expect(draft).to_be_visible()
+    # Gradio ends the session of a page that was about to be left: what was typed stays.
+    texts = page.locator(".r3-draft textarea").evaluate_all("all => all.map((each) => each.value)")
+    assert [text[:6] for text in texts] == ["Mine. "]
