@@ -3,8 +3,8 @@
     .venv/bin/python scripts/figures.py            # writes both pages
     .venv/bin/python scripts/figures.py --check    # exit 1 where one is out of step
 
-What was measured comes from the study (assets/study), how it was trained from assets/models. Text
-outside the two marks is written by hand and kept.
+What was measured comes from the runs that ship (assets/study and assets/study-pairs), how it was
+trained from assets/models. Text outside the two marks is written by hand and kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.evidence import Localisation
+from rad3d.core.modes import MODES
 from rad3d.core.settings import ROOT
 from rad3d.evaluation.claims import claims
 from rad3d.evaluation.leaderboard import StudyView, view_of
@@ -29,6 +31,7 @@ from rad3d.model.evidence import FILE as WHERE_FILE
 
 MODELS = ROOT / "assets" / "models"
 STUDY_DIR = ROOT / "assets" / "study"
+PAIRS_DIR = ROOT / "assets" / "study-pairs"
 BEGIN, END = "<!-- figures: made by scripts/figures.py -->", "<!-- end of figures -->"
 IN, OUT, GRAMMAR = "phantom-in", "phantom-out", "grammar"
 DOMAINS = {"in": "in domain", "out": "out of domain"}
@@ -70,8 +73,9 @@ def card(run: EvaluationRun, models: Path = MODELS) -> Lines:
     yield from ("### Measured, on phantoms that no model was trained on", "", _origin(run), "")
     view = view_of(run)
     yield from (*_classifiers(run), "", *_variants(run, view, models), "")
-    yield from ("### Where the evidence for a finding lies", "", *_where(models), "")
-    yield from ("### The paper's claims, and what was seen here", "", *_claims(view))
+    yield from ("### Where the evidence for a finding lies", "", *_where(models))
+    yield from ("### The paper's claims, and what was seen here", "", *_claims(view), "")
+    yield from ("### Few and many pairs, and the embeddings of two encoders", "", *_pairs())
 
 
 def _encoders(models: Path) -> Lines:
@@ -139,6 +143,35 @@ def _where(models: Path) -> Lines:
             ]
             shown = Localisation.of(found, stored["shown"])
             yield _row(label, f"{shown.threshold:.2f}", *cells, "yes" if shown.works else "no")
+        yield ""
+
+
+def _pairs() -> Lines:
+    """What each mode made of so many pairs of each encoder, and the claims it speaks of."""
+    run = read_run(PAIRS_DIR)
+    view = view_of(run)
+    yield from (_origin(run), "")
+    shown = ("f1_macro", "factuality", "side", "prior_f1")
+    names = ("macro F1", "factuality", "laterality", "agreement with the prior")
+    yield from _head("encoder", "mode", "pairs", *(f"{n}, in" for n in names), "macro F1, out")
+    rows = sorted(
+        (system.encoder, list(MODES).index(system.mode), system.pairs, name)
+        for name, system in view.systems.items()
+        if system.is_variant and not system.group
+    )
+    for encoder, _, _, name in rows:
+        system = view.systems[name]
+        figures = [_figure(view, name, IN, metric) for metric in shown]
+        out = _figure(view, name, OUT, "f1_macro")
+        pairs = f"{system.pairs:,}" if MODES[system.mode].trains else "none"
+        yield _row(f"`{encoder or SHIPPED_ENCODER}`", f"`{system.mode}`", pairs, *figures, out)
+    for name in view.systems:
+        if name.partition(" ")[0] == LOOKUP and (name, IN) in view.cards:
+            encoder = name.partition("(")[2].rstrip(")") or SHIPPED_ENCODER
+            figures = [_figure(view, name, IN, metric) for metric in shown]
+            out = _figure(view, name, OUT, "f1_macro")
+            yield _row(f"`{encoder}`", "template baseline", "none", *figures, out)
+    yield from ("", *_claims(view))
 
 
 def _interval(figure: list[float]) -> str:
