@@ -162,7 +162,7 @@ def system_of(name: str, costs: Mapping[str, Mapping[str, Any]]) -> System:
             None,
             (
                 f"{model_name(llm)} · {mode_name(mode)}",
-                f"{axes['pairs']:,} pairs" if "pairs" in axes else "",
+                f"{axes['pairs']:,} pairs" if "pairs" in axes and MODES[mode].trains else "",
                 str(axes.get("encoder", "")),
                 f"seed {axes['seed']}" if "seed" in axes else "",
                 CONTROLS[control].name if control in CONTROLS else control,

@@ -32,6 +32,10 @@ def worth_figure(
     models = list(dict.fromkeys(c.system.llm for c in contrasts))
     numbers = sorted({c.system.pairs for c in contrasts})
     places = [f"{n:,}" for n in numbers] if by_pairs else models
+
+    def place(c: Contrast) -> int:
+        return numbers.index(c.system.pairs) if by_pairs else models.index(c.system.llm)
+
     lines: dict[tuple[str, str, str], list[Contrast]] = {}
     for c in contrasts:
         llm = c.system.llm if by_pairs and len(models) > 1 else ""
@@ -49,13 +53,11 @@ def worth_figure(
             xaxis=axis("x", i), yaxis=axis("y", i),
         )  # fmt: skip
         for k, (names, of_line) in enumerate(lines.items()):
-            line = [c for c in of_line if c.sample_set == sample_set]
+            line = sorted((c for c in of_line if c.sample_set == sample_set), key=place)
             shift = (k - (len(lines) - 1) / 2) * min(0.12, 0.5 / len(lines))
-            keys = [numbers.index(c.system.pairs) if by_pairs else models.index(c.system.llm)
-                    for c in line]  # fmt: skip
             add_line(
                 figure,
-                [key + shift for key in keys],
+                [place(c) + shift for c in line],
                 [(c.difference.value, c.difference.low, c.difference.high) for c in line],
                 [[c.system.id, c.sample_set, "", _hover(c, metric)] for c in line],
                 line_style(*names),

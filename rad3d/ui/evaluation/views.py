@@ -100,10 +100,12 @@ EMPTY: dict[str, Any] = {
 
 def facts_of(run: EvaluationRun, view: StudyView) -> dict[str, str]:
     """Return what the headline states about a run."""
-    variants = [s for s in view.systems.values() if s.is_variant]
-    ablations = [s for s in view.systems.values() if s.of_variant]
-    baselines = [s for s in view.systems.values() if s.control and not s.of_variant]
-    others = len(view.systems) - len(variants) - len(ablations) - len(baselines)
+    pooled = {s.group for s in view.systems.values()}
+    systems = [s for s in view.systems.values() if s.id not in pooled]
+    variants = [s for s in systems if s.is_variant]
+    ablations = [s for s in systems if s.of_variant]
+    baselines = [s for s in systems if s.control and not s.of_variant]
+    others = len(systems) - len(variants) - len(ablations) - len(baselines)
     compared = [
         counted(len(variants), "variant"),
         counted(len(baselines), "baseline"),
