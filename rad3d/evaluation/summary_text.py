@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from rad3d.core.encoders import SHIPPED_ENCODER
 from rad3d.core.words import joined
 from rad3d.evaluation.leaderboard import SetFacts, StudyView
 from rad3d.evaluation.system_names import LOOKUP, SHUFFLED
@@ -81,25 +82,34 @@ def _leading(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
 
 
 def _against_lookup(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:
-    """Name the systems that beat the template baseline, and those that are shown not to."""
-    control = view.cards.get((LOOKUP, facts.id))
+    """Name the systems that beat the template baseline, and those that are shown not to.
+
+    Each is held against the one that is made from the diagnosis of its own encoder.
+    """
     order = view.ranked(facts.id, metric)
-    if control is None or metric not in control.estimates or not order:
-        return
-    differences = {d.b: d for d in view.differences(facts.id, metric, LOOKUP)}
-    compared = [c.name for c in order if c.name in differences]
-    baseline = f"the template baseline ({control.estimates[metric]})"
-    better = [name for name in compared if differences[name].better == name]
-    worse = [name for name in compared if differences[name].better == LOOKUP]
-    if not better and len(worse) < len(compared):
-        yield f"No variant is significantly better than {baseline}."
-        baseline = "it"
-    for word, names in (("better", better), ("worse", worse)):
-        if names:
-            every = len(names) == len(compared)
-            who = "Every variant" if every else listed([view.names[name] for name in names])
-            yield f"{who} {'is' if every else _is(names)} significantly {word} than {baseline}."
+    encoders = sorted({view.systems[card.name].encoder for card in order})
+    for encoder in encoders:
+        lookup = f"{LOOKUP} ({encoder})" if encoder else LOOKUP
+        control = view.cards.get((lookup, facts.id))
+        if control is None or metric not in control.estimates:
+            continue
+        differences = {d.b: d for d in view.differences(facts.id, metric, lookup)}
+        own = [c.name for c in order if view.systems[c.name].encoder == encoder]
+        compared = [name for name in own if name in differences]
+        with_encoder = f" with {encoder or SHIPPED_ENCODER}" if len(encoders) > 1 else ""
+        baseline = f"the template baseline{with_encoder} ({control.estimates[metric]})"
+        better = [name for name in compared if differences[name].better == name]
+        worse = [name for name in compared if differences[name].better == lookup]
+        if not better and len(worse) < len(compared):
+            yield f"No variant{with_encoder} is significantly better than {baseline}."
             baseline = "it"
+        for word, names in (("better", better), ("worse", worse)):
+            if names:
+                every = len(names) == len(compared)
+                who = listed([view.names[name] for name in names])
+                who = f"Every variant{with_encoder} is" if every else f"{who} {_is(names)}"
+                yield f"{who} significantly {word} than {baseline}."
+                baseline = "it"
 
 
 def _shuffled(view: StudyView, facts: SetFacts, metric: str) -> Iterator[str]:

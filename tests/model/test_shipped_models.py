@@ -19,7 +19,11 @@ from rad3d.data.sample_sets import PHANTOM_SPLITS
 from rad3d.data.samples import Sample
 from rad3d.evaluation.evaluations import STUDY_DIR, Evaluations
 from rad3d.evaluation.feature_source import FeatureSource
+from rad3d.evaluation.leaderboard import view_of
 from rad3d.evaluation.runs import STUDY
+from rad3d.evaluation.storage import read_run
+from rad3d.evaluation.summary_text import finding_in_words
+from rad3d.evaluation.system_names import LOOKUP
 from rad3d.model.encoders.base import load_encoder
 from rad3d.model.encoders.phantom_cnn import ShippedEncoder
 from rad3d.model.llm.loading import load_language_model
@@ -92,6 +96,16 @@ def test_no_phantom_of_the_study_has_to_be_rendered_again(
     source = FeatureSource(evaluations.store, STUDY_DIR / "features", tmp_path, no_scan)
     samples = PHANTOM_SPLITS[phantoms].scans()
     assert source.missing(phantoms, samples, encoder) == 0
+
+
+@pytest.mark.slow
+def test_each_variant_is_held_against_the_baseline_of_its_own_encoder() -> None:
+    view = view_of(read_run(STUDY_DIR.with_name("study-pairs")))
+    words = " ".join(finding_in_words(view, "f1_macro"))
+    for encoder, lookup in (("phantom-cnn", LOOKUP), ("phantom-clip", f"{LOOKUP} (phantom-clip)")):
+        for phantoms in ("phantom-in", "phantom-out"):
+            figure = view.cards[lookup, phantoms].estimates["f1_macro"]
+            assert f"the template baseline with {encoder} ({figure})" in words
 
 
 def no_scan(sample: Sample) -> Volume:
