@@ -40,9 +40,7 @@ class RunRepository:
     def __init__(
         self, rights: Rights, study: Path, home: Path, visitors: Path | None = None
     ) -> None:
-        self._rights = rights
-        places = {id_: study.with_name(study.name + ending) for id_, ending in SHIPPED.items()}
-        self._shipped = {id_: place for id_, place in places.items() if _holds_run(place)}
+        self._rights, self._study = rights, study
         self._home, self._visitors = home, visitors or home
 
     def runs(self, owner: str = "") -> tuple[RunSummary, ...]:
@@ -112,10 +110,13 @@ class RunRepository:
                     yield None, ""
 
     @property
+    def _shipped(self) -> dict[str, Path]:
+        """Return the ids and folders of the runs that ship and are here."""
+        study = self._study
+        places = {id_: study.with_name(study.name + ending) for id_, ending in SHIPPED.items()}
+        return {id_: place for id_, place in places.items() if (place / RUN_FILE).is_file()}
+
+    @property
     def _roots(self) -> tuple[Path, ...]:
         """Return the folders of runs that exist."""
         return tuple(root for root in {self._home, self._visitors} if root.is_dir())
-
-
-def _holds_run(folder: Path) -> bool:
-    return (folder / RUN_FILE).is_file()
