@@ -23,6 +23,7 @@ from rad3d.evaluation.run_types import EvaluationRun
 from rad3d.evaluation.storage import read_run
 from rad3d.evaluation.system_names import LOOKUP
 from rad3d.metrics.bootstrap import Estimate
+from rad3d.metrics.compare import Difference
 from rad3d.metrics.factuality import known_statement, match_findings, statement_of
 from rad3d.model.variants.variant import VariantConfig
 from rad3d.reports.labeller import find_mentions
@@ -200,6 +201,33 @@ def test_the_conclusions_below_the_results_follow_from_the_study(view: StudyView
 
 
 @pytest.fixture(scope="module")
+def pairs() -> StudyView:
+    return view_of(read_run(STUDY_DIR.with_name("study-pairs")))
+
+
+def _worth(pairs: StudyView) -> Difference:
+    """What V-3 adds to V-2 in domain, with most pairs and the embedding that saw no labels."""
+    (found,) = (
+        each.difference
+        for each in pairs.worth("f1_macro")
+        if (each.system.id, each.sample_set) == ("phantom-s/v3.p1600.phantom-clip", "phantom-in")
+    )
+    return found
+
+
+@pytest.mark.slow
+def test_what_is_said_of_pairs_and_encoders_follows_from_that_run(pairs: StudyView) -> None:
+    added = _worth(pairs)
+    assert added.significant
+    assert f"{added.value:+.3f} [{added.low:.3f}, {added.high:.3f}] to the macro F1" in PROSE
+    inside, outside = (
+        pairs.cards["phantom-s/words.p1600.phantom-clip", name].estimates["f1_macro"].value
+        for name in ("phantom-in", "phantom-out")
+    )
+    assert f"Words reaches {inside:.3f} in domain and {outside:.3f} out of it" in PROSE
+
+
+@pytest.fixture(scope="module")
 def figures() -> ModuleType:
     return script("figures")
 
@@ -224,7 +252,7 @@ def test_a_trained_variant_that_the_study_lacks_is_said_to_be_not_measured(
 
 @pytest.mark.slow
 def test_every_figure_in_the_readmes_prose_is_one_of_the_study(
-    study: EvaluationRun, view: StudyView
+    study: EvaluationRun, view: StudyView, pairs: StudyView
 ) -> None:
     known = {str(each) for card in study.cards.values() for each in card.estimates.values()}
     known |= {str(each) for card in study.classifier.values() for each in card.macro.values()}
@@ -232,6 +260,8 @@ def test_every_figure_in_the_readmes_prose_is_one_of_the_study(
         tuned = view.difference(name, "f1_macro", f"{llm}/v3", f"{llm}/v1")
         assert tuned is not None
         known.add(str(Estimate(tuned.value, tuned.low, tuned.high, tuned.n)))
+    added = _worth(pairs)
+    known.add(str(Estimate(added.value, added.low, added.high, added.n)))
     prose = " ".join(read("README.md").partition("end of figures")[2].split())
     for text in re.findall(r"[+-]?0\.\d+ \[-?0\.\d+, -?0\.\d+\]", prose):
         assert text.lstrip("+") in known, f"README states {text}, which the study has not found"

@@ -30,7 +30,7 @@ from rad3d.model.encoders.phantom_clip import (
 from rad3d.model.encoders.phantom_cnn import TOKEN_STRIDE, ConvEncoder
 from rad3d.train.attribute_targets import attribute_targets
 from rad3d.train.clip_schedule import ClipTraining
-from rad3d.train.loop import LoopConfig, Progress, fit
+from rad3d.train.loop import LoopConfig, Progress, fit, shared
 from rad3d.train.phantoms import PhantomArrays
 from rad3d.train.scanners import part
 
@@ -181,10 +181,11 @@ def train_trunk(
         ),
     )
     facts: dict[str, Any] = {"n_training_phantoms": arrays.split.n, "seconds": 0.0, "steps": 0}
-    for name, loop, batch, loss in runs:
+    loops = [loop for _, loop, _, _ in runs]
+    for i, (name, loop, batch, loss) in enumerate(runs):
         found = fit(
             network, batch, loss, loop, run / name,
-            name=f"encoder, {name}", facts=known, progress=progress,
+            name=f"encoder, {name}", facts=known, progress=shared(progress, loops, i),
         )  # fmt: skip
         facts |= {k: v for k, v in found.items() if k not in ("seconds", "steps")}
         facts["seconds"] += found["seconds"]

@@ -26,7 +26,7 @@ from rad3d.model.encoders.phantom_cnn import (
 )
 from rad3d.train.attribute_targets import attribute_targets
 from rad3d.train.fit_calibration import calibrate, novelty_reference
-from rad3d.train.loop import LoopConfig, Progress, fit
+from rad3d.train.loop import LoopConfig, Progress, fit, shared
 from rad3d.train.phantoms import PhantomArrays
 
 
@@ -174,16 +174,16 @@ def train_encoder(
         }
 
     facts: dict[str, Any] = {"n_training_phantoms": arrays.split.n, "seconds": 0.0, "steps": 0}
-    for i, loop in enumerate(training.loops, start=1):
+    for i, loop in enumerate(training.loops):
         results = fit(
             model,
             partial(batch, loop.seed),
             _loss(training),
             loop,
-            run / f"part-{i}",
-            name=f"encoder, part {i} of {len(training.loops)}",
+            run / f"part-{i + 1}",
+            name=f"encoder, part {i + 1} of {len(training.loops)}",
             facts={"network": config.to_dict(), "training": asdict(training)},
-            progress=progress,
+            progress=shared(progress, training.loops, i),
         )
         facts |= {k: v for k, v in results.items() if k not in ("seconds", "steps")}
         facts["seconds"] += results["seconds"]

@@ -187,6 +187,16 @@ def fit(
     return _facts(state, trained, accelerator.num_processes)
 
 
+def shared(progress: Progress | None, loops: Sequence[LoopConfig], i: int) -> Progress | None:
+    """Return what tells of loop ``i`` as its share of the steps of all loops."""
+    if progress is None:
+        return None
+    total = sum(loop.steps for loop in loops)
+    before = sum(loop.steps for loop in loops[:i])
+    own = loops[i].steps
+    return lambda text, done: progress(text, (before + done * own) / total)
+
+
 def _accelerator(precision: str, device: str) -> Accelerator:
     """Make a new accelerator: one process may train in bf16 and then in float32."""
     machine = inspect_machine(device)
