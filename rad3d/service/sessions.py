@@ -99,18 +99,26 @@ class Session:
     def arm(self, edits: Edits | None = None, compared: Sequence[str] = ()) -> Stop:
         """Return a new stop signal for what was asked for, and stop the earlier one.
 
+        Nobody can :meth:`claim` it before it is offered by :meth:`offer`.
+
         Args:
             edits: of the diagnosis that is to be written from.
             compared: the variants of a comparison, which leaves the reports as they are.
         """
         with self._lock:
             self._halt()
-            self._stop, self._is_waiting = Stop(edits, compared), True
+            self._stop = Stop(edits, compared)
             if not edits and not compared:
                 self.edited = None
             if self.ended:
                 self._stop.set()
             return self._stop
+
+    def offer(self, stop: Stop) -> None:
+        """Let the report of a stop signal be written, now that the page says that it waits."""
+        with self._lock:
+            if self._stop is stop:
+                self._is_waiting = True
 
     def claim(self) -> Stop | None:
         """Return the stop signal of the waiting report; None where another caller has taken it."""

@@ -447,6 +447,7 @@ def test_a_comparison_leaves_the_reports_of_the_session_and_ends_with_its_scan(
     stop = session.arm({"Cardiomegaly": 0.9}, (V3, "phantom-s/v1"))
     assert session.is_comparing
     assert session.comparison is None, "it has not begun"
+    session.offer(stop)
     assert session.claim() is stop is session.comparison
     assert session.report is report is session.edited
     assert session.drop_edits()

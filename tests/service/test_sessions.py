@@ -126,10 +126,12 @@ def test_what_a_session_is_given_after_its_end_is_closed_and_stopped_at_once(
 def test_a_run_that_waits_can_be_stopped_and_is_taken_up_only_once(store: SessionStore) -> None:
     session = store.of_tab("a")
     first = session.arm()
+    session.offer(first)
     assert session.stop(), "it had not begun"
     assert first.is_set()
     assert session.claim() is None
     second = session.arm()
+    session.offer(second)
     assert session.claim() is second
     assert session.claim() is None
     assert session.is_latest(second)
@@ -204,6 +206,16 @@ def test_a_scan_deleted_while_it_was_read_does_not_come_back(service: Service) -
 def written(text: str) -> Report:
     options = GenerationOptions()
     return Report(text, "phantom-l/v3", fake_diagnosis(), options, "cancelled", 4, {"total": 0.1})
+
+
+def test_another_press_cannot_take_up_a_run_before_the_page_says_that_it_waits() -> None:
+    session = Session()
+    first = session.arm()
+    second = session.arm()
+    session.offer(first)  # late: something else was asked for since
+    assert session.claim() is None
+    session.offer(second)
+    assert session.claim() is second
 
 
 def test_a_report_that_was_stopped_for_a_later_one_is_not_kept() -> None:

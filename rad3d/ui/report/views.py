@@ -245,3 +245,4 @@ def armed(
     """
     asked = {"progress": html.progress(stage), "notice": "", **buttons(running=True)}
     page.write(lambda now: {**values(now), **asked}, lambda: session.is_latest(stop))
+    session.offer(stop)  # else another press could have it written before the page says it waits
