@@ -92,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
     settings = with_device_options(Settings.from_env(), args)
     variant = _variant(args, settings)
     existing_file(args.scan)
+    for path in filter(None, (args.page, args.fhir)):
+        if path.is_dir():
+            raise BadRequest(f"{path} is a folder.", "Name the file to write.", code="bad_option")
 
     from rad3d.core.edits import parsed_edits
     from rad3d.core.types import NOT_REPORTED

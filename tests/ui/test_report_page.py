@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 import threading
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rad3d.cli import main
 from rad3d.core.errors import BadRequest
 from rad3d.core.settings import Settings
 from rad3d.core.types import DoneEvent, GenerationOptions
@@ -97,3 +99,18 @@ def test_without_a_report_there_is_no_page(service: Service) -> None:
     service.open_path(session, SCAN, "scan.nii.gz")
     with pytest.raises(BadRequest, match="no report"):
         report_page(service, session)
+
+
+def test_the_command_writes_page_and_resource_and_refuses_a_folder_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, resource = tmp_path / "report.html", tmp_path / "new" / "report.fhir.json"
+    line = ["report", str(SCAN), "--variant", "phantom-s/v3"]
+    assert main([*line, "--page", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "is a folder. Name the file to write." in said.err
+    assert "Encoding" not in said.err, "nothing was computed in vain"
+    assert main([*line, "--page", str(page), "--fhir", str(resource)]) == 0
+    assert "Key slices" in page.read_text(encoding="utf-8")
+    assert json.loads(resource.read_text(encoding="utf-8"))["status"] == "preliminary"
