@@ -25,7 +25,8 @@ from rad3d.ui.evaluation.handlers import EvaluationHandlers
 from rad3d.ui.evaluation.job import Job
 from rad3d.ui.evaluation.run_progress import Meter, minutes
 from rad3d.ui.evaluation.views import beside, first_choice
-from rad3d.ui.page_state import Snapshot
+from rad3d.ui.page_state import PageState, Snapshot
+from rad3d.ui.report.compare_card import NOTHING
 from rad3d.ui.visitor import session_of
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -476,3 +477,21 @@ def test_a_finished_run_is_handed_to_the_page_and_not_read_again(
     shown = _run(_handlers(evaluations, service), _asked(["phantom-s/v1"]))
     assert shown["evaluation"]["values"]["picker"]["value"] == "run-1"
     assert loaded == []
+
+
+def test_a_system_that_was_trained_for_the_run_alone_is_said_to_be_missing(
+    service: FakeService,
+) -> None:
+    def opened(request: Any, read: Any, truth: str) -> dict[str, Any]:
+        page = session_of(service, request).part("report", PageState)  # type: ignore[arg-type]
+        page.write({"compare": NOTHING})
+        return page.snapshot()
+
+    report: Any = SimpleNamespace(open=opened)
+    evaluations: Any = FakeEvaluations(service, n=8, pause=0.0)
+    handlers = EvaluationHandlers(evaluations, service, report)  # type: ignore[arg-type]
+    handlers.open_tab(_request())
+    asked = ("study", IN, "phantom-s/words.p1600.s0", "lookup", _request())
+    *_, shown = handlers.cases.compare_case(*asked)
+    told = str(shown["values"]["compare"])
+    assert "Phantom S · Words, 1,600 pairs, seed 0 is not among the models here." in told

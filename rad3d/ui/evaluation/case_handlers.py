@@ -11,7 +11,7 @@ import gradio as gr
 from rad3d.core.errors import BadRequest
 from rad3d.core.variant_ids import split_variant_id
 from rad3d.evaluation.summary_text import where
-from rad3d.evaluation.system_names import OF_RUN
+from rad3d.evaluation.system_names import OF_RUN, system_of
 from rad3d.ui.evaluation import case_view as cases
 from rad3d.ui.evaluation.run_cache import RunCache
 from rad3d.ui.evaluation.views import system_choices
@@ -136,18 +136,28 @@ class CaseHandlers(PageHandlers):
     ) -> tuple[Any, ...]:
         """Open the scan of the chosen case with its system and the baseline picked to compare.
 
-        Where only one of them can write here, its V-1 or V-3 is the other.
+        Where only one of them can write here, its V-1 or V-3 is the other. Where neither can, as
+        they were trained for the run alone, the page says so.
         """
         statuses = self._service.variants()
-        names = ",".join(each.partition(OF_RUN)[0] for each in (system, baseline))
-        picked, _ = linked_picks(names, statuses)
+        asked = [each.partition(OF_RUN)[0] for each in (system, baseline)]
+        picked, _ = linked_picks(",".join(asked), statuses)
+        told = ""
         if len(picked) == 1:
             llm, mode = split_variant_id(picked[0])
             picked = first_picks(statuses, llm.id, mode.id)[:2]
-        return self._opened(request, run_id, sample_set, picked)
+        elif not picked:
+            shown = system_of(asked[0], {}).shown
+            told = f"{shown} is not among the models here. Pick others to compare on this scan."
+        return self._opened(request, run_id, sample_set, picked, told)
 
     def _opened(
-        self, request: gr.Request, run_id: str, sample_set: str, picked: Sequence[str]
+        self,
+        request: gr.Request,
+        run_id: str,
+        sample_set: str,
+        picked: Sequence[str],
+        told: str = "",
     ) -> tuple[Any, ...]:
         page = self.page(request)
         chosen = page.snapshot()["values"].get("chosen", "")
@@ -166,9 +176,9 @@ class CaseHandlers(PageHandlers):
                 sample.reference,
             )
             page.write({"notice": ""})
-            if picked:
+            if picked or told:
                 report = session_of(self._service, request).part("report", PageState)
-                pick(report, picked)
+                pick(report, picked, told)
                 opened = report.snapshot()
             return gr.Tabs(selected="report"), page.snapshot(), opened
         return gr.skip(), page.snapshot(), gr.skip()
