@@ -203,8 +203,8 @@ def revised(service: Service, session: Session, page: PageState, event: gr.Event
     def values(now: Values) -> Values:
         if now["cancel"]["interactive"] and not session.is_comparing:
             return {}  # another report is being written
-        shown = finished(report)
-        return {name: shown[name] for name in names}
+        made = finished(report)
+        return {name: made[name] for name in names}
 
     page.write(values, lambda: session.report is report and session.edited is None)
 
